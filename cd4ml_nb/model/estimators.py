@@ -5,13 +5,17 @@
 # %% auto #0
 __all__ = ['ESTIMATORS', 'SeasonalNaive', 'Ets', 'Trees', 'DecisionTree', 'RandomForest', 'GradientBoosting', 'make_estimator']
 
-# %% ../../nbs/model/03_estimators.ipynb #36da70bb
-import warnings
+# %% ../../nbs/model/03_estimators.ipynb #4345a17e
+import os, warnings
 import numpy as np
 from joblib import Parallel, delayed
+from threadpoolctl import threadpool_limits
 from ..core import UserError
 from .block import Block, take_series
 from .features import FEATURES, _Running, build_features, make_encoding, training_rows
+
+# %% ../../nbs/model/03_estimators.ipynb #f9d83b44
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # %% ../../nbs/model/03_estimators.ipynb #85e7d42d
 def _stand_in(
@@ -76,7 +80,11 @@ class Ets:
         for row, (path, factor) in zip(seen, done): log[row], smear[row] = path, factor
         return np.maximum(np.exp(log) * smear[:, None] - 1, 0), np.maximum(np.expm1(log), 0)
 
-# %% ../../nbs/model/03_estimators.ipynb #8f58cc60
+# %% ../../nbs/model/03_estimators.ipynb #556df3ab
+def _fit_alone(model, x, y):
+    "Fit with one thread, because the other model has the other."
+    with threadpool_limits(1, user_api="openmp"): return model.fit(x, y)
+
 class Trees:
     "Base of the estimators that learn from rows of features: one model for each of the two numbers."
     fill = None  # What stands for unknown; None leaves NaN to the model
@@ -89,8 +97,7 @@ class Trees:
         self.encoding = make_encoding(block.series)
         x, y = training_rows(block, last, horizon, self.encoding, **self.rows)
         x = self.filled(x)
-        mean, log_mean = self.models()
-        self.mean, self.log_mean = mean.fit(x, y), log_mean.fit(x, np.log1p(y))
+        self.mean, self.log_mean = Parallel(n_jobs=2, prefer="threads")(delayed(_fit_alone)(model, x, target) for model, target in zip(self.models(), (y, np.log1p(y))))
         return self
 
     def filled(self, x): return x if self.fill is None else np.where(np.isnan(x), np.float32(self.fill), x)
@@ -100,7 +107,7 @@ class Trees:
         predict = lambda model: model.predict(x.reshape(-1, len(FEATURES))).reshape(x.shape[:2])
         return np.maximum(predict(self.mean), 0), np.maximum(np.expm1(predict(self.log_mean)), 0)
 
-# %% ../../nbs/model/03_estimators.ipynb #2ac2a8df
+# %% ../../nbs/model/03_estimators.ipynb #fc47d230
 class DecisionTree(Trees):
     "One tree, as in the article."
     fill = -9.0
@@ -116,11 +123,6 @@ class RandomForest(Trees):
     def models(self):
         from sklearn.ensemble import RandomForestRegressor
         return [RandomForestRegressor(**self.parameters) for _ in range(2)]
-
-    def fit(self, block, last, horizon):
-        super().fit(block, last, horizon)
-        self.mean.n_jobs = self.log_mean.n_jobs = 1  # Threads would add the trees up in another order each time
-        return self
 
 class GradientBoosting(Trees):
     "Histogram gradient boosting: a Poisson loss for the mean, squares for the log mean."

@@ -1,0 +1,102 @@
+"What the packaged model does when one thing changes: promotion, closed days, order, scale, seed, and an item that a store never sold."
+from dataclasses import replace
+import numpy as np, pandas as pd, pytest
+from cd4ml_nb.core import read_params
+from cd4ml_nb.model.block import load_block, take_series
+from cd4ml_nb.model.estimators import make_estimator
+from cd4ml_nb.model.forecaster import Forecaster, load_forecaster
+from cd4ml_nb.delivery.package import to_onnx
+from conftest import ROOT
+
+
+@pytest.fixture(scope="module")
+def forecaster(): return load_forecaster(ROOT / "data/model")
+
+
+@pytest.fixture(scope="module")
+def block(): return load_block(ROOT / "data/prepared")
+
+
+def with_block(forecaster, block):
+    "The same model on another state."
+    return Forecaster(forecaster.card, forecaster.serving, block, forecaster._predict, forecaster.calendar)
+
+
+def test_a_promotion_sells_more(forecaster):
+    without, promoted = (forecaster.forecast(promotion=answer)["mean"] for answer in (False, True))
+    assert promoted.sum() > 1.01 * without.sum()
+    assert (promoted >= without * 0.98).mean() > 0.8
+
+
+def test_nothing_sells_on_a_closed_day(forecaster):
+    closed = forecaster.block.is_open.copy()
+    closed[:, forecaster.origin + 3] = False
+    answer = with_block(forecaster, replace(forecaster.block, is_open=closed)).forecast()
+    third = answer["horizon"] == 3
+    assert (answer.loc[third, ["mean", "q10", "q50", "q90", "log_mean"]] == 0).all().all()
+    assert (answer.loc[~third, "mean"] > 0).mean() > 0.99
+
+
+def test_the_order_of_series_does_not_matter(forecaster):
+    order = np.random.default_rng(0).permutation(len(forecaster.series))
+    keys = ["store_nbr", "item_nbr", "date"]
+    mixed = with_block(forecaster, take_series(forecaster.block, order)).forecast().sort_values(keys, ignore_index=True)
+    pd.testing.assert_frame_equal(mixed, forecaster.forecast().sort_values(keys, ignore_index=True))
+
+
+def test_one_series_alone_gets_the_same_forecast(forecaster):
+    every = forecaster.forecast().set_index(["store_nbr", "item_nbr"])
+    for store, item in forecaster.series.sample(5, random_state=1).itertuples(index=False):
+        alone = load_forecaster(ROOT / "data/model").forecast(item, store)
+        assert alone["mean"].tolist() == every.loc[(store, item), "mean"].tolist()
+        assert alone["q90"].tolist() == every.loc[(store, item), "q90"].tolist()
+
+
+def test_three_times_the_sales_are_much_more_forecast(forecaster):
+    "Trees do not extrapolate, and few series sell as much, so the ratio stays below three."
+    level = np.nansum(forecaster.block.sales[:, -56:], axis=1) / 56
+    rows = np.flatnonzero((level > 2) & (level < 6))
+    scaled = lambda values: np.log1p(3 * np.expm1(values))
+    block = take_series(forecaster.block, rows)
+    tripled = replace(block, sales=3 * block.sales, item_sales=scaled(block.item_sales), class_sales=scaled(block.class_sales))
+    ratio = with_block(forecaster, tripled).forecast()["mean"].sum() / with_block(forecaster, block).forecast()["mean"].sum()
+    assert 2 < ratio < 3.6
+
+
+def test_the_same_seed_gives_the_same_model_and_another_does_not(block):
+    params = read_params(root=ROOT)
+    few = take_series(block, np.arange(0, len(block.series), 10))
+    fit = lambda seed: make_estimator("gradient_boosting", params["estimators"]["gradient_boosting"], {**params["training_rows"], "seed": seed}).fit(few, 300, 16)
+    first, again, other = fit(0), fit(0), fit(1)
+    assert to_onnx(first.mean) == to_onnx(again.mean) and to_onnx(first.log_mean) == to_onnx(again.log_mean)
+    assert to_onnx(first.mean) != to_onnx(other.mean)
+
+
+def test_a_store_that_never_sold_an_item_gets_a_forecast_of_the_right_size(block):
+    "Hide the past of every tenth series and forecast the first evaluation window: better than knowing nothing of the series but the panel's mean."
+    params, origin = read_params(root=ROOT), block.day("2017-10-28")
+    known = np.arange(len(block.series)) % 10 > 0
+    model = make_estimator("gradient_boosting", params["estimators"]["gradient_boosting"], params["training_rows"]).fit(take_series(block, known), origin, 16)
+    new = take_series(block, ~known)
+    sold = np.nansum(new.sales[:, origin + 1:origin + 17], axis=1)
+    mean, _ = model.forecast(replace(new, sales=np.where(np.arange(block.n_days) > origin, new.sales, np.nan)), origin, 16)
+    constant = np.nanmean(block.sales[known][:, origin - 27:origin + 1]) * np.isfinite(new.sales[:, origin + 1:origin + 17]).sum(axis=1)
+    off = np.abs(np.where(np.isfinite(new.sales[:, origin + 1:origin + 17]), mean, 0).sum(axis=1) - sold).sum()
+    assert off < 0.9 * np.abs(constant - sold).sum()
+
+
+def test_every_pair_of_a_known_item_and_store_has_a_forecast(forecaster):
+    pairs = pd.MultiIndex.from_product([forecaster.stores["store_nbr"], forecaster.items["item_nbr"]]).difference(pd.MultiIndex.from_frame(forecaster.series))
+    asked = pd.DataFrame(list(pairs[::97]), columns=["store_nbr", "item_nbr"]).assign(date=forecaster.card["last_day"])
+    answer = forecaster.forecast_table(asked)
+    assert answer[["mean", "q10", "q50", "q90"]].notna().all().all() and (answer["mean"] > 0).all() and answer["mean"].max() < 50
+
+
+def test_the_holdout_that_travels_with_the_model_can_be_forecast_again(forecaster):
+    "The state reaches back far enough to stand at the holdout's origin; the forecasts recorded there come out again."
+    held_out = pd.read_parquet(ROOT / "data/model/holdout.parquet")
+    origin = forecaster.block.day(held_out["forecast_origin"].iloc[0])
+    mean, log_mean = forecaster._predict(forecaster.block, origin, forecaster.horizon, np.arange(len(forecaster.series)))
+    place = forecaster._row.reindex(pd.MultiIndex.from_frame(held_out[["store_nbr", "item_nbr"]])).to_numpy()
+    np.testing.assert_allclose(mean[place, held_out["horizon"] - 1], held_out["mean"], rtol=1e-4)
+    np.testing.assert_allclose(log_mean[place, held_out["horizon"] - 1], held_out["log_mean"], rtol=1e-4, atol=1e-6)
