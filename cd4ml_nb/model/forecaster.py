@@ -63,11 +63,13 @@ def _unseal(folder):
         if _sha256(folder / name) != digest: raise UserError(f"The file {name} of the model in {folder} was changed after it was packaged, so the model is refused. Restore it with: dvc checkout, or make pipeline")
     return sealed
 
-# %% ../../nbs/model/05_forecaster.ipynb #5cb3d053
+# %% ../../nbs/model/05_forecaster.ipynb #694aa6f6
 def _closest(value, known, what, names=None):
     "A UserError for an unknown item or store, with the nearest known ones."
     labels = {**{str(k).lower(): k for k in known}, **{str(name).lower(): k for name, k in (names or {}).items()}}
-    near = list(dict.fromkeys(labels[m] for m in difflib.get_close_matches(str(value).lower(), labels, n=3, cutoff=0.5)))
+    said = str(value).strip().lower()
+    close = [label for label in labels if said and said in label] + difflib.get_close_matches(said, labels, n=3, cutoff=0.5)
+    near = list(dict.fromkeys(labels[label] for label in close))[:3]
     hint = f"Did you mean {', '.join(near)}?" if near else f"There are {len(known)}, such as {', '.join(map(str, list(known)[:3]))}."
     return UserError(f"There is no {what} '{value}'. {hint}")
 

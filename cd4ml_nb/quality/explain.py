@@ -76,7 +76,7 @@ def level_change(
     sales = recent.unit_sales.to_numpy(float)[-56:]
     return tuple(float(np.nanmean(part)) if np.isfinite(part).any() else float("nan") for part in (sales[-28:], sales[:-28]))
 
-# %% ../../nbs/quality/06_explain.ipynb #772c7e09
+# %% ../../nbs/quality/06_explain.ipynb #90021b9d
 def promotion_effect(
     forecaster,  # Anything with `forecast(item_nbr, store_nbr, date, promotion)` and `known(item_nbr, store_nbr)`
     item_nbr: str,  # The product
@@ -98,7 +98,7 @@ def say_promotion(
     "The what-if's difference, said."
     planned, on, off, plan = effect["planned"], effect["on"], effect["off"], "the plan" if effect["is_planned"] else "the forecast without a plan"
     if promotion is None:
-        start = "" if effect["is_planned"] else "No promotion plan is known for these days, so the forecast is an average over promotion and none. "
+        start = "" if effect["is_planned"] else "No promotion plan is known for these days, so some promotion is assumed. "
         if abs(on - off) < 0.05: return start + "A promotion would change next to nothing."
         return start + f"What if: {say_units(on)} with promotion, {say_units(off)} without, a difference of {say_units(on - off, True)}."
     units, switch = (on if promotion else off) - planned, "on" if promotion else "off"
@@ -106,7 +106,7 @@ def say_promotion(
     share = f" ({units / planned:+.0%})".replace("-", "−") if planned > 0 else ""
     return f"What if: with promotion {switch} the forecast is {say_units(units, True)}{share} compared with {plan}, which is {say_units(planned)}."
 
-# %% ../../nbs/quality/06_explain.ipynb #d4f0e488
+# %% ../../nbs/quality/06_explain.ipynb #4c51d9f0
 def _day_sentence(units, chosen, average):
     "What the weekday does, said."
     more = "more" if units > 0 else "less"
@@ -122,7 +122,7 @@ def _promotion_sentence(known, chosen, promotion):
     "What the promotion does, said."
     if promotion: return "Promotion is switched on, compared with none."
     plan = known[known.date.isin(chosen)]
-    if not plan.onpromotion.notna().any(): return "No promotion plan is known: an average over promotion and none, compared with none."
+    if not plan.onpromotion.notna().any(): return "No promotion plan is known yet; some promotion is assumed, compared with none."
     on, stores = plan[plan.onpromotion > 0], plan.store_nbr.nunique()
     if not len(on): return "No promotion is planned; the plan is not known everywhere."
     where = f"in {on.store_nbr.nunique()} of {stores} stores" if stores > 1 else f"on {on.date.nunique()} of {len(chosen)} days" if len(chosen) > 1 else "that day"

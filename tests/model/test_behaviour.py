@@ -6,7 +6,7 @@ from cd4ml_nb.model.block import load_block, take_series
 from cd4ml_nb.model.estimators import make_estimator
 from cd4ml_nb.model.forecaster import Forecaster, load_forecaster
 from cd4ml_nb.delivery.package import to_onnx
-from conftest import ROOT
+from copies import ROOT
 
 
 @pytest.fixture(scope="module")

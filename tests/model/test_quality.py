@@ -1,7 +1,7 @@
 "Is it as good as we say? Every number of reports/metrics.json is computed again from the stored forecasts, without the library, and held against what was promised."
 import json
 import numpy as np, pandas as pd, pytest
-from conftest import ROOT
+from copies import ROOT
 
 THIRDS = ("lowest third", "middle third", "highest third")
 

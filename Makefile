@@ -1,0 +1,81 @@
+# Every command of the project. `make` alone explains them.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.SUFFIXES:
+.PHONY: help run test check pipeline dashboard lab bench report readme tidy hooks lock clean
+
+PORT ?= 8866
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PYTHONPATH :=
+export PYTHONUTF8 := 1
+export OMP_WAIT_POLICY := PASSIVE
+export PYDEVD_DISABLE_FILE_VALIDATION := 1
+export JUPYTER_PLATFORM_DIRS := 1
+
+help:  ## Explain these commands
+	@echo "Two commands do it all:"
+	@echo "  make run        set up, run the pipeline, serve the dashboard on http://127.0.0.1:$(PORT)"
+	@echo "  make test       prove that this machine runs it all (some ten minutes)"
+	@echo
+	@echo "And one for each part:"
+	@echo "  make pipeline   bring data, model and reports up to date; re-runs only what changed"
+	@echo "  make dashboard  serve the dashboard (another port: make dashboard PORT=8867)"
+	@echo "  make lab        open JupyterLab with the project's kernel"
+	@echo "  make bench      compare with mlforecast + LightGBM; results in reports/benchmarks"
+	@echo "  make check      are the notebooks clean, and library and README in step with them?"
+	@echo "  make tidy       make them so: export the library, clean the notebooks, write README.md"
+	@echo "  make hooks      run 'make check' before each git commit"
+	@echo "  make lock       update requirements.lock to the newest versions that settings.ini allows"
+	@echo "  make clean      remove .venv and what 'make run' makes again; says what before it does"
+	@echo
+	@echo "At the command line: .venv/bin/cd4ml --help"
+
+# Set-up is done again only when what it depends on changed, or the folder was moved.
+ifneq ($(shell cat .venv/ready 2>/dev/null),$(CURDIR))
+.PHONY: .venv/ready
+endif
+.venv/ready: requirements.lock settings.ini setup.py pyproject.toml scripts/setup.sh
+	@scripts/setup.sh
+
+run: pipeline dashboard  ## Everything
+
+pipeline: .venv/ready
+	@dvc repro --quiet
+	@cd4ml report
+
+dashboard: .venv/ready
+	@cd4ml dashboard --port $(PORT)
+
+lab: .venv/ready
+	@jupyter lab --notebook-dir=. --ServerApp.root_dir=. nbs/index.ipynb
+
+bench: .venv/ready
+	@cd4ml bench
+
+# First the notebooks and the pipeline (the real default data), then all tests two at a time, then the browser alone, so that its times are its own.
+test: check pipeline
+	@python -m pytest --quiet -n 2 --dist loadfile tests --ignore tests/app
+	@if [ -d tests/app ]; then python -m pytest --quiet tests/app; fi
+
+check: .venv/ready
+	@python -m pytest --quiet tests/code/test_notebooks.py
+
+readme: .venv/ready
+	@python scripts/readme.py
+
+tidy: .venv/ready
+	@nbdev_export
+	@nbdev_clean
+	@python scripts/readme.py
+
+hooks: .venv/ready
+	@git config core.hooksPath scripts/hooks
+	@echo "From now on 'git commit' runs 'make check' first. Undo with: git config --unset core.hooksPath"
+
+lock: .venv/ready
+	@uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--custom-compile-command "make lock" --quiet --upgrade -o requirements.lock
+	@echo "requirements.lock is up to date. The next make command installs it; run 'make test' before you commit it."
+
+clean:
+	@scripts/clean.sh

@@ -1,0 +1,117 @@
+"""A real dashboard server and a real browser, for the tests here and for nbs/benchmarks/dashboard.ipynb."""
+import os, shutil, signal, socket, statistics, subprocess, sys, time, urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[2]
+APPS = PROJECT / "nbs" / "apps"
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def make_root(folder):
+    "A project folder with a copy of the packaged model, which a test may damage."
+    folder = Path(folder)
+    (folder / "reports").mkdir(parents=True)
+    (folder / "data").mkdir()
+    shutil.copy(PROJECT / "params.yaml", folder)
+    shutil.copytree(PROJECT / "data" / "model", folder / "data" / "model")
+    return folder
+
+
+@contextmanager
+def dashboard(root, *options):
+    "The dashboard as `cd4ml dashboard` serves it, on a free port; ended for real afterwards."
+    port = free_port()
+    env = {**os.environ, "CD4ML_ROOT": str(root), "JUPYTER_PATH": str(APPS / "share"), "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))}
+    command = [sys.executable, "-m", "voila", str(APPS / "forecast.ipynb"), f"--Voila.config_file_paths={APPS / 'share'}", f"--port={port}", *options]
+    with open(Path(root) / "reports" / "server.txt", "w") as out:
+        server = subprocess.Popen(command, env=env, cwd=root, stdout=out, stderr=out, start_new_session=True)
+    try:
+        wait_for(lambda: answers(port), 60, lambda: f"The dashboard server did not start: {(Path(root) / 'reports' / 'server.txt').read_text()[-2000:]}", server)
+        yield f"http://127.0.0.1:{port}/"
+    finally:
+        server.send_signal(signal.SIGTERM)
+        try: server.wait(15)
+        except subprocess.TimeoutExpired:
+            os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
+    wait_for(lambda: not answers(port), 5, lambda: f"Something still answers on port {port}.")
+
+
+def answers(port):
+    with socket.socket() as s:
+        s.settimeout(1)
+        return s.connect_ex(("127.0.0.1", port)) == 0
+
+
+def wait_for(true, seconds, said, server=None):
+    end = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > end or (server and server.poll() is not None): raise RuntimeError(said())
+        time.sleep(0.05)
+
+
+def warm(url):
+    "Wait until a kernel stands ready: the page is then answered at once. This visit's own kernel is spent."
+    urllib.request.urlopen(url, timeout=90).read()
+
+
+@contextmanager
+def browser():
+    "Chromium: the system's, or Playwright's own. LookupError where there is none."
+    from playwright.sync_api import Error, sync_playwright
+    system = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    with sync_playwright() as p:
+        try: opened = p.chromium.launch(executable_path=system, args=["--no-sandbox"] if os.geteuid() == 0 else [])
+        except Error as e: raise LookupError(f"no Chromium: install Debian's package chromium, or run `playwright install chromium` ({str(e).splitlines()[0]})") from None
+        try: yield opened
+        finally: opened.close()
+
+
+def measure(url, opened, visits=3, changes=12):
+    "Median seconds to the first useful picture, and of each kind of change, as the browser sees them."
+    first, times = [], {}
+    for _ in range(visits):
+        time.sleep(12)  # Until the kernel that the visit before used up has been replaced
+        context = opened.new_context(viewport={"width": 1280, "height": 900})
+        page = context.new_page()
+        start = time.perf_counter()
+        page.goto(url, wait_until="commit")
+        page.wait_for_function("document.querySelector('.js-plotly-plot')?.data?.[3]?.x?.length > 0 && document.querySelector('.scatterlayer .trace:nth-child(4)') && document.querySelector('.number b')", polling=16)
+        first.append(time.perf_counter() - start)
+        if len(first) < visits: context.close()
+    stamp = "JSON.stringify([document.querySelector('.number b').textContent, document.querySelector('.cd-answer').textContent, document.querySelector('.js-plotly-plot')._fullLayout.shapes[0].x0])"
+    def timed(kind, act):
+        before = page.evaluate(stamp)
+        start = page.evaluate("performance.now()")
+        act()
+        page.wait_for_function(f"before => {stamp} !== before", arg=before, polling=8)
+        times.setdefault(kind, []).append((page.evaluate("performance.now()") - start) / 1000)
+    for n in range(changes):
+        timed("product", lambda: pick(page, "Product", n + 2))
+        timed("day", lambda: page.get_by_label("From", exact=True).select_option(index=1 + n % 14))
+        timed("promotion", lambda: page.get_by_label("On" if n % 2 else "Off", exact=True).check(force=True))
+        timed("store", lambda: pick(page, "Store", 1 if n % 2 == 0 else 0))
+    context.close()
+    return {"first picture": statistics.median(first), **{kind: statistics.median(values) for kind, values in times.items()}, "slowest change": max(map(max, times.values()))}
+
+
+def pick(page, label, index):
+    "Take one option of a list by its place."
+    page.get_by_label(label, exact=True).click()
+    page.locator(".cd-picker ul:not([hidden]) li[role=option]").nth(index).click()
+
+
+if __name__ == "__main__":  # The README's picture: python tests/app/serving.py
+    import tempfile
+    with tempfile.TemporaryDirectory() as tmp, browser() as opened, dashboard(make_root(Path(tmp) / "project")) as url:
+        page = opened.new_page(viewport={"width": 1280, "height": 900})
+        page.goto(url + (f"?{sys.argv[1]}" if len(sys.argv) > 1 else ""))
+        page.wait_for_selector(".scatterlayer .trace:nth-child(4) path.js-line", state="attached", timeout=90000)
+        (PROJECT / "nbs" / "images").mkdir(exist_ok=True)
+        page.screenshot(path=PROJECT / "nbs" / "images" / "dashboard.png")

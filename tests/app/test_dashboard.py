@@ -1,0 +1,269 @@
+"""The dashboard in a real browser, used as a planner would; its numbers are compared with the forecaster's."""
+import csv, io, json, re, subprocess, sys
+from urllib.parse import urlencode
+import numpy as np, pandas as pd
+import pytest
+import serving
+from cd4ml_nb.quality.explain import say_day, say_days, say_interval, say_units
+
+
+@pytest.fixture(scope="module")
+def item(forecaster):
+    "A product whose promotion makes a difference: its number, name, and a store that sells it and one that does not."
+    sells = forecaster.series.groupby("item_nbr").store_nbr.apply(list)
+    some = [i for i in sells.index if 1 < len(sells[i]) < len(forecaster.stores)]
+    lift = {i: abs(forecaster.total(i, None, *days(forecaster), True)["mean"] - forecaster.total(i, None, *days(forecaster), False)["mean"]) for i in some[:25]}
+    best = max(lift, key=lift.get)
+    other = sorted(set(forecaster.stores.store_nbr) - set(sells[best]))[0]
+    return {"item": best, "name": forecaster.items.set_index("item_nbr").item_name[best], "store": sorted(sells[best])[0], "new": other}
+
+
+def days(forecaster): return tuple(f"{forecaster.dates[n]:%Y-%m-%d}" for n in (1, 3))
+
+
+def link(**parts): return "?" + urlencode(parts)
+
+
+def test_first_page(planner, forecaster, screenshots):
+    "Without being asked for anything the page shows a forecast with interval, reasons, chart, table and model."
+    page = planner.page
+    first = forecaster.card["first_day"]
+    shown = dict(p.split("=") for p in re.sub(r"^.*\?", "", page.url).split("&"))
+    assert shown["store"] == "all" and shown["date"] == first
+    total = forecaster.total(shown["item"], None, first, first)
+    assert planner.number() == say_units(total["mean"])
+    planner.shows(say_interval(total), ".cd-answer")
+    planner.shows(forecaster.card["model_version"], ".cd-model")
+    planner.shows(f"off by {forecaster.card['metrics']['wape']:.0%} of units", ".cd-model")
+    assert page.locator(".cd-why li, .cd-why p").count() >= 1
+    assert page.locator("tbody tr").count() == forecaster.horizon and page.locator("tr.chosen").count() == 1
+    assert page.title().endswith("Sales forecast")
+    page.screenshot(path=screenshots / "laptop.png", full_page=True)
+
+
+def test_chart_is_the_forecast(planner, forecaster):
+    "The lines of the chart are the forecaster's numbers, and are drawn."
+    item = re.search(r"item=([^&]+)", planner.page.url)[1]
+    planner.page.wait_for_selector(".scatterlayer .trace:nth-child(4) path.js-line", state="attached")
+    drawn = planner.page.evaluate("document.querySelector('.js-plotly-plot').data.map(t => [Array.from(t.x), Array.from(t.y ?? t._y ?? [])])")
+    daily, recent = forecaster.daily_totals(item), forecaster.recent(item)
+    assert drawn[3][0] == [f"{d:%Y-%m-%d}" for d in daily.date]
+    np.testing.assert_allclose(drawn[3][1], daily["mean"], rtol=1e-6)
+    np.testing.assert_allclose(drawn[1][1], daily.q10)
+    np.testing.assert_allclose(drawn[0][1], daily.q90)
+    assert drawn[2][0] == [f"{d:%Y-%m-%d}" for d in recent.date] and len(drawn[2][0]) == 56
+
+
+def test_search_and_pick(planner, forecaster, item, screenshots):
+    "Typing part of a name narrows the list; what is picked is shown and stands in the address bar."
+    page, box = planner.page, planner.page.get_by_label("Product", exact=True)
+    box.click()
+    options = page.locator(".cd-picker ul:not([hidden]) li[role=option]")
+    assert options.count() == len(forecaster.items)
+    box.fill("no such thing")
+    planner.shows("Nothing matches", ".cd-hint")
+    box.fill(item["name"][:-1].upper())
+    page.screenshot(path=screenshots / "search.png")
+    options.filter(has_text=re.compile(f"^{re.escape(item['name'])}")).first.click()
+    planner.query(item=item["item"], store="all")
+    planner.wait_number(forecaster.total(item["item"], None, forecaster.card["first_day"], forecaster.card["first_day"])["mean"])
+    assert box.input_value() == item["name"]
+
+
+def test_days_and_range(planner, forecaster, item):
+    "A single day stays single when it moves; a range adds up; the days never run backwards."
+    page, (first, last) = planner.page, days(forecaster)
+    page.get_by_label("From", exact=True).select_option(say_day(first))
+    planner.query(date=first)
+    assert page.get_by_label("To", exact=True).input_value() == say_day(first)
+    page.get_by_label("To", exact=True).select_option(say_day(last))
+    planner.query(date=first, to=last)
+    planner.wait_number(forecaster.total(item["item"], None, first, last)["mean"])
+    planner.shows(say_days(first, last), ".cd-answer")
+    assert page.locator("tr.chosen").count() == 3
+    page.get_by_role("button", name=f"All {forecaster.horizon} days").click()
+    planner.wait_number(forecaster.total(item["item"], None, forecaster.card["first_day"], forecaster.card["last_day"])["mean"])
+    page.get_by_label("To", exact=True).select_option(say_day(first))
+    planner.query(to=first)
+    page.get_by_label("From", exact=True).select_option(say_day(last))
+    planner.query(date=last)
+    assert page.get_by_label("To", exact=True).input_value() == say_day(last)
+    page.get_by_label("From", exact=True).select_option(say_day(first))
+    planner.query(date=first)
+    page.get_by_label("To", exact=True).select_option(say_day(last))
+    planner.query(date=first, to=last)
+
+
+def test_what_if(planner, forecaster, item):
+    "The promotion switch changes the number and says by how much."
+    first, last = days(forecaster)
+    as_planned = forecaster.total(item["item"], None, first, last)["mean"]
+    for label, promotion in (("On", True), ("Off", False)):
+        planner.page.get_by_label(label, exact=True).check(force=True)
+        units = forecaster.total(item["item"], None, first, last, promotion)["mean"]
+        planner.wait_number(units)
+        planner.query(promotion=label.lower())
+        said = say_units(units - as_planned, True)
+        planner.shows(said if said != "0" else "stays", ".whatif")
+    planner.page.get_by_label("As planned", exact=True).check(force=True)
+    planner.wait_number(as_planned)
+    assert "promotion=" not in planner.page.url
+
+
+def test_all_stores_table(planner, forecaster, item):
+    "The stores' forecasts add up to the number of all stores."
+    planner.page.get_by_label("By store", exact=True).check(force=True)
+    planner.shows("Units by store")
+    sells = forecaster.series.store_nbr[forecaster.series.item_nbr == item["item"]]
+    assert planner.page.locator("tbody tr").count() == len(sells)
+    planner.page.get_by_label("By day", exact=True).check(force=True)
+    planner.shows("Units a day, all stores")
+
+
+def read_csv(visit):
+    with visit.page.expect_download() as download: visit.page.get_by_role("button", name="Download CSV").click()
+    text = open(download.value.path(), encoding="utf-8-sig", newline="").read()
+    return download.value.suggested_filename, pd.DataFrame(csv.DictReader(io.StringIO(text)))
+
+
+def test_download(planner, forecaster, item):
+    "The file holds the forecaster's numbers for every store and day, and names the model."
+    name, table = read_csv(planner)
+    expected = forecaster.forecast(item["item"])
+    assert name == f"forecast-{item['item']}-all-stores-{forecaster.card['first_day']}.csv"
+    assert list(table)[:5] == ["item_nbr", "item_name", "store_nbr", "date", "promotion"]
+    assert table.store_nbr.tolist() == expected.store_nbr.tolist() and table.date.tolist() == expected.date.dt.strftime("%Y-%m-%d").tolist()
+    for column in ("mean", "q10", "q50", "q90"): np.testing.assert_allclose(table[column].astype(float), expected[column], rtol=1e-9)
+    assert set(table.model_version) == {forecaster.card["model_version"]} and set(table.item_name) == {item["name"]}
+
+
+def test_store(planner, forecaster, item):
+    "One store, picked by its number, has its own number and file; a store without the product says so."
+    box, (first, last) = planner.page.get_by_label("Store", exact=True), days(forecaster)
+    for store in (item["store"], item["new"]):
+        box.click()
+        box.fill(store)
+        planner.page.locator(".cd-picker ul:not([hidden]) li[role=option]").filter(has_text=re.compile(rf"^Store {store}(?!\d)")).first.click()
+        planner.query(store=store)
+        planner.wait_number(forecaster.total(item["item"], store, first, last)["mean"])
+        assert planner.page.locator(".note").count() == (store == item["new"])
+        assert not planner.page.get_by_label("By store", exact=True).is_visible()
+    name, table = read_csv(planner)
+    assert name == f"forecast-{item['item']}-store-{item['new']}-{forecaster.card['first_day']}.csv"
+    np.testing.assert_allclose(table["mean"].astype(float), forecaster.forecast(item["item"], item["new"])["mean"])
+
+
+def test_copy_link(planner):
+    planner.page.get_by_role("button", name="Copy link").click()
+    planner.shows("Link copied", ".cd-done")
+    assert planner.page.evaluate("navigator.clipboard.readText()") == planner.page.url
+
+
+def test_keyboard_only(planner, forecaster, item):
+    "Every control is reached by Tab, has a name and a visible focus, and works without a mouse."
+    page = planner.page
+    page.locator("body").press("Home")
+    page.evaluate("document.activeElement.blur()")
+    page.get_by_label("Product", exact=True).focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.type(item["name"])
+    page.keyboard.press("Enter")
+    seen = []
+    for _ in range(11):
+        seen.append(page.evaluate("""() => { const e = document.activeElement, s = getComputedStyle(e.matches('input[type=radio]') ? e.closest('label') : e)
+            return [e.labels?.[0]?.textContent.trim() || e.textContent.trim(), s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) >= 2] }"""))
+        if seen[-1][0] == "As planned":
+            page.keyboard.press("ArrowRight")
+            planner.query(promotion="on")
+        if seen[-1][0] == "Store":
+            page.keyboard.type("all stores")
+            page.keyboard.press("Enter")
+            planner.query(store="all")
+        page.keyboard.press("Tab")
+    names = [name for name, _ in seen]
+    assert names[:4] == ["Product", "Store", "From", "To"], names
+    assert {"As planned", "First week", f"All {forecaster.horizon} days", "By day", "Download CSV", "Copy link"} <= set(names), names
+    assert all(outline for name, outline in seen if name in ("Product", "Store", "From", "To", "First week", "Download CSV", "Copy link")), seen
+
+
+def test_phone(visit, forecaster, item, screenshots):
+    "A link with everything in it opens on a phone as it was sent, and nothing sticks out."
+    first, last = days(forecaster)
+    v = visit(link(item=item["item"], store=item["store"], date=first, to=last, promotion="on"), width=390, height=844)
+    v.wait_number(forecaster.total(item["item"], item["store"], first, last, True)["mean"])
+    v.query(item=item["item"], store=item["store"], date=first, to=last, promotion="on")
+    assert v.page.get_by_label("On", exact=True).is_checked() and v.page.get_by_label("To", exact=True).input_value() == say_day(last)
+    v.page.wait_for_selector(".js-plotly-plot .main-svg")
+    assert v.page.evaluate("document.documentElement.scrollWidth") <= 390
+    out = v.page.evaluate("""[...document.querySelectorAll('.cd-page *')].filter(e => { const r = e.getBoundingClientRect(); return r.width && !e.closest('.js-plotly-plot, .cd-spoken') && (r.right > 391 || r.left < -1) }).map(e => e.className)""")
+    assert out == [], out
+    small = v.page.evaluate("""[...document.querySelectorAll('.cd-page :is(button, select, input[type=text])')].filter(e => e.offsetHeight && e.offsetHeight < 36).length""")
+    assert small == 0
+    v.page.screenshot(path=screenshots / "phone.png", full_page=True)
+
+
+def test_wrong_link(visit, forecaster, screenshots):
+    "Each thing that is wrong with a link is a sentence; what was typed is never run."
+    script = "<img src=x onerror=alert(1)><script>alert(2)</script>"
+    v = visit(link(item=script, store="no-such-store", date="2031-02-03", to="tomorrow", promotion=script))
+    alerts = v.page.locator(".cd-notice [role=alert]")
+    alerts.first.wait_for()
+    said = alerts.all_inner_texts()
+    assert len(said) == 5 and script[:30] in said[0] and "forecasts reach from" in said[2], said
+    assert v.page.locator(".cd-page img, .cd-page script").count() == 0
+    assert v.number() and f"date={forecaster.card['first_day']}" in v.page.url
+    v.page.screenshot(path=screenshots / "wrong-link.png")
+
+
+def test_new_model(planner, root, forecaster):
+    "A model that is put in place while the page is open is shown at the next click."
+    sealed = root / "data" / "model" / "forecaster.json"
+    old = sealed.read_text()
+    try:
+        content = json.loads(old)
+        content["card"]["model_version"] = "a-newer-one"
+        sealed.write_text(json.dumps(content))
+        planner.page.get_by_label("Off", exact=True).check(force=True)
+        planner.shows("A newer model has arrived", ".cd-notice")
+        planner.shows("a-newer-one", ".cd-model")
+    finally: sealed.write_text(old)
+    planner.page.get_by_label("On", exact=True).check(force=True)
+    planner.shows(forecaster.card["model_version"], ".cd-model")
+
+
+def test_damaged_model(planner, root):
+    "A damaged model is refused with a sentence instead of numbers; when it is mended the page goes on."
+    state = root / "data" / "model" / "state.parquet"
+    good = state.read_bytes()
+    try:
+        state.write_bytes(good[:-1])
+        planner.page.get_by_label("Off", exact=True).check(force=True)
+        planner.shows("was changed after it was packaged", ".cd-notice")
+        assert not planner.page.locator(".number").is_visible()
+    finally: state.write_bytes(good)
+    planner.page.get_by_label("As planned", exact=True).check(force=True)
+    planner.page.locator(".number").wait_for(state="visible")
+
+
+def test_missing_model(visit, root, screenshots):
+    "Without a model a visitor is told so, and sees nothing else; never an empty page."
+    model, away = root / "data" / "model", root / "data" / "away"
+    model.rename(away)
+    try:
+        v = visit(link(item="x"))
+        v.shows("There is no model", "[role=alert]")
+        product = v.page.get_by_label("Product", exact=True)
+        assert not v.page.locator(".number").is_visible()
+        assert not product.is_visible() or product.input_value(), "controls that hold nothing"
+        v.page.screenshot(path=screenshots / "no-model.png")
+    finally: away.rename(model)
+
+
+def test_light_start():
+    "What the page imports before a visitor comes: nothing that trains, tracks or draws reports."
+    code = """import json, sys
+cells = [c for c in json.load(open(sys.argv[1]))["cells"] if c["cell_type"] == "code"]
+exec("".join(cells[0]["source"]))
+print([m for m in ("mlflow", "dvc", "sklearn", "statsmodels", "matplotlib", "ibis", "duckdb", "papermill") if m in sys.modules])"""
+    done = subprocess.run([sys.executable, "-c", code, serving.APPS / "forecast.ipynb"], capture_output=True, text=True, cwd=serving.APPS, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,198 @@
+"""Expectations on the real default data, computed a second time by pandas from the package's own files."""
+import datetime
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cd4ml_nb.data.prepare import prepare, read_prepared, read_version
+from cd4ml_nb.data.sources import NOT_GOODS, complete_journey_folder, ingest, readable_name, slug
+
+pytestmark = pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning")  # Ibis 12 on DuckDB 2
+ORIGIN = pd.Timestamp("2017-10-28")
+
+
+@pytest.fixture(scope="session")
+def real(tmp_path_factory):
+    "A project with Complete Journey ingested and prepared with the default parameters."
+    root = tmp_path_factory.mktemp("real")
+    left_out = ingest(root, "complete_journey")
+    steps = prepare(root)
+    return {"root": root, "left_out": left_out, "steps": steps, "panel": read_prepared(root), "version": read_version(root),
+            "train": pd.read_csv(root / "data" / "raw" / "train.csv", dtype={"store_nbr": str})}
+
+
+@pytest.fixture(scope="session")
+def package():
+    "The package's own Parquet files, read by pandas alone: the independent witness."
+    folder = complete_journey_folder()
+    lines = pd.read_parquet(folder / "transactions.parquet").merge(pd.read_parquet(folder / "products.parquet"), on="product_id", how="left")
+    new_york = lines.transaction_timestamp.dt.tz_localize("UTC").dt.tz_convert("America/New_York")
+    return lines.assign(day=new_york.dt.tz_localize(None).dt.normalize(), utc_day=lines.transaction_timestamp.dt.normalize(), store_nbr=lines.store_id.astype(str))
+
+
+@pytest.fixture(scope="session")
+def goods(package):
+    "Purchase lines that are sales of goods."
+    category = package.product_category
+    out = (package.department == "FUEL") | category.isna() | category.str.startswith("COUPON", na=False) | category.isin(NOT_GOODS)
+    return package[~out & package.quantity.between(1, 100)]
+
+
+@pytest.fixture(scope="session")
+def sales(goods):
+    names = {category: slug(readable_name(category)) for category in goods.product_category.unique()}
+    return goods.assign(item_nbr=goods.product_category.map(names)).groupby(["day", "store_nbr", "item_nbr"]).quantity.sum()
+
+
+@pytest.fixture(scope="session")
+def series(real):
+    return set(map(tuple, real["panel"][["store_nbr", "item_nbr"]].drop_duplicates().values))
+
+
+def test_what_was_left_out_adds_up(real, package, goods):
+    counts = real["left_out"]
+    assert sum(rule["rows"] for rule in counts.values()) == len(package)
+    assert sum(rule["units"] for rule in counts.values()) == package.quantity.sum()
+    assert counts["kept"]["rows"] == len(goods)
+    assert counts["kept"]["units"] == goods.quantity.sum()
+    assert counts["fuel"]["rows"] == (package.department == "FUEL").sum()
+    assert counts["fuel"]["units"] > 1e8, "fuel, counted in other units, would drown the groceries"
+
+
+def test_sales_are_those_of_the_package(real, sales):
+    train = real["train"].assign(day=pd.to_datetime(real["train"].date)).set_index(["day", "store_nbr", "item_nbr"]).unit_sales.sort_index()
+    assert train.index.is_unique
+    pd.testing.assert_series_equal(train, sales.sort_index(), check_names=False, check_dtype=False, check_index_type=False)
+
+
+def test_days_are_new_york_days(real, package):
+    week = lambda days: np.where(days == pd.Timestamp("2017-01-01"), 1, 2 + (days - pd.Timestamp("2017-01-02")).dt.days // 7)
+    assert (week(package.day) == package.week).all(), "only as New York days do the file's weeks run Monday to Sunday"
+    assert (week(package.utc_day) != package.week).any(), "as UTC days they do not"
+    assert real["train"].date.min() == "2017-01-01" and real["train"].date.max() == "2017-12-31"
+
+
+def test_panel_is_chosen_without_the_test_windows(series, sales):
+    known = sales.reset_index()
+    days = known[known.day <= ORIGIN].groupby(["store_nbr", "item_nbr"]).day.nunique()
+    assert series == set(days[days >= 100].index)
+    everything = known.groupby(["store_nbr", "item_nbr"]).day.nunique()
+    assert series != set(everything[everything >= 100].index), "choosing by the whole year would give other series"
+
+
+def test_changed_test_windows_change_nothing_earlier(real, tmp_path):
+    raw, later = tmp_path / "data" / "raw", real["train"].date > "2017-10-28"
+    raw.mkdir(parents=True)
+    for file in (real["root"] / "data" / "raw").iterdir():
+        if file.name != "train.csv": (raw / file.name).write_bytes(file.read_bytes())
+    keep = ~later | (np.arange(len(later)) % 3 == 0) | (real["train"].date == "2017-12-31")
+    real["train"][keep].to_csv(raw / "train.csv", index=False)
+    prepare(tmp_path)
+    earlier = lambda panel: panel[panel.date <= ORIGIN].reset_index(drop=True)
+    pd.testing.assert_frame_equal(earlier(read_prepared(tmp_path)), earlier(real["panel"]))
+
+
+def test_one_row_a_series_and_day(real):
+    panel = real["panel"]
+    assert not panel.duplicated(["store_nbr", "item_nbr", "date"]).any()
+    assert panel[["store_nbr", "item_nbr", "date", "unit_sales", "item_name", "family", "class", "perishable"]].notna().all().all()
+    assert (panel.unit_sales >= 0).all()
+    assert real["version"]["rows"] == len(panel) and real["version"]["series"] == len(panel.groupby(["store_nbr", "item_nbr"]))
+
+
+def test_zeros_follow_the_rule(real, sales, series):
+    "A plain loop over days, for fifty series, against the prepared rows."
+    open_days = sales.reset_index().groupby("store_nbr").day.unique().map(set)
+    calendar, panel = pd.date_range("2017-01-01", "2017-12-31"), real["panel"].set_index(["store_nbr", "item_nbr"]).sort_index()
+    for key in sorted(series)[::25]:
+        sold, expected, last_sale = sales.xs(key, level=["store_nbr", "item_nbr"]).to_dict(), {}, None
+        for day in calendar:
+            if day in sold: expected[day], last_sale = sold[day], day
+            elif last_sale is not None and (day - last_sale).days <= 56 and day in open_days[key[0]]: expected[day] = 0
+        rows = panel.loc[key]
+        assert dict(zip(rows.date, rows.unit_sales)) == expected, key
+    assert .45 < (real["panel"].unit_sales == 0).mean() < .6
+
+
+def test_christmas_day_is_closed(real):
+    calendar = read_prepared(real["root"], "calendar")
+    christmas = calendar[calendar.date == "2017-12-25"]
+    assert len(christmas) == real["version"]["stores"] and not christmas.is_open.any() and (christmas.holiday == "Christmas Day").all()
+    assert not (real["panel"].date == "2017-12-25").any()
+    assert calendar.date.max() == pd.Timestamp("2017-12-31") + pd.Timedelta(days=60)
+    assert calendar[calendar.date > "2017-12-31"].is_open.all()
+    assert (calendar[calendar.date == "2018-01-01"].holiday == "New Year's Day").all()
+
+
+def test_rows_stand_on_open_days(real):
+    calendar = read_prepared(real["root"], "calendar")
+    joined = real["panel"].merge(calendar[calendar.is_open], on=["store_nbr", "date"], how="left", suffixes=("", "_calendar"), indicator=True)
+    assert (joined._merge == "both").all()
+    assert (joined.holiday.fillna("") == joined.holiday_calendar.fillna("")).all()
+
+
+@pytest.mark.parametrize("store, week", [("367", 20), ("367", 33), ("406", 31)])  # the file lists some products twice there
+def test_promotions_are_counted_from_the_plan(real, store, week):
+    first = datetime.date(2017, 1, 2) + datetime.timedelta(days=7 * (week - 2))
+    folder = complete_journey_folder()
+    plan = pd.read_parquet(folder / "promotions.parquet", filters=[("store_id", "==", int(store)), ("week", "==", week)])
+    plan = plan[(plan.display_location != "0") | (plan.mailer_location != "0")].merge(pd.read_parquet(folder / "products.parquet"), on="product_id")
+    expected = plan.groupby("product_category").product_id.nunique()
+    expected.index = [slug(readable_name(category)) for category in expected.index]
+    panel = real["panel"]
+    rows = panel[(panel.store_nbr == store) & panel.date.between(pd.Timestamp(first), pd.Timestamp(first) + pd.Timedelta(days=6))]
+    assert rows.date.nunique() == 7 and (rows.unit_sales == 0).any()
+    assert (rows.onpromotion == rows.item_nbr.map(expected).fillna(0)).all(), "the same on each day of the week, sold or not"
+
+
+def test_unknown_promotions_are_empty_not_zero(real):
+    plan = pd.read_csv(real["root"] / "data" / "raw" / "promotions.csv", dtype={"store_nbr": str}).drop_duplicates(["store_nbr", "first_date"])
+    covered = set(zip(plan.store_nbr, plan.first_date))
+    days = real["panel"].date
+    monday = days - pd.to_timedelta(days.dt.weekday, unit="D")
+    start = monday.where(monday >= "2017-01-01", pd.Timestamp("2017-01-01")).dt.strftime("%Y-%m-%d")
+    known = np.array([key in covered for key in zip(real["panel"].store_nbr, start)])
+    assert (real["panel"].onpromotion.notna() == known).all()
+    assert read_prepared(real["root"], "future").onpromotion.isna().all(), "the plan ends with 2017"
+
+
+def test_pools_are_means_over_the_panel(real):
+    panel = real["panel"].assign(log_sales=np.log1p(real["panel"].unit_sales))
+    for name, keys in (("item_pool", ["item_nbr"]), ("class_pool", ["store_nbr", "class"])):
+        pool = read_prepared(real["root"], name).set_index([*keys, "date"]).sort_index()
+        expected = panel.groupby([*keys, "date"])[["unit_sales", "log_sales"]].mean().sort_index()
+        assert pool.index.equals(expected.index)
+        np.testing.assert_allclose(pool.to_numpy(), expected.to_numpy(), atol=1e-6)
+
+
+def test_store_sizes_use_the_first_half_year_only(real, goods):
+    baskets = goods[goods.day <= "2017-06-30"].groupby("store_nbr").basket_id.nunique().reindex(goods.store_nbr.unique(), fill_value=0)
+    ordered = baskets.reset_index().sort_values(["basket_id", "store_nbr"], ascending=[False, True])
+    before = (ordered.basket_id.cumsum() - ordered.basket_id) / ordered.basket_id.sum()
+    expected = dict(zip(ordered.store_nbr, np.where(before < .5, "A", np.where(before < .8, "B", "C"))))
+    stores = pd.read_csv(real["root"] / "data" / "raw" / "stores.csv", dtype=str)
+    assert dict(zip(stores.store_nbr, stores.type)) == expected
+
+
+def test_names_are_readable_and_unique(real):
+    items = pd.read_csv(real["root"] / "data" / "raw" / "items.csv")
+    assert items.item_nbr.is_unique and items.item_name.is_unique
+    assert not items.item_name.str.contains(r"\b(?:FRZN|Frzn|Refrgratd|Misc|Pckgd|Drnks|Sald)\b|/", regex=True).any()
+    milk = items.set_index("item_nbr").loc["fluid-milk-products"]
+    assert milk.item_name == "Fluid milk products" and milk.perishable == 1 and milk.family == "Grocery"
+
+
+def test_steps_chain_from_the_raw_file_to_the_panel(real):
+    steps = real["steps"]
+    assert steps[0]["rows_in"] == len(real["train"]) and steps[-1]["rows_out"] == len(real["panel"])
+    assert all(a["rows_out"] == b["rows_in"] for a, b in zip(steps[:-1], steps[1:]))
+
+
+def test_the_same_input_gives_the_same_bytes(real, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "raw").symlink_to(real["root"] / "data" / "raw")
+    prepare(tmp_path)
+    files = lambda root: {path.relative_to(root).as_posix(): path.read_bytes() for path in (root / "data" / "prepared").rglob("*") if path.is_file()}
+    assert files(tmp_path) == files(real["root"])
+    assert read_version(tmp_path) == real["version"]

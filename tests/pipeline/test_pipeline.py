@@ -1,0 +1,186 @@
+"The whole pipeline on a tiny panel: killed and resumed, changed, pushed and pulled, and its reports' numbers run again."
+import json, os, re, shutil, signal, subprocess, sys, time
+from pathlib import Path
+import nbformat, pytest, yaml
+from copies import copy_project, environment, run
+
+SMALL = {"ingest": {"source": "tiny"}, "prepare": {"min_days": 30}, "training_rows": {"share": 1.0},
+         "estimators": {"decision_tree": {"min_samples_leaf": 20}, "random_forest": {"n_estimators": 5, "min_samples_leaf": 20}, "gradient_boosting": {"max_iter": 10, "min_samples_leaf": 20}}}
+
+
+def tiny_copy(to):
+    "A copy of the project on the tiny source with small models, under git."
+    root = copy_project(to)
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    for section, values in SMALL.items():
+        for key, value in values.items():
+            if isinstance(value, dict) and key in params[section]: params[section][key].update(value)
+            elif not isinstance(value, dict): params[section][key] = value
+    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    for words in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "-m", "start"]): assert run(root, "git", *words).returncode == 0
+    return root
+
+
+def start(root, *targets):
+    "Begin `dvc repro` in a process group of its own."
+    return subprocess.Popen(["dvc", "repro", *targets], cwd=root, env=environment(root), stdin=subprocess.DEVNULL, stdout=(root / "repro.log").open("a"), stderr=subprocess.STDOUT, start_new_session=True)
+
+
+def finish(root, process):
+    assert process.wait(timeout=300) == 0, (root / "repro.log").read_text()[-5000:]
+
+
+def bytes_of(root):
+    "What must be the same for the same inputs: all data and the JSON of the reports, but for run.json."
+    files = [p for folder in ("data", "reports") for p in (root / folder).rglob("*") if p.is_file() and not p.name.startswith(".")]
+    kept = [p for p in files if p.parts[-2] != "reports" or (p.suffix in (".json", ".csv") and p.name != "run.json")]
+    return {str(p.relative_to(root)): re.sub(rb'"trained_at": "[^"]*"', b"", p.read_bytes()) for p in kept}  # the one thing in a model that says when
+
+
+def same(these, those):
+    "Same files, same bytes; else which are not."
+    assert set(these) == set(those), f"only in one: {sorted(set(these) ^ set(those))}"
+    assert not [name for name in these if these[name] != those[name]]
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    "An uninterrupted run, begun at once so that the other core has work."
+    root = tiny_copy(tmp_path_factory.mktemp("whole") / "project")
+    process = start(root)
+    yield root, process
+    if process.poll() is None: os.killpg(process.pid, signal.SIGKILL); process.wait()
+
+
+@pytest.fixture(scope="module")
+def whole(running):
+    root, process = running
+    finish(root, process)
+    return root
+
+
+def wait_for(root, word, process):
+    "Until this stage is at work; says so if the run ended before."
+    lock, deadline = root / "reports" / ".lock", time.time() + 120
+    while time.time() < deadline:
+        if lock.exists() and word in lock.read_text(): return
+        assert process.poll() is None, (root / "repro.log").read_text()[-3000:]
+        time.sleep(.05)
+    raise AssertionError(f"{word} never began")
+
+
+def test_killed_in_the_middle_of_stages_and_resumed(running, tmp_path):
+    root = tiny_copy(tmp_path / "project")
+    for word, wait in (("stage prepare", 2.5), ("stage backtest-gradient_boosting", 4)):
+        process = start(root, "backtest@gradient_boosting")
+        wait_for(root, word, process)
+        time.sleep(wait)
+        os.killpg(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    finish(root, start(root, "backtest@gradient_boosting"))
+    finish(*running)
+    resumed, uninterrupted = bytes_of(root), bytes_of(running[0])
+    same(resumed, {name: uninterrupted[name] for name in resumed if name in uninterrupted})
+    assert "data/evaluation/gradient_boosting.parquet" in resumed
+
+
+def test_the_output_is_quiet(whole):
+    "What the user sees: no warning, no traceback, no kernel's chatter."
+    said = (whole / "repro.log").read_text()
+    assert not re.search(r"warning|traceback|IPKernelApp|nanobind", said, re.I), said
+
+
+def test_every_stage_left_a_report_fit_to_read(whole):
+    reports = whole / "reports"
+    pages = [p for p in sorted(reports.glob("*.html")) if p.with_suffix(".ipynb").exists()]
+    assert len(pages) == len(yaml.safe_load((whole / "dvc.yaml").read_text())["stages"]) + 4
+    for page in pages:
+        text = page.read_text()
+        assert "This run" in text and 'name="viewport"' in text
+        assert not re.search(r"Warning:|Traceback|papermill|In&nbsp;\[", text), page.name
+        assert not re.search(r'(src|href)="(https?:)?//', text), f"{page.name} needs a network"
+    assert run(whole, "cd4ml", "report").returncode == 0
+    index = (reports / "index.html").read_text()
+    assert all(f'href="{page.name}"' in index for page in pages)
+    assert [index.index(f'"{stage}.html"') for stage in ("ingest", "prepare", "split")] == sorted(index.index(f'"{stage}.html"') for stage in ("ingest", "prepare", "split"))
+
+
+def test_nothing_changed_means_nothing_runs(whole):
+    began = time.perf_counter()
+    done = run(whole, "dvc", "repro")
+    assert done.returncode == 0 and "Running stage" not in done.stdout and "up to date" in done.stdout
+    assert time.perf_counter() - began < 15  # 2 s on a quiet machine; the budget is 5 s
+
+
+@pytest.fixture(scope="module")
+def clone(whole, tmp_path_factory):
+    "Push the run, clone the sources elsewhere, pull."
+    remote, clone = tmp_path_factory.mktemp("remote"), tmp_path_factory.mktemp("elsewhere") / "clone"
+    assert run(whole, "git", "add", ".").returncode == 0 and run(whole, "git", "commit", "--quiet", "-m", "run").returncode == 0
+    for root, words in ((whole, ["dvc", "remote", "modify", "--local", "local", "url", remote]), (whole, ["dvc", "push", "--quiet"]),
+                        (clone.parent, ["git", "clone", "--quiet", whole, clone]), (clone, ["dvc", "remote", "modify", "--local", "local", "url", remote]), (clone, ["dvc", "pull", "--quiet"])):
+        done = run(root, *words)
+        assert done.returncode == 0, (words, done.stderr)
+    return clone
+
+
+def test_push_clone_pull(whole, clone):
+    "Another machine gets the same bytes without running anything."
+    same(bytes_of(clone), bytes_of(whole))
+    done = run(clone, "dvc", "repro")
+    assert "Running stage" not in done.stdout and done.returncode == 0, done.stdout
+
+
+@pytest.fixture(scope="module")
+def again(clone):
+    "nbval runs the executed stage notebooks once more, in the clone, while other tests go on."
+    copies = clone / "again"
+    copies.mkdir()
+    for path in sorted((clone / "reports").glob("*.ipynb")):
+        if path.stem.startswith("backtest-") and path.stem != "backtest-gradient_boosting": continue
+        nb, checked = nbformat.read(path, as_version=4), 0
+        for cell in nb.cells:
+            kinds = {kind for output in cell.get("outputs", []) for kind in output.get("data", {"text": ""})}
+            if not kinds or any(kind.startswith("image/") for kind in kinds) or "nbval-ignore-output" in cell.metadata.get("tags", []): continue
+            cell.metadata.setdefault("tags", []).append("nbval-check-output")
+            checked += 1
+        assert checked, f"{path.name} records no number"
+        nbformat.write(nb, copies / path.name)
+    (copies / "sanitize.cfg").write_text("[styler]\nregex: T_[0-9a-f]{5}\nreplace: T\n\n[address]\nregex: 0x[0-9a-f]+\nreplace: 0x\n\n[folder]\nregex: /tmp/\\S+\nreplace: FOLDER\n")
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--nbval-lax", "--nbval-current-env", "--nbval-sanitize-with", copies / "sanitize.cfg", copies]
+    process = subprocess.Popen([str(w) for w in words], cwd=clone, env=environment(clone), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    yield process
+    if process.poll() is None: process.kill(); process.wait()
+
+
+def test_a_changed_parameter_reruns_only_what_it_touches(whole, again):
+    before = bytes_of(whole)
+    params = (whole / "params.yaml").read_text()
+    changed = yaml.safe_load(params)
+    changed["estimators"]["decision_tree"]["max_depth"] = 2
+    (whole / "params.yaml").write_text(yaml.safe_dump(changed, sort_keys=False))
+    done = run(whole, "dvc", "repro", "evaluate")
+    assert done.returncode == 0, done.stderr
+    assert re.findall(r"Running stage '([^']+)'", done.stdout) == ["backtest@decision_tree", "evaluate"], done.stdout
+    after = bytes_of(whole)
+    assert "data/evaluation/decision_tree.parquet" in {name for name in before if before[name] != after[name]}
+    difference = run(whole, "dvc", "params", "diff")
+    assert difference.returncode == 0 and "estimators.decision_tree.max_depth" in difference.stdout, difference.stderr
+    (whole / "params.yaml").write_text(params)
+    done = run(whole, "dvc", "repro")
+    assert done.returncode == 0, done.stderr
+    same(bytes_of(whole), before)
+
+
+def test_dvc_shows_stages_and_scores(whole):
+    for words in (["dag", "--dot"], ["metrics", "show"], ["plots", "show", "--json"], ["status"]):
+        done = run(whole, "dvc", *words)
+        assert done.returncode == 0, (words, done.stderr)
+    assert "gradient_boosting" in run(whole, "dvc", "metrics", "show", "--json").stdout
+
+
+def test_the_recorded_numbers_come_again(again):
+    "Every number and table that a report shows is compared."
+    said = again.communicate(timeout=300)[0]
+    assert again.returncode == 0, said[-6000:]
+    assert int(re.search(r"(\d+) passed", said)[1]) > 10
