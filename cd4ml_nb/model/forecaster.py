@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['ARRAYS', 'write_state', 'read_state', 'seal', 'Forecaster', 'what_if', 'load_forecaster']
 
-# %% ../../nbs/model/05_forecaster.ipynb #31323026
+# %% ../../nbs/model/05_forecaster.ipynb #7a775a33
 import difflib, hashlib, json
 from dataclasses import replace
 from pathlib import Path
+from fastcore.basics import patch
 import numpy as np, pandas as pd
 import pyarrow as pa, pyarrow.parquet as pq
 from ..core import UserError, write_json
@@ -75,7 +76,7 @@ def _closest(value, known, what, names=None):
 
 def _listed(value): return [str(value)] if isinstance(value, (str, int)) else [str(v) for v in value]
 
-# %% ../../nbs/model/05_forecaster.ipynb #6dc0ca66
+# %% ../../nbs/model/05_forecaster.ipynb #9bffb76a
 class Forecaster:
     "A loaded model: forecasts by item, store and day. Make one with `load_forecaster`."
     def __init__(self, card, serving, block, predict, calendar):
@@ -94,60 +95,70 @@ class Forecaster:
         items, stores, days = self._known(item_nbr, store_nbr, date)
         return _table(self, *_ask(self, items, stores, promotion), days)
 
-    def total(self, item_nbr, store_nbr=None, first_date=None, last_date=None, promotion=None) -> dict:
-        "Units of one item in one store, or in all of them (None), from the first to the last date: mean, q10, q50, q90."
-        first, last = first_date or self.card["first_day"], last_date or first_date or self.card["last_day"]
-        items, stores, ends = self._known(item_nbr, store_nbr, [first, last])
-        if ends[1] < ends[0]: raise UserError(f"The last date {last} is before the first date {first}.")
-        block, mean, _, whole = _ask(self, items, stores, promotion)
-        units = mean[:, ends[0]:ends[1] + 1].sum()
-        q = quantiles(self.serving["calibration"], "series" if stores else "all_stores", [units], whole.all(), ends[1] - ends[0] + 1, [ends[0] + 1])[0]
-        return {"mean": float(units), **dict(zip(("q10", "q50", "q90"), map(float, q if units > 0 else q * 0)))}
+# %% ../../nbs/model/05_forecaster.ipynb #c2786d43
+@patch
+def _known(self: Forecaster, item_nbr, store_nbr, date):
+    "Checked lists of items and stores (None for all) and day indices."
+    items, stores = (None if value is None else _listed(value) for value in (item_nbr, store_nbr))
+    for item in items or []:
+        if item not in set(self.items["item_nbr"]): raise _closest(item, self.items["item_nbr"], "item", dict(zip(self.items["item_name"], self.items["item_nbr"])))
+    for store in stores or []:
+        if store not in set(self.stores["store_nbr"]): raise _closest(store, self.stores["store_nbr"], "store")
+    return items, stores, np.arange(self.horizon) if date is None else self.days(date)
 
-    def daily_totals(self, item_nbr, store_nbr=None, promotion=None) -> pd.DataFrame:
-        "Units of one item by day, in one store or in all of them (None): date, mean, q10, q50, q90."
-        items, stores, days = self._known(item_nbr, store_nbr, None)
-        _, mean, _, whole = _ask(self, items, stores, promotion)
-        units = mean.sum(axis=0)
-        q = quantiles(self.serving["calibration"], "series" if stores else "all_stores", units, whole.all(), 1, days + 1) * (units > 0)[:, None]
-        return pd.DataFrame({"date": self.dates, "mean": units, "q10": q[:, 0], "q50": q[:, 1], "q90": q[:, 2]})
+@patch
+def days(self: Forecaster, date) -> np.ndarray:
+    "Positions of dates within the horizon; a UserError for a date outside of it."
+    said = pd.Series([date] if isinstance(date, str) or not hasattr(date, "__iter__") else list(date))
+    dates = pd.to_datetime(said, errors="coerce", format="ISO8601").dt.tz_localize(None)
+    if dates.isna().any(): raise UserError(f"'{said[dates.isna()].iloc[0]}' is not a date. Write it like {self.card['first_day']}.")
+    days = (dates.dt.normalize() - self.dates[0]).dt.days.to_numpy()
+    if (outside := (days < 0) | (days >= self.horizon)).any():
+        raise UserError(f"There is no forecast for {said[outside].iloc[0]}: forecasts reach from {self.card['first_day']} to {self.card['last_day']}.")
+    return days
 
-    def known(self, item_nbr, store_nbr=None) -> pd.DataFrame:
-        "What is known of the days ahead: store_nbr, date, onpromotion (NaN unknown), holiday (a name or None), is_open."
-        block = _block_of(self, *self._known(item_nbr, store_nbr, None)[:2])[0]
-        plan = block.onpromotion[:, self.origin + 1:self.origin + 1 + self.horizon]
-        table = pd.DataFrame({"store_nbr": np.repeat(block.series["store_nbr"].to_numpy(), self.horizon), "date": np.tile(self.dates, len(block.series)), "onpromotion": plan.ravel()})
-        return table.merge(self.calendar, on=["store_nbr", "date"], how="left")
+# %% ../../nbs/model/05_forecaster.ipynb #4d457bf7
+@patch
+def total(self: Forecaster, item_nbr, store_nbr=None, first_date=None, last_date=None, promotion=None) -> dict:
+    "Units of one item in one store, or in all of them (None), from the first to the last date: mean, q10, q50, q90."
+    first, last = first_date or self.card["first_day"], last_date or first_date or self.card["last_day"]
+    items, stores, ends = self._known(item_nbr, store_nbr, [first, last])
+    if ends[1] < ends[0]: raise UserError(f"The last date {last} is before the first date {first}.")
+    block, mean, _, whole = _ask(self, items, stores, promotion)
+    units = mean[:, ends[0]:ends[1] + 1].sum()
+    q = quantiles(self.serving["calibration"], "series" if stores else "all_stores", [units], whole.all(), ends[1] - ends[0] + 1, [ends[0] + 1])[0]
+    return {"mean": float(units), **dict(zip(("q10", "q50", "q90"), map(float, q if units > 0 else q * 0)))}
 
-    def recent(self, item_nbr, store_nbr=None, days=56) -> pd.DataFrame:
-        "The last days' sales of an item in a store or summed over all: date, unit_sales (NaN where closed or not offered)."
-        items, stores, _ = self._known(item_nbr, store_nbr, None)
-        sales = _block_of(self, items, stores)[0].sales[:, max(0, self.origin + 1 - days):self.origin + 1]
-        units = np.where(np.isfinite(sales).any(axis=0), np.nansum(sales, axis=0), np.nan)
-        return pd.DataFrame({"date": pd.date_range(end=self.block.date(self.origin), periods=sales.shape[1]), "unit_sales": units})
+@patch
+def daily_totals(self: Forecaster, item_nbr, store_nbr=None, promotion=None) -> pd.DataFrame:
+    "Units of one item by day, in one store or in all of them (None): date, mean, q10, q50, q90."
+    items, stores, days = self._known(item_nbr, store_nbr, None)
+    _, mean, _, whole = _ask(self, items, stores, promotion)
+    units = mean.sum(axis=0)
+    q = quantiles(self.serving["calibration"], "series" if stores else "all_stores", units, whole.all(), 1, days + 1) * (units > 0)[:, None]
+    return pd.DataFrame({"date": self.dates, "mean": units, "q10": q[:, 0], "q50": q[:, 1], "q90": q[:, 2]})
 
-    def forecast_table(self, table) -> pd.DataFrame:
-        "Forecasts for a table with item_nbr, store_nbr, date and, if wanted, promotion (true, false or empty): one row each, in its order."
-        return _forecast_table(self, table)
+# %% ../../nbs/model/05_forecaster.ipynb #f3af8904
+@patch
+def recent(self: Forecaster, item_nbr, store_nbr=None, days=56) -> pd.DataFrame:
+    "The last days' sales of an item in a store or summed over all: date, unit_sales (NaN where closed or not offered)."
+    items, stores, _ = self._known(item_nbr, store_nbr, None)
+    sales = _block_of(self, items, stores)[0].sales[:, max(0, self.origin + 1 - days):self.origin + 1]
+    units = np.where(np.isfinite(sales).any(axis=0), np.nansum(sales, axis=0), np.nan)
+    return pd.DataFrame({"date": pd.date_range(end=self.block.date(self.origin), periods=sales.shape[1]), "unit_sales": units})
 
-    def _known(self, item_nbr, store_nbr, date):
-        "Checked lists of items and stores (None for all) and day indices."
-        items, stores = (None if value is None else _listed(value) for value in (item_nbr, store_nbr))
-        for item in items or []:
-            if item not in set(self.items["item_nbr"]): raise _closest(item, self.items["item_nbr"], "item", dict(zip(self.items["item_name"], self.items["item_nbr"])))
-        for store in stores or []:
-            if store not in set(self.stores["store_nbr"]): raise _closest(store, self.stores["store_nbr"], "store")
-        return items, stores, np.arange(self.horizon) if date is None else self.days(date)
+@patch
+def known(self: Forecaster, item_nbr, store_nbr=None) -> pd.DataFrame:
+    "What is known of the days ahead: store_nbr, date, onpromotion (NaN unknown), holiday (a name or None), is_open."
+    block = _block_of(self, *self._known(item_nbr, store_nbr, None)[:2])[0]
+    plan = block.onpromotion[:, self.origin + 1:self.origin + 1 + self.horizon]
+    table = pd.DataFrame({"store_nbr": np.repeat(block.series["store_nbr"].to_numpy(), self.horizon), "date": np.tile(self.dates, len(block.series)), "onpromotion": plan.ravel()})
+    return table.merge(self.calendar, on=["store_nbr", "date"], how="left")
 
-    def days(self, date) -> np.ndarray:
-        "Positions of dates within the horizon; a UserError for a date outside of it."
-        said = pd.Series([date] if isinstance(date, str) or not hasattr(date, "__iter__") else list(date))
-        dates = pd.to_datetime(said, errors="coerce", format="ISO8601").dt.tz_localize(None)
-        if dates.isna().any(): raise UserError(f"'{said[dates.isna()].iloc[0]}' is not a date. Write it like {self.card['first_day']}.")
-        days = (dates.dt.normalize() - self.dates[0]).dt.days.to_numpy()
-        if (outside := (days < 0) | (days >= self.horizon)).any():
-            raise UserError(f"There is no forecast for {said[outside].iloc[0]}: forecasts reach from {self.card['first_day']} to {self.card['last_day']}.")
-        return days
+@patch
+def forecast_table(self: Forecaster, table) -> pd.DataFrame:
+    "Forecasts for a table with item_nbr, store_nbr, date and, if wanted, promotion (true, false or empty): one row each, in its order."
+    return _forecast_table(self, table)
 
 # %% ../../nbs/model/05_forecaster.ipynb #876e2c27
 def _new_series(f, item, store):
@@ -215,7 +226,7 @@ def _day_quantiles(f, mean, whole, horizons):
     if not len(mean): return np.empty((0, 3))
     return quantiles(f.serving["calibration"], "series", mean, whole, horizons=horizons) * (np.asarray(mean) > 0)[:, None]
 
-# %% ../../nbs/model/05_forecaster.ipynb #9372835e
+# %% ../../nbs/model/05_forecaster.ipynb #2eec324f
 def _promotion_column(table):
     "Promotion answers as -1 (as planned), 0 or 1."
     if "promotion" not in table: return np.full(len(table), -1)
@@ -235,29 +246,36 @@ def _check_column(f, table, column, known, names=None):
         raise UserError(f"Row {row + 1}, column {column}: {_closest(values.iat[row], known, column.removesuffix('_nbr'), names)}")
     return values
 
-def _forecast_table(f, table):
-    "Forecasts of each row of a table; see `Forecaster.forecast_table`."
+# %% ../../nbs/model/05_forecaster.ipynb #960905f5
+def _check_table(f, table):
+    "Items, stores, days and promotion answers of a table's rows, or a UserError that names the first wrong one."
     missing = [column for column in ("item_nbr", "store_nbr", "date") if column not in table]
     if missing: raise UserError(f"The table lacks the column {', '.join(missing)}. It needs item_nbr, store_nbr and date, and may have promotion (yes, no or empty).")
     if not len(table): raise UserError("The table has no rows.")
     items = _check_column(f, table, "item_nbr", f.items["item_nbr"], dict(zip(f.items["item_name"], f.items["item_nbr"])))
     stores = _check_column(f, table, "store_nbr", f.stores["store_nbr"])
-    days, promotion = f.days(table["date"]), _promotion_column(table)
+    return items, stores, f.days(table["date"]), _promotion_column(table)
+
+def _pairs_block(f, unique):
+    "The block of some (store, item) pairs in their order, those never sold made up; their rows in the panel (-1 for these) and whole-units flags."
+    rows = f._row.reindex(unique).fillna(-1).to_numpy(int)
+    new = np.flatnonzero(rows < 0)
+    blocks = [take_series(f.block, rows[rows >= 0]), *[_new_series(f, unique[i][1], unique[i][0]) for i in new]]
+    order = np.argsort(np.concatenate([np.flatnonzero(rows >= 0), new]), kind="stable")
+    return take_series(_stack([b for b in blocks if len(b.series)]), order), rows, np.where(rows >= 0, f.whole[rows], True)
+
+def _forecast_table(f, table):
+    "Forecasts of each row of a table; see `Forecaster.forecast_table`."
+    items, stores, days, promotion = _check_table(f, table)
     pair, unique = pd.MultiIndex.from_arrays([stores, items]).factorize()
-    rows = f._row.reindex(unique).to_numpy()
-    new = np.flatnonzero(np.isnan(rows))
-    blocks = [take_series(f.block, rows[~np.isnan(rows)].astype(int)), *[_new_series(f, unique[i][1], unique[i][0]) for i in new]]
-    place = np.empty(len(unique), int)
-    place[np.concatenate([np.flatnonzero(~np.isnan(rows)), new])] = np.arange(len(unique))
-    block, known = _stack([b for b in blocks if len(b.series)]), rows[~np.isnan(rows)].astype(int)
-    whole = np.concatenate([f.whole[known], np.ones(len(new), bool)])
+    block, rows, whole = _pairs_block(f, unique)
     mean, log_mean = np.empty(len(table)), np.empty(len(table))
     is_open = block.is_open[:, f.origin + 1:f.origin + 1 + f.horizon]
     for answer in np.unique(promotion):
         at = promotion == answer
-        both = f._predict(what_if(block, f.origin, None if answer < 0 else bool(answer)), f.origin, f.horizon, np.concatenate([known, np.full(len(new), -1)]))
-        mean[at], log_mean[at] = ((part * is_open)[place[pair[at]], days[at]] for part in both)
-    q = _day_quantiles(f, mean, whole[place[pair]], days + 1)
+        both = f._predict(what_if(block, f.origin, None if answer < 0 else bool(answer)), f.origin, f.horizon, rows)
+        mean[at], log_mean[at] = ((part * is_open)[pair[at], days[at]] for part in both)
+    q = _day_quantiles(f, mean, whole[pair], days + 1)
     return pd.DataFrame({"item_nbr": items.to_numpy(), "store_nbr": stores.to_numpy(), "date": f.dates[days], "horizon": days + 1, "mean": mean, "q10": q[:, 0], "q50": q[:, 1], "q90": q[:, 2],
                          "log_mean": log_mean, "model_version": f.card["model_version"], "data_version": f.card["data_version"]})
 
