@@ -157,7 +157,7 @@ class PeakMemory:
         self._done.set()
         self._watch.join()
 
-# %% ../../nbs/delivery/01_stages.ipynb #b27ed05e
+# %% ../../nbs/delivery/01_stages.ipynb #0416f1ea
 @contextmanager
 def _explain_failure(stage, executed, failed):
     "Turn what papermill raises into a UserError, and keep the failed notebook for inspection."
@@ -173,6 +173,7 @@ def _explain_failure(stage, executed, failed):
         if "No space left on device" in e.evalue: raise UserError(f"The stage '{stage}' stopped because the disk is full. Free some space, then run again. What was there before is untouched.") from None
         raise UserError(f"The stage '{stage}' failed with {e.ename}: {e.evalue}. {where}") from None
 
+# %% ../../nbs/delivery/01_stages.ipynb #aee362d2
 KERNEL_ENVIRONMENT = {"PYDEVD_DISABLE_FILE_VALIDATION": "1",  # no notice about the debugger
                       "OMP_WAIT_POLICY": "PASSIVE",  # idle threads sleep; spinning, they slow a busy machine tenfold
                       "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
@@ -228,7 +229,7 @@ def make_report(
     nb.cells.insert(1, new_markdown_cell(report_header(run), id="this-run"))
     return nb
 
-# %% ../../nbs/delivery/01_stages.ipynb #34279e1d
+# %% ../../nbs/delivery/01_stages.ipynb #8c529a42
 STYLE = """
 :root { color-scheme: light; --ink: #1d2733; --soft: #5b6877; --line: #dde3ea; --accent: #1f5fa8; }
 * { box-sizing: border-box; }
@@ -238,7 +239,7 @@ h1 + blockquote, .subtitle { margin: 0 0 1rem; padding: 0; color: var(--soft); f
 .scroll, .output { overflow-x: auto; } img, svg { max-width: 100%; height: auto; } iframe { width: 100%; border: 1px solid var(--line); }
 table { border-collapse: collapse; margin: .75rem 0; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th { overflow-wrap: normal; white-space: nowrap; } td:first-child { white-space: nowrap; } .index td:first-child { white-space: normal; } .index td + td { white-space: nowrap; }
-th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
+table { border: 0; } th, td { padding: .3rem .7rem; border: 0; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
 td { overflow-wrap: anywhere; }
 .output td, .output th { text-align: right; overflow-wrap: normal; } thead th { border-bottom: 2px solid var(--line); }
 pre { font: .85rem/1.5 ui-monospace, monospace; overflow-x: auto; margin: .5rem 0; } code { font: .9em ui-monospace, monospace; overflow-wrap: anywhere; }
@@ -349,7 +350,7 @@ def run_benchmarks(
         progress(f"{notebook.stem}: {run['seconds']:.0f} s; {pages[-1]}")
     return pages
 
-# %% ../../nbs/delivery/01_stages.ipynb #4a3fc3ea
+# %% ../../nbs/delivery/01_stages.ipynb #d6ed2239
 def _entry(root, path):
     "One line of the index."
     import nbformat
@@ -363,10 +364,10 @@ def _scores(root):
     "The table of estimators, from reports/metrics.json."
     try: metrics = json.loads((root / "reports" / "metrics.json").read_text())
     except (OSError, ValueError): return ""
-    measures = {"nwrmsle": "NWRMSLE", "wape": "WAPE", "bias": "Bias"}
+    measures = {"nwrmsle": "NWRMSLE", "wape": "Order error", "bias": "Bias"}
     rows = "".join(f'<tr{" class=best" if name == metrics.get("best") else ""}><td>{escape(name.replace("_", " "))}</td>'
                    + "".join(f"<td>{model[m]['mean']:.3f}</td>" if m in model else "<td></td>" for m in measures) + "</tr>"
-                   for name, model in metrics.get("models", {}).items())
+                   for name, model in sorted(metrics.get("models", {}).items(), key=lambda item: item[1].get("nwrmsle", {}).get("mean", 0)))
     return (f'<h2>How good the forecasts are</h2><p>Means over {len(metrics.get("windows", []))} test windows, on data version {escape(str(metrics.get("data_version")))}; '
             f'lower is better, and for bias nearer to 0.</p><div class="scroll"><table><thead><tr><th>Estimator</th>'
             f'{"".join(f"<th>{name}</th>" for name in measures.values())}</tr></thead>{rows}</table></div>')
@@ -377,6 +378,7 @@ def _others(reports):
     links = "".join(f'<li><a href="{p.relative_to(reports)}">{escape(p.stem.replace("_", " ").replace("-", " ").capitalize())}</a></li>' for p in pages)
     return f"<h2>To look further</h2><ul>{links}</ul>" if links else ""
 
+# %% ../../nbs/delivery/01_stages.ipynb #85c58f56
 def write_index(
     root: Path | None = None,  # The project's folder
 ) -> Path:  # reports/index.html
