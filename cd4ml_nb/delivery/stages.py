@@ -393,7 +393,7 @@ def write_index(
     with replace_file(reports / "index.html") as tmp: tmp.write_text(page("Reports", body), encoding="utf-8")
     return reports / "index.html"
 
-# %% ../../nbs/delivery/01_stages.ipynb #fa668768
+# %% ../../nbs/delivery/01_stages.ipynb #391e9592
 TINY = """
 ingest: {source: tiny}
 prepare: {min_days: 30, delisted_after: 56, closed_days: ["12-25"]}
@@ -403,7 +403,7 @@ estimators:
   seasonal_naive: {weeks: 4}
   ets: {processes: 1}
   decision_tree: {max_depth: 6, min_samples_leaf: 20, random_state: 0}
-  random_forest: {n_estimators: 3, max_features: 0.33, min_samples_leaf: 20, n_jobs: 1, random_state: 0}
+  random_forest: {n_estimators: 3, max_features: 0.33, min_samples_leaf: 20, random_state: 0}
   gradient_boosting: {max_iter: 10, learning_rate: 0.1, max_leaf_nodes: 7, min_samples_leaf: 20, random_state: 0}
 train: {estimator: gradient_boosting}
 """
@@ -422,11 +422,13 @@ def _tiny_stage(name, root, params):
     each = [{"estimator": e} for e in params["estimators"]] if name == "backtest" else [{}]
     for given in each: getattr(import_module(module), function)(root, **stage_values(name, params, **given))
 
+# %% ../../nbs/delivery/01_stages.ipynb #20591b9e
 @contextmanager
 def _tiny_upto(stage):
     "The folder in which every stage before this one has run; done once, whoever asks first."
     folder, params, all_stages = _tiny_folder(), yaml.safe_load(TINY), list(STAGES)
     folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid(): raise UserError(f"{folder} belongs to another user, so it is not trusted. Set TMPDIR to a folder of your own.")
     with open(folder / "done.txt", "a+") as done, redirect_stderr(io.StringIO()):
         fcntl.flock(done, fcntl.LOCK_EX)
         for name in all_stages[: all_stages.index(stage)]:
