@@ -286,7 +286,7 @@ def tiny(
     _write_rows([{"date": date, "store_nbr": store, "transactions": count} for (date, store), count in baskets.items()], folder / "transactions.csv")
     return {"kept": {"rows": len(sales), "units": float(sum(row[3] for row in sales)), "why": "kept"}}
 
-# %% ../../nbs/data/01_sources.ipynb #0e4b7003
+# %% ../../nbs/data/01_sources.ipynb #06f1f801
 @contextmanager
 def explain_engine_trouble(
     path: Path,  # What was being written
@@ -294,7 +294,8 @@ def explain_engine_trouble(
     "Turn DuckDB's word about a full disk or short memory into a sentence."
     try: yield
     except duckdb.IOException as e:
-        raise UserError(f"Cannot write {path} or read what it is made of: {str(e).splitlines()[0]}. Free some space or check the folder's permissions, then run again. What was there before is untouched.") from None
+        if "No space left on device" in str(e): raise UserError(f"Cannot write {path}: the disk is full. Free some space, then run again. What was there before is untouched.") from None
+        raise UserError(f"Cannot write {path} or read what it is made of: {str(e).splitlines()[0].removeprefix('IO Error: ')}. Check the folder's permissions, then run again. What was there before is untouched.") from None
     except duckdb.OutOfMemoryException:
         raise UserError(f"Memory ran out while {path} was being made. Close other programs or take a smaller source, then run again. What was there before is untouched.") from None
 
