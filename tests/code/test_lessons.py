@@ -4,7 +4,7 @@ import pytest
 from copies import ROOT, environment
 from test_notebooks import NOTEBOOKS, name
 
-LESSONS = [p for p in NOTEBOOKS if p.parent.name not in ("apps", "benchmarks", "guides")]
+LESSONS = [p for p in NOTEBOOKS if p.parent.name not in ("benchmarks",)]
 
 
 @pytest.fixture(scope="module")
