@@ -1,4 +1,4 @@
-"""A real dashboard server and a real browser, for the tests here and for nbs/benchmarks/dashboard.ipynb."""
+"""A real dashboard server and a real browser, for the tests here and for nbs/benchmarks/03_dashboard.ipynb."""
 import os, shutil, signal, socket, statistics, subprocess, sys, time, urllib.request
 from contextlib import contextmanager
 from pathlib import Path
