@@ -40,7 +40,7 @@ endif
 run: pipeline dashboard  ## Everything
 
 pipeline: .venv/ready
-	@dvc repro --quiet
+	@dvc repro
 	@cd4ml report
 
 dashboard: .venv/ready

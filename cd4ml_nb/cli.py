@@ -61,7 +61,7 @@ def in_words(
     return (f"{item}, {where}, {when:%A} {when.day} {when:%B} {when.year}: about {_units(answer['mean'])} units, "
             f"likely {_units(answer['q10'])} to {_units(answer['q90'])}")
 
-# %% ../nbs/cli.ipynb #49680326
+# %% ../nbs/cli.ipynb #7ac5a7ae
 def read_table(
     path: str,  # A .csv or .parquet file
 ):  # DataFrame; item_nbr and store_nbr are strings, date is ISO text
@@ -81,6 +81,7 @@ def _promotions(column, path):
     "yes, no, true, false, 1, 0 or empty, as True, False, None."
     import pandas as pd
     meaning = {"yes": True, "true": True, "1": True, "1.0": True, "no": False, "false": False, "0": False, "0.0": False}
+    column = column.mask(column.astype(str).str.strip() == "")
     known = column.isna() | column.astype(str).str.lower().isin(meaning)
     if not known.all():
         row = int((~known).to_numpy().argmax())

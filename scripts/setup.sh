@@ -47,5 +47,8 @@ if command -v uv >/dev/null 2>&1; then uv=uv; else
 fi
 "$uv" pip install $quiet --python .venv/bin/python --require-hashes -r requirements.lock
 "$uv" pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
+# Kernels are started on this machine only; their start-up notice about encryption would stand above every report and dashboard.
+mkdir -p .venv/etc/ipython
+echo '{"IPKernelApp": {"log_level": "ERROR"}}' > .venv/etc/ipython/ipython_kernel_config.json
 pwd > .venv/ready
 say "Ready."
