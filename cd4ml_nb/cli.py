@@ -205,11 +205,14 @@ def dashboard(
     os.environ.update({"PYDEVD_DISABLE_FILE_VALIDATION": "1", "OMP_WAIT_POLICY": "PASSIVE"})
     os.execv(sys.executable, [sys.executable, "-m", "voila", str(app.relative_to(root)), f"--Voila.config_file_paths={share}", f"--port={port}"])
 
-# %% ../nbs/cli.ipynb #1a82d25c
+# %% ../nbs/cli.ipynb #181e0855
 def data_check():
     "Check the raw tables against the contract; lists what does not fit."
-    from cd4ml_nb.data.contract import check_raw
-    check_raw(project_root())
+    import ibis
+    from cd4ml_nb.data.contract import check_raw, require_contract
+    raw = project_root() / "data" / "raw"
+    if not raw.is_dir(): raise UserError(f"{raw} is missing. Make it with: cd4ml stage ingest")
+    require_contract(check_raw(ibis.duckdb.connect(), raw))
     print("The raw tables in data/raw keep the contract.")
 
 def bench():

@@ -33,6 +33,18 @@ def test_errors_are_sentences(project, words, said):
     assert done.stdout == "" and len(done.stderr.splitlines()) == 1, done.stderr
 
 
+def test_data_check_finds_a_planted_fault(project):
+    refused(run(project, "cd4ml", "data", "check"), "data/raw is missing")
+    (project / "params.yaml").write_text((project / "params.yaml").read_text().replace("source: complete_journey", "source: tiny"))
+    assert run(project, "cd4ml", "stage", "ingest").returncode == 0
+    done = run(project, "cd4ml", "data", "check")
+    assert done.returncode == 0 and "keep the contract" in done.stdout, done.stderr
+    train = project / "data/raw/train.csv"
+    lines = train.read_text().splitlines()
+    train.write_text("\n".join([*lines[:4], re.sub(r"\d{4}-\d\d", "2017-13", lines[4]), *lines[5:]]) + "\n")
+    refused(run(project, "cd4ml", "data", "check"), "train.csv, column date", "line 5")
+
+
 def test_a_wrong_option_says_which_there_are(project):
     done = run(project, "cd4ml", "forecast", "--itm", "milk")
     assert done.returncode == 2 and "--itm" in done.stderr and "Traceback" not in done.stderr
