@@ -3,7 +3,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 gone=""
-for path in .venv data/prepared data/split data/evaluation data/model reports/*.ipynb reports/*.html reports/run.json reports/facets reports/screenshots .pytest_cache *.egg-info build dist; do
+for path in .venv data/prepared data/split data/evaluation data/fitted data/model reports/*.ipynb reports/*.html reports/run.json reports/facets reports/screenshots .pytest_cache *.egg-info build dist; do
     if [ -e "$path" ]; then gone="$gone $path"; fi
 done
 if [ -z "$gone" ]; then echo "Nothing to remove."; else
