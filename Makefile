@@ -47,7 +47,7 @@ dashboard: .venv/ready
 	@cd4ml dashboard --port $(PORT)
 
 lab: .venv/ready
-	@jupyter lab --notebook-dir=. --ServerApp.root_dir=. nbs/index.ipynb
+	@jupyter lab --ServerApp.root_dir=. nbs/index.ipynb
 
 bench: .venv/ready
 	@cd4ml bench
