@@ -2,7 +2,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .SUFFIXES:
-.PHONY: help run test check pipeline dashboard lab bench report readme tidy hooks lock clean
+.PHONY: help run test check spark pipeline dashboard lab bench report readme tidy hooks lock clean
 
 PORT ?= 8866
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -24,6 +24,7 @@ help:  ## Explain these commands
 	@echo "  make bench      compare with mlforecast + LightGBM; results in reports/benchmarks"
 	@echo "  make check      are the notebooks clean, and library and README in step with them?"
 	@echo "  make tidy       make them so: export the library, clean the notebooks, write README.md"
+	@echo "  make spark      install what the engine 'spark' needs (guide nbs/guides/05_scale_out.ipynb)"
 	@echo "  make hooks      run 'make check' before each git commit"
 	@echo "  make lock       update requirements.lock to the newest versions that settings.ini allows"
 	@echo "  make clean      remove .venv and what 'make run' makes again; says what before it does"
@@ -40,6 +41,7 @@ endif
 run: pipeline dashboard  ## Everything
 
 pipeline: .venv/ready
+	@cd4ml data fetch
 	@dvc repro
 	@cd4ml report
 
@@ -67,6 +69,10 @@ tidy: .venv/ready
 	@nbdev_export
 	@nbdev_clean
 	@python scripts/readme.py
+
+spark: .venv/ready
+	@SPARK=1 scripts/setup.sh
+	@java -version >/dev/null 2>&1 || echo "Spark needs Java 17 or newer too (Debian and Ubuntu: apt install openjdk-17-jre-headless)." >&2
 
 hooks: .venv/ready
 	@git config core.hooksPath scripts/hooks

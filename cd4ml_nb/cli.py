@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['GROUPS', 'COMMANDS', 'ABOUT', 'make_parser', 'in_words', 'read_table', 'write_table', 'forecast', 'stage', 'report',
-           'check_port', 'dashboard', 'data_check', 'bench', 'main']
+           'check_port', 'dashboard', 'data_check', 'data_prepare', 'data_synthesize', 'data_fetch', 'data_versions',
+           'data_diff', 'data_provenance', 'bench', 'main']
 
 # %% ../nbs/cli.ipynb #9b7e3913
 import argparse, inspect, json, sys
@@ -12,10 +13,10 @@ from pathlib import Path
 from fastcore.docments import docments
 from .core import UserError, progress, project_root
 
-# %% ../nbs/cli.ipynb #01be4d1f
+# %% ../nbs/cli.ipynb #ed1a7dd3
 def _add_parameter(parser, parameter, help):
     "One parameter of a function as an argument of its command."
-    name, default = parameter.name, parameter.default
+    name, default, help = parameter.name, parameter.default, help.replace("%", "%%")
     if parameter.kind is parameter.VAR_POSITIONAL: parser.add_argument(name, nargs="*", help=help)
     elif parameter.kind is parameter.POSITIONAL_OR_KEYWORD: parser.add_argument(name, help=help)
     elif isinstance(default, bool): parser.add_argument(f"--{name.replace('_', '-')}", action="store_true", help=help)
@@ -205,24 +206,141 @@ def dashboard(
     os.environ.update({"PYDEVD_DISABLE_FILE_VALIDATION": "1", "OMP_WAIT_POLICY": "PASSIVE"})
     os.execv(sys.executable, [sys.executable, "-m", "voila", str(app.relative_to(root)), f"--Voila.config_file_paths={share}", f"--port={port}"])
 
-# %% ../nbs/cli.ipynb #181e0855
-def data_check():
-    "Check the raw tables against the contract; lists what does not fit."
-    import ibis
-    from cd4ml_nb.data.contract import check_raw, require_contract
-    raw = project_root() / "data" / "raw"
-    if not raw.is_dir(): raise UserError(f"{raw} is missing. Make it with: cd4ml stage ingest")
-    require_contract(check_raw(ibis.duckdb.connect(), raw))
-    print("The raw tables in data/raw keep the contract.")
+# %% ../nbs/cli.ipynb #e8ca4ea7
+def _sections(root, source, path):
+    "The parameters of a source, as --source and --path override params.yaml."
+    from cd4ml_nb.core import read_params
+    params = read_params(root=root)
+    if source is None and path is not None: source = "favorita" if Path(path).is_dir() and list(Path(path).glob("*train.csv*")) else None
+    chosen = params.get("ingest", {})
+    sections = {name: params.get(name) or {} for name in ("favorita", "synthetic", "table")}
+    if path is not None: sections["favorita"] = {}
+    return {"source": source or chosen.get("source"), "path": str(Path(path).resolve()) if path else chosen.get("path", "data/source"), **sections}
 
+# %% ../nbs/cli.ipynb #afecb30f
+def _check_own_table(root, path):
+    "What fits and what does not of the user's own table."
+    from cd4ml_nb.core import read_params
+    from cd4ml_nb.data.contract import require_contract
+    from cd4ml_nb.data.table import check_source
+    here = path if path is None or "://" in path else str(Path(path).resolve())  # as typed, from where one stands
+    said = check_source(read_params("table", root), root, here)
+    for line in said["fits"]: print(line)
+    require_contract(said["findings"], "Your table")
+    print("Your table fits.")
+
+def data_check(
+    *,
+    source: str = None,  # Another source than params.yaml names: favorita, table, synthetic, complete_journey, tiny
+    path: str = None,  # Where favorita's folder or your own table is, when it is not where params.yaml says
+    memory: str = "1GB",  # What DuckDB may use before it spills to disk
+):
+    "Say what fits and what does not, before any pipeline runs.\n\n  cd4ml data check\n  cd4ml data check --source favorita --path ~/favorita\n  cd4ml data check --source table --path sales.csv"
+    root = project_root()
+    sections = _sections(root, source, path)
+    if sections["source"] == "table": return _check_own_table(root, path)
+    from cd4ml_nb.data.contract import require_contract
+    from cd4ml_nb.data.ingest import raw_folder
+    from cd4ml_nb.data.engines import connect
+    from cd4ml_nb.data.sales import check_folder
+    with raw_folder(root, **sections) as raw:
+        con = connect(memory=memory)
+        try: require_contract(check_folder(con, raw), path or sections["source"])
+        finally: con.disconnect()
+    print(f"The tables of {path or sections['source']} keep the contract.")
+
+# %% ../nbs/cli.ipynb #6f27d3bd
+def data_prepare(
+    *,
+    out: str,  # A new or empty folder, or an earlier result of this command
+    source: str = None,  # As for data check
+    path: str = None,  # As for data check
+    memory: str = None,  # What DuckDB may use before it spills to disk, such as 4GB; params.yaml's when left out
+    engine: str = None,  # duckdb on this machine or spark on many; params.yaml's when left out
+):
+    "Run the prepare stage's code alone, without the pipeline.\n\n  cd4ml data prepare --source favorita --path ~/favorita --out prepared --memory 4GB"
+    from cd4ml_nb.core import read_params
+    from cd4ml_nb.data.ingest import raw_folder
+    from cd4ml_nb.data.prepare import prepare_folder
+    root, out = project_root(), Path(out)
+    if out.exists() and not (out / "version.json").exists() and (not out.is_dir() or any(out.iterdir())): raise UserError(f"{out} holds something else than prepared data and would be replaced. Name a new folder.")
+    split = read_params("split", root)
+    values = {**read_params("prepare", root), "horizon": split["horizon"], "evaluation_windows": split["evaluation_windows"]}
+    values |= {name: value for name, value in (("memory", memory), ("engine", engine)) if value is not None}
+    with raw_folder(root, **_sections(root, source, path)) as raw: steps = prepare_folder(raw, out, **values)
+    for step in steps: print(f"{step['step']:14}{step['rows_out']:>15,} rows  {step['what']}")
+
+# %% ../nbs/cli.ipynb #8d46ebf1
+def data_synthesize(
+    folder: str,  # A new or empty folder
+    *,
+    rows: int = 1_000_000,  # Sales rows, give or take one in a hundred
+    stores: int = 54,  # Number of stores
+    items: int = 4100,  # Number of items
+    seed: int = 47,  # The same seed gives the same bytes
+    faults: bool = False,  # Plant each kind of bad row at places that faults.json names
+    json: bool = False,  # One JSON object instead of words
+):
+    "Write Favorita's folder with invented sales and the truth beside it.\n\n  cd4ml data synthesize small --rows 100000 --stores 5 --items 100\n  cd4ml data synthesize full --rows 125000000"
+    from cd4ml_nb.data.synthetic import synthesize
+    progress(f"Writing about {rows:,} rows to {folder} ...")
+    done = synthesize(folder, rows, stores, items, seed, faults)
+    if json: return print(_json(done))
+    print(f"{folder}: {done['rows']:,} rows, {done['stores']} stores, {done['items']} items, {done['first_day']} to {done['last_day']}, in {done['seconds']} s")
+    print(f"What was planted stands in {folder}/truth.json" + (f" and in {folder}/faults.json ({done['faults']} bad rows)" if faults else ""))
+
+def data_fetch():
+    "Bring tables from databases and buckets to data/source/fetched (nothing to do for local ones)."
+    from cd4ml_nb.core import read_params
+    root = project_root()
+    params = read_params(root=root)
+    if params.get("ingest", {}).get("source") != "table": return
+    from cd4ml_nb.data.fetch import fetch
+    for name, path in fetch(root, params.get("table") or {}).items(): print(f"{name}: {path.relative_to(root)}")
+
+# %% ../nbs/cli.ipynb #86f600e3
+def data_versions(
+    *,
+    json: bool = False,  # A list of JSON objects instead of a table
+):
+    "List every version of the data, with the runs and models that used it.\n\n  cd4ml data versions"
+    from cd4ml_nb.data.versions import list_versions, versions_in_words
+    versions, notes = list_versions(project_root())
+    if not json: return print(versions_in_words(versions, notes))
+    for note in notes: progress(note)
+    print(_json(versions))
+
+def data_diff(
+    before: str,  # A data version of `cd4ml data versions` (its first characters do), previous, a Git revision or a model version
+    *after,  # The other one; current when left out
+    memory: str = "1GB",  # What DuckDB may use before it spills to disk
+    json: bool = False,  # One JSON object instead of words
+):
+    "Show what changed between two versions of the data: rows, series, days, columns, distributions.\n\n  cd4ml data diff previous\n  cd4ml data diff 793a0b 8c41ff --json"
+    from cd4ml_nb.data.versions import diff_in_words, diff_versions
+    if len(after) > 1: raise UserError("Give two versions at most: cd4ml data diff BEFORE [AFTER]")
+    diff = diff_versions(project_root(), before, *after, memory=memory)
+    print(_json(diff) if json else diff_in_words(diff))
+
+def data_provenance(
+    *version,  # The model_version or data_version of a forecast; the model in data/model when left out
+    json: bool = False,  # One JSON object instead of words
+):
+    "Say what a forecast was made from: model, code, data, raw files by their hashes.\n\n  cd4ml data provenance\n  cd4ml data provenance gradient_boosting-d638d9d7"
+    from cd4ml_nb.data.versions import trace, trace_in_words
+    if len(version) > 1: raise UserError("Give one version: cd4ml data provenance [MODEL_OR_DATA_VERSION]")
+    origin = trace(project_root(), *version)
+    print(_json(origin) if json else trace_in_words(origin))
+
+# %% ../nbs/cli.ipynb #54a58d04
 def bench():
     "Run the benchmark notebooks; their reports go to reports/benchmarks."
     from cd4ml_nb.delivery.stages import run_benchmarks
     run_benchmarks()
 
-# %% ../nbs/cli.ipynb #1d129c04
-GROUPS = {"data": "Look at the data before the pipeline does"}
-COMMANDS = {"forecast": forecast, "data": {"check": data_check}, "stage": stage, "report": report, "dashboard": dashboard, "bench": bench}
+# %% ../nbs/cli.ipynb #71df6ee6
+GROUPS = {"data": "Check, prepare, invent and compare data"}
+COMMANDS = {"forecast": forecast, "data": {"check": data_check, "prepare": data_prepare, "synthesize": data_synthesize, "fetch": data_fetch, "versions": data_versions, "diff": data_diff, "provenance": data_provenance}, "stage": stage, "report": report, "dashboard": dashboard, "bench": bench}
 ABOUT = """How many units will sell? Forecasts from the command line, and the parts of the pipeline.
 
   cd4ml forecast --item fluid-milk-products --store 367 --date 2018-01-02

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['UserError', 'project_root', 'read_params', 'check_keys', 'replace_file', 'replace_folder', 'tidy', 'write_json',
-           'progress']
+           'progress', 'git_revision']
 
-# %% ../nbs/core.ipynb #6d77827f
-import json, math, os, shutil, sys, tempfile
+# %% ../nbs/core.ipynb #4a4c7bb7
+import json, math, os, shutil, subprocess, sys, tempfile
 from contextlib import contextmanager
 from pathlib import Path
 import yaml
@@ -136,3 +136,15 @@ def progress(
 ) -> None:
     "Tell a waiting person what is being done, on stderr."
     print(message, file=sys.stderr, flush=True)
+
+# %% ../nbs/core.ipynb #0256651a
+def git_revision(
+    root: Path,  # The project's folder
+) -> str:  # Short revision, "+changes" when files differ from it, or "no git"
+    "Which code is this?"
+    def git(*words): return subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=True).stdout.strip()
+    try:
+        revision = git("rev-parse", "--short=10", "HEAD")
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock", ":!reports")
+    except (OSError, subprocess.CalledProcessError): return "no git"
+    return revision + ("+changes" if changed else "")

@@ -45,7 +45,11 @@ if command -v uv >/dev/null 2>&1; then uv=uv; else
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.lock
     uv=.venv/bin/uv
 fi
-"$uv" pip install $quiet --python .venv/bin/python --require-hashes -r requirements.lock
+# Spark (300 MB) comes only when asked for: make spark
+if [ "${SPARK:-}" = 1 ]; then cp requirements.lock .venv/wanted.lock; else
+    awk '/^[^ #]/ { wanted = !/^(pyspark|py4j)==/ } wanted' requirements.lock > .venv/wanted.lock
+fi
+"$uv" pip install $quiet --python .venv/bin/python --require-hashes -r .venv/wanted.lock
 "$uv" pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
 # Kernels are started on this machine only; their start-up notice about encryption would stand above every report and dashboard.
 mkdir -p .venv/etc/ipython

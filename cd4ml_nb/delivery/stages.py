@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['STAGES', 'SHARED', 'KERNEL_ENVIRONMENT', 'STYLE', 'TEMPLATE', 'TINY', 'notebook_parameters', 'stage_values',
-           'check_values', 'git_revision', 'data_version', 'project_lock', 'PeakMemory', 'execute_notebook',
-           'report_header', 'make_report', 'page', 'report_html', 'report_title', 'run_stage', 'run_benchmarks',
-           'write_index', 'tiny_project']
+           'check_values', 'data_version', 'project_lock', 'PeakMemory', 'execute_notebook', 'report_header',
+           'make_report', 'page', 'report_html', 'report_title', 'run_stage', 'run_benchmarks', 'write_index',
+           'tiny_project']
 
-# %% ../../nbs/delivery/01_stages.ipynb #82e78668
+# %% ../../nbs/delivery/01_stages.ipynb #41a34798
 import ast, fcntl, hashlib, io, json, os, platform, shutil, subprocess, sys, tempfile, threading, time
 from contextlib import contextmanager, redirect_stderr
 from datetime import datetime
@@ -16,11 +16,11 @@ from html import escape
 from importlib import import_module
 from pathlib import Path
 import yaml
-from ..core import UserError, _explain_disk_trouble, check_keys, progress, project_root, read_params, replace_file, replace_folder, write_json
+from ..core import UserError, _explain_disk_trouble, check_keys, git_revision, progress, project_root, read_params, replace_file, replace_folder, write_json
 
-# %% ../../nbs/delivery/01_stages.ipynb #0e7ebfa7
+# %% ../../nbs/delivery/01_stages.ipynb #747b9b07
 STAGES = {
-    "ingest": "cd4ml_nb.data.sources.ingest",
+    "ingest": "cd4ml_nb.data.ingest.ingest",
     "prepare": "cd4ml_nb.data.prepare.prepare",
     "split": "cd4ml_nb.data.split.split",
     "backtest": "cd4ml_nb.quality.backtest.backtest",
@@ -31,9 +31,10 @@ STAGES = {
 
 # A stage's parameters are its own section of params.yaml and these, named `section.key` or `section`.
 SHARED = {
+    "ingest": {"favorita": "favorita", "synthetic": "synthetic", "table": "table"},
     "prepare": {"horizon": "split.horizon", "evaluation_windows": "split.evaluation_windows"},
-    "backtest": {"estimator_parameters": "estimators.{estimator}", "training_rows": "training_rows"},
-    "train": {"estimator_parameters": "estimators.{estimator}", "training_rows": "training_rows"},
+    "backtest": {"estimator_parameters": "estimators.{estimator}", "training_rows": "training_rows", "per": "models.per", "engine": "prepare.engine"},
+    "train": {"estimator_parameters": "estimators.{estimator}", "training_rows": "training_rows", "per": "models.per", "engine": "prepare.engine"},
 }
 
 # %% ../../nbs/delivery/01_stages.ipynb #38b61fe0
@@ -61,7 +62,7 @@ def notebook_parameters(
         raise UserError(f"{path.name} has {len(tagged) or 'no'} cells with the tag 'parameters', and needs exactly one: without it the values of params.yaml would be ignored. Add the tag in JupyterLab under Property Inspector, Cell Tags.")
     return _literals("".join(tagged[0]["source"]), path.name)
 
-# %% ../../nbs/delivery/01_stages.ipynb #ee46e7bf
+# %% ../../nbs/delivery/01_stages.ipynb #aa433b27
 def _look_up(params, dotted, stage):
     "The value of `section.key` or of a whole `section`, or an error that lists what is there."
     section, _, key = dotted.partition(".")
@@ -69,7 +70,7 @@ def _look_up(params, dotted, stage):
     if not key: return params[section]
     if key not in params[section]:
         raise UserError(f"params.yaml has no '{key}' in the section '{section}', which the stage '{stage}' needs; it has: {', '.join(map(str, params[section]))}.")
-    return {} if params[section][key] is None else params[section][key]
+    return {} if params[section][key] is None and section == "estimators" else params[section][key]
 
 def stage_values(
     stage: str,  # Name of the stage
@@ -95,18 +96,7 @@ def check_values(
     "Every parameter of the notebook is given, and nothing that it does not know."
     check_keys(stage, values, set(asked) - {"tiny"})
 
-# %% ../../nbs/delivery/01_stages.ipynb #38e552bd
-def git_revision(
-    root: Path,  # The project's folder
-) -> str:  # Short revision, "+changes" when files differ from it, or "no git"
-    "Which code is this?"
-    def git(*words): return subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=True).stdout.strip()
-    try:
-        revision = git("rev-parse", "--short=10", "HEAD")
-        changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock", ":!reports")
-    except (OSError, subprocess.CalledProcessError): return "no git"
-    return revision + ("+changes" if changed else "")
-
+# %% ../../nbs/delivery/01_stages.ipynb #a0a64244
 def data_version(
     root: Path,  # The project's folder
 ) -> str | None:  # None before the stage `prepare` has run
@@ -393,12 +383,17 @@ def write_index(
     with replace_file(reports / "index.html") as tmp: tmp.write_text(page("Reports", body), encoding="utf-8")
     return reports / "index.html"
 
-# %% ../../nbs/delivery/01_stages.ipynb #391e9592
+# %% ../../nbs/delivery/01_stages.ipynb #b8e7465b
 TINY = """
-ingest: {source: tiny}
-prepare: {min_days: 30, delisted_after: 56, closed_days: ["12-25"]}
+ingest: {source: tiny, path: data/source}
+favorita: {}
+synthetic: {}
+table: {}
+prepare: {min_days: 30, delisted_after: 56, closed_days: ["12-25"], memory: 1GB, engine: duckdb, accept_schema: []}
 split: {horizon: 16, calibration_windows: 2, evaluation_windows: 3}
-training_rows: {first: 56, every: 7, share: 1.0, unknown_plan: 0.1, new_series: 0.05, seed: 0}
+training_rows: {first: 56, every: 7, share: 1.0, unknown_plan: 0.1, new_series: 0.05, seed: 0, max_series: null}
+backtest: {max_series: null}
+models: {per: null}
 estimators:
   seasonal_naive: {weeks: 4}
   ets: {processes: 1}

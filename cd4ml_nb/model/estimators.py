@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['ESTIMATORS', 'SeasonalNaive', 'Ets', 'Trees', 'DecisionTree', 'RandomForest', 'GradientBoosting', 'make_estimator']
 
-# %% ../../nbs/model/03_estimators.ipynb #4345a17e
+# %% ../../nbs/model/03_estimators.ipynb #d483bd32
 import os, warnings
 import numpy as np
 from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
 from ..core import UserError
 from .block import Block, take_series
-from .features import FEATURES, _Running, build_features, make_encoding, training_rows
+from .features import FEATURES, _Running, feature_parts, make_encoding, training_rows
 
 # %% ../../nbs/model/03_estimators.ipynb #f9d83b44
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -26,12 +26,12 @@ def _stand_in(
     kind, item = (_Running(values).mean([origin], 28)[:, 0] for values in (block.class_sales, block.item_sales))
     return np.expm1(np.where(np.isfinite(kind), kind, np.where(np.isfinite(item), item, np.log1p(0.1))))
 
-# %% ../../nbs/model/03_estimators.ipynb #5d59eb74
+# %% ../../nbs/model/03_estimators.ipynb #ff0a006e
 class SeasonalNaive:
     "The last known sale on the target's weekday."
     def __init__(self, weeks: int = 4): self.weeks = weeks  # How far back to look for a known day
 
-    def fit(self, block, last, horizon): return self
+    def fit(self, block, last, horizon, encoding=None): return self
 
     def forecast(self, block, origin, horizon):
         steps = np.arange(1, horizon + 1)
@@ -63,12 +63,12 @@ def _ets_series(sales, horizon):
     weekday = [np.nanmean(np.append(log[day == d], np.nanmean(log))) for d in range(7)]
     return _fit_ets(np.where(known, log, np.take(weekday, day)), horizon, seasonal=True)
 
-# %% ../../nbs/model/03_estimators.ipynb #00a80fc9
+# %% ../../nbs/model/03_estimators.ipynb #7dfa8b9a
 class Ets:
     "Exponential smoothing, series by series, in parallel processes."
     def __init__(self, processes: int = 2): self.processes = processes  # Parallel processes
 
-    def fit(self, block, last, horizon): return self
+    def fit(self, block, last, horizon, encoding=None): return self
 
     def forecast(self, block, origin, horizon):
         past = block.sales[:, :origin + 1].astype(float)
@@ -80,34 +80,42 @@ class Ets:
         for row, (path, factor) in zip(seen, done): log[row], smear[row] = path, factor
         return np.maximum(np.exp(log) * smear[:, None] - 1, 0), np.maximum(np.expm1(log), 0)
 
-# %% ../../nbs/model/03_estimators.ipynb #556df3ab
+# %% ../../nbs/model/03_estimators.ipynb #7dd6b18c
 def _fit_alone(model, x, y):
     "Fit with one thread, because the other model has the other."
     with threadpool_limits(1, user_api="openmp"): return model.fit(x, y)
 
 class Trees:
     "Base of the estimators that learn from rows of features: one model for each of the two numbers."
+    dtype = np.float32  # What the algorithm computes with; given so, both models share one array
     fill = None  # What stands for unknown; None leaves NaN to the model
     log_link = False  # Whether the mean model answers in logs once packaged
 
     def __init__(self, rows: dict, **parameters):
-        self.rows, self.parameters = rows, parameters  # Arguments of `training_rows`; the algorithm's own
+        self.rows, self.parameters = {name: value for name, value in rows.items() if name != "max_series"}, parameters  # Arguments of `training_rows`; the algorithm's own
 
-    def fit(self, block, last, horizon):
-        self.encoding = make_encoding(block.series)
-        x, y = training_rows(block, last, horizon, self.encoding, **self.rows)
-        x = self.filled(x)
+    def fit(self, block, last, horizon, encoding=None): return self.learn(*self.examples(block, last, horizon, encoding))
+
+    def examples(self, block, last, horizon, encoding=None):
+        "The rows to learn from, and what was sold; the encoding is the block's unless one is given."
+        self.encoding = encoding or make_encoding(block.series)
+        return training_rows(block, last, horizon, self.encoding, **self.rows)
+
+    def learn(self, x, y):
+        x = self.filled(x).astype(self.dtype, copy=False)
         self.mean, self.log_mean = Parallel(n_jobs=2, prefer="threads")(delayed(_fit_alone)(model, x, target) for model, target in zip(self.models(), (y, np.log1p(y))))
         return self
 
     def filled(self, x): return x if self.fill is None else np.where(np.isnan(x), np.float32(self.fill), x)
 
     def forecast(self, block, origin, horizon):
-        x = self.filled(build_features(block, origin, horizon, self.encoding).x[0])
-        predict = lambda model: model.predict(x.reshape(-1, len(FEATURES))).reshape(x.shape[:2])
-        return np.maximum(predict(self.mean), 0), np.maximum(np.expm1(predict(self.log_mean)), 0)
+        mean, log = np.empty((2, len(block.series), horizon))
+        for rows, x in feature_parts(block, origin, horizon, self.encoding):
+            flat = self.filled(x).reshape(-1, len(FEATURES))
+            if len(flat): mean[rows], log[rows] = (model.predict(flat).reshape(-1, horizon) for model in (self.mean, self.log_mean))
+        return np.maximum(mean, 0), np.maximum(np.expm1(log), 0)
 
-# %% ../../nbs/model/03_estimators.ipynb #fc47d230
+# %% ../../nbs/model/03_estimators.ipynb #7d906d05
 class DecisionTree(Trees):
     "One tree, as in the article."
     fill = -9.0
@@ -126,6 +134,7 @@ class RandomForest(Trees):
 
 class GradientBoosting(Trees):
     "Histogram gradient boosting: a Poisson loss for the mean, squares for the log mean."
+    dtype = np.float64
     log_link = True
 
     def models(self):

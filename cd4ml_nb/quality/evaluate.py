@@ -6,15 +6,16 @@
 __all__ = ['NEW_DAYS', 'FORECAST_COLUMNS', 'over_windows', 'slice_columns', 'slice_scores', 'all_stores', 'held',
            'read_forecasts', 'evaluate']
 
-# %% ../../nbs/quality/03_evaluate.ipynb #8244e2f2
+# %% ../../nbs/quality/03_evaluate.ipynb #adfa3814
 import json
 from pathlib import Path
 import numpy as np, pandas as pd
 from ..core import UserError, replace_file, write_json
+from ..data.prepare import read_series
+from ..data.split import read_windows
 from ..model.block import load_block
 from ..model.estimators import ESTIMATORS
 from ..model.intervals import calibrate, quantiles
-from .backtest import read_windows
 from .metrics import score
 
 # %% ../../nbs/quality/03_evaluate.ipynb #43330489
@@ -119,13 +120,16 @@ def _estimator_scores(table, totals, windows):
     holdout = windows[-1]["forecast_origin"]
     return over_windows({o: scores[o] for o in evaluation}, evaluation), {"forecast_origin": holdout, **scores[holdout]}
 
-# %% ../../nbs/quality/03_evaluate.ipynb #dfad34af
+# %% ../../nbs/quality/03_evaluate.ipynb #fb268082
 def evaluate(
     root: Path,  # The project's folder
 ) -> dict:  # The content of reports/metrics.json
     "Score all forecasts; writes reports/metrics.json, slices.json and scores.csv, data/evaluation/forecasts.parquet and totals.parquet."
     root, windows = Path(root), read_windows(root)
-    table, block = read_forecasts(root), load_block(root / "data/prepared")
+    table = read_forecasts(root)
+    series = read_series(root / "data/prepared")
+    judged_series = series[series["item_nbr"].isin(table["item_nbr"].unique())]
+    block = load_block(root / "data/prepared", stores=sorted(set(judged_series["store_nbr"])), series=judged_series[["store_nbr", "item_nbr"]])
     totals = pd.concat([all_stores(part, windows).assign(estimator=name) for name, part in table.groupby("estimator")], ignore_index=True)
     table = table[table["role"] != "calibration"].reset_index(drop=True)
     models = {name: _estimator_scores(part, totals[totals["estimator"] == name], windows) for name, part in table.groupby("estimator")}

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['PAGE', 'SHOWN', 'facets_entry', 'facets_statistics', 'facets_page', 'training_and_validation', 'write_facets']
 
-# %% ../../nbs/quality/05_facets.ipynb #00b3410a
+# %% ../../nbs/quality/05_facets.ipynb #4cb6f8ea
 import base64, re
 from importlib.util import find_spec
 from pathlib import Path
 import numpy as np, pandas as pd
 from ..core import UserError, replace_file
-from ..data.prepare import read_prepared, read_version
+from ..data.prepare import read_prepared, read_version, some_stores
 from ..data.split import read_windows
 
 # %% ../../nbs/quality/05_facets.ipynb #f1a3ba6f
@@ -65,14 +65,14 @@ def facets_page(
     html = html.replace('<script src="wit_tb_bin.js"></script>', inside)
     return html.replace("<!doctype html>", f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>', 1)
 
-# %% ../../nbs/quality/05_facets.ipynb #9f493f03
+# %% ../../nbs/quality/05_facets.ipynb #ae17d269
 SHOWN = ["date", "unit_sales", "onpromotion", "holiday", "family", "class", "perishable", "type", "store_nbr", "item_nbr"]
 
 def training_and_validation(
     root: Path,  # The project's folder, with prepared and split data
 ) -> dict:  # training, validation: panel rows, with the weekday
-    "The panel's rows before the first evaluation origin, and those of the evaluation windows."
-    panel, windows = read_prepared(root, columns=SHOWN), read_windows(root, "evaluation")
+    "The panel's rows before the first evaluation origin, and those of the evaluation windows; of a very large panel, some stores'."
+    panel, windows = read_prepared(root, columns=SHOWN, stores=some_stores(root)), read_windows(root, "evaluation")
     panel["weekday"] = panel.date.dt.day_name().str[:3]
     origin, end = pd.Timestamp(windows[0]["forecast_origin"]), pd.Timestamp(windows[-1]["last_target"])
     return {"training": panel[panel.date <= origin], "validation": panel[(panel.date > origin) & (panel.date <= end)]}

@@ -9,7 +9,7 @@ import pytest
 from cd4ml_nb.core import UserError
 from cd4ml_nb.data.contract import check_raw, list_violations
 from cd4ml_nb.data.prepare import prepare, read_prepared
-from cd4ml_nb.data.sources import ingest
+from cd4ml_nb.data.ingest import ingest
 from cd4ml_nb.data.split import split
 
 pytestmark = pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning")  # Ibis 12 on DuckDB 2
@@ -136,6 +136,8 @@ def test_harmless_forms_are_read(tiny, form):
 
 def test_optional_tables_may_be_missing(tiny):
     for name in ("holidays_events", "transactions", "promotions"): (tiny / "data" / "raw" / f"{name}.csv").unlink()
+    with pytest.raises(UserError, match="The table is gone"): prepare(tiny)
+    shutil.rmtree(tiny / "data" / "prepared")  # the first data of a project have no shape to keep
     prepare(tiny)
     panel = read_prepared(tiny)
     assert panel.holiday.isna().all() and panel.onpromotion.isna().any() and panel.onpromotion.notna().any()

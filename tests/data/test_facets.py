@@ -4,7 +4,7 @@ import shutil
 import pytest
 
 from cd4ml_nb.data.prepare import prepare
-from cd4ml_nb.data.sources import ingest
+from cd4ml_nb.data.ingest import ingest
 from cd4ml_nb.data.split import split
 from cd4ml_nb.quality.facets import write_facets
 

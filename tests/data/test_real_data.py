@@ -6,7 +6,9 @@ import pandas as pd
 import pytest
 
 from cd4ml_nb.data.prepare import prepare, read_prepared, read_version
-from cd4ml_nb.data.sources import NOT_GOODS, complete_journey_folder, ingest, readable_name, slug
+from cd4ml_nb.data.ingest import ingest
+from cd4ml_nb.model.block import load_block
+from cd4ml_nb.data.sources import NOT_GOODS, complete_journey_folder, readable_name, slug
 
 pytestmark = pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning")  # Ibis 12 on DuckDB 2
 ORIGIN = pd.Timestamp("2017-10-28")
@@ -154,16 +156,28 @@ def test_unknown_promotions_are_empty_not_zero(real):
     start = monday.where(monday >= "2017-01-01", pd.Timestamp("2017-01-01")).dt.strftime("%Y-%m-%d")
     known = np.array([key in covered for key in zip(real["panel"].store_nbr, start)])
     assert (real["panel"].onpromotion.notna() == known).all()
-    assert read_prepared(real["root"], "future").onpromotion.isna().all(), "the plan ends with 2017"
+    calendar = read_prepared(real["root"], "calendar")
+    assert not calendar[calendar.date > "2017-12-31"].plan_known.any(), "the plan ends with 2017"
 
 
 def test_pools_are_means_over_the_panel(real):
     panel = real["panel"].assign(log_sales=np.log1p(real["panel"].unit_sales))
-    for name, keys in (("item_pool", ["item_nbr"]), ("class_pool", ["store_nbr", "class"])):
-        pool = read_prepared(real["root"], name).set_index([*keys, "date"]).sort_index()
-        expected = panel.groupby([*keys, "date"])[["unit_sales", "log_sales"]].mean().sort_index()
-        assert pool.index.equals(expected.index)
-        np.testing.assert_allclose(pool.to_numpy(), expected.to_numpy(), atol=1e-6)
+    pool = read_prepared(real["root"], "item_pool").set_index(["item_nbr", "date"]).sort_index()
+    expected = panel.groupby(["item_nbr", "date"])[["unit_sales", "log_sales"]].mean().sort_index()
+    assert pool.index.equals(expected.index)
+    np.testing.assert_allclose(pool.to_numpy(), expected.to_numpy(), atol=1e-6)
+    block = load_block(real["root"] / "data" / "prepared")
+    classes = panel.groupby(["store_nbr", "class", "date"]).log_sales.mean()
+    for row in range(0, len(block.series), 50):
+        own = classes[block.series.store_nbr[row]][block.series["class"][row]]
+        days = [block.day(date) for date in own.index]
+        np.testing.assert_allclose(block.class_sales[row, days], own, atol=1e-6)
+        assert np.isnan(np.delete(block.class_sales[row], days)).all()
+
+
+def test_what_is_known_only_afterwards_is_empty_ahead(real):
+    calendar = read_prepared(real["root"], "calendar")
+    assert calendar[calendar.date <= "2017-12-31"].transactions.notna().any() and calendar[calendar.date > "2017-12-31"].transactions.isna().all()
 
 
 def test_store_sizes_use_the_first_half_year_only(real, goods):
