@@ -7,7 +7,7 @@ __all__ = ['ONE_OFF_EVENTS', 'DAYS_AHEAD', 'first_origin', 'holidays_by_store', 
            'store_part', 'Pool', 'denormalise', 'prepare_folder', 'prepare', 'data_version', 'read_version',
            'read_series', 'read_store', 'each_store', 'read_prepared', 'some_stores', 'open_prepared']
 
-# %% ../../nbs/data/03_prepare.ipynb #f8f1e1d9
+# %% ../../nbs/data/03_prepare.ipynb #2e422516
 import datetime, hashlib, json, shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +19,7 @@ import pyarrow as pa, pyarrow.parquet as pq
 from ..core import UserError, progress, replace_folder
 from .contract import RAW, SCHEMA_VERSION, check_prepared, raw_path, read_raw, require_contract
 from .engines import connect
-from .schema import check_evolution, describe_schema
+from .schema import check_evolution, describe_scales, describe_schema
 from .sales import exact, exact_mean, find_twice, heap_raw, item_ranges, lay_out, offered
 from .sources import explain_engine_trouble
 
@@ -233,11 +233,11 @@ def _write_returns(heaps, folder):
     types = {"date": pa.date32(), "store_nbr": pa.string(), "item_nbr": pa.string(), "unit_sales": pa.float64(), "onpromotion": pa.float64()}
     pq.write_table(rows.cast(pa.schema(types)), folder / "returns.parquet", compression="zstd")
 
-# %% ../../nbs/data/03_prepare.ipynb #252420de
-def _require_fit(findings, raw, previous, of, accept_schema):
+# %% ../../nbs/data/03_prepare.ipynb #1b36ac1e
+def _require_fit(findings, raw, previous, schema, accept_schema):
     "Raise a UserError for all that breaks the contract, and for all that changed its shape since the last good data."
     said = []
-    for check in (lambda: check_evolution(previous, describe_schema(raw, source=of), accept_schema), lambda: require_contract(findings, str(raw))):
+    for check in (lambda: check_evolution(previous, schema, accept_schema), lambda: require_contract(findings, str(raw))):
         try: check()
         except UserError as e: said.append(str(e))
     if said: raise UserError("\n".join(said))
@@ -279,7 +279,7 @@ def _small_tables(con, raw, heaps, series, is_open, closed_days, read, keep):
     return {"series": (denormalise(series, tables["items"], tables["stores"]), ["store_nbr", "item_nbr"]), "calendar": (calendar, ["store_nbr", "date"]),
             "promotions": (promotions, ["store_nbr", "item_nbr", "first_date"])}
 
-# %% ../../nbs/data/03_prepare.ipynb #1a0ab839
+# %% ../../nbs/data/03_prepare.ipynb #109863a8
 def prepare_folder(
     raw: Path,  # Folder of raw CSV files
     out: Path,  # Folder to write or replace as a whole
@@ -298,11 +298,13 @@ def prepare_folder(
     con = connect(engine, memory)
     heap, do_stores, read, keep = _engine_steps(engine, con, memory)
     try:
-        with explain_engine_trouble(out), replace_folder(out) as folder:
+        with explain_engine_trouble(out), replace_folder(out) as folder, ThreadPoolExecutor(1) as beside:
+            hashes = beside.submit(_hash_raw, raw)  # five gigabytes take seconds to hash; meanwhile the sales are read
             previous, about = _read_json(out / "version.json").get("schema"), _describe_source(raw)
             (heap_folder := folder / "heaps").mkdir()
             findings, heaps = heap(raw, heap_folder)
-            _require_fit(findings, raw, previous, about["of"], accept_schema)
+            schema = describe_schema(raw, source=about["of"])
+            _require_fit(findings, raw, previous, schema, accept_schema)
             early_days = _require_days(heaps, raw, horizon, evaluation_windows)
             series, is_open, counts, longest = do_stores(heaps, folder, early_days, min_days, delisted_after)
             if counts.get("twice"): require_contract(find_twice(con, raw), str(raw))
@@ -310,10 +312,10 @@ def prepare_folder(
             for name, (table, keys) in _small_tables(con, raw, heaps, series, is_open, list(closed_days), read, keep).items(): _write(table, folder, name, keys)
             _write_returns(heaps, folder)
             shutil.rmtree(heap_folder)
-            schema = describe_schema(raw, folder, about["of"])
+            schema["scales"] = describe_scales(folder)
             check_evolution(previous, schema, accept_schema)
             parameters = {"min_days": min_days, "delisted_after": delisted_after, "closed_days": list(closed_days)}
-            about = _describe(folder, raw, heaps, series, counts) | {"parameters": parameters, "schema": schema}
+            about = _describe(folder, raw, heaps, series, counts, hashes.result()) | {"parameters": parameters, "schema": schema}
             (folder / "version.json").write_text(json.dumps(about, indent=1) + "\n")
     finally: con.disconnect()
     return _count_steps(heaps, counts, series, delisted_after)
@@ -328,7 +330,7 @@ def prepare(
     if raw_path(raw, "train") is None: raise UserError(f"{raw}/train.csv is missing. Run the stage ingest first: make pipeline")
     return prepare_folder(raw, Path(root) / "data" / "prepared", **parameters)
 
-# %% ../../nbs/data/03_prepare.ipynb #1abd47ef
+# %% ../../nbs/data/03_prepare.ipynb #4c99f89b
 def _hash(path):
     with open(path, "rb") as file: return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -351,15 +353,14 @@ def _describe_source(raw):
     source, origin = about.get("source", "unknown"), about.get("origin", "unknown")
     return {"source": source, "origin": origin, "of": " ".join([source, origin, json.dumps(about.get("settings", {}), sort_keys=True)])}
 
-def _describe(folder, raw, heaps, series, counts):
+def _hash_raw(raw): return {path.name: _hash(path) for path in sorted(filter(None, (raw_path(raw, name) for name in RAW)))}
+
+def _describe(folder, raw, heaps, series, counts, hashes):
     "What version.json says."
     origin = _describe_source(raw)
-    with ThreadPoolExecutor(2) as threads:
-        files = [path for name in RAW if (path := raw_path(raw, name))]
-        version, hashes = threads.submit(data_version, folder), list(threads.map(_hash, files))
-    return {"data_version": version.result(), "source": origin["source"], "origin": origin["origin"], "schema_version": SCHEMA_VERSION,
+    return {"data_version": data_version(folder), "source": origin["source"], "origin": origin["origin"], "schema_version": SCHEMA_VERSION,
             "rows": counts["opened"], "sales_rows": counts["kept"], "series": len(series), "stores": int(series.store_nbr.nunique()), "items": int(series.item_nbr.nunique()),
-            "first_day": str(_date(heaps.first_day)), "last_day": str(_date(heaps.last_day)), "raw": {path.name: digest for path, digest in sorted(zip(files, hashes))}}
+            "first_day": str(_date(heaps.first_day)), "last_day": str(_date(heaps.last_day)), "raw": hashes}
 
 # %% ../../nbs/data/03_prepare.ipynb #10b8b9dd
 def _prepared_folder(root):
