@@ -33,16 +33,37 @@ def test_errors_are_sentences(project, words, said):
     assert done.stdout == "" and len(done.stderr.splitlines()) == 1, done.stderr
 
 
-def test_data_check_finds_a_planted_fault(project):
-    refused(run(project, "cd4ml", "data", "check"), "data/raw is missing")
-    (project / "params.yaml").write_text((project / "params.yaml").read_text().replace("source: complete_journey", "source: tiny"))
-    assert run(project, "cd4ml", "stage", "ingest").returncode == 0
-    done = run(project, "cd4ml", "data", "check")
+def test_data_check_and_prepare_of_a_folder(project):
+    "Invent, check, prepare; then spoil a line: the same commands name it, and the good result stays."
+    done = run(project, "cd4ml", "data", "synthesize", "shop", "--rows", "20000", "--stores", "3", "--items", "20")
+    assert done.returncode == 0 and "20," in done.stdout, done.stderr
+    done = run(project, "cd4ml", "data", "check", "--source", "favorita", "--path", "shop")
     assert done.returncode == 0 and "keep the contract" in done.stdout, done.stderr
-    train = project / "data/raw/train.csv"
+    prepare = ["cd4ml", "data", "prepare", "--source", "favorita", "--path", "shop", "--out", "prepared", "--memory", "500MB"]
+    done = run(project, *prepare)
+    assert done.returncode == 0 and "zero-filling" in done.stdout, done.stderr
+    good = (project / "prepared" / "version.json").read_bytes()
+    train = project / "shop/train.csv"
     lines = train.read_text().splitlines()
     train.write_text("\n".join([*lines[:4], re.sub(r"\d{4}-\d\d", "2017-13", lines[4]), *lines[5:]]) + "\n")
-    refused(run(project, "cd4ml", "data", "check"), "train.csv, column date", "line 5")
+    refused(run(project, "cd4ml", "data", "check", "--source", "favorita", "--path", "shop"), "train.csv, column date", "line 5")
+    refused(run(project, *prepare), "train.csv, column date", "line 5")
+    assert (project / "prepared" / "version.json").read_bytes() == good
+    refused(run(project, *prepare[:-3], "shop"), "holds something else than prepared data")
+    assert train.exists()
+
+
+def test_data_check_of_an_own_table(project):
+    (project / "mine.csv").write_text("date;item;quantity\n2017-01-01;milk;3\n2017-01-02;milk;many\n")
+    refused(run(project, "cd4ml", "data", "check", "--source", "table", "--path", "mine.csv"), "mine.csv", "line 3", "many")
+    (project / "mine.csv").write_text("date;item;quantity\n2017-01-01;milk;3\n2017-01-02;milk;4\n")
+    done = run(project, "cd4ml", "data", "check", "--source", "table", "--path", "mine.csv")
+    assert done.returncode == 0 and "Your table fits." in done.stdout, done.stderr
+
+
+def test_nothing_to_fetch_is_quick(project):
+    done = run(project, sys.executable, "-X", "importtime", "-c", "from cd4ml_nb.cli import main; print('exit code', main(['data', 'fetch']))")
+    assert "exit code 0" in done.stdout and not re.search(r"\| +(pandas|numpy|duckdb|fsspec)$", done.stderr, re.M)
 
 
 def test_a_wrong_option_says_which_there_are(project):
