@@ -1,6 +1,7 @@
 "Is it as good as we say? Every number of reports/metrics.json is computed again from the stored forecasts, without the library, and held against what was promised."
 import json
 import numpy as np, pandas as pd, pytest
+from cd4ml_nb.data.prepare import read_prepared
 from copies import ROOT
 
 THIRDS = ("lowest third", "middle third", "highest third")
@@ -35,8 +36,7 @@ def test_the_mean_over_windows_is_their_mean(metrics):
 
 
 def test_the_stored_sales_are_the_prepared_ones(forecasts):
-    panel = pd.concat(pd.read_parquet(path).assign(store_nbr=path.parent.name.removeprefix("store_nbr=")) for path in (ROOT / "data/prepared/panel").glob("*/*.parquet"))
-    panel["date"] = pd.to_datetime(panel["date"])
+    panel = read_prepared(ROOT)
     joined = forecasts[forecasts.estimator == "ets"].merge(panel[["store_nbr", "item_nbr", "date", "unit_sales", "perishable"]], on=["store_nbr", "item_nbr", "date"], suffixes=("", "_panel"), validate="1:1")
     assert len(joined) == (forecasts.estimator == "ets").sum()
     assert (joined.unit_sales == joined.unit_sales_panel).all() and (joined.weight == np.where(joined.perishable, 1.25, 1.0)).all()
@@ -46,8 +46,7 @@ def test_gradient_boosting_beats_ets_and_a_28_day_mean(metrics, forecasts):
     models = metrics["models"]
     boosting, ets = models["gradient_boosting"], models["ets"]
     for name in ("nwrmsle", "wape", "pinball"): assert boosting[name]["mean"] < ets[name]["mean"], name
-    panel = pd.concat(pd.read_parquet(path, columns=["item_nbr", "date", "unit_sales"]).assign(store_nbr=path.parent.name.removeprefix("store_nbr=")) for path in (ROOT / "data/prepared/panel").glob("*/*.parquet"))
-    panel["date"] = pd.to_datetime(panel["date"])
+    panel = read_prepared(ROOT, columns=["store_nbr", "item_nbr", "date", "unit_sales"])
     scores = []
     for origin in metrics["windows"]:
         last = panel[(panel.date <= origin) & (panel.date > pd.Timestamp(origin) - pd.Timedelta(days=28))]
