@@ -21,7 +21,7 @@ help:  ## Explain these commands
 	@echo "  make pipeline   bring data, model and reports up to date; re-runs only what changed"
 	@echo "  make dashboard  serve the dashboard (another port: make dashboard PORT=8867)"
 	@echo "  make lab        open JupyterLab with the project's kernel"
-	@echo "  make bench      compare with mlforecast + LightGBM; results in reports/benchmarks"
+	@echo "  make bench      compare with mlforecast + LightGBM, DuckDB, pandas, Spark; results in reports/benchmarks"
 	@echo "  make check      are the notebooks clean, and library and README in step with them?"
 	@echo "  make tidy       make them so: export the library, clean the notebooks, write README.md"
 	@echo "  make spark      install what the engine 'spark' needs (guide nbs/guides/05_scale_out.ipynb)"
