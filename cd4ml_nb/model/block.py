@@ -5,14 +5,12 @@
 # %% auto #0
 __all__ = ['STATIC', 'Block', 'take_series', 'last_days', 'class_pool', 'load_block']
 
-# %% ../../nbs/model/01_block.ipynb #2e45a5f5
+# %% ../../nbs/model/01_block.ipynb #03394933
 from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np, pandas as pd
 import pyarrow.parquet as pq
 from ..core import UserError
-from ..data.prepare import each_store
-from ..data.sales import exact, exact_mean
 
 # %% ../../nbs/model/01_block.ipynb #e25e8139
 @dataclass
@@ -56,7 +54,7 @@ def last_days(
     arrays = {name: getattr(block, name)[:, skip:] for name in ("sales", "item_sales", "class_sales", "onpromotion", "is_open", "holiday")}
     return replace(block, first_day=block.date(skip), **arrays)
 
-# %% ../../nbs/model/01_block.ipynb #ebce54f3
+# %% ../../nbs/model/01_block.ipynb #dee554ff
 STATIC = ["item_name", "family", "class", "perishable", "city", "state", "type", "cluster"]
 
 def class_pool(
@@ -64,6 +62,7 @@ def class_pool(
     classes: np.ndarray,  # Each series' class, shape (n_series,)
 ) -> np.ndarray:  # Same shape as `sales`
     "Mean log1p sales of each series' class, day by day."
+    from cd4ml_nb.data.sales import exact, exact_mean  # here, because a dashboard needs blocks and no engine
     codes, group = np.unique(classes.astype(str), return_inverse=True)
     order = np.argsort(group, kind="stable")
     starts, known = np.searchsorted(group[order], np.arange(len(codes))), np.isfinite(sales)
@@ -71,7 +70,7 @@ def class_pool(
     count = np.add.reduceat(known[order].astype(np.int32), starts, axis=0)
     return exact_mean(total, count)[group].astype(np.float32)
 
-# %% ../../nbs/model/01_block.ipynb #856c469b
+# %% ../../nbs/model/01_block.ipynb #f1e684e5
 def _item_pool(prepared, items, first_day, n_days):
     "The pooled log1p sales of some items, shape (n_items, n_days)."
     rows = pq.read_table(prepared / "item_pool.parquet", columns=["item_nbr", "date", "log_sales"], filters=[("item_nbr", "in", list(items))], partitioning=None)
@@ -86,6 +85,7 @@ def load_block(
     series: pd.DataFrame | None = None,  # Only these series: store_nbr, item_nbr; all by default
 ) -> Block:  # In order of store and item
     "Read a block from the prepared tables."
+    from cd4ml_nb.data.prepare import each_store
     prepared, parts = Path(prepared), []
     wanted = None if series is None else pd.MultiIndex.from_frame(series[["store_nbr", "item_nbr"]])
     if series is not None: stores = sorted(series["store_nbr"].unique() if stores is None else set(stores) & set(series["store_nbr"]))
