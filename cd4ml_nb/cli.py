@@ -206,7 +206,7 @@ def dashboard(
     os.environ.update({"PYDEVD_DISABLE_FILE_VALIDATION": "1", "OMP_WAIT_POLICY": "PASSIVE"})
     os.execv(sys.executable, [sys.executable, "-m", "voila", str(app.relative_to(root)), f"--Voila.config_file_paths={share}", f"--port={port}"])
 
-# %% ../nbs/cli.ipynb #e8ca4ea7
+# %% ../nbs/cli.ipynb #795e8e7c
 def _sections(root, source, path):
     "The parameters of a source, as --source and --path override params.yaml."
     from cd4ml_nb.core import read_params
@@ -215,7 +215,9 @@ def _sections(root, source, path):
     chosen = params.get("ingest", {})
     sections = {name: params.get(name) or {} for name in ("favorita", "synthetic", "table")}
     if path is not None: sections["favorita"] = {}
-    return {"source": source or chosen.get("source"), "path": str(Path(path).resolve()) if path else chosen.get("path", "data/source"), **sections}
+    place = path if path is None or "://" in path else str(Path(path).resolve())  # as typed, from where one stands
+    if place is not None: sections["table"] = {**sections["table"], "sales": place, "query": None}
+    return {"source": source or chosen.get("source"), "path": place or chosen.get("path", "data/source"), **sections}
 
 # %% ../nbs/cli.ipynb #afecb30f
 def _check_own_table(root, path):

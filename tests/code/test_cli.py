@@ -59,6 +59,9 @@ def test_data_check_of_an_own_table(project):
     (project / "mine.csv").write_text("date;item;quantity\n2017-01-01;milk;3\n2017-01-02;milk;4\n")
     done = run(project, "cd4ml", "data", "check", "--source", "table", "--path", "mine.csv")
     assert done.returncode == 0 and "Your table fits." in done.stdout, done.stderr
+    (project / "mine.csv").write_text("date;item;quantity\n" + "".join(f"2017-{month:02}-{day:02};milk;{day}\n" for month in range(1, 13) for day in range(1, 29)))
+    done = run(project, "cd4ml", "data", "prepare", "--source", "table", "--path", "mine.csv", "--out", "prepared")
+    assert done.returncode == 0 and "336 rows" in done.stdout, done.stderr
 
 
 def test_nothing_to_fetch_is_quick(project):
