@@ -80,7 +80,7 @@ class Ets:
         for row, (path, factor) in zip(seen, done): log[row], smear[row] = path, factor
         return np.maximum(np.exp(log) * smear[:, None] - 1, 0), np.maximum(np.expm1(log), 0)
 
-# %% ../../nbs/model/03_estimators.ipynb #7dd6b18c
+# %% ../../nbs/model/03_estimators.ipynb #1251e7bb
 def _fit_alone(model, x, y):
     "Fit with one thread, because the other model has the other."
     with threadpool_limits(1, user_api="openmp"): return model.fit(x, y)
@@ -102,6 +102,7 @@ class Trees:
         return training_rows(block, last, horizon, self.encoding, **self.rows)
 
     def learn(self, x, y):
+        x[:, np.isnan(x).all(axis=0)] = 0  # such as promotions that nobody knows: scikit-learn cannot bin a column without a value, and never splits on a constant
         x = self.filled(x).astype(self.dtype, copy=False)
         self.mean, self.log_mean = Parallel(n_jobs=2, prefer="threads")(delayed(_fit_alone)(model, x, target) for model, target in zip(self.models(), (y, np.log1p(y))))
         return self

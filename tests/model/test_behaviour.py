@@ -100,3 +100,15 @@ def test_the_holdout_that_travels_with_the_model_can_be_forecast_again(forecaste
     place = forecaster._row.reindex(pd.MultiIndex.from_frame(held_out[["store_nbr", "item_nbr"]])).to_numpy()
     np.testing.assert_allclose(mean[place, held_out["horizon"] - 1], held_out["mean"], rtol=1e-4)
     np.testing.assert_allclose(log_mean[place, held_out["horizon"] - 1], held_out["log_mean"], rtol=1e-4, atol=1e-6)
+
+
+def test_promotions_that_nobody_knows_do_not_stop_a_fit():
+    from cd4ml_nb.core import read_params
+    from cd4ml_nb.delivery.stages import tiny_project
+    from cd4ml_nb.model.estimators import make_estimator
+    root = tiny_project("backtest")
+    params, own = read_params(root=root), load_block(root / "data/prepared")
+    own.onpromotion[:] = np.nan
+    rows = {name: value for name, value in params["training_rows"].items() if name != "max_series"}
+    fitted = make_estimator("gradient_boosting", params["estimators"]["gradient_boosting"], rows).fit(own, 250, 16)
+    assert np.isfinite(fitted.forecast(own, 250, 16)[0]).all()
