@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['SCHEMA_VERSION', 'Column', 'Table', 'DAY', 'STATIC_TEXT', 'STORE', 'ITEM', 'RAW', 'PREPARED', 'TYPES', 'EXPECTED',
-           'SHOWN', 'columns_of_kind', 'typed', 'raw_path', 'read_header', 'read_text', 'read_raw', 'cell_conditions',
-           'check_cells', 'broken_lines', 'check_keys_unique', 'check_references', 'check_table', 'check_raw',
-           'list_violations', 'require_contract', 'check_prepared']
+           'SHOWN', 'columns_of_kind', 'typed', 'raw_path', 'read_header', 'read_text', 'read_raw', 'finding',
+           'cell_conditions', 'check_cells', 'broken_lines', 'check_keys_unique', 'check_references', 'check_table',
+           'check_raw', 'list_violations', 'require_contract', 'check_prepared']
 
 # %% ../../nbs/data/02_contract.ipynb #11c1cead
 import csv, gzip, io, zlib
@@ -118,14 +118,15 @@ def read_text(
                         nullstr="", strict_mode=True, store_rejects=True, rejects_limit=100_000)
 
 def read_raw(
-    con,  # An Ibis DuckDB connection
+    con,  # An Ibis connection
     folder: Path,  # Folder of raw CSV files
     name: str,  # A table of RAW
+    read=read_text,  # Reads a file as text: the engine's own way
 ) -> ibis.Table | None:  # The declared columns in their types; None where an optional file is missing
     "A raw table by its contract."
     path, spec = raw_path(folder, name), RAW[name]
     if path is None and spec.optional: return None
-    text = read_text(con, path)
+    text = read(con, path)
     return text.select(**{c: typed(text[c], col.type) if c in text.columns else ibis.null(TYPES[col.type]) for c, col in spec.columns.items()})
 
 # %% ../../nbs/data/02_contract.ipynb #391c7506
@@ -133,7 +134,13 @@ EXPECTED = {"number": "a number such as 12.5, with a decimal point", "promotion"
     "truth": "True or False, or 1 or 0", "text": "text"}
 SHOWN = 20
 
-def _finding(file, kind, column, expectation, count=1, rows=()):
+def finding(
+    file: str, kind: str,  # Its name, and what is wrong
+    column: str | None,  # Where; None for the whole file
+    expectation: str,  # What should stand there
+    count: int = 1,  # Rows at fault
+    rows=(),  # (line, value) of the first SHOWN of them
+) -> dict:  # The same by name
     "One kind of violation."
     return {"file": file, "kind": kind, "column": column, "expectation": expectation, "count": int(count), "rows": [tuple(row) for row in rows]}
 
@@ -183,8 +190,8 @@ def check_cells(
     counts = table.agg(rows=table.count(), **counted).execute().iloc[0]
     violated = {i: condition for i, condition in conditions.items() if counts[f"n{i}"] > 0}
     rows = _look_up(table, violated, broken) if violated else {}
-    findings = [] if counts["rows"] or spec.may_be_empty or broken else [_finding(file, "no rows", None, "at least one row below the column names")]
-    return findings + [_finding(file, kind, name, expectation, counts[f"n{i}"], rows[i]) for i, (kind, name, expectation, _) in violated.items()]
+    findings = [] if counts["rows"] or spec.may_be_empty or broken else [finding(file, "no rows", None, "at least one row below the column names")]
+    return findings + [finding(file, kind, name, expectation, counts[f"n{i}"], rows[i]) for i, (kind, name, expectation, _) in violated.items()]
 
 # %% ../../nbs/data/02_contract.ipynb #8ce9751d
 def broken_lines(
@@ -203,7 +210,7 @@ def _broken_findings(broken, file):
     "The findings for lines that could not be read, one for each reason."
     reasons = {}
     for line, reason, cells in broken: reasons.setdefault(reason, []).append((line, cells))
-    return [_finding(file, "broken line", None, f"a line like the others in UTF-8 ({reason})", len(rows), rows[:SHOWN]) for reason, rows in reasons.items()]
+    return [finding(file, "broken line", None, f"a line like the others in UTF-8 ({reason})", len(rows), rows[:SHOWN]) for reason, rows in reasons.items()]
 
 # %% ../../nbs/data/02_contract.ipynb #af874c38
 def check_keys_unique(
@@ -218,7 +225,7 @@ def check_keys_unique(
     numbered = _number_lines(table.select(**keys)).semi_join(twice, list(keys))
     rows = numbered.order_by(*keys, "line").limit(SHOWN).execute()
     told = [(_in_the_file(row.line, broken), ", ".join(str(v)[:10] if hasattr(v, "year") else str(v) for v in row[list(keys)])) for _, row in rows.iterrows()]
-    return [_finding(file, "duplicate key", ", ".join(spec.key), f"one row for each {', '.join(spec.key)}", total, told)]
+    return [finding(file, "duplicate key", ", ".join(spec.key), f"one row for each {', '.join(spec.key)}", total, told)]
 
 def check_references(
     tables: dict, specs: dict, name: str, file: str,  # All readable tables and their declarations; the one to check
@@ -233,7 +240,7 @@ def check_references(
         strangers = numbered.filter(numbered.cell.notnull()).anti_join(known, [("cell", "known")])
         count = strangers.count().execute()
         rows = [(_in_the_file(line, broken), cell) for line, cell in strangers.select("line", "cell").order_by("line").limit(SHOWN).execute().values.tolist()] if count else []
-        if count: findings.append(_finding(file, "unknown reference", column, f"a {column} that stands in {declared.refers}", count, rows))
+        if count: findings.append(finding(file, "unknown reference", column, f"a {column} that stands in {declared.refers}", count, rows))
     return findings
 
 # %% ../../nbs/data/02_contract.ipynb #11ceb3b4
@@ -243,14 +250,14 @@ def _readable(con, folder, findings):
     for name, spec in RAW.items():
         path = raw_path(folder, name)
         if path is None:
-            if not spec.optional: findings.append(_finding(f"{name}.csv", "missing file", None, f"a file with the columns {', '.join(spec.columns)}"))
+            if not spec.optional: findings.append(finding(f"{name}.csv", "missing file", None, f"a file with the columns {', '.join(spec.columns)}"))
             continue
         try: table = read_text(con, path)
         except UserError as e:
-            findings.append(_finding(path.name, "unreadable file", None, str(e)))
+            findings.append(finding(path.name, "unreadable file", None, str(e)))
             continue
         missing = [c for c, column in spec.columns.items() if c not in table.columns and not column.optional]
-        findings += [_finding(path.name, "missing column", c, f"a column '{c}' ({EXPECTED[spec.columns[c].type]}); the file has: {', '.join(table.columns)[:500]}") for c in missing]
+        findings += [finding(path.name, "missing column", c, f"a column '{c}' ({EXPECTED[spec.columns[c].type]}); the file has: {', '.join(table.columns)[:500]}") for c in missing]
         if not missing: tables[name] = table
     return tables
 
@@ -272,7 +279,7 @@ def check_table(
         lost = [line for line, *_ in broken]
         findings = _broken_findings(broken, path.name) + check_cells(table, spec, path.name, lost)
         return findings + (check_keys_unique(table, spec, path.name, lost) if spec.key else []) + check_references({**tables, name: table}, RAW, name, path.name, lost)
-    except duckdb.Error as e: return [_finding(path.name, "unreadable file", None, "a whole gzip file; this one was cut short: copy it again" if "GZIP" in str(e) else f"a file of text ({str(e).splitlines()[0]})")]
+    except duckdb.Error as e: return [finding(path.name, "unreadable file", None, "a whole gzip file; this one was cut short: copy it again" if "GZIP" in str(e) else f"a file of text ({str(e).splitlines()[0]})")]
 
 def check_raw(
     con,  # An Ibis DuckDB connection
@@ -316,8 +323,8 @@ def check_prepared(
     for name, spec in PREPARED.items():
         missing = [c for c in spec.columns if c not in tables[name].columns]
         wrong = [c for c in spec.columns if c not in missing and str(tables[name][c].type().copy(nullable=True)) != TYPES[spec.columns[c].type]]
-        findings += [_finding(name, "missing column", c, f"a column '{c}'") for c in missing]
-        findings += [_finding(name, "wrong type", c, f"type {TYPES[spec.columns[c].type]}, not {tables[name][c].type()}") for c in wrong]
+        findings += [finding(name, "missing column", c, f"a column '{c}'") for c in missing]
+        findings += [finding(name, "wrong type", c, f"type {TYPES[spec.columns[c].type]}, not {tables[name][c].type()}") for c in wrong]
         if missing or wrong: continue
         findings += check_cells(tables[name], spec, name)
         if name != "panel": findings += check_keys_unique(tables[name], spec, name)  # a row of the panel is a cell of an array, so there is no second one

@@ -10,6 +10,7 @@ __all__ = ['ONE_OFF_EVENTS', 'DAYS_AHEAD', 'first_origin', 'holidays_by_store', 
 # %% ../../nbs/data/03_prepare.ipynb #2e422516
 import datetime, hashlib, json, shutil
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from urllib.parse import quote, unquote
@@ -173,7 +174,7 @@ def _engine_steps(engine, con, memory):
     "An engine's own functions: put the sales into heaps, do the stores, read a raw table, keep a small one."
     if engine == "duckdb": return (lambda raw, folder: heap_raw(con, raw, folder)), _do_stores, read_raw, con.create_table
     from cd4ml_nb.data import spark
-    return (lambda raw, folder: spark.heap_raw_spark(con, raw, folder, memory)), (lambda *of: spark.do_stores(con, *of)), spark.read_raw_spark, lambda name, table: con.create_view(name, table, overwrite=True)
+    return (lambda raw, folder: spark.heap_raw_spark(con, raw, folder, memory)), (lambda *of: spark.do_stores(con, *of)), partial(read_raw, read=spark.read_text_spark), lambda name, table: con.create_view(name, table, overwrite=True)
 
 def _count(steps, name, rows_in, rows_out, what):
     "Note one step's rows before and after."

@@ -13,15 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 import duckdb, ibis
 from ..core import UserError, project_root
-from .contract import EXPECTED, SHOWN, check_cells, check_keys_unique, check_references, require_contract, typed
+from .contract import EXPECTED, SHOWN, check_cells, check_keys_unique, check_references, finding, require_contract, typed
 from .fetch import local_place, scheme_of
 from .mapping import COMPULSORY, PARTS, SPECS, cell_sql, copy_as_utf8, csv_shape, files_of, name_sql, nearest, read_mapping, text_sql, unlike
 
 # %% ../../nbs/data/02ab_table.ipynb #b58a796c
-def _finding(file, kind, column, expectation, count=1, rows=()):
-    "One kind of violation, as in the contract."
-    return {"file": file, "kind": kind, "column": column, "expectation": expectation, "count": int(count), "rows": [tuple(row) for row in rows]}
-
 def _parquet_shape(con, path):
     "Names and types of a Parquet file's columns."
     try: described = con.execute(f"DESCRIBE SELECT * FROM read_parquet({text_sql(path)})").fetchall()
@@ -33,13 +29,13 @@ def _shape(con, path, label, given, spec, findings):
     wanted, parquet = given["columns"], path.suffix.lower() == ".parquet"
     try: names, more = _parquet_shape(con, path) if parquet else csv_shape(path, list(wanted.values()), given["forms"]["encoding"])
     except UserError as e:
-        findings.append(_finding(label, "unreadable file", None, str(e)))
+        findings.append(finding(label, "unreadable file", None, str(e)))
         return None
     bad = []
     for raw, column in wanted.items():
-        if column not in names: bad.append(_finding(label, "missing column", column, f"a column '{column}'{nearest(column, names)}; the file has {len(names)}: {', '.join(names)[:300]}"))
-        elif names.count(column) > 1: bad.append(_finding(label, "doubled column", column, f"one column of this name; the file has {names.count(column)}. Rename one"))
-        elif parquet and re.search(r"\[|STRUCT|MAP|BLOB|UNION", more[names.index(column)]): bad.append(_finding(label, "wrong type", column, f"{EXPECTED[spec.columns[raw].type]}; the column holds {more[names.index(column)]}"))
+        if column not in names: bad.append(finding(label, "missing column", column, f"a column '{column}'{nearest(column, names)}; the file has {len(names)}: {', '.join(names)[:300]}"))
+        elif names.count(column) > 1: bad.append(finding(label, "doubled column", column, f"one column of this name; the file has {names.count(column)}. Rename one"))
+        elif parquet and re.search(r"\[|STRUCT|MAP|BLOB|UNION", more[names.index(column)]): bad.append(finding(label, "wrong type", column, f"{EXPECTED[spec.columns[raw].type]}; the column holds {more[names.index(column)]}"))
     findings += bad
     return None if bad else ("parquet" if parquet else "csv", tuple(names), more)
 
@@ -89,7 +85,7 @@ def _load(con, name, shapes, paths, given, spec, labels, findings):
             if not bad: raise
         for number, said in bad.items():
             cut = "gzip" in said.lower()
-            findings.append(_finding(labels[number], "unreadable file", None, "a whole file; this one is cut short or damaged. Copy it again, and compare sizes" if cut or paths[number].endswith("parquet") else f"a table of text ({said})"))
+            findings.append(finding(labels[number], "unreadable file", None, "a whole file; this one is cut short or damaged. Copy it again, and compare sizes" if cut or paths[number].endswith("parquet") else f"a table of text ({said})"))
             del shapes[number]
 
 def _open(con, root, name, given, scratch, findings):
@@ -99,7 +95,7 @@ def _open(con, root, name, given, scratch, findings):
         local = local_place(root, name, place, given["query"])
         files = files_of(local)
     except UserError as e:
-        findings.append(_finding(place if scheme_of(place) is None else name, "missing file", None, str(e)))
+        findings.append(finding(place if scheme_of(place) is None else name, "missing file", None, str(e)))
         return None
     shown = place.rstrip("/") if scheme_of(place) is None else local.relative_to(root).as_posix()
     labels = [shown if file == local else f"{shown}/{file.relative_to(local).as_posix()}" for file in files]
@@ -108,7 +104,7 @@ def _open(con, root, name, given, scratch, findings):
         if shape := _shape(con, file, label, given, spec, findings): shapes[number] = shape
         if shape and shape[0] == "csv" and encoding.lower().replace("_", "-") not in ("utf-8", "utf8"):
             try: paths[number] = str(copy_as_utf8(file, encoding, scratch))
-            except UserError as e: findings.append(_finding(label, "unreadable file", None, str(e))); del shapes[number]
+            except UserError as e: findings.append(finding(label, "unreadable file", None, str(e))); del shapes[number]
     _load(con, name, shapes, paths, given, spec, labels, findings)
     return Opened(name, given, spec, paths, labels, None, _broken(con, paths)) if shapes else None
 
@@ -137,7 +133,7 @@ def check_garbled(
     for i, c in enumerate(wrong):
         if not counts[f"n{i}"]: continue
         rows = _numbered(table.mutate(bad=wrong[c])).filter(ibis._.bad).select("line", c).order_by("line").limit(SHOWN).execute().values.tolist()
-        findings.append(_finding(file, "garbled text", c, f"UTF-8 text; '{rows[0][1]}' was '{mend(rows[0][1])}' before some program read it as Latin-1. Export the table again as UTF-8", counts[f"n{i}"], rows))
+        findings.append(finding(file, "garbled text", c, f"UTF-8 text; '{rows[0][1]}' was '{mend(rows[0][1])}' before some program read it as Latin-1. Export the table again as UTF-8", counts[f"n{i}"], rows))
     return findings
 
 # %% ../../nbs/data/02ab_table.ipynb #c9a3f01c
@@ -153,7 +149,7 @@ def check_contradictions(
     rows = _numbered(table.select(**files, **keys, **others)).semi_join(twice, ["file_no", *keys]).order_by(*keys, "line")
     count = rows.count().execute()
     told = [(int(line), ", ".join(map(str, cells))) for line, *cells in rows.select("line", *keys, *others).limit(SHOWN).execute().values.tolist()] if count else []
-    return [_finding(file, "contradicting rows", ", ".join(spec.key), "the same in every row of it", count, told)] if count else []
+    return [finding(file, "contradicting rows", ", ".join(spec.key), "the same in every row of it", count, told)] if count else []
 
 def _check_rows(opened, table, file, broken, tables, grain, many=False):
     "All checks of the rows of one file, or, without line numbers, of many."
@@ -172,7 +168,7 @@ def _check_opened(opened, tables, grain):
     for number, lines in opened.broken.items():
         reasons = {}
         for line, reason, cells in lines: reasons.setdefault(reason, []).append((line, cells))
-        findings += [_finding(opened.labels[number], "broken line", None, _say_broken(reason), len(rows), rows[:SHOWN]) for reason, rows in reasons.items()]
+        findings += [finding(opened.labels[number], "broken line", None, _say_broken(reason), len(rows), rows[:SHOWN]) for reason, rows in reasons.items()]
     if len(opened.paths) == 1: return findings + _check_rows(opened, opened.table, opened.labels[0], lost(0), tables, grain)
     findings += _halve(opened, 0, len(opened.paths), lambda *file, many: _check_rows(opened, *file, tables, grain, many), lost)
     rows = opened.table.count().execute() if findings else 0
