@@ -214,7 +214,8 @@ def denormalise(
     items: ibis.Table, stores: ibis.Table,  # As in the contract
 ) -> ibis.Table:  # With item_name, family, class, perishable, city, state, type, cluster
     "Join the item's and the store's attributes onto each series. An item without a name of its own is called by its number."
-    items = items.mutate(item_name=ibis.coalesce(items.item_name, "Item " + items.item_nbr))
+    number = items.item_nbr.re_search("^[0-9]+$")  # a name such as "bread" says enough
+    items = items.mutate(item_name=ibis.coalesce(items.item_name, ibis.ifelse(number, "Item " + items.item_nbr, items.item_nbr)))
     joined = series.join(items, "item_nbr").join(stores, "store_nbr")
     return joined.select("store_nbr", "item_nbr", "item_name", "family", "class", "perishable", "city", "state", "type", "cluster", "days")
 
