@@ -2,9 +2,13 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .SUFFIXES:
-.PHONY: help run test check spark pipeline dashboard lab bench report readme tidy hooks lock clean
+.PHONY: help run test check spark pipeline gate release dashboard review mlflow lab bench deliver readme tidy hooks lock clean
 
 PORT ?= 8866
+REVIEW_PORT ?= 8867
+MLFLOW_PORT ?= 5000
+TESTS ?= test
+export PRODUCTION REASON
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONPATH :=
 export PYTHONUTF8 := 1
@@ -14,12 +18,16 @@ export JUPYTER_PLATFORM_DIRS := 1
 
 help:  ## Explain these commands
 	@echo "Two commands do it all:"
-	@echo "  make run        set up, run the pipeline, serve the dashboard on http://127.0.0.1:$(PORT)"
+	@echo "  make run        set up, run the pipeline, release the first model, serve the dashboard on http://127.0.0.1:$(PORT)"
 	@echo "  make test       prove that this machine runs it all (some ten minutes)"
 	@echo
 	@echo "And one for each part:"
 	@echo "  make pipeline   bring data, model and reports up to date; re-runs only what changed"
 	@echo "  make dashboard  serve the dashboard (another port: make dashboard PORT=8867)"
+	@echo "  make gate       judge the packaged model again, against the champion of now; fails when the gate does"
+	@echo "  make review     serve the page on which a reviewer approves or rejects, on http://127.0.0.1:$(REVIEW_PORT)"
+	@echo "  make mlflow     open MLflow's pages on the experiments, on http://127.0.0.1:$(MLFLOW_PORT)"
+	@echo "  make deliver    walk the whole road to a temporary production folder: test, reproduce, gate, register, approve, deploy"
 	@echo "  make lab        open JupyterLab with the project's kernel"
 	@echo "  make bench      compare with mlforecast + LightGBM, DuckDB, pandas, Spark; results in reports/benchmarks"
 	@echo "  make check      are the notebooks clean, and library and README in step with them?"
@@ -38,12 +46,29 @@ endif
 .venv/ready: requirements.lock settings.ini setup.py pyproject.toml scripts/setup.sh
 	@scripts/setup.sh
 
-run: pipeline dashboard  ## Everything
+run: pipeline release dashboard  ## Everything
 
 pipeline: .venv/ready
 	@cd4ml data fetch
 	@dvc repro
+	@cd4ml release settle
 	@cd4ml report
+
+# The champion may have changed since the gate compared the model with it.
+gate: .venv/ready
+	@dvc repro --force --single-item accept
+	@dvc repro --single-item register
+	@cd4ml gate
+
+# What params.yaml lets go live without a person: the first model, as it comes.
+release: .venv/ready
+	@cd4ml release auto
+
+review: .venv/ready
+	@cd4ml review --port $(REVIEW_PORT)
+
+mlflow: .venv/ready
+	@cd4ml mlflow --port $(MLFLOW_PORT)
 
 dashboard: .venv/ready
 	@cd4ml dashboard --port $(PORT)
@@ -61,6 +86,21 @@ test: check pipeline
 
 check: .venv/ready
 	@python -m pytest --quiet tests/code/test_notebooks.py
+
+# The steps of ci/cd4ml.gocd.yaml and .github/workflows, here. Production is a temporary folder, or PRODUCTION=folder.
+# TESTS=check runs the short tests instead of all; REASON="..." approves what waits, in your name.
+deliver: .venv/ready
+	@$(MAKE) --no-print-directory $(TESTS)
+	@$(MAKE) --no-print-directory pipeline
+	@$(MAKE) --no-print-directory gate
+	@cd4ml release publish
+	@cd4ml release pull
+	@if [ -n "$$REASON" ]; then cd4ml release approve "$$(cat dist/version)" --reason "$$REASON"; else cd4ml release auto; fi
+	@cd4ml release build
+	@cd4ml release smoke dist/release
+	@production="$${PRODUCTION:-$$(mktemp -d)/production}"; \
+	cd4ml release deploy "$$production" || exit 1; \
+	cd4ml release smoke "$$production/current" || { cd4ml release restore "$$production" --reason "the smoke test failed"; exit 1; }
 
 readme: .venv/ready
 	@python scripts/readme.py

@@ -3,7 +3,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 gone=""
-for path in .venv data/prepared data/split data/evaluation data/fitted data/model reports/*.ipynb reports/*.html reports/run.json reports/facets reports/screenshots .pytest_cache *.egg-info build dist; do
+for path in .venv data/prepared data/split data/evaluation data/fitted data/model data/registered.json reports/*.ipynb reports/*.html reports/run.json reports/facets reports/screenshots .pytest_cache *.egg-info build dist; do
     if [ -e "$path" ]; then gone="$gone $path"; fi
 done
 if [ -z "$gone" ]; then echo "Nothing to remove."; else
@@ -11,3 +11,4 @@ if [ -z "$gone" ]; then echo "Nothing to remove."; else
     rm -rf $gone
 fi
 echo "Kept: your raw tables (data/raw), DVC's store of earlier versions (.dvc/cache, dvc-remote) and everything in git."
+echo "Kept, too: MLflow's runs (data/mlflow), registered models (data/registry) and the log of releases (reports/releases.jsonl)."

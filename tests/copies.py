@@ -3,7 +3,7 @@ import os, shutil, subprocess, sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCES = ["cd4ml_nb", "nbs", "scripts", "settings.ini", "setup.py", "pyproject.toml", "params.yaml", "dvc.yaml", "data/source/README.md", ".dvcignore", ".gitignore", ".dvc/config", ".dvc/.gitignore"]
+SOURCES = ["cd4ml_nb", "nbs", "scripts", "settings.ini", "setup.py", "pyproject.toml", "params.yaml", "dvc.yaml", "data/source/README.md", "tests/contracts", ".dvcignore", ".gitignore", ".dvc/config", ".dvc/.gitignore"]
 
 
 def copy_project(to):

@@ -8,7 +8,7 @@ __all__ = ['SWITCH', 'TEAL', 'GREY', 'AMBER', 'INK', 'LINE', 'remember', 'sorted
            'store_options', 'is_cold', 'answer_html', 'why_html', 'model_html', 'notice_html', 'day_table',
            'store_table', 'forecast_csv', 'new_figure', 'draw', 'model_stamp', 'Shelf']
 
-# %% ../../nbs/apps/page.ipynb #b3c6d5e0
+# %% ../../nbs/apps/page.ipynb #0c7017e0
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import lru_cache
@@ -17,7 +17,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import parse_qs, urlencode
 import pandas as pd
-from ..core import UserError
+from ..core import UserError, main_root
+from ..delivery.release import LOG, registry_folder, say_when, state
 from ..quality.explain import promotion_effect, reasons, say_day, say_days, say_interval, say_model, say_promotion, say_units
 
 # %% ../../nbs/apps/page.ipynb #bc5310a5
@@ -176,7 +177,7 @@ def answer_html(
     return (f"<h2>{where}</h2><p class='number'><small>about</small> <b>{number}</b> <small>unit{'' if number == '1' else 's'}</small></p>"
             f"<p class='likely'>{say_interval(total)}</p><p class='aside'>8 times out of 10 the sales end up in this range.{each}</p>{cold}<p class='whatif'>{said}</p>")
 
-# %% ../../nbs/apps/page.ipynb #91270463
+# %% ../../nbs/apps/page.ipynb #6e442176
 def why_html(
     model,  # A remembered forecaster
     choice: Choice,  # What the visitor looks at
@@ -192,7 +193,8 @@ def model_html(
 ) -> str:  # HTML
     "Which model on which data, and how good it was."
     said = say_model(model.card)
-    rows = "".join(f"<div><dt>{name}</dt><dd>{escape(said[key])}</dd></div>" for name, key in (("How good", "accuracy"), ("Model", "model"), ("Data", "data")))
+    if since := model.card.get("live_since"): said["live"] = f"Since {say_when(since)}, released by {model.card.get('released_by')}."
+    rows = "".join(f"<div><dt>{name}</dt><dd>{escape(said[key])}</dd></div>" for name, key in (("How good", "accuracy"), ("Live", "live"), ("Model", "model"), ("Data", "data")) if key in said)
     return f"<h3>Where the numbers come from</h3><dl>{rows}</dl>"
 
 def notice_html(
@@ -285,20 +287,33 @@ def draw(
     change = f"{abs(level / last - 1):.0%} {'above' if level > last else 'below'}" if abs(level / last - 1) >= .005 else "the same as"
     return f"The next {len(daily)} days: {say_units(level)} units a day, {change} the last four weeks"
 
-# %% ../../nbs/apps/page.ipynb #6739344e
+# %% ../../nbs/apps/page.ipynb #fddfdede
+def _stamp(path):
+    "A file's size and time; None when it is not there."
+    try: found = path.stat()
+    except OSError: return None
+    return found.st_size, found.st_mtime_ns
+
 def model_stamp(
     folder: Path,  # Where the model lies
 ) -> tuple:  # Empty when there is none
-    "What changes when the model on disk is replaced."
-    try: return tuple(sorted((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in Path(folder).iterdir()))
+    "What changes when the files of a model are changed."
+    try: return tuple(sorted((path.name, _stamp(path)) for path in Path(folder).iterdir()))
     except OSError: return ()
 
 class Shelf:
-    "The model on disk, loaded once and again when it changes."
-    def __init__(self, folder, load): self.folder, self.load, self.stamp, self.model = Path(folder), load, None, None  # load(folder) gives a remembered forecaster
+    "The live model, loaded once and again when another goes live or its files change."
+    def __init__(self, root, load): self.root, self.load, self.seen, self.live, self.model = Path(root), load, None, None, None  # load(root) gives a remembered forecaster
+
+    def _stamps(self, live):
+        "What the log and the live model's files look like."
+        return _stamp(main_root(self.root) / LOG), live and model_stamp(registry_folder(self.root) / live["model_version"] / "package")
 
     def current(self):
-        "The remembered forecaster of what lies there now; a UserError when there is none."
-        stamp = model_stamp(self.folder)
-        if self.model is None or stamp != self.stamp: self.model, self.stamp = self.load(self.folder), stamp
+        "The remembered forecaster of the model that is live now; a UserError when there is none."
+        if self.model is not None and self._stamps(self.live) == self.seen: return self.model
+        live = state(self.root)["champion"]
+        seen = self._stamps(live)
+        if self.model is None or live != self.live or seen[1] != self.seen[1]: self.model, self.live = self.load(self.root), live
+        self.seen = seen
         return self.model

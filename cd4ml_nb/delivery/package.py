@@ -111,7 +111,7 @@ def to_onnx(
     try: return skl2onnx.to_onnx(model, np.zeros((1, len(FEATURES)), np.float32), name="forecaster").SerializeToString()
     finally: onnx.helper.make_attribute = original
 
-# %% ../../nbs/delivery/02_package.ipynb #45f92316
+# %% ../../nbs/delivery/02_package.ipynb #41115103
 CLOSE = 1e-4  # Largest relative difference between the package and the fitted estimator
 WORTH_PROCESSES = 50  # Models to turn into ONNX for which parallel processes are worth their start
 
@@ -119,10 +119,11 @@ def _card(root, about, origin, block):
     "What a reader wants to know of the model."
     metrics = json.loads((root / "reports/metrics.json").read_text())
     if metrics["data_version"] != about["data_version"]: raise UserError("reports/metrics.json is of other data than the fitted model. Run: make pipeline")
-    scores = metrics["models"][about["estimator"]]
+    scores, held_out = metrics["models"][about["estimator"]], metrics["holdout"][about["estimator"]]
     return {**about, "git_revision": git_revision(root), "trained_at": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"), "forecast_origin": str(block.date(origin)),
             "first_day": str(block.date(origin + 1)), "last_day": str(block.date(origin + about["horizon"])),
-            "windows": metrics["windows"], "metrics": {name: scores[name]["mean"] for name in ("wape", "bias", "nwrmsle")}}
+            "windows": metrics["windows"], "metrics": {name: scores[name]["mean"] for name in ("wape", "bias", "nwrmsle")},
+            "holdout": {name: held_out[name] for name in ("forecast_origin", "nwrmsle", "wape", "bias")}}  # what the package must reproduce
 
 def onnx_pair(
     path: Path,  # A fitted estimator of data/fitted

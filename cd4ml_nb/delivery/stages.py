@@ -18,7 +18,7 @@ from pathlib import Path
 import yaml
 from ..core import UserError, _explain_disk_trouble, check_keys, git_revision, progress, project_root, read_params, replace_file, replace_folder, write_json
 
-# %% ../../nbs/delivery/01_stages.ipynb #747b9b07
+# %% ../../nbs/delivery/01_stages.ipynb #b127990b
 STAGES = {
     "ingest": "cd4ml_nb.data.ingest.ingest",
     "prepare": "cd4ml_nb.data.prepare.prepare",
@@ -27,6 +27,8 @@ STAGES = {
     "evaluate": "cd4ml_nb.quality.evaluate.evaluate",
     "train": "cd4ml_nb.delivery.package.train",
     "package": "cd4ml_nb.delivery.package.package",
+    "accept": "cd4ml_nb.delivery.accept.accept",
+    "register": "cd4ml_nb.delivery.tracking.register",
 }
 
 # A stage's parameters are its own section of params.yaml and these, named `section.key` or `section`.
@@ -35,6 +37,7 @@ SHARED = {
     "prepare": {"horizon": "split.horizon", "evaluation_windows": "split.evaluation_windows"},
     "backtest": {"estimator_parameters": "estimators.{estimator}", "training_rows": "training_rows", "per": "models.per", "engine": "prepare.engine"},
     "train": {"estimator_parameters": "estimators.{estimator}", "training_rows": "training_rows", "per": "models.per", "engine": "prepare.engine"},
+    "accept": {"estimator": "train.estimator"},
 }
 
 # %% ../../nbs/delivery/01_stages.ipynb #38b61fe0
@@ -383,7 +386,7 @@ def write_index(
     with replace_file(reports / "index.html") as tmp: tmp.write_text(page("Reports", body), encoding="utf-8")
     return reports / "index.html"
 
-# %% ../../nbs/delivery/01_stages.ipynb #b8e7465b
+# %% ../../nbs/delivery/01_stages.ipynb #96f9f8a6
 TINY = """
 ingest: {source: tiny, path: data/source}
 favorita: {}
@@ -401,6 +404,9 @@ estimators:
   random_forest: {n_estimators: 3, max_features: 0.33, min_samples_leaf: 20, random_state: 0}
   gradient_boosting: {max_iter: 10, learning_rate: 0.1, max_leaf_nodes: 7, min_samples_leaf: 20, random_state: 0}
 train: {estimator: gradient_boosting}
+accept: {nwrmsle: 0.80, nwrmsle_floor: 0.20, naive_margin: 0.02, ratchet_tolerance: 0.003, bias: 0.20, quantile_slack: 0.10, all_stores: [0.30, 1.0], slice_series: 30, slice_tolerance: 0.02, packaging: 0.0001, resamples: 200, confidence: 0.95, seed: 0}
+register: {releasable: any}
+release: {auto_approve: first}
 """
 _copies = []  # Temporary folders of this process
 
@@ -417,11 +423,13 @@ def _tiny_stage(name, root, params):
     each = [{"estimator": e} for e in params["estimators"]] if name == "backtest" else [{}]
     for given in each: getattr(import_module(module), function)(root, **stage_values(name, params, **given))
 
-# %% ../../nbs/delivery/01_stages.ipynb #20591b9e
+# %% ../../nbs/delivery/01_stages.ipynb #d1306312
 @contextmanager
 def _tiny_upto(stage):
     "The folder in which every stage before this one has run; done once, whoever asks first."
     folder, params, all_stages = _tiny_folder(), yaml.safe_load(TINY), list(STAGES)
+    for old in folder.parent.glob(f"cd4ml-tiny-{os.getuid()}-*"):
+        if old != folder and time.time() - old.stat().st_mtime > 86400: shutil.rmtree(old, ignore_errors=True)  # of a library that is no more
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.stat().st_uid != os.getuid(): raise UserError(f"{folder} belongs to another user, so it is not trusted. Set TMPDIR to a folder of your own.")
     with open(folder / "done.txt", "a+") as done, redirect_stderr(io.StringIO()):

@@ -304,22 +304,28 @@ def _models(folder, serving):
 
 OPEN_GROUPS = 1024  # Groups whose models are kept open
 
-# %% ../../nbs/model/05_forecaster.ipynb #21f25e9a
+# %% ../../nbs/model/05_forecaster.ipynb #9c18a57f
 def _onnx_predictor(folder, serving):
-    "A function (block, origin, horizon, rows) -> mean, log_mean that runs the ONNX models."
+    "A function (block, origin, horizon, rows) -> mean, log_mean that runs the ONNX models; its `on_rows` takes features in place of a block."
     choose = _models(folder, serving)
-    def answer(x, mean, log_mean):
-        flat = x.reshape(-1, len(FEATURES))
-        if serving["fill"] is not None: flat = np.where(np.isnan(flat), np.float32(serving["fill"]), flat)
-        expected = np.exp(mean(flat)) if serving["log_link"] else mean(flat)
-        return np.maximum(expected, 0).reshape(x.shape[:2]), np.maximum(np.expm1(log_mean(flat)), 0).reshape(x.shape[:2])
+    def on_rows(series, x, number="mean"):  # x of shape (n_series, n_rows, n_features); units of shape (n_series, n_rows)
+        units = np.empty(x.shape[:2])
+        for own, *pair in choose(series):
+            flat = x[own].reshape(-1, len(FEATURES))
+            if serving["fill"] is not None: flat = np.where(np.isnan(flat), np.float32(serving["fill"]), flat)
+            said = pair[number == "log_mean"](flat)
+            said = np.expm1(said) if number == "log_mean" else np.exp(said) if serving["log_link"] else said
+            units[own] = np.maximum(said, 0).reshape(-1, x.shape[1])
+        return units
     def predict(block, origin, horizon, rows):
         mean, log_mean = np.empty((2, len(block.series), horizon))
         for part, x in feature_parts(block, origin, horizon, serving["encoding"]):
-            for own, *models in choose(block.series.iloc[part]): mean[part][own], log_mean[part][own] = answer(x[own], *models)
+            mean[part], log_mean[part] = (on_rows(block.series.iloc[part], x, number) for number in ("mean", "log_mean"))
         return mean, log_mean
+    predict.on_rows = on_rows
     return predict
 
+# %% ../../nbs/model/05_forecaster.ipynb #f247b141
 def _path_predictor(folder, block):
     "A function (block, origin, horizon, rows) -> mean, log_mean that looks them up; a series without a past gets its class's mean."
     paths = pq.read_table(folder / "paths.parquet").to_pandas()

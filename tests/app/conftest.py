@@ -11,8 +11,8 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def forecaster(root):
-    from cd4ml_nb.model.forecaster import load_forecaster
-    return load_forecaster(root / "data" / "model")
+    from cd4ml_nb.delivery.release import load_champion
+    return load_champion(root)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,9 @@
 """A real dashboard server and a real browser, for the tests here and for nbs/benchmarks/03_dashboard.ipynb."""
-import os, shutil, signal, socket, statistics, subprocess, sys, time, urllib.request
+import json, os, shutil, signal, socket, statistics, subprocess, sys, time, urllib.request
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import patch
+from cd4ml_nb.delivery import release
 
 PROJECT = Path(__file__).resolve().parents[2]
 APPS = PROJECT / "nbs" / "apps"
@@ -14,13 +16,34 @@ def free_port():
 
 
 def make_root(folder):
-    "A project folder with a copy of the packaged model, which a test may damage."
+    "A project folder in which a copy of the packaged model is live, which a test may damage."
     folder = Path(folder)
-    (folder / "reports").mkdir(parents=True)
-    (folder / "data").mkdir()
+    folder.mkdir(parents=True)
     shutil.copy(PROJECT / "params.yaml", folder)
-    shutil.copytree(PROJECT / "data" / "model", folder / "data" / "model")
+    put_live(folder)
     return folder
+
+
+@contextmanager
+def without_mlflow():
+    "Releases whose aliases nobody mirrors."
+    with patch.object(release, "_probe"), patch.object(release, "_mirror"): yield
+
+
+def put_live(root, by="Ana Pérez", reason="the best so far", name=None):
+    "Register, approve and promote the project's packaged model, under another version name if one is given; returns that name."
+    sealed = json.loads((PROJECT / "data/model/forecaster.json").read_text())
+    version = sealed["card"]["model_version"] = name or sealed["card"]["model_version"]
+    champion = (release.state(root)["champion"] or {}).get("model_version")
+    with without_mlflow():
+        with release.new_version(root, version) as new:
+            shutil.copytree(PROJECT / "data/model", new / "package")
+            (new / "package/forecaster.json").write_text(json.dumps(sealed))
+            (new / "gate.json").write_text(json.dumps({"passed": True, "model_version": version, "champion": champion, "checks": []}))
+            (new / "registration.json").write_text(json.dumps({"data_version": sealed["card"]["data_version"], "git_revision": "abc", "gate_passed": True, "releasable": True}))
+        release.approve(root, version, by, reason)
+        release.promote(root, version, by=by, reason=reason)
+    return version
 
 
 @contextmanager
@@ -29,6 +52,7 @@ def dashboard(root, *options):
     port = free_port()
     env = {**os.environ, "CD4ML_ROOT": str(root), "JUPYTER_PATH": str(APPS / "share"), "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))}
     command = [sys.executable, "-m", "voila", str(APPS / "forecast.ipynb"), f"--Voila.config_file_paths={APPS / 'share'}", f"--port={port}", *options]
+    (Path(root) / "reports").mkdir(exist_ok=True)
     with open(Path(root) / "reports" / "server.txt", "w") as out:
         server = subprocess.Popen(command, env=env, cwd=root, stdout=out, stderr=out, start_new_session=True)
     try:

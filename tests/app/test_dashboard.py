@@ -4,6 +4,7 @@ from urllib.parse import urlencode
 import numpy as np, pandas as pd
 import pytest
 import serving
+from cd4ml_nb.delivery import release
 from cd4ml_nb.quality.explain import say_day, say_days, say_interval, say_units
 
 
@@ -34,6 +35,7 @@ def test_first_page(planner, forecaster, screenshots):
     assert planner.number() == say_units(total["mean"])
     planner.shows(say_interval(total), ".cd-answer")
     planner.shows(forecaster.card["model_version"], ".cd-model")
+    planner.shows(f"Since {release.say_when(forecaster.card['live_since'])}, released by Ana Pérez.", ".cd-model")
     planner.shows(f"off by {forecaster.card['metrics']['wape']:.0%} of units", ".cd-model")
     assert page.locator(".cd-why li, .cd-why p").count() >= 1
     assert page.locator("tbody tr").count() == forecaster.horizon and page.locator("tr.chosen").count() == 1
@@ -215,25 +217,30 @@ def test_wrong_link(visit, forecaster, screenshots):
     v.page.screenshot(path=screenshots / "wrong-link.png")
 
 
-def test_new_model(planner, root, forecaster):
-    "A model that is put in place while the page is open is shown at the next click."
-    sealed = root / "data" / "model" / "forecaster.json"
-    old = sealed.read_text()
+def test_promote_and_rollback(planner, root, forecaster):
+    "The page that is open follows what is released, at the next click; what is only registered is not shown."
     try:
-        content = json.loads(old)
-        content["card"]["model_version"] = "a-newer-one"
-        sealed.write_text(json.dumps(content))
+        serving.put_live(root, "Ben <b>", name="a-newer-one")
         planner.page.get_by_label("Off", exact=True).check(force=True)
-        planner.shows("A newer model has arrived", ".cd-notice")
+        planner.shows("Another model is live now", ".cd-notice")
         planner.shows("a-newer-one", ".cd-model")
-    finally: sealed.write_text(old)
+        planner.shows("released by Ben <b>.", ".cd-model")
+    finally:
+        with serving.without_mlflow(): release.rollback(root, "Ana Pérez", "too low")
     planner.page.get_by_label("On", exact=True).check(force=True)
+    planner.shows("Another model is live now", ".cd-notice")
     planner.shows(forecaster.card["model_version"], ".cd-model")
+    planner.page.get_by_label("Off", exact=True).check(force=True)
+    planner.page.wait_for_function("document.querySelector('.cd-notice').textContent.trim() === ''")
+    with serving.without_mlflow(): release.reject(root, "a-newer-one", "Ana Pérez", "an act that leaves the live model as it is")
+    planner.page.get_by_label("As planned", exact=True).check(force=True)
+    planner.page.wait_for_url(lambda url: "promotion=" not in url)
+    assert planner.page.locator(".cd-notice").inner_text() == ""
 
 
-def test_damaged_model(planner, root):
+def test_damaged_model(planner, root, forecaster):
     "A damaged model is refused with a sentence instead of numbers; when it is mended the page goes on."
-    state = root / "data" / "model" / "state.parquet"
+    state = release.champion_folder(root) / "state.parquet"
     good = state.read_bytes()
     try:
         state.write_bytes(good[:-1])
@@ -245,18 +252,33 @@ def test_damaged_model(planner, root):
     planner.page.locator(".number").wait_for(state="visible")
 
 
-def test_missing_model(visit, root, screenshots):
-    "Without a model a visitor is told so, and sees nothing else; never an empty page."
-    model, away = root / "data" / "model", root / "data" / "away"
-    model.rename(away)
+def test_tampered_log(planner, root):
+    "A model that somebody wrote into the log is not shown."
+    log = root / release.LOG
+    good = log.read_bytes()
+    try:
+        log.write_bytes(good.replace(b"the best so far", b"the best of all"))
+        planner.page.get_by_label("Off", exact=True).check(force=True)
+        planner.shows("The log of releases (reports/releases.jsonl) is not what was written", ".cd-notice")
+        assert not planner.page.locator(".number").is_visible()
+    finally: log.write_bytes(good)
+    planner.page.get_by_label("As planned", exact=True).check(force=True)
+    planner.page.locator(".number").wait_for(state="visible")
+
+
+def test_nothing_released(visit, root, screenshots):
+    "Before a release a visitor is told so, and sees nothing else; never an empty page, and never a model that is only packaged."
+    files = [root / release.LOG, root / release.HEAD]
+    for file in files: file.rename(file.with_suffix(".away"))
     try:
         v = visit(link(item="x"))
-        v.shows("There is no model", "[role=alert]")
+        v.shows("No model is live yet", "[role=alert]")
         product = v.page.get_by_label("Product", exact=True)
         assert not v.page.locator(".number").is_visible()
         assert not product.is_visible() or product.input_value(), "controls that hold nothing"
         v.page.screenshot(path=screenshots / "no-model.png")
-    finally: away.rename(model)
+    finally:
+        for file in files: file.with_suffix(".away").rename(file)
 
 
 def test_light_start():

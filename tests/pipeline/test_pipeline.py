@@ -31,8 +31,8 @@ def finish(root, process):
 
 
 def bytes_of(root):
-    "What must be the same for the same inputs: all data and the JSON of the reports, but for run.json."
-    files = [p for folder in ("data", "reports") for p in (root / folder).rglob("*") if p.is_file() and not p.name.startswith(".")]
+    "What must be the same for the same inputs: all data and the JSON of the reports, but for run.json and what remembers each run."
+    files = [p for folder in ("data", "reports") for p in (root / folder).rglob("*") if p.is_file() and not p.name.startswith(".") and not {"mlflow", "registry"} & set(p.parts)]
     kept = [p for p in files if p.parts[-2] != "reports" or (p.suffix in (".json", ".csv") and p.name != "run.json")]
     return {str(p.relative_to(root)): re.sub(rb'"trained_at": "[^"]*"', b"", p.read_bytes()) for p in kept}  # the one thing in a model that says when
 

@@ -1,0 +1,224 @@
+"""The review page in a real browser, used as a reviewer would; what it does is compared with the log of releases."""
+import os, re, signal, subprocess, sys
+from contextlib import contextmanager
+import pytest
+import serving
+from small_registry import add_version, make_project
+
+SCRIPT = "<img src=x onerror=alert(1)><script>alert(2)</script>"
+FIRST, SECOND, BAD = "gradient_boosting-aaaaaaaa", "gradient_boosting-bbbbbbbb", "gradient_boosting-cccccccc"
+
+
+@contextmanager
+def served(root):
+    "The page as `cd4ml review` serves it, on a free port; ended for real afterwards."
+    port, share = serving.free_port(), serving.APPS / "share"
+    env = {**os.environ, "CD4ML_ROOT": str(root), "JUPYTER_PATH": str(share), "PYTHONPATH": os.pathsep.join(filter(None, [str(serving.PROJECT), os.environ.get("PYTHONPATH")]))}
+    command = [sys.executable, "-m", "voila", str(serving.APPS / "review.ipynb"), f"--Voila.config_file_paths={share / 'review'}", f"--port={port}", "--VoilaKernelManager.fill_delay=0"]
+    with open(root / "reports" / "server.txt", "w") as out:
+        server = subprocess.Popen(command, env=env, cwd=root, stdout=out, stderr=out, start_new_session=True)
+    try:
+        serving.wait_for(lambda: serving.answers(port), 60, lambda: f"The review server did not start: {(root / 'reports' / 'server.txt').read_text()[-2000:]}", server)
+        yield f"http://127.0.0.1:{port}/"
+    finally:
+        server.send_signal(signal.SIGTERM)
+        try: server.wait(15)
+        except subprocess.TimeoutExpired:
+            os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    "Two versions that passed the gate (one with a hostile slice name), and one that did not."
+    if not (serving.PROJECT / "data" / "model" / "forecaster.json").is_file(): pytest.skip("there is no model in data/model: run `make pipeline` first")
+    root = make_project(tmp_path_factory.mktemp("review") / "project")
+    add_version(root, BAD, 1, passed=False)
+    add_version(root, FIRST, 2, slice_name=SCRIPT)
+    return root
+
+
+@pytest.fixture(scope="module")
+def address(project, chromium):
+    with served(project) as url: yield url
+
+
+class Reviewer:
+    "One reviewer's page, watched: what went wrong in it is an error of the test."
+    def __init__(self, chromium, address, **size):
+        self.context = chromium.new_context(**{"viewport": {"width": 1280, "height": 900}, **size})
+        self.page, self.wrong, self.requests = self.context.new_page(), [], []
+        self.page.set_default_timeout(15000)
+        self.page.on("console", lambda m: self.wrong.append(f"console: {m.text}") if m.type == "error" and "sandboxed" not in m.text else None)
+        self.page.on("pageerror", lambda e: self.wrong.append(f"exception: {e}"))
+        self.page.on("dialog", lambda d: (self.wrong.append(f"dialog: {d.message}"), d.dismiss()))
+        self.page.on("request", lambda r: self.requests.append(r.url))
+        self.page.goto(address, wait_until="commit")
+        self.page.wait_for_selector(".cd-standing p, [role=alert]:visible", timeout=90000)
+        self.read = self.page.frame_locator(".cd-frame iframe").first
+
+    def shows(self, text, selector=".cd-page"): self.page.locator(selector).filter(has_text=text).first.wait_for(state="visible")
+
+    def fill(self, name, reason):
+        self.page.get_by_label("Your name").fill(name)
+        self.page.get_by_label("Your reason").fill(reason)
+
+    def click(self, button): self.page.get_by_role("button", name=button, exact=True).click()
+
+    def pick(self, version):
+        box = self.page.get_by_label("Model", exact=True)
+        box.click()
+        box.fill(version)
+        self.page.locator(".cd-picker ul:not([hidden]) li[role=option]").first.click()
+        self.shows(version, ".cd-standing")
+
+    def close(self):
+        text = self.page.locator("body").inner_text()
+        outside = [u for u in self.requests if not re.match(r"(http://127\.0\.0\.1:\d+/|data:|blob:http://127\.0\.0\.1|about:)", u)]
+        self.context.close()
+        assert not self.wrong, self.wrong
+        assert not outside, f"requests to other machines: {outside}"
+        assert "error when executing cell" not in text and "Traceback" not in text, text[:2000]
+
+
+@pytest.fixture
+def visit(chromium, address):
+    "visit(query, width=…, height=…): a watched page of one's own, checked and closed when the test ends."
+    opened = []
+    def go(query="", **size):
+        opened.append(Reviewer(chromium, address + query, **({"viewport": size} if size else {})))
+        return opened[-1]
+    yield go
+    for one in opened: one.close()
+
+
+@pytest.fixture(scope="module")
+def v(chromium, address):
+    "One visit that the tests share, as a reviewer goes on in one page."
+    one = Reviewer(chromium, address)
+    yield one
+    one.close()
+
+
+def acts(root):
+    from cd4ml_nb.delivery.release import read_log
+    return [(act["act"], act["model_version"], act["by"], act["reason"], act["overridden"]) for act in read_log(root)]
+
+
+def test_the_whole_evidence_stands_on_the_page(v, project, screenshots):
+    "What waits is shown first; the page says what the gate found, and nothing in it runs."
+    v.shows("No model is live yet", ".cd-standing")
+    v.shows(f"{FIRST}: It is undecided; the gate let it pass", ".cd-standing")
+    v.read.get_by_text("The gate lets it pass: 2 checks, none failed.").wait_for()
+    for title in ("What the gate found", "Beside the champion", "Where it differs most", "In pictures", "What it goes by", "What changed in the data", "Model card"): assert v.read.get_by_role("heading", name=title).count() == 1, title
+    assert v.read.locator("script").count() == 0 and v.read.locator("img[src=x]").count() == 0
+    assert v.read.get_by_text("<script>alert(2)</script>").count() >= 1
+    assert v.read.locator("figure img").count() >= 3
+    high = v.page.evaluate("document.querySelector('.cd-frame iframe').offsetHeight")
+    assert high > 2000, f"the page inside is cut off at {high} pixels"
+    v.page.screenshot(path=screenshots / "review.png", full_page=True)
+    assert v.page.title() == f"Review of {FIRST}" and v.page.url.endswith(f"?version={FIRST}")
+
+
+def test_the_facets_page_runs_but_cannot_reach_out(v):
+    v.click("Errors by region and store")
+    v.page.frame_locator(".cd-frame iframe[sandbox='allow-scripts']").get_by_text("the overview ran").wait_for()
+    assert v.page.title() == f"Review of {FIRST}"
+
+
+def test_a_name_and_a_reason_are_compulsory(v, project):
+    v.click("Approve")
+    v.shows("Say who you are", ".cd-notice")
+    v.fill("Ana", "   ")
+    v.click("Reject")
+    v.shows("Say why", ".cd-notice")
+    assert acts(project) == []
+
+
+def test_what_the_gate_refused_is_refused_here_too(v, project):
+    "The same refusal as at the command line; then a rejection for real, with hostile text in it."
+    v.pick(BAD)
+    v.read.get_by_text("The gate stops it: 1 of 2 checks failed.").wait_for()
+    v.fill("Ana", "let me")
+    v.click("Approve")
+    v.shows("the gate refused it", ".cd-notice")
+    assert acts(project) == []
+    v.fill(SCRIPT, SCRIPT)
+    v.click("Reject")
+    v.shows("is rejected. What is live did not change.", ".cd-notice")
+    v.shows(SCRIPT, ".cd-acts")
+    assert v.page.locator(".cd-page img, .cd-page script").count() == 0
+    assert acts(project) == [("reject", BAD, SCRIPT, SCRIPT, False)]
+
+
+def test_approve_and_put_live(v, project):
+    "Approved, then live: in the log, in the state, on the page."
+    from cd4ml_nb.delivery.release import state
+    v.pick(FIRST)
+    v.fill("Ana Pérez", "better on fresh food")
+    v.click("Approve")
+    v.shows(f"{FIRST} is approved. It is not live yet", ".cd-notice")
+    assert state(project)["champion"] is None and acts(project)[-1] == ("approve", FIRST, "Ana Pérez", "better on fresh food", False)
+    assert not v.page.get_by_role("button", name="Approve", exact=True).is_visible()
+    v.fill("Ana Pérez", "the team agreed")
+    v.click("Put live")
+    v.shows(f"{FIRST} is live now", ".cd-notice")
+    v.shows("released by Ana Pérez", ".cd-standing")
+    assert state(project)["champion"]["model_version"] == FIRST
+    v.read.get_by_text("This is the model that is live now").wait_for()
+    assert not v.page.get_by_role("button", name="Reject", exact=True).is_visible()
+
+
+def test_the_next_candidate_stands_beside_the_champion(v, project):
+    "A version that was judged against another champion is told so and refused; an override stays visible."
+    add_version(project, SECOND, 3, champion=None)
+    v.pick(BAD)  # the list is read anew
+    v.pick(SECOND)
+    v.shows(f"{SECOND}: It is undecided", ".cd-standing")
+    v.read.get_by_text(f"It would replace {FIRST}.").wait_for()
+    v.read.get_by_text("judge it again with make gate").first.wait_for()
+    v.fill("Bo", "looks fine")
+    v.click("Approve")
+    v.shows("judge it again", ".cd-notice")
+    v.page.get_by_label("Although something speaks against it").check(force=True)
+    v.fill("Bo", "we know")
+    v.click("Approve")
+    v.shows(f"{SECOND} is approved", ".cd-notice")
+    v.shows("against the gate", ".cd-acts")
+    assert acts(project)[-1] == ("approve", SECOND, "Bo", "we know", True)
+
+
+def test_wrong_link_and_phone(visit, project, screenshots):
+    v = visit("?version=" + SCRIPT.replace("<", "%3C").replace(">", "%3E").replace(" ", "%20"), width=390, height=844)
+    v.shows("There is no registered model", ".cd-notice")
+    assert v.page.locator(".cd-page img, .cd-page script").count() == 0
+    v.pick(BAD)
+    assert v.page.evaluate("document.documentElement.scrollWidth") <= 390
+    v.page.screenshot(path=screenshots / "review-phone.png")
+
+
+def test_a_tampered_log_stops_everything(v, project):
+    "The page says so, and nothing can be decided."
+    log = project / "reports" / "releases.jsonl"
+    true, before = log.read_bytes(), acts(project)
+    try:
+        log.write_bytes(true.replace("Ana Pérez".encode(), b"Eve"))
+        v.fill("Eve", "because")
+        v.click("Put live")
+        v.shows("is not what was written", ".cd-notice")
+    finally: log.write_bytes(true)
+    assert acts(project) == before
+
+
+def test_an_empty_registry_is_a_sentence(visit, project):
+    registry, away = project / "data" / "registry", project / "data" / "away"
+    log = project / "reports" / "releases.jsonl"
+    registry.rename(away)
+    log.rename(project / "away.jsonl")
+    try:
+        v = visit(f"?version={FIRST}")
+        v.shows("No model is registered yet", ".cd-notice")
+        assert not v.page.get_by_role("button", name="Approve", exact=True).is_visible()
+    finally:
+        away.rename(registry)
+        (project / "away.jsonl").rename(log)
