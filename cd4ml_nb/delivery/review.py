@@ -6,9 +6,9 @@
 __all__ = ['CANNOT', 'SLICE_HEAD', 'CANDIDATE', 'CHAMPION', 'NAIVE', 'SOLD', 'LOOK', 'ORDER', 'read_version', 'say_score',
            'table_html', 'table_markdown', 'owner_of', 'against', 'importances', 'card_sections', 'card_markdown',
            'write_card', 'new_axes', 'figure_html', 'draw_windows', 'draw_slices', 'draw_totals', 'draw_cases',
-           'draw_explanation', 'data_changes', 'parameter_changes', 'verdict_html', 'beside_html', 'checks_html',
-           'slices_html', 'card_html', 'page_html', 'review_html', 'write_page', 'possible_acts', 'version_choices',
-           'standing_html', 'decide']
+           'draw_explanation', 'examples_html', 'data_changes', 'parameter_changes', 'verdict_html', 'beside_html',
+           'checks_html', 'slices_html', 'card_html', 'page_html', 'review_html', 'write_page', 'possible_acts',
+           'version_choices', 'standing_html', 'decide']
 
 # %% ../../nbs/delivery/06_review.ipynb #e69999c0
 import base64, getpass, io, json, subprocess
@@ -40,7 +40,7 @@ def read_version(
     except OSError: found["holdout"] = None
     return found
 
-# %% ../../nbs/delivery/06_review.ipynb #6137e9bc
+# %% ../../nbs/delivery/06_review.ipynb #5af06f28
 def say_score(
     value,  # A number, a text, a list of numbers, or None
     percent: bool = False,  # As a percentage
@@ -51,7 +51,7 @@ def say_score(
     if isinstance(value, bool): return "yes" if value else "no"
     if not isinstance(value, (int, float)): return str(value)
     if percent: return f"{value:+.1%}" if value else "0 %"
-    return f"{value:,}" if isinstance(value, int) else f"{value:.3f}" if abs(value) >= .001 or not value else f"{value:.1e}"
+    return f"{value:,.0f}" if isinstance(value, int) or not value else f"{value:.3f}" if abs(value) >= .001 or not value else f"{value:.1e}"
 
 def table_html(
     head: list,  # Column titles
@@ -75,7 +75,7 @@ def _marked(text):
     for sign, shown in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|"), ("\n", " "), ("`", "'")): text = text.replace(sign, shown)
     return text
 
-# %% ../../nbs/delivery/06_review.ipynb #7efda33f
+# %% ../../nbs/delivery/06_review.ipynb #1c223741
 CANNOT = ["Stock-outs, prices and weather: it never saw them.", "A promotion that is not in the plan; ask for it with the promotion switch.",
           "Beyond its horizon, or before its first day: it answers with an error.", "An item that a store never sold: the forecast comes from its class and its other stores, and is less sure than the interval says."]
 
@@ -110,16 +110,13 @@ def against(
     "By how much a slice is worse."
     return float(one.get("difference") or 0.0)
 
-# %% ../../nbs/delivery/06_review.ipynb #b4906203
+# %% ../../nbs/delivery/06_review.ipynb #65e59d43
 def importances(
-    explanation: dict,  # As explanation.json holds it
-) -> list[tuple[str, float]]:  # Feature and how much worse NWRMSLE gets without it, the largest first
+    explanation: dict,  # explanation.json
+    kind: str = "groups",  # groups of features, or importance: single ones
+) -> list[tuple[str, float]]:  # What, and how much worse NWRMSLE gets when it is shuffled; the largest first
     "What the model goes by, as name and number."
-    found = explanation.get("importance") or []
-    if isinstance(found, dict): found = [{"feature": name, "value": value} for name, value in found.items()]
-    text = lambda row: next((str(v) for k, v in row.items() if isinstance(v, str)), "?")
-    number = lambda row: next((float(row[k]) for k in ("importance", "difference", "worse", "nwrmsle", "value", "mean") if isinstance(row.get(k), (int, float))), 0.0)
-    return sorted([(text(row), number(row)) for row in found if isinstance(row, dict)], key=lambda pair: -pair[1])
+    return sorted([(row["feature"], float(row["importance"])) for row in explanation.get(kind) or []], key=lambda pair: -pair[1])
 
 def card_sections(
     version: dict,  # From `read_version`
@@ -140,7 +137,7 @@ def card_sections(
         ("How good it is", [(["Window from", "NWRMSLE", "Naive", "Order error", "Bias"], _window_rows(version)), *held, "NWRMSLE: lower is better. Order error: units off, as a share of units sold, on totals of the horizon. Bias: volume too high (+) or too low (−)."]),
         ("For whom it is worst", [(SLICE_HEAD, _slice_rows(judged, lambda s: -against(s))[:8])] if judged else ["No slices were judged."]),
         ("What the gate said", [verdict, (["Check", "Value", "Limit", "Verdict"], [[c["title"], c.get("value"), c.get("limit"), c["verdict"]] for c in gate.get("checks", [])])]),
-        ("What it goes by", [(["Feature", "NWRMSLE worse without it by"], [[name, value] for name, value in moved])] if moved else ["No explanation was recorded."]),
+        ("What it goes by", [(["What", "NWRMSLE worse without it by"], [[name, value] for name, value in moved])] if moved else ["No explanation was recorded."]),
         ("What it cannot know", CANNOT),
         ("Who answers for it", [f"Owner: {owner}. Who approved it and put it live, when and why: cd4ml release show {card['model_version']}"]),
         ("How to go back", ['cd4ml release rollback --reason "why"', "This makes the model before it the champion again within seconds, without retraining; dashboard and forecasts follow. What was rolled back needs a new approval.",
@@ -165,7 +162,7 @@ def write_card(
     with replace_file(Path(folder) / "model_card.md") as tmp: tmp.write_text(card_markdown(version, owner or owner_of(folder, version["params"])), encoding="utf-8")
     return Path(folder) / "model_card.md"
 
-# %% ../../nbs/delivery/06_review.ipynb #4fe4bfc5
+# %% ../../nbs/delivery/06_review.ipynb #c145c24c
 CANDIDATE, CHAMPION, NAIVE, SOLD = "#1769aa", "#d98324", "#b0b4ba", "#3b3f46"
 
 def new_axes(
@@ -190,7 +187,7 @@ def figure_html(
     with matplotlib.rc_context({"svg.hashsalt": "cd4ml"}): figure.savefig(drawn, format="svg", metadata={"Date": None})
     return f"<figure><img alt='{escape(says, quote=True)}' src='data:image/svg+xml;base64,{base64.b64encode(drawn.getvalue()).decode()}'></figure>"
 
-# %% ../../nbs/delivery/06_review.ipynb #80b1c778
+# %% ../../nbs/delivery/06_review.ipynb #86d61fce
 def draw_windows(
     version: dict, champion: dict | None,  # From `read_version`
 ):  # Figure and sentence, or None without scores
@@ -212,7 +209,7 @@ def draw_windows(
     figure.legend(frameon=False, ncols=3, loc="outside lower left")
     return figure, axes.get_title(loc="left")
 
-# %% ../../nbs/delivery/06_review.ipynb #75946301
+# %% ../../nbs/delivery/06_review.ipynb #67ff7bae
 def draw_slices(
     slices: list,  # gate.json's, those to show
 ):  # Figure and sentence, or None
@@ -252,7 +249,7 @@ def draw_totals(
     axes.legend(frameon=False, ncols=3)
     return figure, axes.get_title(loc="left")
 
-# %% ../../nbs/delivery/06_review.ipynb #1d221e1c
+# %% ../../nbs/delivery/06_review.ipynb #8e05b230
 def draw_cases(
     table: pd.DataFrame | None,  # The holdout of the candidate's package
 ):  # Figure and sentence, or None
@@ -267,39 +264,42 @@ def draw_cases(
     axes[0].legend(frameon=False, fontsize=7)
     return figure, f"Sold and forecast on the holdout: {', '.join(f'{name} case {case.item_nbr} in store {case.store_nbr}, {case.off:.0%} off' for name, case in cases.iterrows())}"
 
-def _curves(explanation):
-    "Name to (values, effect) of each partial dependence, whatever way it is written."
-    found, curves = explanation.get("dependence") or explanation.get("partial_dependence") or {}, {}
-    for name, curve in found.items() if isinstance(found, dict) else [(c.get("feature", "?"), c) for c in found]:
-        if isinstance(curve, dict): curve = curve.get("points") or curve.get("values") and [{"value": v, "mean": m} for v, m in zip(curve["values"], curve.get("mean") or curve.get("units") or [])]
-        pairs = [tuple(p.values())[:2] if isinstance(p, dict) else tuple(p)[:2] for p in curve or []]
-        pairs = [(x, float(y)) for x, y in pairs if isinstance(y, (int, float))]
-        if pairs: curves[str(name)] = pairs
-    return curves
+# %% ../../nbs/delivery/06_review.ipynb #dc10bd06
+def _bars(found, what):
+    "Importance as bars."
+    figure, axes = new_axes(.8 + .24 * len(found))
+    axes.barh([name for name, _ in found][::-1], [value for _, value in found][::-1], color=CANDIDATE)
+    axes.set_xlabel("NWRMSLE gets worse by, when this is shuffled")
+    axes.set_title(f"{what}: it goes by {found[0][0]} most", loc="left")
+    return figure, f"{what} by importance; the largest is {found[0][0]}"
 
-# %% ../../nbs/delivery/06_review.ipynb #943a3bc2
 def draw_explanation(
     explanation: dict,  # explanation.json
 ) -> list:  # (figure, sentence), none where nothing is known
     "What it goes by, and how the forecast moves with it."
-    drawn, found, curves = [], importances(explanation)[:12], _curves(explanation)
-    if found:
-        figure, axes = new_axes(.8 + .24 * len(found))
-        axes.barh([name for name, _ in found][::-1], [value for _, value in found][::-1], color=CANDIDATE)
-        axes.set_xlabel("NWRMSLE gets worse by, when this is shuffled")
-        axes.set_title(f"It goes by {found[0][0]} most", loc="left")
-        drawn.append((figure, f"Importance of features; the largest is {found[0][0]}"))
+    kinds = (("Groups of features", importances(explanation)), ("Single features", importances(explanation, "importance")[:12]))
+    drawn, curves = [_bars(found, what) for what, found in kinds if found], explanation.get("partial_dependence") or {}
     if curves:
-        curves = dict(list(curves.items())[:3])
+        curves = dict(sorted(curves.items(), key=lambda curve: len(curve[1]))[:3])
         figure, axes = new_axes(2.3, max(len(curves), 2))
         for one, (name, points) in zip(axes, curves.items()):
-            one.plot([str(x) if isinstance(x, (str, bool)) else x for x, _ in points], [y for _, y in points], color=CANDIDATE, marker="o", ms=3)
+            one.plot([p["value"] if isinstance(p["value"], (int, float)) else str(p["value"]) for p in points], [p["mean"] for p in points], color=CANDIDATE, marker="o", ms=4, ls=":" if len(points) == 2 else "-")
             one.set_title(name, loc="left")
-            one.set_ylim(bottom=0)
+            one.set_ylim(0, 1.15 * max(p["mean"] for p in points) or 1)
         for one in axes[len(curves):]: one.set_axis_off()
         axes[0].set_ylabel("units a day, mean forecast")
         drawn.append((figure, f"How the mean forecast moves with {', '.join(curves)}"))
     return drawn
+
+# %% ../../nbs/delivery/06_review.ipynb #a3bec345
+def examples_html(
+    explanation: dict,  # explanation.json
+) -> str:  # HTML, "" where there are none
+    "A few forecasts with their reasons, as the planner reads them."
+    where = lambda e: f"{e['item_name'] or e['item_nbr']}, {'store ' + e['store_nbr'] if e['store_nbr'] else 'all stores'}, {e['first_day']} to {e['last_day']}: {e['units']:,.1f} units, usually {e['usual']:,.1f}"
+    line = lambda r: f"<li>{r['units']:+,.1f}: {escape(r['text'])}</li>"
+    said = "".join(f"<li>{escape(where(e))}<ul>{''.join(map(line, e['reasons']))}</ul></li>" for e in explanation.get("examples") or [])
+    return f"<p>Some forecasts and their reasons, as the planner sees them:</p><ul>{said}</ul>" if said else ""
 
 # %% ../../nbs/delivery/06_review.ipynb #e8e4929d
 def data_changes(
@@ -328,18 +328,18 @@ def parameter_changes(
     show = lambda params, name: json.dumps(params[name], default=str) if name in params else "not there"
     return [[name, show(old, name), show(new, name)] for name in sorted({*new, *old}) if champion and new.get(name, ...) != old.get(name, ...)]
 
-# %% ../../nbs/delivery/06_review.ipynb #9b88796b
+# %% ../../nbs/delivery/06_review.ipynb #927fa0a8
 LOOK = """<style>
 .verdict { padding: .8rem 1rem; border-radius: .5rem; margin: 1rem 0; border: 1px solid; } .verdict b { font-size: 1.15rem; } .verdict ul { margin: .3rem 0 0; padding-left: 1.2rem; }
 .good { background: #e9f5ee; border-color: #b4d9c2; } .bad { background: #fdecec; border-color: #efb8b8; }
 tr.failed td:last-child, tr.worse td:last-child { color: #a3262a; font-weight: 600; } tr.passed td:last-child { color: #1c6b3c; }
-td + td:not(.wide) { white-space: normal; } figure { margin: .75rem 0; } figure img { width: 100%; }
+td, td:first-child { white-space: normal; overflow-wrap: break-word; } td:first-child { min-width: 9rem; } figure { margin: .75rem 0; } figure img { width: 100%; }
 dl.card dt { font-weight: 600; margin-top: .8rem; } dl.card dd { margin: .2rem 0; } .soft { color: var(--soft); font-size: .9rem; }
 @media print { nav { display: none; } h2 { break-after: avoid; } figure, .verdict { break-inside: avoid; } }
 </style>"""
 ORDER = {"failed": 0, "not judged": 1, "passed": 2}
 
-# %% ../../nbs/delivery/06_review.ipynb #74c601d3
+# %% ../../nbs/delivery/06_review.ipynb #6d4f1ea4
 def verdict_html(
     version: dict, champion: dict | None,  # From `read_version`
 ) -> str:  # HTML
@@ -371,7 +371,7 @@ def beside_html(
     note = "" if not champion else "<p class='soft'>Both were scored on the same data and windows.</p>" if same else "<p class='soft'>Each was scored on windows of its own data, so these numbers are not comparable line by line; the gate's ratchet scores both on the same windows.</p>"
     return table_html(["", *(name for name, _ in zip(("Candidate", "Champion"), pair))], rows) + note
 
-# %% ../../nbs/delivery/06_review.ipynb #2e871540
+# %% ../../nbs/delivery/06_review.ipynb #3e34b5a1
 def checks_html(
     gate: dict,  # gate.json
 ) -> str:  # HTML
@@ -386,7 +386,8 @@ def slices_html(
     judged = [s for s in gate.get("slices", []) if s.get("verdict") != "not judged"]
     small = len(gate.get("slices", [])) - len(judged)
     if not judged: return "<p>No slices were judged.</p>"
-    most = sorted(judged, key=lambda s: -abs(against(s)))[:16]
+    beside = [s for s in judged if s.get("champion") is not None] or judged  # a slice that the champion was not asked for has no difference to it
+    most = sorted(beside, key=lambda s: -abs(against(s)))[:16]
     rows = [{"class": "worse" if s.get("verdict") == "failed" else str(s.get("verdict", "")), "cells": row} for s, row in zip(sorted(most, key=lambda s: -against(s)), _slice_rows(most, lambda s: -against(s)))]
     drawn, note = draw_slices(most), f"<p class='soft'>{small} slices have too few series to be judged; they stand in gate.json.</p>" if small else ""
     return (figure_html(*drawn) if drawn else "") + table_html(SLICE_HEAD, rows) + note
@@ -398,7 +399,7 @@ def card_html(
     part = lambda p: f"<p>{escape(p)}</p>" if isinstance(p, str) else table_html(*p)
     return "<dl class='card'>" + "".join(f"<dt>{escape(title)}</dt><dd>{''.join(map(part, parts))}</dd>" for title, parts in sections) + "</dl>"
 
-# %% ../../nbs/delivery/06_review.ipynb #94d4ee58
+# %% ../../nbs/delivery/06_review.ipynb #73f818d5
 def page_html(
     version: dict, champion: dict | None,  # From `read_version`
     owner: str,  # Who answers for it
@@ -412,7 +413,7 @@ def page_html(
     full = f"<details><summary>The comparison in full</summary><pre>{escape(changes[1])}</pre></details>" if changes[1] else ""
     sections = [("What the gate found", checks_html(version["gate"])), ("Beside the champion", beside_html(version, champion)),
                 ("Where it differs most", slices_html(version["gate"]) + fairness), ("In pictures", drawn(pictures) or "<p>The package holds no holdout to draw.</p>"),
-                ("What it goes by", drawn(draw_explanation(version["explanation"])) or "<p>No explanation was recorded.</p>"),
+                ("What it goes by", drawn(draw_explanation(version["explanation"])) + examples_html(version["explanation"]) or "<p>No explanation was recorded.</p>"),
                 ("What changed in the data", f"<p>{escape(changes[0])}</p>{full}"),
                 ("What changed in the parameters", table_html(["Parameter", "Champion", "Candidate"], parameters) if parameters else f"<p>{'Nothing.' if champion else 'There is no other champion to compare with.'}</p>"),
                 ("Model card", card_html(card_sections(version, owner)))]
@@ -420,7 +421,7 @@ def page_html(
     body = "".join(f"<h2>{title}</h2>{html}" for title, html in sections)
     return page(f"Review of {name}", f"{LOOK}<h1>Review of {escape(name)}</h1><p class='subtitle'>May this model go live?</p>{verdict_html(version, champion)}{decide}{body}")
 
-# %% ../../nbs/delivery/06_review.ipynb #39201768
+# %% ../../nbs/delivery/06_review.ipynb #bc906a7e
 def review_html(
     folder: Path,  # A version's folder
     champion: Path | None,  # The champion's folder in data/registry (or its package); None when no model is live

@@ -54,6 +54,15 @@ def test_published_here_pulled_there(project, tmp_path):
     assert not there.exists()
 
 
+def test_what_comes_must_be_what_was_registered_and_decided(project, tmp_path):
+    copy = shutil.copytree(release.registry_folder(project) / FIRST, tmp_path / FIRST)
+    acts = release.read_log(project)
+    deploy._check_pulled(copy, acts)
+    with pytest.raises(UserError, match="another package than the log"): deploy._check_pulled(copy, [{**acts[-1], "package": "0" * 64}])
+    (copy / "gate.json").write_text("{}")
+    with pytest.raises(UserError, match="gate.json was changed"): deploy._check_pulled(copy, acts)
+
+
 @pytest.fixture(scope="module")
 def production(project): return project.parent / "production"
 
