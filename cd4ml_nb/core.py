@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['UserError', 'project_root', 'main_root', 'read_params', 'check_keys', 'replace_file', 'replace_folder', 'tidy',
-           'write_json', 'progress', 'git_revision']
+           'write_json', 'sha256_of', 'progress', 'git_revision']
 
 # %% ../nbs/core.ipynb #4a4c7bb7
-import json, math, os, shutil, subprocess, sys, tempfile
+import hashlib, json, math, os, shutil, subprocess, sys, tempfile
 from contextlib import contextmanager
 from pathlib import Path
 import yaml
@@ -138,6 +138,13 @@ def write_json(
 ) -> None:
     "Write JSON: sorted, rounded, whole or not at all."
     with replace_file(path) as tmp: tmp.write_text(json.dumps(tidy(value), indent=1, sort_keys=True, ensure_ascii=False, default=str) + "\n")
+
+# %% ../nbs/core.ipynb #7e19fb04
+def sha256_of(
+    path: Path,  # A file
+) -> str:  # 64 hexadecimal digits
+    "The sha256 of a file's bytes."
+    with open(path, "rb") as file: return hashlib.file_digest(file, "sha256").hexdigest()
 
 # %% ../nbs/core.ipynb #f7e2de27
 def progress(

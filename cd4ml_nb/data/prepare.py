@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote
 import duckdb, ibis
 import numpy as np, pandas as pd
 import pyarrow as pa, pyarrow.parquet as pq
-from ..core import UserError, progress, replace_folder
+from ..core import UserError, progress, replace_folder, sha256_of
 from .contract import RAW, SCHEMA_VERSION, check_prepared, raw_path, read_raw, require_contract
 from .engines import connect
 from .schema import check_evolution, describe_scales, describe_schema
@@ -333,15 +333,12 @@ def prepare(
     return prepare_folder(raw, Path(root) / "data" / "prepared", **parameters)
 
 # %% ../../nbs/data/03_prepare.ipynb #4c99f89b
-def _hash(path):
-    with open(path, "rb") as file: return hashlib.file_digest(file, "sha256").hexdigest()
-
 def data_version(
     folder: Path,  # A folder of prepared files
 ) -> str:  # 12 hexadecimal digits
     "The content hash of prepared data: every Parquet file's path and bytes, in the order of their names."
     total = hashlib.sha256()
-    for path in sorted(folder.rglob("*.parquet")): total.update(f"{path.relative_to(folder).as_posix()} {_hash(path)}\n".encode())
+    for path in sorted(folder.rglob("*.parquet")): total.update(f"{path.relative_to(folder).as_posix()} {sha256_of(path)}\n".encode())
     return total.hexdigest()[:12]
 
 def _read_json(path):
@@ -355,7 +352,7 @@ def _describe_source(raw):
     source, origin = about.get("source", "unknown"), about.get("origin", "unknown")
     return {"source": source, "origin": origin, "of": " ".join([source, origin, json.dumps(about.get("settings", {}), sort_keys=True)])}
 
-def _hash_raw(raw): return {path.name: _hash(path) for path in sorted(filter(None, (raw_path(raw, name) for name in RAW)))}
+def _hash_raw(raw): return {path.name: sha256_of(path) for path in sorted(filter(None, (raw_path(raw, name) for name in RAW)))}
 
 def _describe(folder, raw, heaps, series, counts, hashes):
     "What version.json says."

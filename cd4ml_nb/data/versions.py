@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import unquote
 import numpy as np, pandas as pd, yaml
-from ..core import UserError, tidy
+from ..core import UserError, sha256_of, tidy
 
 # %% ../../nbs/data/06_versions.ipynb #dbf37823
 def cache_folder(
@@ -550,7 +550,7 @@ def _raw_files(root, version):
     files = []
     for name, digest in (version["raw"] or {}).items():
         path = Path(root) / "data/raw" / name
-        now = ("same" if _digest(path, "sha256") == digest else "other content") if path.is_file() else "not there"
+        now = ("same" if sha256_of(path) == digest else "other content") if path.is_file() else "not there"
         files.append({"file": name, "sha256": digest, "data/raw now": now})
     return files
 

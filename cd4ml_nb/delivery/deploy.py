@@ -8,11 +8,11 @@ __all__ = ['ASK', 'APP', 'CLOSE', 'KEEP', 'RECORD', 'version_to_deploy', 'publis
            'record']
 
 # %% ../../nbs/delivery/07_deploy.ipynb #983ca7f5
-import fcntl, getpass, hashlib, json, os, shutil, subprocess, sys, time
+import fcntl, hashlib, json, os, shutil, subprocess, sys, time
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
-from ..core import UserError, _explain_disk_trouble, _sync, progress, replace_folder, write_json
+from ..core import UserError, _explain_disk_trouble, _sync, progress, replace_folder, sha256_of, write_json
 from . import release
 
 # %% ../../nbs/delivery/07_deploy.ipynb #c5d891eb
@@ -31,8 +31,6 @@ def version_to_deploy(
     return max(waiting, key=lambda act: act["time"]) if waiting and version is None else allowed[0]
 
 # %% ../../nbs/delivery/07_deploy.ipynb #ee031c2d
-def _digest(path): return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-
 def _dvc(root, *words):
     "Run DVC in the project; a UserError with its own last words."
     done = subprocess.run([sys.executable, "-m", "dvc", *words], cwd=root, capture_output=True, text=True, stdin=subprocess.DEVNULL)
@@ -92,7 +90,7 @@ def _check_pulled(copy, acts):
     "A UserError unless what came is what was registered, and what was decided upon."
     if wrong := release.changed_files(copy): raise UserError(f"What was pulled as {copy.name} is not what was registered ({', '.join(wrong)}), so it is refused.")
     decided = [act for act in acts if act["model_version"] == copy.name]
-    if decided and decided[-1]["package"] != _digest(copy / "package/forecaster.json"): raise UserError(f"What was pulled as {copy.name} is another package than the log of releases names, so it is refused.")
+    if decided and decided[-1]["package"] != sha256_of(copy / "package/forecaster.json"): raise UserError(f"What was pulled as {copy.name} is another package than the log of releases names, so it is refused.")
 
 # %% ../../nbs/delivery/07_deploy.ipynb #e833296c
 ASK = """import json, sys
@@ -140,7 +138,7 @@ def write_release(
 ) -> dict:  # What release.json says
     "Ask the model for the answer to remember, and seal the folder."
     said = ask(folder / "app", folder / "package")
-    files = {path.relative_to(folder).as_posix(): _digest(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+    files = {path.relative_to(folder).as_posix(): sha256_of(path) for path in sorted(folder.rglob("*")) if path.is_file()}
     about = {**about, "smoke": said, "files": files, "build": hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:8]}
     (folder / "release.json").write_text(json.dumps(about, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
     return about
@@ -176,7 +174,7 @@ def read_release(
     except ValueError: raise UserError(f"{folder / 'release.json'} is damaged. Build again: cd4ml release build") from None
     for name, digest in about["files"].items():
         if not (folder / name).is_file(): raise UserError(f"{folder} lacks the file {name}. Build and deploy again.")
-        if _digest(folder / name) != digest: raise UserError(f"The file {name} in {folder} was changed after it was built, so it is refused. Build and deploy again.")
+        if sha256_of(folder / name) != digest: raise UserError(f"The file {name} in {folder} was changed after it was built, so it is refused. Build and deploy again.")
     return about
 
 def smoke(
@@ -229,9 +227,7 @@ def _point(production, link, version):
 
 def _note(production, act, version, former, by, why):
     "One line in the production folder's own record."
-    try: by = by or getpass.getuser()
-    except (OSError, KeyError): by = by or "unknown"
-    line = {"time": datetime.now(timezone.utc).isoformat(timespec="seconds"), "act": act, "version": version, "former": former, "by": by, "why": why}
+    line = {"time": datetime.now(timezone.utc).isoformat(timespec="seconds"), "act": act, "version": version, "former": former, "by": by or release.whoever(production), "why": why}
     with open(Path(production) / "deployments.jsonl", "a", encoding="utf-8") as file:
         file.write(json.dumps(line, ensure_ascii=False) + "\n")
         file.flush()
@@ -315,7 +311,7 @@ def deploy(
     about = read_release(built)
     live = release.state(root)["champion"]
     act = version_to_deploy(release.history(root), live, about["model_version"])
-    if act["package"] != about["package"] or _digest(built / "package/forecaster.json") != act["package"]: raise UserError(f"The build of {about['model_version']} holds another package than the approved one. Build again: cd4ml release build")
+    if act["package"] != about["package"] or sha256_of(built / "package/forecaster.json") != act["package"]: raise UserError(f"The build of {about['model_version']} holds another package than the approved one. Build again: cd4ml release build")
     promoted = not live or (live["model_version"], live["package"]) != (act["model_version"], act["package"])
     def confirm():
         if promoted: release.promote(root, act["model_version"], by=by, reason=reason or f"deployed to {Path(production).name}; its smoke test passed there")

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LOG', 'HEAD', 'STATUS', 'FIELDS', 'ROLES', 'RULES', 'registry_folder', 'read_log', 'changed_files', 'new_version',
-           'registered', 'find_version', 'state', 'aliases', 'approve', 'reject', 'promote', 'rollback',
+           'registered', 'find_version', 'state', 'aliases', 'whoever', 'approve', 'reject', 'promote', 'rollback',
            'package_folder', 'champion_folder', 'nothing_live', 'load_champion', 'auto', 'verify', 'history', 'show',
            'say_when', 'history_in_words', 'status_in_words', 'version_in_words']
 
@@ -13,7 +13,7 @@ import fcntl, getpass, hashlib, json, os, shutil, subprocess, time
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
-from ..core import UserError, _explain_disk_trouble, _sync, main_root, progress, read_params, replace_file
+from ..core import UserError, _explain_disk_trouble, _sync, main_root, progress, read_params, replace_file, sha256_of
 
 # %% ../../nbs/delivery/05_release.ipynb #687ac0c5
 LOG, HEAD = "reports/releases.jsonl", "data/registry/head.json"
@@ -27,8 +27,6 @@ def registry_folder(
 def _digest(content): return hashlib.sha256(content).hexdigest()
 
 def _now(): return datetime.now(timezone.utc).isoformat(timespec="seconds")
-
-def _file_digest(path): return _digest(Path(path).read_bytes())
 
 def _read_json(path):
     "What a JSON file holds, or a UserError."
@@ -150,7 +148,7 @@ def _lock(root, task, wait=0):
 def _files(folder):
     "Relative name -> sha256 of every file of a version, without registration.json and kept verdicts."
     names = sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file())
-    return {name: _file_digest(Path(folder) / name) for name in names if name != "registration.json" and not name.startswith((".", "decided/"))}
+    return {name: sha256_of(Path(folder) / name) for name in names if name != "registration.json" and not name.startswith((".", "decided/"))}
 
 def _registration(folder):
     "A version's registration.json; None where it is damaged, so that one damaged version does not stop the others."
@@ -167,7 +165,7 @@ def changed_files(
     known = _registration(folder)
     if known is None: return ["registration.json is missing or damaged"]
     recorded = known["files"]
-    found = [f"{name} is missing" if not (folder / name).is_file() else f"{name} was changed" for name, digest in recorded.items() if not (folder / name).is_file() or _file_digest(folder / name) != digest]
+    found = [f"{name} is missing" if not (folder / name).is_file() else f"{name} was changed" for name, digest in recorded.items() if not (folder / name).is_file() or sha256_of(folder / name) != digest]
     return found if recorded else ["registration.json names no files"]
 
 def _seal_version(folder, model_version):
@@ -175,7 +173,7 @@ def _seal_version(folder, model_version):
     for name in ("registration.json", "package/forecaster.json", "gate.json"):
         if not (folder / name).is_file(): raise UserError(f"The version {model_version} cannot be registered without its {name}.")
     given = _read_json(folder / "registration.json")
-    given = {"registered_at": _now(), "releasable": False, "why_not": "", **given, "model_version": model_version, "gate_passed": bool(_read_json(folder / "gate.json").get("passed")), "package": _file_digest(folder / "package/forecaster.json"), "files": _files(folder)}
+    given = {"registered_at": _now(), "releasable": False, "why_not": "", **given, "model_version": model_version, "gate_passed": bool(_read_json(folder / "gate.json").get("passed")), "package": sha256_of(folder / "package/forecaster.json"), "files": _files(folder)}
     (folder / "registration.json").write_text(json.dumps(given, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
 
 def _package_trouble(folder):
@@ -207,7 +205,7 @@ def _place(root, tmp, folder):
     "Put a version in place. One that is there keeps its package and the verdicts on which somebody decided."
     acts = [act for act in read_log(root) if act["model_version"] == folder.name]
     if not _sound_package(root, folder, acts):
-        if acts and acts[-1]["package"] != _file_digest(tmp / "package/forecaster.json") and folder.exists(): raise UserError(f"The package of {folder.name} in {folder} was changed after somebody decided on it, so it is not replaced. Bring back its files from a backup, then register again.")
+        if acts and acts[-1]["package"] != sha256_of(tmp / "package/forecaster.json") and folder.exists(): raise UserError(f"The package of {folder.name} in {folder} was changed after somebody decided on it, so it is not replaced. Bring back its files from a backup, then register again.")
         if folder.exists(): os.replace(folder, folder.with_name(f".{folder.name}.{os.getpid()}.old"))
         os.replace(tmp, folder)
         shutil.rmtree(folder.with_name(f".{folder.name}.{os.getpid()}.old"), ignore_errors=True)
@@ -228,9 +226,9 @@ def _renew(folder, tmp):
     (tmp / "registration.json").write_text(json.dumps({**_read_json(tmp / "registration.json"), "registered_at": first["registered_at"]}))
     _seal_version(tmp, folder.name)
     shutil.rmtree(tmp / "package")
-    if (folder / "gate.json").is_file() and _file_digest(folder / "gate.json") != _file_digest(tmp / "gate.json"):
+    if (folder / "gate.json").is_file() and sha256_of(folder / "gate.json") != sha256_of(tmp / "gate.json"):
         (folder / "decided").mkdir(exist_ok=True)
-        shutil.copy(folder / "gate.json", folder / f"decided/gate-{_file_digest(folder / 'gate.json')[:12]}.json")
+        shutil.copy(folder / "gate.json", folder / f"decided/gate-{sha256_of(folder / 'gate.json')[:12]}.json")
     fresh = {path.relative_to(tmp).as_posix() for path in tmp.rglob("*") if path.is_file()}
     for name in sorted(fresh, key=lambda name: name == "registration.json"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -349,12 +347,19 @@ def aliases(
     "What MLflow should call each version."
     return {role: (found[role] or {}).get("model_version") for role in ("champion", "previous", "candidate", "challenger", "shadow")}
 
+def whoever(
+    root: Path,  # The project's folder, or one in it
+) -> str:  # A name
+    "Who works here: Git's user, else the login."
+    try: name = subprocess.run(["git", "-C", str(main_root(root)), "config", "user.name"], capture_output=True, text=True).stdout.strip()
+    except OSError: name = ""
+    try: return name or getpass.getuser()
+    except (OSError, KeyError): return "unknown"
+
 def _signed(root, by, reason):
     "Who decides and why, as one line each; a UserError when one is empty."
     tidy = lambda text: " ".join("".join(c if c.isprintable() else " " for c in str(text).encode(errors="replace").decode()).split())[:2000]
-    if by is None:
-        done = subprocess.run(["git", "-C", str(main_root(root)), "config", "user.name"], capture_output=True, text=True)
-        by = done.stdout.strip() or getpass.getuser()
+    by = whoever(root) if by is None else by
     if not tidy(by): raise UserError("Say who decides: --by \"Ana Pérez\". Nothing was changed.")
     if not tidy(reason or ""): raise UserError("Say why, in a few words: --reason \"better on fresh food\". The log keeps it. Nothing was changed.")
     return tidy(by), tidy(reason)
@@ -489,9 +494,9 @@ def package_folder(
     folder = registry_folder(root) / held["model_version"] / "package"
     sealed, name = folder / "forecaster.json", f"The {what}, {held['model_version']},"
     if not sealed.is_file(): raise UserError(f"{name} is not in {folder}. Bring it: cd4ml release pull, or copy that folder from a backup.")
-    if _file_digest(sealed) != held["package"]: raise UserError(f"{name} is refused: forecaster.json in {folder} was changed after the release. Bring back the folder from a backup, or go back to an earlier model: cd4ml release rollback.")
+    if sha256_of(sealed) != held["package"]: raise UserError(f"{name} is refused: forecaster.json in {folder} was changed after the release. Bring back the folder from a backup, or go back to an earlier model: cd4ml release rollback.")
     for file, digest in json.loads(sealed.read_text()).get("files", {}).items():
-        if not (folder / file).is_file() or _file_digest(folder / file) != digest:
+        if not (folder / file).is_file() or sha256_of(folder / file) != digest:
             raise UserError(f"{name} is refused: the file {file} was changed after it was packaged. Bring back {folder} from a backup, or go back to an earlier model: cd4ml release rollback.")
     return folder
 

@@ -11,7 +11,7 @@ __all__ = ['CANNOT', 'SLICE_HEAD', 'CANDIDATE', 'CHAMPION', 'NAIVE', 'SOLD', 'LO
            'version_choices', 'standing_html', 'decide']
 
 # %% ../../nbs/delivery/06_review.ipynb #e69999c0
-import base64, getpass, io, json, subprocess
+import base64, io, json
 from html import escape
 from pathlib import Path
 import numpy as np, pandas as pd, yaml
@@ -84,12 +84,8 @@ def owner_of(
     params: dict | None = None,  # The whole of its params.yaml
 ) -> str:  # A name
     "Who answers for this model."
-    named = ((params or {}).get("register") or {}).get("owner")
-    if named: return str(named)
-    try: said = subprocess.run(["git", "-C", str(Path(folder).parent), "config", "user.name"], capture_output=True, text=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.TimeoutExpired): said = ""
-    try: return said or getpass.getuser()
-    except (OSError, KeyError): return "unknown"
+    from cd4ml_nb.delivery.release import whoever
+    return str(((params or {}).get("release") or {}).get("owner") or whoever(folder))
 
 def _window_rows(version):
     "Scores by window: of the estimator, and of the seasonal naive forecast."

@@ -18,7 +18,7 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
-from ..core import UserError, _explain_disk_trouble, git_revision, main_root, progress, read_params, replace_file, write_json
+from ..core import UserError, _explain_disk_trouble, git_revision, main_root, progress, read_params, replace_file, sha256_of, write_json
 
 # %% ../../nbs/delivery/04_tracking.ipynb #3f2be20f
 MODEL, EXPERIMENT = "sales_forecast", "sales_forecast"  # Names in MLflow
@@ -349,8 +349,6 @@ def _read_json(path):
     except FileNotFoundError: raise UserError(f"{path} is missing, so there is nothing to register. Run: make pipeline") from None
     except ValueError: raise UserError(f"{path} is damaged. Restore it with: dvc checkout, or make pipeline") from None
 
-def _sha256(path): return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-
 def run_facts(
     root: Path,  # The project's folder, or DVC's temporary copy of it
     releasable: str,  # committed or any
@@ -366,7 +364,7 @@ def run_facts(
             "dvc_experiment": name, "gate": verdict, "releasable": "yes" if not why_not else "no", "why_not": why_not, "trained_at": card.get("trained_at"),
             "failed_checks": ", ".join(check["check"] for check in gate["checks"] if check["verdict"] == "failed")}
     tags = {key: str(value) for key, value in tags.items() if value not in (None, "")}
-    what = [*(tags.get(name) for name in ("model_version", "data_version", "trained_at")), params, _sha256(root / "reports/metrics.json")]
+    what = [*(tags.get(name) for name in ("model_version", "data_version", "trained_at")), params, sha256_of(root / "reports/metrics.json")]
     key = hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()[:16]
     return {"card": card, "gate": gate, "params": params, "why_not": why_not, "experiment": name, "tags": {**tags, "run_key": key}}
 

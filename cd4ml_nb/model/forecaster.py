@@ -14,7 +14,7 @@ from pathlib import Path
 from fastcore.basics import patch
 import numpy as np, pandas as pd
 import pyarrow as pa, pyarrow.parquet as pq
-from ..core import UserError, write_json
+from ..core import UserError, sha256_of, write_json
 from .block import Block, STATIC, take_series
 from .features import FEATURES, feature_parts
 from .intervals import quantiles, sells_whole_units
@@ -41,15 +41,13 @@ def read_state(
     return Block(table.drop_columns(list(ARRAYS)).to_pandas(), np.datetime64(table.schema.metadata[b"first_day"].decode()), **{name: array(name) for name in ARRAYS})
 
 # %% ../../nbs/model/05_forecaster.ipynb #2def028a
-def _sha256(path): return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-
 def seal(
     folder: Path,  # Holds all files but forecaster.json
     card: dict,  # What a reader wants to know: estimator, data_version, forecast_origin, horizon, metrics …
     serving: dict,  # What the forecast needs: encoding, calibration, log_link, fill
 ) -> dict:  # The card, with model_version
     "Write forecaster.json, with the sha256 of each file in the folder."
-    files = {path.name: _sha256(path) for path in sorted(Path(folder).iterdir())}
+    files = {path.name: sha256_of(path) for path in sorted(Path(folder).iterdir())}
     version = hashlib.sha256(json.dumps([files, serving], sort_keys=True).encode()).hexdigest()[:8]
     card = {**card, "model_version": f"{card['estimator']}-{version}"}
     write_json(Path(folder) / "forecaster.json", {"card": card, "serving": serving, "files": files})
@@ -63,7 +61,7 @@ def _unseal(folder):
     except ValueError: raise UserError(f"{folder / 'forecaster.json'} is damaged. Restore it with: dvc checkout, or make pipeline") from None
     for name, digest in sealed["files"].items():
         if not (folder / name).is_file(): raise UserError(f"The model in {folder} lacks the file {name}. Restore it with: dvc checkout, or make pipeline")
-        if _sha256(folder / name) != digest: raise UserError(f"The file {name} of the model in {folder} was changed after it was packaged, so the model is refused. Restore it with: dvc checkout, or make pipeline")
+        if sha256_of(folder / name) != digest: raise UserError(f"The file {name} of the model in {folder} was changed after it was packaged, so the model is refused. Restore it with: dvc checkout, or make pipeline")
     return sealed
 
 # %% ../../nbs/model/05_forecaster.ipynb #694aa6f6

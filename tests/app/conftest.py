@@ -1,4 +1,3 @@
-import re
 import pytest
 import serving
 
@@ -34,24 +33,12 @@ def screenshots():
     return folder
 
 
-class Visit:
-    "One visitor's page, watched: what went wrong in it is an error of the test."
-    def __init__(self, chromium, address, width=1280, height=900):
-        self.context = chromium.new_context(viewport={"width": width, "height": height}, accept_downloads=True, permissions=["clipboard-read", "clipboard-write"])
-        self.page, self.wrong, self.requests = self.context.new_page(), [], []
-        self.page.set_default_timeout(10000)
-        self.page.on("console", lambda m: self.wrong.append(f"console: {m.text}") if m.type == "error" else None)
-        self.page.on("pageerror", lambda e: self.wrong.append(f"exception: {e}"))
-        self.page.on("dialog", lambda d: (self.wrong.append(f"dialog: {d.message}"), d.dismiss()))
-        self.page.on("request", lambda r: self.requests.append(r.url))
-        self.page.goto(address, wait_until="commit")
-        self.page.wait_for_selector(".number b, [role=alert]:visible", timeout=60000)
+class Visit(serving.Watched):
+    "One visitor's page."
+    def __init__(self, chromium, address, **context):
+        super().__init__(chromium, address, ".number b", accept_downloads=True, permissions=["clipboard-read", "clipboard-write"], **context)
 
     def number(self): return self.page.locator(".number b").inner_text()
-
-    def shows(self, text, selector=".cd-page"):
-        "Wait until a text stands in a part of the page."
-        self.page.locator(selector).filter(has_text=text).first.wait_for(state="visible")
 
     def wait_number(self, units):
         from cd4ml_nb.quality.explain import say_units
@@ -62,24 +49,11 @@ class Visit:
         from urllib.parse import quote_plus
         for key, value in parts.items(): self.page.wait_for_function("part => location.search.slice(1).split('&').includes(part)", arg=f"{key}={quote_plus(value)}")
 
-    def close(self):
-        text = self.page.locator("body").inner_text()
-        outside = [u for u in self.requests if not re.match(r"(http://127\.0\.0\.1:\d+/|data:|blob:http://127\.0\.0\.1)", u)]
-        self.context.close()
-        assert not self.wrong, self.wrong
-        assert not outside, f"requests to other machines: {outside}"
-        assert "error when executing cell" not in text and "Traceback" not in text, text[:2000]
-
 
 @pytest.fixture
 def visit(chromium, url):
     "visit(query, width, height): a watched page, checked and closed when the test ends."
-    open_visits = []
-    def go(query="", **size):
-        open_visits.append(Visit(chromium, url + query, **size))
-        return open_visits[-1]
-    yield go
-    for v in open_visits: v.close()
+    with serving.visits(Visit, chromium, url) as go: yield go
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,5 @@
 """A real dashboard server and a real browser, for the tests here and for nbs/benchmarks/03_dashboard.ipynb."""
-import json, os, shutil, signal, socket, statistics, subprocess, sys, time, urllib.request
+import json, os, re, shutil, signal, socket, statistics, subprocess, sys, time, urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import patch
@@ -46,17 +46,20 @@ def put_live(root, by="Ana Pérez", reason="the best so far", name=None):
     return version
 
 
+def dashboard(root, *options): return serve(root, "forecast.ipynb", APPS / "share", *options)
+
+
 @contextmanager
-def dashboard(root, *options):
-    "The dashboard as `cd4ml dashboard` serves it, on a free port; ended for real afterwards."
+def serve(root, app, settings, *options):
+    "An app as `cd4ml dashboard` and `cd4ml review` serve it, on a free port; ended for real afterwards."
     port = free_port()
     env = {**os.environ, "CD4ML_ROOT": str(root), "JUPYTER_PATH": str(APPS / "share"), "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))}
-    command = [sys.executable, "-m", "voila", str(APPS / "forecast.ipynb"), f"--Voila.config_file_paths={APPS / 'share'}", f"--port={port}", *options]
+    command = [sys.executable, "-m", "voila", str(APPS / app), f"--Voila.config_file_paths={settings}", f"--port={port}", *options]
     (Path(root) / "reports").mkdir(exist_ok=True)
     with open(Path(root) / "reports" / "server.txt", "w") as out:
         server = subprocess.Popen(command, env=env, cwd=root, stdout=out, stderr=out, start_new_session=True)
     try:
-        wait_for(lambda: answers(port), 60, lambda: f"The dashboard server did not start: {(Path(root) / 'reports' / 'server.txt').read_text()[-2000:]}", server)
+        wait_for(lambda: answers(port), 60, lambda: f"The server of {app} did not start: {(Path(root) / 'reports' / 'server.txt').read_text()[-2000:]}", server)
         yield f"http://127.0.0.1:{port}/"
     finally:
         server.send_signal(signal.SIGTERM)
@@ -65,6 +68,43 @@ def dashboard(root, *options):
             os.killpg(server.pid, signal.SIGKILL)
             server.wait()
     wait_for(lambda: not answers(port), 5, lambda: f"Something still answers on port {port}.")
+
+
+class Watched:
+    "A page in the browser, watched: what went wrong in it is an error of the test."
+    def __init__(self, chromium, address, ready, harmless=(), seconds=10, **context):
+        self.context = chromium.new_context(**{"viewport": {"width": 1280, "height": 900}, **context})
+        self.page, self.wrong, self.requests = self.context.new_page(), [], []
+        self.page.set_default_timeout(1000 * seconds)
+        self.page.on("console", lambda m: self.wrong.append(f"console: {m.text}") if m.type == "error" and not any(word in m.text for word in harmless) else None)
+        self.page.on("pageerror", lambda e: self.wrong.append(f"exception: {e}"))
+        self.page.on("dialog", lambda d: (self.wrong.append(f"dialog: {d.message}"), d.dismiss()))
+        self.page.on("request", lambda r: self.requests.append(r.url))
+        self.page.goto(address, wait_until="commit")
+        self.page.wait_for_selector(f"{ready}, [role=alert]:visible", timeout=90000)
+
+    def shows(self, text, selector=".cd-page"):
+        "Wait until a text stands in a part of the page."
+        self.page.locator(selector).filter(has_text=text).first.wait_for(state="visible")
+
+    def close(self):
+        text = self.page.locator("body").inner_text()
+        outside = [u for u in self.requests if not re.match(r"(http://127\.0\.0\.1:\d+/|data:|blob:http://127\.0\.0\.1|about:)", u)]
+        self.context.close()
+        assert not self.wrong, self.wrong
+        assert not outside, f"requests to other machines: {outside}"
+        assert "error when executing cell" not in text and "Traceback" not in text, text[:2000]
+
+
+@contextmanager
+def visits(kind, chromium, address):
+    "A function (query, **size) that opens watched pages, which are checked and closed at the end."
+    opened = []
+    def go(query="", **size):
+        opened.append(kind(chromium, address + query, **({"viewport": {"width": 1280, "height": 900, **size}} if size else {})))
+        return opened[-1]
+    yield go
+    for one in opened: one.close()
 
 
 def answers(port):

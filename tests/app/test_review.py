@@ -1,31 +1,10 @@
 """The review page in a real browser, used as a reviewer would; what it does is compared with the log of releases."""
-import os, re, signal, subprocess, sys
-from contextlib import contextmanager
 import pytest
 import serving
 from small_registry import add_version, make_project
 
 SCRIPT = "<img src=x onerror=alert(1)><script>alert(2)</script>"
 FIRST, SECOND, BAD = "gradient_boosting-aaaaaaaa", "gradient_boosting-bbbbbbbb", "gradient_boosting-cccccccc"
-
-
-@contextmanager
-def served(root):
-    "The page as `cd4ml review` serves it, on a free port; ended for real afterwards."
-    port, share = serving.free_port(), serving.APPS / "share"
-    env = {**os.environ, "CD4ML_ROOT": str(root), "JUPYTER_PATH": str(share), "PYTHONPATH": os.pathsep.join(filter(None, [str(serving.PROJECT), os.environ.get("PYTHONPATH")]))}
-    command = [sys.executable, "-m", "voila", str(serving.APPS / "review.ipynb"), f"--Voila.config_file_paths={share / 'review'}", f"--port={port}", "--VoilaKernelManager.fill_delay=0"]
-    with open(root / "reports" / "server.txt", "w") as out:
-        server = subprocess.Popen(command, env=env, cwd=root, stdout=out, stderr=out, start_new_session=True)
-    try:
-        serving.wait_for(lambda: serving.answers(port), 60, lambda: f"The review server did not start: {(root / 'reports' / 'server.txt').read_text()[-2000:]}", server)
-        yield f"http://127.0.0.1:{port}/"
-    finally:
-        server.send_signal(signal.SIGTERM)
-        try: server.wait(15)
-        except subprocess.TimeoutExpired:
-            os.killpg(server.pid, signal.SIGKILL)
-            server.wait()
 
 
 @pytest.fixture(scope="module")
@@ -40,24 +19,14 @@ def project(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def address(project, chromium):
-    with served(project) as url: yield url
+    with serving.serve(project, "review.ipynb", serving.APPS / "share" / "review", "--VoilaKernelManager.fill_delay=0") as url: yield url
 
 
-class Reviewer:
-    "One reviewer's page, watched: what went wrong in it is an error of the test."
-    def __init__(self, chromium, address, **size):
-        self.context = chromium.new_context(**{"viewport": {"width": 1280, "height": 900}, **size})
-        self.page, self.wrong, self.requests = self.context.new_page(), [], []
-        self.page.set_default_timeout(15000)
-        self.page.on("console", lambda m: self.wrong.append(f"console: {m.text}") if m.type == "error" and "sandboxed" not in m.text else None)
-        self.page.on("pageerror", lambda e: self.wrong.append(f"exception: {e}"))
-        self.page.on("dialog", lambda d: (self.wrong.append(f"dialog: {d.message}"), d.dismiss()))
-        self.page.on("request", lambda r: self.requests.append(r.url))
-        self.page.goto(address, wait_until="commit")
-        self.page.wait_for_selector(".cd-standing p, [role=alert]:visible", timeout=90000)
+class Reviewer(serving.Watched):
+    "One reviewer's page."
+    def __init__(self, chromium, address, **context):
+        super().__init__(chromium, address, ".cd-standing p", ["sandboxed"], 15, **context)
         self.read = self.page.frame_locator(".cd-frame iframe").first
-
-    def shows(self, text, selector=".cd-page"): self.page.locator(selector).filter(has_text=text).first.wait_for(state="visible")
 
     def fill(self, name, reason):
         self.page.get_by_label("Your name").fill(name)
@@ -72,24 +41,11 @@ class Reviewer:
         self.page.locator(".cd-picker ul:not([hidden]) li[role=option]").first.click()
         self.shows(version, ".cd-standing")
 
-    def close(self):
-        text = self.page.locator("body").inner_text()
-        outside = [u for u in self.requests if not re.match(r"(http://127\.0\.0\.1:\d+/|data:|blob:http://127\.0\.0\.1|about:)", u)]
-        self.context.close()
-        assert not self.wrong, self.wrong
-        assert not outside, f"requests to other machines: {outside}"
-        assert "error when executing cell" not in text and "Traceback" not in text, text[:2000]
-
 
 @pytest.fixture
 def visit(chromium, address):
     "visit(query, width=…, height=…): a watched page of one's own, checked and closed when the test ends."
-    opened = []
-    def go(query="", **size):
-        opened.append(Reviewer(chromium, address + query, **({"viewport": size} if size else {})))
-        return opened[-1]
-    yield go
-    for one in opened: one.close()
+    with serving.visits(Reviewer, chromium, address) as go: yield go
 
 
 @pytest.fixture(scope="module")

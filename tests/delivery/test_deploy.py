@@ -107,7 +107,7 @@ def broken(second, change):
     shutil.copytree(second, folder)
     change(folder)
     sealed = json.loads((folder / "release.json").read_text())
-    sealed["files"] = {name: deploy._digest(folder / name) for name in sealed["files"] if (folder / name).exists()}
+    sealed["files"] = {name: deploy.sha256_of(folder / name) for name in sealed["files"] if (folder / name).exists()}
     (folder / "release.json").write_text(json.dumps({**sealed, "build": "broken"}))
     return folder
 
