@@ -21,16 +21,27 @@ from .core import UserError, progress, project_root
 def _add_parameter(parser, parameter, help):
     "One parameter of a function as an argument of its command."
     name, default, help = parameter.name, parameter.default, help.replace("%", "%%")
-    if parameter.kind is parameter.VAR_POSITIONAL: parser.add_argument(name, nargs="*", help=help)
-    elif parameter.kind is parameter.POSITIONAL_OR_KEYWORD: parser.add_argument(name, help=help)
-    elif isinstance(default, bool): parser.add_argument(f"--{name.replace('_', '-')}", action="store_true", help=help)
+    if parameter.kind is parameter.VAR_POSITIONAL:
+        parser.add_argument(name, nargs="*", help=help)
+    elif parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
+        parser.add_argument(name, help=help)
+    elif isinstance(default, bool):
+        parser.add_argument(f"--{name.replace('_', '-')}", action="store_true", help=help)
     else:
         kind = type(default) if isinstance(default, (int, float)) else str
         choices = ["yes", "no"] if name == "promotion" else None
         shown = "" if default in (None, parameter.empty) else f" (default {default})"
-        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=None if default is parameter.empty else default,
-                            required=default is parameter.empty, choices=choices, metavar=None if choices else name.upper(), help=f"{help}{shown}".strip())
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=kind,
+            default=None if default is parameter.empty else default,
+            required=default is parameter.empty,
+            choices=choices,
+            metavar=None if choices else name.upper(),
+            help=f"{help}{shown}".strip(),
+        )
 
+# %% ../nbs/cli.ipynb #b17b3db7
 def make_parser(
     commands: dict,  # Name to function, or to a dict of further commands
     parser: argparse.ArgumentParser,  # Where they go
@@ -38,20 +49,30 @@ def make_parser(
     "A parser for nested commands, from the functions' own signatures and comments."
     if callable(commands):
         texts = docments(commands)
-        for parameter in inspect.signature(commands).parameters.values(): _add_parameter(parser, parameter, texts.get(parameter.name) or "")
+        for parameter in inspect.signature(commands).parameters.values():
+            _add_parameter(parser, parameter, texts.get(parameter.name) or "")
         parser.set_defaults(function=commands)
         return parser
     parser.set_defaults(function=None, parser=parser)
     each = parser.add_subparsers(title="commands", metavar="COMMAND")
     for name, command in commands.items():
         about = inspect.getdoc(command) if callable(command) else GROUPS[name]
-        make_parser(command, each.add_parser(name, help=about.splitlines()[0], description=about, formatter_class=argparse.RawDescriptionHelpFormatter))
+        make_parser(
+            command,
+            each.add_parser(
+                name,
+                help=about.splitlines()[0],
+                description=about,
+                formatter_class=argparse.RawDescriptionHelpFormatter,
+            ),
+        )
     return parser
 
 # %% ../nbs/cli.ipynb #46f1fc6c
 def _units(number):
     "A number of units as one says it: 41, 3.2, 0.4."
     return f"{number:,.0f}" if number >= 9.95 else f"{number:.1f}".removesuffix(".0")
+
 
 def in_words(
     item: str,  # Name of the product
@@ -61,10 +82,13 @@ def in_words(
 ) -> str:  # One sentence
     "A forecast as a planner says it."
     from datetime import date as day
+
     when = day.fromisoformat(date)
     where = f"store {store}" if store else "all stores"
-    return (f"{item}, {where}, {when:%A} {when.day} {when:%B} {when.year}: about {_units(answer['mean'])} units, "
-            f"likely {_units(answer['q10'])} to {_units(answer['q90'])}")
+    return (
+        f"{item}, {where}, {when:%A} {when.day} {when:%B} {when.year}: about {_units(answer['mean'])} units, "
+        f"likely {_units(answer['q10'])} to {_units(answer['q90'])}"
+    )
 
 # %% ../nbs/cli.ipynb #7ac5a7ae
 def read_table(
@@ -72,65 +96,108 @@ def read_table(
 ):  # DataFrame; item_nbr and store_nbr are strings, date is ISO text
     "A table of questions."
     import pandas as pd
+
     path = Path(path)
-    if not path.is_file(): raise UserError(f"{path} is not there. Give the path of a CSV or Parquet file with the columns item_nbr, store_nbr, date.")
-    if path.suffix not in (".csv", ".parquet"): raise UserError(f"{path} should be a .csv or a .parquet file.")
-    try: table = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""]) if path.suffix == ".csv" else pd.read_parquet(path)
-    except Exception as e: raise UserError(f"{path} cannot be read as {path.suffix[1:]}: {str(e).splitlines()[0]}") from None
+    if not path.is_file():
+        raise UserError(
+            f"{path} is not there. Give the path of a CSV or Parquet file with the columns item_nbr, store_nbr, date."
+        )
+    if path.suffix not in (".csv", ".parquet"):
+        raise UserError(f"{path} should be a .csv or a .parquet file.")
+    try:
+        table = (
+            pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
+            if path.suffix == ".csv"
+            else pd.read_parquet(path)
+        )
+    except Exception as e:
+        raise UserError(f"{path} cannot be read as {path.suffix[1:]}: {str(e).splitlines()[0]}") from None
     missing = [column for column in ("item_nbr", "store_nbr", "date") if column not in table]
-    if missing: raise UserError(f"{path} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; it has: {', '.join(map(str, table.columns))}.")
-    if "promotion" in table: table["promotion"] = _promotions(table["promotion"], path)
+    if missing:
+        raise UserError(
+            f"{path} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; it has: {', '.join(map(str, table.columns))}."
+        )
+    if "promotion" in table:
+        table["promotion"] = _promotions(table["promotion"], path)
     return table
 
+# %% ../nbs/cli.ipynb #cf525ddd
 def _promotions(column, path):
     "yes, no, true, false, 1, 0 or empty, as True, False, None."
     import pandas as pd
+
     meaning = {"yes": True, "true": True, "1": True, "1.0": True, "no": False, "false": False, "0": False, "0.0": False}
     column = column.mask(column.astype(str).str.strip() == "")
     known = column.isna() | column.astype(str).str.lower().isin(meaning)
     if not known.all():
         row = int((~known).to_numpy().argmax())
-        raise UserError(f"{path}, row {row + 1}, column promotion: '{column.iloc[row]}' should be yes, no or empty (empty: the promotion plan).")
-    return pd.Series([None if pd.isna(v) else meaning[str(v).lower()] for v in column], index=column.index, dtype=object)
+        raise UserError(
+            f"{path}, row {row + 1}, column promotion: '{column.iloc[row]}' should be yes, no or empty (empty: the promotion plan)."
+        )
+    return pd.Series(
+        [None if pd.isna(v) else meaning[str(v).lower()] for v in column], index=column.index, dtype=object
+    )
 
+# %% ../nbs/cli.ipynb #d93250ec
 def write_table(
     table,  # DataFrame
     path: str,  # A .csv or .parquet file
 ) -> None:
     "Write a table, whole or not at all."
     from cd4ml_nb.core import replace_file
+
     path = Path(path)
-    if path.suffix not in (".csv", ".parquet"): raise UserError(f"{path} should end in .csv or .parquet.")
+    if path.suffix not in (".csv", ".parquet"):
+        raise UserError(f"{path} should end in .csv or .parquet.")
     with replace_file(path) as tmp:
-        if path.suffix == ".csv": table.to_csv(tmp, index=False)
-        else: table.to_parquet(tmp, index=False)
+        if path.suffix == ".csv":
+            table.to_csv(tmp, index=False)
+        else:
+            table.to_parquet(tmp, index=False)
 
 # %% ../nbs/cli.ipynb #0eef55ab
 def _one_forecast(forecaster, item, store, date, promotion):
     "One answer as a dict."
-    if store is not None: return forecaster.forecast(item, store, date, promotion).iloc[0].to_dict()
+    if store is not None:
+        return forecaster.forecast(item, store, date, promotion).iloc[0].to_dict()
     card = forecaster.card
     total = forecaster.total(item, None, date, date, promotion)
-    return {"item_nbr": item, "store_nbr": None, "date": date, **total, "model_version": card["model_version"], "data_version": card["data_version"]}
+    return {
+        "item_nbr": item,
+        "store_nbr": None,
+        "date": date,
+        **total,
+        "model_version": card["model_version"],
+        "data_version": card["data_version"],
+    }
+
 
 def _iso(date):
     "A day as the tables write it."
     from datetime import date as day
-    try: return str(day.fromisoformat(date))
-    except ValueError: raise UserError(f"'{date}' is not a day; write it as year-month-day, such as 2018-01-02.") from None
 
+    try:
+        return str(day.fromisoformat(date))
+    except ValueError:
+        raise UserError(f"'{date}' is not a day; write it as year-month-day, such as 2018-01-02.") from None
+
+# %% ../nbs/cli.ipynb #8261d478
 def _plain(value):
     "numpy and dates as JSON knows them."
-    if hasattr(value, "item"): return value.item()
+    if hasattr(value, "item"):
+        return value.item()
     return str(value)[:10]
+
 
 def _json(answer):
     "A dict as one line of JSON."
     return json.dumps(answer, default=_plain, ensure_ascii=False)
 
+
 def _batch(forecaster, input, output):
     "Many questions in one call."
-    if Path(output).suffix not in (".csv", ".parquet"): raise UserError(f"{output} should end in .csv or .parquet.")
+    if Path(output).suffix not in (".csv", ".parquet"):
+        raise UserError(f"{output} should end in .csv or .parquet.")
     table = read_table(input)
     progress(f"{len(table):,} forecasts ...")
     write_table(forecaster.forecast_table(table), output)
@@ -141,15 +208,19 @@ def _model(folder):
     "The live model, or another packaged one."
     if folder is None:
         from cd4ml_nb.delivery.release import load_champion
+
         return load_champion(project_root())
     from cd4ml_nb.model.forecaster import load_forecaster
+
     return load_forecaster(Path(folder))
+
 
 def _said_of(card):
     "Which model answered, and since when it is live."
     live = ""
     if "live_since" in card:
         from cd4ml_nb.delivery.release import say_when
+
         live = f"; live since {say_when(card['live_since'])}, released by {card['released_by']}"
     return f"Model {card['model_version']} ({card['estimator'].replace('_', ' ')}), trained {str(card['trained_at'])[:10]} on data {card['data_version']} up to {card['forecast_origin']}{live}"
 
@@ -166,14 +237,24 @@ def forecast(
     model: str = None,  # Folder of another packaged model than the live one, such as data/model
 ):
     "Say how many units will sell.\n\n  cd4ml forecast --item fluid-milk-products --store 367 --date 2018-01-02\n  cd4ml forecast --input questions.csv --output answers.parquet"
-    if (input is None) != (output is None): raise UserError("A batch needs both: --input TABLE and --output TABLE.")
-    if input is not None and (item or store or date or promotion): raise UserError("Give either --input and --output, or --item, --store and --date, not both: in a batch, product, store, day and promotion stand in the table.")
-    if input is None and not (item and date): raise UserError("Give a product and a day, such as: cd4ml forecast --item fluid-milk-products --date 2018-01-02, or a table: --input questions.csv --output answers.csv")
-    if date: date = _iso(date)
+    if (input is None) != (output is None):
+        raise UserError("A batch needs both: --input TABLE and --output TABLE.")
+    if input is not None and (item or store or date or promotion):
+        raise UserError(
+            "Give either --input and --output, or --item, --store and --date, not both: in a batch, product, store, day and promotion stand in the table."
+        )
+    if input is None and not (item and date):
+        raise UserError(
+            "Give a product and a day, such as: cd4ml forecast --item fluid-milk-products --date 2018-01-02, or a table: --input questions.csv --output answers.csv"
+        )
+    if date:
+        date = _iso(date)
     forecaster = _model(model)
-    if input is not None: return _batch(forecaster, input, output)
+    if input is not None:
+        return _batch(forecaster, input, output)
     answer = _one_forecast(forecaster, item, store, date, {"yes": True, "no": False}.get(promotion))
-    if json: return print(_json(answer))
+    if json:
+        return print(_json(answer))
     names = forecaster.items.set_index("item_nbr")["item_name"]
     print(in_words(names.get(item, item), store, date, answer))
     print(_said_of(forecaster.card))
@@ -185,13 +266,17 @@ def stage(
 ):
     "Run one stage of the pipeline (DVC calls this; you want: make pipeline)."
     from cd4ml_nb.delivery.stages import run_stage
+
     wrong = [value for value in values if "=" not in value]
-    if wrong: raise UserError(f"'{wrong[0]}' should have the form name=value, such as estimator=ets.")
+    if wrong:
+        raise UserError(f"'{wrong[0]}' should have the form name=value, such as estimator=ets.")
     run_stage(name, **dict(value.split("=", 1) for value in values))
+
 
 def report():
     "Write reports/index.html, the page that leads to every report."
     from cd4ml_nb.delivery.stages import write_index
+
     print(f"Reports: {write_index()}")
 
 # %% ../nbs/cli.ipynb #fc22e1c0
@@ -201,12 +286,20 @@ def check_port(
 ) -> None:
     "Raise a UserError when the port is taken or not allowed."
     import socket
+
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try: probe.bind(("127.0.0.1", port))
+        try:
+            probe.bind(("127.0.0.1", port))
         except (OSError, OverflowError) as e:
-            why = "is in use, perhaps by a dashboard that already runs there" if getattr(e, "errno", None) == 98 else f"cannot be used ({e})"
-            raise UserError(f"Port {port} {why}. Open http://127.0.0.1:{port}, stop that program, or take another port: {command}") from None
+            why = (
+                "is in use, perhaps by a dashboard that already runs there"
+                if getattr(e, "errno", None) == 98
+                else f"cannot be used ({e})"
+            )
+            raise UserError(
+                f"Port {port} {why}. Open http://127.0.0.1:{port}, stop that program, or take another port: {command}"
+            ) from None
 
 # %% ../nbs/cli.ipynb #66182847
 def serve_app(
@@ -218,42 +311,72 @@ def serve_app(
 ) -> None:
     "Become Voila, serving one app until Ctrl-C."
     import os
+
     root = project_root()
     notebook, share = root / "nbs" / "apps" / app, root / "nbs" / "apps" / "share"
-    if not notebook.exists(): raise UserError(f"{notebook} is missing. Restore it with: git checkout nbs/apps")
+    if not notebook.exists():
+        raise UserError(f"{notebook} is missing. Restore it with: git checkout nbs/apps")
     check_port(port, again)
     progress(said)
     (root / "reports").mkdir(exist_ok=True)
     os.chdir(root)
     os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [str(share), os.environ.get("JUPYTER_PATH")]))
     os.environ.update({"PYDEVD_DISABLE_FILE_VALIDATION": "1", "OMP_WAIT_POLICY": "PASSIVE"})
-    os.execv(sys.executable, [sys.executable, "-m", "voila", str(notebook.relative_to(root)), f"--Voila.config_file_paths={root / 'nbs' / 'apps' / settings}", f"--port={port}"])
+    os.execv(
+        sys.executable,
+        [
+            sys.executable,
+            "-m",
+            "voila",
+            str(notebook.relative_to(root)),
+            f"--Voila.config_file_paths={root / 'nbs' / 'apps' / settings}",
+            f"--port={port}",
+        ],
+    )
 
+# %% ../nbs/cli.ipynb #a6c2f787
 def dashboard(
     *,
     port: int = 8866,  # On 127.0.0.1
 ):
     "Serve the dashboard on this machine until Ctrl-C."
-    serve_app("forecast.ipynb", port, "share", f"The dashboard: http://127.0.0.1:{port} (Ctrl-C ends it; its log: reports/dashboard.log)", f"make dashboard PORT={port + 1 if port < 65535 else 8867}")
+    serve_app(
+        "forecast.ipynb",
+        port,
+        "share",
+        f"The dashboard: http://127.0.0.1:{port} (Ctrl-C ends it; its log: reports/dashboard.log)",
+        f"make dashboard PORT={port + 1 if port < 65535 else 8867}",
+    )
 
+# %% ../nbs/cli.ipynb #971fe0b4
 def review(
     *,
     port: int = 8867,  # On 127.0.0.1
 ):
     "Serve the page on which a model is reviewed, approved or rejected, until Ctrl-C."
-    serve_app("review.ipynb", port, "share/review", f"The review: http://127.0.0.1:{port} (Ctrl-C ends it; its log: reports/review.log)", f"make review REVIEW_PORT={port + 1 if port < 65535 else 8868}")
+    serve_app(
+        "review.ipynb",
+        port,
+        "share/review",
+        f"The review: http://127.0.0.1:{port} (Ctrl-C ends it; its log: reports/review.log)",
+        f"make review REVIEW_PORT={port + 1 if port < 65535 else 8868}",
+    )
 
 # %% ../nbs/cli.ipynb #795e8e7c
 def _sections(root, source, path):
     "The parameters of a source, as --source and --path override params.yaml."
     from cd4ml_nb.core import read_params
+
     params = read_params(root=root)
-    if source is None and path is not None: source = "favorita" if Path(path).is_dir() and list(Path(path).glob("*train.csv*")) else None
+    if source is None and path is not None:
+        source = "favorita" if Path(path).is_dir() and list(Path(path).glob("*train.csv*")) else None
     chosen = params.get("ingest", {})
     sections = {name: params.get(name) or {} for name in ("favorita", "synthetic", "table")}
-    if path is not None: sections["favorita"] = {}
+    if path is not None:
+        sections["favorita"] = {}
     place = path if path is None or "://" in path else str(Path(path).resolve())  # as typed, from where one stands
-    if place is not None: sections["table"] = {**sections["table"], "sales": place, "query": None}
+    if place is not None:
+        sections["table"] = {**sections["table"], "sales": place, "query": None}
     return {"source": source or chosen.get("source"), "path": place or chosen.get("path", "data/source"), **sections}
 
 # %% ../nbs/cli.ipynb #afecb30f
@@ -262,12 +385,15 @@ def _check_own_table(root, path):
     from cd4ml_nb.core import read_params
     from cd4ml_nb.data.contract import require_contract
     from cd4ml_nb.data.table import check_source
+
     here = path if path is None or "://" in path else str(Path(path).resolve())  # as typed, from where one stands
     said = check_source(read_params("table", root), root, here)
-    for line in said["fits"]: print(line)
+    for line in said["fits"]:
+        print(line)
     require_contract(said["findings"], "Your table")
     print("Your table fits.")
 
+# %% ../nbs/cli.ipynb #015b3566
 def data_check(
     *,
     source: str = None,  # Another source than params.yaml names: favorita, table, synthetic, complete_journey, tiny
@@ -277,15 +403,19 @@ def data_check(
     "Say what fits and what does not, before any pipeline runs.\n\n  cd4ml data check\n  cd4ml data check --source favorita --path ~/favorita\n  cd4ml data check --source table --path sales.csv"
     root = project_root()
     sections = _sections(root, source, path)
-    if sections["source"] == "table": return _check_own_table(root, path)
+    if sections["source"] == "table":
+        return _check_own_table(root, path)
     from cd4ml_nb.data.contract import require_contract
     from cd4ml_nb.data.ingest import raw_folder
     from cd4ml_nb.data.engines import connect
     from cd4ml_nb.data.sales import check_folder
+
     with raw_folder(root, **sections) as raw:
         con = connect(memory=memory)
-        try: require_contract(check_folder(con, raw), path or sections["source"])
-        finally: con.disconnect()
+        try:
+            require_contract(check_folder(con, raw), path or sections["source"])
+        finally:
+            con.disconnect()
     print(f"The tables of {path or sections['source']} keep the contract.")
 
 # %% ../nbs/cli.ipynb #6f27d3bd
@@ -301,13 +431,21 @@ def data_prepare(
     from cd4ml_nb.core import read_params
     from cd4ml_nb.data.ingest import raw_folder
     from cd4ml_nb.data.prepare import prepare_folder
+
     root, out = project_root(), Path(out)
-    if out.exists() and not (out / "version.json").exists() and (not out.is_dir() or any(out.iterdir())): raise UserError(f"{out} holds something else than prepared data and would be replaced. Name a new folder.")
+    if out.exists() and not (out / "version.json").exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} holds something else than prepared data and would be replaced. Name a new folder.")
     split = read_params("split", root)
-    values = {**read_params("prepare", root), "horizon": split["horizon"], "evaluation_windows": split["evaluation_windows"]}
+    values = {
+        **read_params("prepare", root),
+        "horizon": split["horizon"],
+        "evaluation_windows": split["evaluation_windows"],
+    }
     values |= {name: value for name, value in (("memory", memory), ("engine", engine)) if value is not None}
-    with raw_folder(root, **_sections(root, source, path)) as raw: steps = prepare_folder(raw, out, **values)
-    for step in steps: print(f"{step['step']:14}{step['rows_out']:>15,} rows  {step['what']}")
+    with raw_folder(root, **_sections(root, source, path)) as raw:
+        steps = prepare_folder(raw, out, **values)
+    for step in steps:
+        print(f"{step['step']:14}{step['rows_out']:>15,} rows  {step['what']}")
 
 # %% ../nbs/cli.ipynb #8d46ebf1
 def data_synthesize(
@@ -322,20 +460,32 @@ def data_synthesize(
 ):
     "Write Favorita's folder with invented sales and the truth beside it.\n\n  cd4ml data synthesize small --rows 100000 --stores 5 --items 100\n  cd4ml data synthesize full --rows 125000000"
     from cd4ml_nb.data.synthetic import synthesize
+
     progress(f"Writing about {rows:,} rows to {folder} ...")
     done = synthesize(folder, rows, stores, items, seed, faults)
-    if json: return print(_json(done))
-    print(f"{folder}: {done['rows']:,} rows, {done['stores']} stores, {done['items']} items, {done['first_day']} to {done['last_day']}, in {done['seconds']} s")
-    print(f"What was planted stands in {folder}/truth.json" + (f" and in {folder}/faults.json ({done['faults']} bad rows)" if faults else ""))
+    if json:
+        return print(_json(done))
+    print(
+        f"{folder}: {done['rows']:,} rows, {done['stores']} stores, {done['items']} items, {done['first_day']} to {done['last_day']}, in {done['seconds']} s"
+    )
+    print(
+        f"What was planted stands in {folder}/truth.json"
+        + (f" and in {folder}/faults.json ({done['faults']} bad rows)" if faults else "")
+    )
 
+# %% ../nbs/cli.ipynb #671a12bb
 def data_fetch():
     "Bring tables from databases and buckets to data/source/fetched (nothing to do for local ones)."
     from cd4ml_nb.core import read_params
+
     root = project_root()
     params = read_params(root=root)
-    if params.get("ingest", {}).get("source") != "table": return
+    if params.get("ingest", {}).get("source") != "table":
+        return
     from cd4ml_nb.data.fetch import fetch
-    for name, path in fetch(root, params.get("table") or {}).items(): print(f"{name}: {path.relative_to(root)}")
+
+    for name, path in fetch(root, params.get("table") or {}).items():
+        print(f"{name}: {path.relative_to(root)}")
 
 # %% ../nbs/cli.ipynb #86f600e3
 def data_versions(
@@ -344,11 +494,15 @@ def data_versions(
 ):
     "List every version of the data, with the runs and models that used it.\n\n  cd4ml data versions"
     from cd4ml_nb.data.versions import list_versions, versions_in_words
+
     versions, notes = list_versions(project_root())
-    if not json: return print(versions_in_words(versions, notes))
-    for note in notes: progress(note)
+    if not json:
+        return print(versions_in_words(versions, notes))
+    for note in notes:
+        progress(note)
     print(_json(versions))
 
+# %% ../nbs/cli.ipynb #8295ffb0
 def data_diff(
     before: str,  # A data version of `cd4ml data versions` (its first characters do), previous, a Git revision or a model version
     *after,  # The other one; current when left out
@@ -357,17 +511,22 @@ def data_diff(
 ):
     "Show what changed between two versions of the data: rows, series, days, columns, distributions.\n\n  cd4ml data diff previous\n  cd4ml data diff 793a0b 8c41ff --json"
     from cd4ml_nb.data.versions import diff_in_words, diff_versions
-    if len(after) > 1: raise UserError("Give two versions at most: cd4ml data diff BEFORE [AFTER]")
+
+    if len(after) > 1:
+        raise UserError("Give two versions at most: cd4ml data diff BEFORE [AFTER]")
     diff = diff_versions(project_root(), before, *after, memory=memory)
     print(_json(diff) if json else diff_in_words(diff))
 
+# %% ../nbs/cli.ipynb #7f478720
 def data_provenance(
     *version,  # The model_version or data_version of a forecast; the model in data/model when left out
     json: bool = False,  # One JSON object instead of words
 ):
     "Say what a forecast was made from: model, code, data, raw files by their hashes.\n\n  cd4ml data provenance\n  cd4ml data provenance gradient_boosting-d638d9d7"
     from cd4ml_nb.data.versions import trace, trace_in_words
-    if len(version) > 1: raise UserError("Give one version: cd4ml data provenance [MODEL_OR_DATA_VERSION]")
+
+    if len(version) > 1:
+        raise UserError("Give one version: cd4ml data provenance [MODEL_OR_DATA_VERSION]")
     origin = trace(project_root(), *version)
     print(_json(origin) if json else trace_in_words(origin))
 
@@ -380,8 +539,12 @@ def experiments(
 ):
     "Which idea was best, and by more than luck?\n\n  cd4ml experiments\n  cd4ml experiments deep-trees more-trees\n  cd4ml experiments deep-trees more-trees --report evaluate"
     from cd4ml_nb.delivery import tracking
+
     root = project_root()
-    if runs and data: raise UserError("--data belongs to the leaderboard; runs are compared by their names: cd4ml experiments RUN RUN")
+    if runs and data:
+        raise UserError(
+            "--data belongs to the leaderboard; runs are compared by their names: cd4ml experiments RUN RUN"
+        )
     if report:
         path = tracking.side_by_side(root, list(runs), report)
         print(_json({"page": str(path)}) if json else path)
@@ -392,12 +555,14 @@ def experiments(
         board = tracking.leaderboard(root, data)
         print(_json(board) if json else tracking.leaderboard_in_words(board))
 
+# %% ../nbs/cli.ipynb #97d19234
 def mlflow(
     *,
     port: int = 5000,  # Where to listen, on this machine only
 ):
     "Open MLflow's own pages of runs and registered models."
     from cd4ml_nb.delivery.tracking import serve_pages
+
     serve_pages(project_root(), port)
 
 # %% ../nbs/cli.ipynb #167371f4
@@ -407,15 +572,23 @@ def gate(
 ):
     "Say what the gate found in the packaged model; fails when it must not go live.\n\n  cd4ml gate"
     from json import loads
+
     path = project_root() / "reports" / "gate.json"
-    if not path.exists(): raise UserError(f"{path} is missing: nothing was judged yet. Run: make pipeline")
+    if not path.exists():
+        raise UserError(f"{path} is missing: nothing was judged yet. Run: make pipeline")
     found = loads(path.read_text())
     mark = {"passed": "✓", "failed": "✗"}
-    if json: print(_json(found))
-    else: print("\n".join(f"{mark.get(check['verdict'], '·')} {check['says']}" for check in found["checks"]))
+    if json:
+        print(_json(found))
+    else:
+        print("\n".join(f"{mark.get(check['verdict'], '·')} {check['says']}" for check in found["checks"]))
     failed = [check["title"] for check in found["checks"] if check["verdict"] == "failed"]
-    if failed: raise UserError(f"The gate stopped {found['model_version']}: {', '.join(failed)}. The evidence: reports/accept.html")
-    if not json: print(f"{found['model_version']} passed the gate, compared with {found['champion'] or 'no champion'}.")
+    if failed:
+        raise UserError(
+            f"The gate stopped {found['model_version']}: {', '.join(failed)}. The evidence: reports/accept.html"
+        )
+    if not json:
+        print(f"{found['model_version']} passed the gate, compared with {found['champion'] or 'no champion'}.")
 
 # %% ../nbs/cli.ipynb #c803a771
 def release_status(
@@ -424,8 +597,10 @@ def release_status(
 ):
     "Say which model is live, which one waits for a decision, which one a rollback would bring back.\n\n  cd4ml release status"
     from cd4ml_nb.delivery.release import state, status_in_words
+
     found = state(project_root())
     print(_json(found) if json else status_in_words(found))
+
 
 def release_history(
     *,
@@ -433,9 +608,11 @@ def release_history(
 ):
     "Show every act, the newest first: who, when, what, why.\n\n  cd4ml release history"
     from cd4ml_nb.delivery.release import history, history_in_words
+
     acts = history(project_root())
     print(_json(acts) if json else history_in_words(acts))
 
+# %% ../nbs/cli.ipynb #e7cf45e2
 def release_show(
     version: str,  # A model version (its first characters do), or MLflow's number
     *,
@@ -443,21 +620,27 @@ def release_show(
 ):
     "Show one version: what it is, what the gate said, what was decided.\n\n  cd4ml release show gradient_boosting-98598325"
     from cd4ml_nb.delivery.release import show, version_in_words
+
     known = show(project_root(), version)
     print(_json(known) if json else version_in_words(known))
+
 
 def release_verify():
     "Check that no line of the log was edited, removed or moved, and that the released models are what was approved."
     from cd4ml_nb.delivery.release import read_log, verify
+
     root = project_root()
-    if wrong := verify(root): raise UserError("\n".join(wrong))
+    if wrong := verify(root):
+        raise UserError("\n".join(wrong))
     print(f"The log of releases is intact ({len(read_log(root))} acts), and so are the released models.")
 
 # %% ../nbs/cli.ipynb #452d914e
 def _told(act):
     "An act as it was logged, in words."
     from cd4ml_nb.delivery.release import history_in_words
+
     print(history_in_words([act]).strip())
+
 
 def release_approve(
     version: str,  # A model version (its first characters do), or MLflow's number
@@ -468,10 +651,12 @@ def release_approve(
 ):
     "Allow a version to go live.\n\n  cd4ml release approve gradient_boosting-98598325 --by Ana --reason 'better on fresh food'"
     from cd4ml_nb.delivery.release import approve
+
     act = approve(project_root(), version, by, reason, override)
     _told(act)
-    print(f"Put it live with: cd4ml release promote {act['model_version']} --reason \"…\"")
+    print(f'Put it live with: cd4ml release promote {act["model_version"]} --reason "…"')
 
+# %% ../nbs/cli.ipynb #e851283c
 def release_reject(
     version: str,  # A model version (its first characters do), or MLflow's number
     *,
@@ -480,6 +665,7 @@ def release_reject(
 ):
     "Say that a version must not go live; also takes back an approval.\n\n  cd4ml release reject gradient_boosting-98598325 --reason 'too low on promoted days'"
     from cd4ml_nb.delivery.release import reject
+
     _told(reject(project_root(), version, by, reason))
 
 # %% ../nbs/cli.ipynb #c82d6d85
@@ -493,7 +679,9 @@ def release_promote(
 ):
     "Put an approved version live; the dashboard follows.\n\n  cd4ml release promote gradient_boosting-98598325 --reason 'approved by the fresh food team'"
     from cd4ml_nb.delivery.release import promote
+
     _told(promote(project_root(), version, role, by, reason, override))
+
 
 def release_rollback(
     *,
@@ -502,16 +690,21 @@ def release_rollback(
 ):
     "Make the previous champion live again, at once and without training.\n\n  cd4ml release rollback --reason 'too low on promoted days'"
     from cd4ml_nb.delivery.release import rollback
+
     _told(rollback(project_root(), by, reason))
 
+# %% ../nbs/cli.ipynb #cbb7870e
 def release_settle():
     "Register the last run where DVC found nothing to run, as after `dvc pull` or `dvc exp apply` (make pipeline calls this)."
     from cd4ml_nb.delivery.tracking import settle
+
     settle(project_root())
+
 
 def release_auto():
     "Approve and promote what release.auto_approve in params.yaml lets go live without a person (by default the first model)."
     from cd4ml_nb.delivery.release import auto
+
     print(auto(project_root())["says"])
 
 # %% ../nbs/cli.ipynb #e630a514
@@ -521,8 +714,10 @@ def release_publish(
 ):
     "Put a registered version, and what the pipeline made, into the DVC remote (dvc push)."
     from cd4ml_nb.delivery.deploy import publish
+
     done = publish(project_root(), model)
     print(f"{done['model_version']} is in the DVC remote; commit {done['pointer']} (cd4ml release record does).")
+
 
 def release_pull(
     *,
@@ -530,9 +725,13 @@ def release_pull(
 ):
     "Bring a published version to this machine, and check that it is what was registered."
     from cd4ml_nb.delivery.deploy import pull
-    done = pull(project_root(), model)
-    print(f"{done['model_version']} {'was fetched' if done['fetched'] else 'is here already'}; its name stands in dist/version.")
 
+    done = pull(project_root(), model)
+    print(
+        f"{done['model_version']} {'was fetched' if done['fetched'] else 'is here already'}; its name stands in dist/version."
+    )
+
+# %% ../nbs/cli.ipynb #a93c4700
 def release_build(
     *,
     model: str = None,  # An approved version; the one that waits, else the champion, when left out
@@ -540,17 +739,22 @@ def release_build(
 ):
     "Make a folder with all that production needs: the approved model, the library, the dashboard."
     from cd4ml_nb.delivery.deploy import build
+
     root = project_root()
     about = build(root, model, root / out)
     print(f"{about['model_version']}, approved by {about['by']} ({about['reason']}), is built in {out}.")
+
 
 def release_smoke(
     folder: str,  # A build such as dist/release, or what runs, such as production/current
 ):
     "Start a real process with that folder's library and model, and compare its answer with the recorded one."
     from cd4ml_nb.delivery.deploy import smoke
+
     done = smoke(folder)
-    print(f"{done['model_version']} answers as recorded ({done['answer']['mean']:.3f} units for {done['question']['item_nbr']}, store {done['question']['store_nbr']}, {done['question']['date']}), in {done['seconds']:.1f} s.")
+    print(
+        f"{done['model_version']} answers as recorded ({done['answer']['mean']:.3f} units for {done['question']['item_nbr']}, store {done['question']['store_nbr']}, {done['question']['date']}), in {done['seconds']:.1f} s."
+    )
 
 # %% ../nbs/cli.ipynb #03e1f035
 def release_deploy(
@@ -562,10 +766,16 @@ def release_deploy(
 ):
     "Put a build into production and promote it; the former version is back when its smoke test fails."
     from cd4ml_nb.delivery.deploy import deploy
+
     root = project_root()
     done = deploy(root, production, root / build, by, reason)
-    print(f"{done['version']} is live in {production} since its smoke test passed" + (f" (before: {done['former']})." if done["former"] else ".") + (" It is the champion now." if done["promoted"] else ""))
+    print(
+        f"{done['version']} is live in {production} since its smoke test passed"
+        + (f" (before: {done['former']})." if done["former"] else ".")
+        + (" It is the champion now." if done["promoted"] else "")
+    )
 
+# %% ../nbs/cli.ipynb #66f4110d
 def release_restore(
     production: str,  # The production folder
     *,
@@ -574,9 +784,18 @@ def release_restore(
 ):
     "Bring the former version back in production, and roll back the champion with it."
     from cd4ml_nb.delivery.deploy import go_back
-    done = go_back(project_root(), production, by, reason)
-    print(f"{done['version']} is live in {production} again; {done['was']} is not." + (" The champion was rolled back, too." if done["rolled_back"] else " The champion of the log did not change: see cd4ml release status."))
 
+    done = go_back(project_root(), production, by, reason)
+    print(
+        f"{done['version']} is live in {production} again; {done['was']} is not."
+        + (
+            " The champion was rolled back, too."
+            if done["rolled_back"]
+            else " The champion of the log did not change: see cd4ml release status."
+        )
+    )
+
+# %% ../nbs/cli.ipynb #a71a65b7
 def release_record(
     *,
     message: str = "Record a release",  # The commit's message
@@ -584,20 +803,66 @@ def release_record(
 ):
     "Commit the log of releases, the pointers of published versions and the run's numbers, and nothing else."
     from cd4ml_nb.delivery.deploy import record
+
     print(record(project_root(), message, push))
 
 # %% ../nbs/cli.ipynb #54a58d04
 def bench():
     "Run the benchmark notebooks; their reports go to reports/benchmarks."
     from cd4ml_nb.delivery.stages import run_benchmarks
+
     run_benchmarks()
 
 # %% ../nbs/cli.ipynb #0c146734
-GROUPS = {"data": "Check, prepare, invent and compare data", "release": "Approve, promote, roll back and deploy models; who did it, and why"}
-DATA = {"check": data_check, "prepare": data_prepare, "synthesize": data_synthesize, "fetch": data_fetch, "versions": data_versions, "diff": data_diff, "provenance": data_provenance}
-RELEASE = {"status": release_status, "show": release_show, "approve": release_approve, "reject": release_reject, "promote": release_promote, "rollback": release_rollback, "history": release_history, "verify": release_verify, "auto": release_auto, "settle": release_settle,
-           "publish": release_publish, "pull": release_pull, "build": release_build, "smoke": release_smoke, "deploy": release_deploy, "restore": release_restore, "record": release_record}
-COMMANDS = {"forecast": forecast, "data": DATA, "experiments": experiments, "gate": gate, "review": review, "release": RELEASE, "dashboard": dashboard, "mlflow": mlflow, "stage": stage, "report": report, "bench": bench}
+GROUPS = {
+    "data": "Check, prepare, invent and compare data",
+    "release": "Approve, promote, roll back and deploy models; who did it, and why",
+}
+DATA = {
+    "check": data_check,
+    "prepare": data_prepare,
+    "synthesize": data_synthesize,
+    "fetch": data_fetch,
+    "versions": data_versions,
+    "diff": data_diff,
+    "provenance": data_provenance,
+}
+
+# %% ../nbs/cli.ipynb #99291e92
+RELEASE = {
+    "status": release_status,
+    "show": release_show,
+    "approve": release_approve,
+    "reject": release_reject,
+    "promote": release_promote,
+    "rollback": release_rollback,
+    "history": release_history,
+    "verify": release_verify,
+    "auto": release_auto,
+    "settle": release_settle,
+    "publish": release_publish,
+    "pull": release_pull,
+    "build": release_build,
+    "smoke": release_smoke,
+    "deploy": release_deploy,
+    "restore": release_restore,
+    "record": release_record,
+}
+
+# %% ../nbs/cli.ipynb #3d0238ce
+COMMANDS = {
+    "forecast": forecast,
+    "data": DATA,
+    "experiments": experiments,
+    "gate": gate,
+    "review": review,
+    "release": RELEASE,
+    "dashboard": dashboard,
+    "mlflow": mlflow,
+    "stage": stage,
+    "report": report,
+    "bench": bench,
+}
 ABOUT = """How many units will sell? Forecasts from the command line, and the parts of the pipeline.
 
   cd4ml forecast --item fluid-milk-products --store 367 --date 2018-01-02
@@ -607,14 +872,20 @@ ABOUT = """How many units will sell? Forecasts from the command line, and the pa
 
 Run it inside the project's folder, or set CD4ML_ROOT to that folder."""
 
+# %% ../nbs/cli.ipynb #e9c527ad
 def main(
     arguments: list[str] | None = None,  # The command line's, by default
 ) -> int:  # 0 when all went well, 1 for what the user can mend, 2 for a wrong option
     "Run one command; errors are one sentence on stderr."
-    parser = make_parser(COMMANDS, argparse.ArgumentParser(prog="cd4ml", description=ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter))
+    parser = make_parser(
+        COMMANDS,
+        argparse.ArgumentParser(prog="cd4ml", description=ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter),
+    )
     given = vars(parser.parse_args(arguments))
     function, shown = given.pop("function"), given.pop("parser", parser)
-    if function is None: shown.print_help(); return 0
+    if function is None:
+        shown.print_help()
+        return 0
     return _call(function, given)
 
 # %% ../nbs/cli.ipynb #84eb31fb
@@ -627,7 +898,11 @@ def _call(function, given):
         function(*positional, *rest, **{p.name: given[p.name] for p in parameters if p.kind is p.KEYWORD_ONLY})
         sys.stdout.flush()
         return 0
-    except UserError as e: print(e, file=sys.stderr)
-    except BrokenPipeError: sys.stderr.close()
-    except KeyboardInterrupt: print("Stopped.", file=sys.stderr); return 130
+    except UserError as e:
+        print(e, file=sys.stderr)
+    except BrokenPipeError:
+        sys.stderr.close()
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        return 130
     return 1

@@ -21,11 +21,15 @@ def project_root(
     start: Path | None = None,  # Where to begin looking; the working directory by default
 ) -> Path:  # Absolute path of the folder that holds params.yaml
     "The project's folder: `CD4ML_ROOT`, or the nearest folder upwards with a params.yaml."
-    if os.environ.get("CD4ML_ROOT"): return Path(os.environ["CD4ML_ROOT"]).resolve()
+    if os.environ.get("CD4ML_ROOT"):
+        return Path(os.environ["CD4ML_ROOT"]).resolve()
     start = Path(start or Path.cwd()).resolve()
     for folder in [start, *start.parents]:
-        if (folder / "params.yaml").is_file(): return folder
-    raise UserError(f"No params.yaml in {start} or above it. Run this inside a cd4ml_nb project, or set CD4ML_ROOT to its folder.")
+        if (folder / "params.yaml").is_file():
+            return folder
+    raise UserError(
+        f"No params.yaml in {start} or above it. Run this inside a cd4ml_nb project, or set CD4ML_ROOT to its folder."
+    )
 
 # %% ../nbs/core.ipynb #03bb5318
 def main_root(
@@ -33,7 +37,7 @@ def main_root(
 ) -> Path:  # The project's own folder
     "The project behind an experiment's temporary copy."
     root, inside = Path(root).resolve(), (".dvc", "tmp", "exps")
-    at = next((i for i in range(len(root.parts)) if root.parts[i:i + 3] == inside), None)
+    at = next((i for i in range(len(root.parts)) if root.parts[i : i + 3] == inside), None)
     return root if at is None else Path(*root.parts[:at])
 
 # %% ../nbs/core.ipynb #f688e37a
@@ -43,13 +47,20 @@ def read_params(
 ) -> dict:  # The section's keys and values
     "The parameters of one stage, or of all."
     path = (root or project_root()) / "params.yaml"
-    try: params = yaml.safe_load(path.read_text())
-    except FileNotFoundError: raise UserError(f"{path} is missing. Restore it with: git checkout params.yaml") from None
-    except yaml.YAMLError as e: raise UserError(f"{path} is not valid YAML: {e}") from None
-    if not isinstance(params, dict): raise UserError(f"{path} should hold sections such as 'split:', each with keys below it.")
-    if section is None: return params
+    try:
+        params = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing. Restore it with: git checkout params.yaml") from None
+    except yaml.YAMLError as e:
+        raise UserError(f"{path} is not valid YAML: {e}") from None
+    if not isinstance(params, dict):
+        raise UserError(f"{path} should hold sections such as 'split:', each with keys below it.")
+    if section is None:
+        return params
     if not isinstance(params.get(section), dict):
-        raise UserError(f"params.yaml has no section '{section}' (it has: {', '.join(params)}). Add it, or mend its spelling.")
+        raise UserError(
+            f"params.yaml has no section '{section}' (it has: {', '.join(params)}). Add it, or mend its spelling."
+        )
     return params[section]
 
 # %% ../nbs/core.ipynb #0c3a3277
@@ -61,24 +72,39 @@ def check_keys(
     "Raise a UserError that names each missing or unknown key of a params section."
     missing, unknown = sorted(set(expected) - set(given)), sorted(set(given) - set(expected))
     if missing or unknown:
-        said = [f"{word} {', '.join(keys)}" for word, keys in (("lacks", missing), ("has the unknown key", unknown)) if keys]
-        raise UserError(f"params.yaml, section '{section}': {' and '.join(said)}. Its keys are: {', '.join(sorted(expected))}.")
+        said = [
+            f"{word} {', '.join(keys)}" for word, keys in (("lacks", missing), ("has the unknown key", unknown)) if keys
+        ]
+        raise UserError(
+            f"params.yaml, section '{section}': {' and '.join(said)}. Its keys are: {', '.join(sorted(expected))}."
+        )
 
 # %% ../nbs/core.ipynb #f3515d87
 @contextmanager
 def _explain_disk_trouble(path):
     "Turn the operating system's refusals into a UserError that names the path."
-    try: yield
+    try:
+        yield
     except OSError as e:
-        reasons = {28: "the disk is full: free some space", 30: "the disk is read-only", 13: "the folder is not writable: check its permissions"}
-        if e.errno not in reasons: raise
-        raise UserError(f"Cannot write {path}: {reasons[e.errno]}, then run again. What was there before is untouched.") from None
+        reasons = {
+            28: "the disk is full: free some space",
+            30: "the disk is read-only",
+            13: "the folder is not writable: check its permissions",
+        }
+        if e.errno not in reasons:
+            raise
+        raise UserError(
+            f"Cannot write {path}: {reasons[e.errno]}, then run again. What was there before is untouched."
+        ) from None
+
 
 def _sync(path):
     "Force one file or folder to the disk."
     handle = os.open(path, os.O_RDONLY)
-    try: os.fsync(handle)
-    finally: os.close(handle)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 # %% ../nbs/core.ipynb #f3d9b97a
 @contextmanager
@@ -95,7 +121,8 @@ def replace_file(
             _sync(tmp)
             os.replace(tmp, path)
             _sync(path.parent)
-        finally: tmp.unlink(missing_ok=True)
+        finally:
+            tmp.unlink(missing_ok=True)
 
 # %% ../nbs/core.ipynb #b1216c42
 @contextmanager
@@ -111,11 +138,15 @@ def replace_folder(
         tmp.mkdir()
         try:
             yield tmp
-            for file in tmp.rglob("*"): _sync(file)
-            if path.exists(): os.replace(path, old)
-            try: os.replace(tmp, path)
+            for file in tmp.rglob("*"):
+                _sync(file)
+            if path.exists():
+                os.replace(path, old)
+            try:
+                os.replace(tmp, path)
             except OSError:
-                if old.exists(): os.replace(old, path)
+                if old.exists():
+                    os.replace(old, path)
                 raise
         finally:
             shutil.rmtree(tmp, ignore_errors=True)
@@ -126,25 +157,32 @@ def tidy(
     value,  # Nested dicts, lists, numbers (numpy's too) and strings
 ):  # The same of plain Python types, floats with 6 significant digits
     "Plain, rounded values that give the same JSON on every run."
-    if isinstance(value, dict): return {str(k): tidy(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)): return [tidy(v) for v in value]
-    if hasattr(value, "item"): value = value.item()
-    if isinstance(value, float): return float(f"{value:.6g}") if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(k): tidy(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [tidy(v) for v in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
     return value
+
 
 def write_json(
     path: Path,  # File to write
     value,  # Anything `tidy` takes
 ) -> None:
     "Write JSON: sorted, rounded, whole or not at all."
-    with replace_file(path) as tmp: tmp.write_text(json.dumps(tidy(value), indent=1, sort_keys=True, ensure_ascii=False, default=str) + "\n")
+    with replace_file(path) as tmp:
+        tmp.write_text(json.dumps(tidy(value), indent=1, sort_keys=True, ensure_ascii=False, default=str) + "\n")
 
 # %% ../nbs/core.ipynb #7e19fb04
 def sha256_of(
     path: Path,  # A file
 ) -> str:  # 64 hexadecimal digits
     "The sha256 of a file's bytes."
-    with open(path, "rb") as file: return hashlib.file_digest(file, "sha256").hexdigest()
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 # %% ../nbs/core.ipynb #f7e2de27
 def progress(
@@ -158,9 +196,15 @@ def git_revision(
     root: Path,  # The project's folder
 ) -> str:  # Short revision, "+changes" when files differ from it, or "no git"
     "Which code is this?"
-    def git(*words): return subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=True).stdout.strip()
+
+    def git(*words):
+        return subprocess.run(
+            ["git", "-C", str(root), *words], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
     try:
         revision = git("rev-parse", "--short=10", "HEAD")
         changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock", ":!reports")
-    except (OSError, subprocess.CalledProcessError): return "no git"
+    except (OSError, subprocess.CalledProcessError):
+        return "no git"
     return revision + ("+changes" if changed else "")

@@ -1,13 +1,18 @@
 "What all tests share: a copy of the project, and skips that are said aloud."
+
 import pytest
 from copies import copy_project
 
 
 @pytest.fixture
-def project(tmp_path): return copy_project(tmp_path / "project")
+def project(tmp_path):
+    return copy_project(tmp_path / "project")
 
 
 def pytest_terminal_summary(terminalreporter):
     "A skipped test is said aloud."
     skipped = terminalreporter.stats.get("skipped", [])
-    if skipped: terminalreporter.write_line(f"!! {len(skipped)} tests were SKIPPED on this machine; the reasons stand above.", red=True)
+    if skipped:
+        terminalreporter.write_line(
+            f"!! {len(skipped)} tests were SKIPPED on this machine; the reasons stand above.", red=True
+        )

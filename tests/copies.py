@@ -1,9 +1,25 @@
 "A copy of the project to break, and its commands in their own environment."
+
 import os, shutil, subprocess, sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCES = ["cd4ml_nb", "nbs", "scripts", "settings.ini", "setup.py", "pyproject.toml", "params.yaml", "dvc.yaml", "data/source/README.md", "tests/contracts", ".dvcignore", ".gitignore", ".dvc/config", ".dvc/.gitignore"]
+SOURCES = [
+    "cd4ml_nb",
+    "nbs",
+    "scripts",
+    "settings.ini",
+    "setup.py",
+    "pyproject.toml",
+    "params.yaml",
+    "dvc.yaml",
+    "data/source/README.md",
+    "tests/contracts",
+    ".dvcignore",
+    ".gitignore",
+    ".dvc/config",
+    ".dvc/.gitignore",
+]
 
 
 def copy_project(to):
@@ -11,18 +27,40 @@ def copy_project(to):
     for name in SOURCES:
         source, target = ROOT / name, Path(to) / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_dir(): shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "*.tmp"))
-        elif source.exists(): shutil.copy(source, target)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "*.tmp"))
+        elif source.exists():
+            shutil.copy(source, target)
     return Path(to)
 
 
 def environment(root, **more):
     "The environment of a command that runs in another copy of the project: its own library, this Python."
-    return {**os.environ, "PYTHONPATH": str(root), "CD4ML_ROOT": str(root), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "OMP_WAIT_POLICY": "PASSIVE", "GIT_AUTHOR_NAME": "test", "GIT_AUTHOR_EMAIL": "test@example.invalid", "GIT_COMMITTER_NAME": "test", "GIT_COMMITTER_EMAIL": "test@example.invalid",
-            "GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*", **more}
+    return {
+        **os.environ,
+        "PYTHONPATH": str(root),
+        "CD4ML_ROOT": str(root),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "GIT_AUTHOR_NAME": "test",
+        "GIT_AUTHOR_EMAIL": "test@example.invalid",
+        "GIT_COMMITTER_NAME": "test",
+        "GIT_COMMITTER_EMAIL": "test@example.invalid",
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": "safe.directory",
+        "GIT_CONFIG_VALUE_0": "*",
+        **more,
+    }
 
 
 def run(root, *command, timeout=300, **more):
     "Run a command in a copy of the project; returns the finished process."
-    return subprocess.run([str(word) for word in command], cwd=root, env=environment(root, **more), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout)
+    return subprocess.run(
+        [str(word) for word in command],
+        cwd=root,
+        env=environment(root, **more),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )

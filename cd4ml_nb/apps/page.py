@@ -19,7 +19,16 @@ from urllib.parse import parse_qs, urlencode
 import pandas as pd
 from ..core import UserError, main_root
 from ..delivery.release import LOG, registry_folder, say_when, state
-from ..quality.explain import promotion_effect, reasons, say_day, say_days, say_interval, say_model, say_promotion, say_units
+from cd4ml_nb.quality.explain import (
+    promotion_effect,
+    reasons,
+    say_day,
+    say_days,
+    say_interval,
+    say_model,
+    say_promotion,
+    say_units,
+)
 
 # %% ../../nbs/apps/page.ipynb #bc5310a5
 def remember(
@@ -28,10 +37,15 @@ def remember(
 ) -> SimpleNamespace:  # The same questions, answered once
     "A forecaster whose answers are kept; treat them as read-only."
     keep = lambda ask: lru_cache(answers)(ask)
-    return SimpleNamespace(card=forecaster.card, items=forecaster.items.set_index("item_nbr"), stores=forecaster.stores.set_index("store_nbr"),
+    return SimpleNamespace(
+        card=forecaster.card,
+        items=forecaster.items.set_index("item_nbr"),
+        stores=forecaster.stores.set_index("store_nbr"),
         sellers=forecaster.series.groupby("item_nbr").store_nbr.apply(sorted_stores).to_dict(),
         days=pd.date_range(forecaster.card["first_day"], forecaster.card["last_day"]),
-        **{name: keep(getattr(forecaster, name)) for name in ("forecast", "total", "recent", "known", "daily_totals")})
+        **{name: keep(getattr(forecaster, name)) for name in ("forecast", "total", "recent", "known", "daily_totals")},
+    )
+
 
 def sorted_stores(
     stores,  # Store numbers as text
@@ -43,6 +57,7 @@ def sorted_stores(
 @dataclass(frozen=True)
 class Choice:
     "What the visitor looks at."
+
     item: str  # item_nbr
     store: str | None  # store_nbr; None for all stores
     first: str  # First day, YYYY-MM-DD
@@ -50,9 +65,12 @@ class Choice:
     promotion: bool | None = None  # None as planned, True on, False off
 
     @property
-    def days(self): return pd.date_range(self.first, self.last)
+    def days(self):
+        return pd.date_range(self.first, self.last)
+
 
 SWITCH = {"on": True, "off": False, "planned": None}
+
 
 def switch_name(
     promotion: bool | None,  # The promotion switch
@@ -65,23 +83,36 @@ def default_choice(
     model,  # A remembered forecaster
 ) -> Choice:  # The product that most stores sell, all stores, the first day
     "What is shown to a visitor who asks for nothing."
-    if not model.sellers: raise UserError("The model knows no products. Run `make pipeline` to train it again.")
+    if not model.sellers:
+        raise UserError("The model knows no products. Run `make pipeline` to train it again.")
     item = min(model.sellers, key=lambda i: (-len(model.sellers[i]), str(model.items.item_name.get(i, i))))
     return Choice(item, None, model.card["first_day"], model.card["first_day"])
+
 
 def _find(wanted, names, what):
     "The key of `names` that `wanted` names by number or by name, or a UserError with what is close."
     lower = {str(k).casefold(): k for k in names} | {str(v).casefold(): k for k, v in names.items()}
-    if wanted.strip().casefold() in lower: return lower[wanted.strip().casefold()]
+    if wanted.strip().casefold() in lower:
+        return lower[wanted.strip().casefold()]
     close = [names[lower[c]] for c in get_close_matches(wanted.casefold(), lower, 3, 0.5)]
-    raise UserError(f"There is no {what} “{wanted[:60]}”." + (f" Did you mean {' or '.join(dict.fromkeys(map(str, close)))}?" if close else ""))
+    raise UserError(
+        f"There is no {what} “{wanted[:60]}”."
+        + (f" Did you mean {' or '.join(dict.fromkeys(map(str, close)))}?" if close else "")
+    )
 
+# %% ../../nbs/apps/page.ipynb #64596db4
 def _day(text, model):
     "A day of the horizon as YYYY-MM-DD, or a UserError."
-    try: day = pd.Timestamp(text).normalize().tz_localize(None)
-    except (ValueError, OverflowError): day = pd.NaT
-    if pd.isna(day): raise UserError(f"“{text[:60]}” is not a day. Write it as in {model.card['first_day']}.")
-    if day not in model.days: raise UserError(f"There is no forecast for {say_day(day, year=True)}: forecasts reach from {say_day(model.days[0])} to {say_day(model.days[-1], year=True)}.")
+    try:
+        day = pd.Timestamp(text).normalize().tz_localize(None)
+    except (ValueError, OverflowError):
+        day = pd.NaT
+    if pd.isna(day):
+        raise UserError(f"“{text[:60]}” is not a day. Write it as in {model.card['first_day']}.")
+    if day not in model.days:
+        raise UserError(
+            f"There is no forecast for {say_day(day, year=True)}: forecasts reach from {say_day(model.days[0])} to {say_day(model.days[-1], year=True)}."
+        )
     return f"{day:%Y-%m-%d}"
 
 # %% ../../nbs/apps/page.ipynb #bb743e84
@@ -92,33 +123,64 @@ def read_link(
     "A link's choice; what is wrong is replaced by the default and said."
     given = {key: values[-1] for key, values in parse_qs(query or "").items()}
     choice, said = default_choice(model), []
+
     def read(key, how, instead):
-        if key not in given: return {}
-        try: return how(given[key])
-        except UserError as e: said.append(f"{e} {instead}")
+        if key not in given:
+            return {}
+        try:
+            return how(given[key])
+        except UserError as e:
+            said.append(f"{e} {instead}")
         return {}
+
     names = model.items.item_name.fillna("").where(lambda n: n != "", model.items.index.to_series()).to_dict()
-    choice = replace(choice, **read("item", lambda v: {"item": _find(v, names, "product")}, f"Here is {names[choice.item]} instead."))
+    choice = replace(
+        choice, **read("item", lambda v: {"item": _find(v, names, "product")}, f"Here is {names[choice.item]} instead.")
+    )
     shops = {s: f"store {s}" for s in model.stores.index}
     all_stores = lambda v: v.casefold() in ("", "all", "all stores")
-    choice = replace(choice, **read("store", lambda v: {"store": None if all_stores(v) else _find(v, shops, "store")}, "Here are all stores instead."))
-    choice = replace(choice, **read("date", lambda v: dict.fromkeys(("first", "last"), _day(v, model)), f"Here is {say_day(choice.first)} instead."))
+    choice = replace(
+        choice,
+        **read(
+            "store",
+            lambda v: {"store": None if all_stores(v) else _find(v, shops, "store")},
+            "Here are all stores instead.",
+        ),
+    )
+    choice = replace(
+        choice,
+        **read(
+            "date",
+            lambda v: dict.fromkeys(("first", "last"), _day(v, model)),
+            f"Here is {say_day(choice.first)} instead.",
+        ),
+    )
     choice = replace(choice, **read("to", lambda v: {"last": _day(v, model)}, "Here is a single day instead."))
     if choice.last < choice.first:
-        said.append(f"The last day, {say_day(choice.last)}, is before the first, {say_day(choice.first)}. Here is a single day instead.")
+        said.append(
+            f"The last day, {say_day(choice.last)}, is before the first, {say_day(choice.first)}. Here is a single day instead."
+        )
         choice = replace(choice, last=choice.first)
+
     def switch(v):
-        if v.casefold() not in SWITCH: raise UserError(f"“{v[:60]}” is not a promotion switch: it is on, off or planned.")
+        if v.casefold() not in SWITCH:
+            raise UserError(f"“{v[:60]}” is not a promotion switch: it is on, off or planned.")
         return {"promotion": SWITCH[v.casefold()]}
+
     return replace(choice, **read("promotion", switch, "Here it is as planned instead.")), said
 
+# %% ../../nbs/apps/page.ipynb #273380c5
 def write_link(
     choice: Choice,  # What the visitor looks at
 ) -> str:  # Such as item=milk&store=9&date=2018-01-01
     "The address of a choice, the part behind the question mark."
     switch = switch_name(choice.promotion)
     parts = {"item": choice.item, "store": choice.store or "all", "date": choice.first}
-    return urlencode(parts | ({"to": choice.last} if choice.last != choice.first else {}) | ({"promotion": switch} if switch != "planned" else {}))
+    return urlencode(
+        parts
+        | ({"to": choice.last} if choice.last != choice.first else {})
+        | ({"promotion": switch} if switch != "planned" else {})
+    )
 
 # %% ../../nbs/apps/page.ipynb #fc413bd3
 def product_name(
@@ -129,21 +191,25 @@ def product_name(
     name = model.items.item_name.get(item)
     return str(name) if isinstance(name, str) and name else str(item)
 
+
 def store_name(
     model,  # A remembered forecaster
     store: str | None,  # store_nbr; None for all
 ) -> str:  # Such as Store 9, Quito
     "How a store is called."
-    if store is None: return "All stores"
+    if store is None:
+        return "All stores"
     city = model.stores.city.get(store) if "city" in model.stores else None
     return f"Store {store}" + (f", {city}" if isinstance(city, str) and city else "")
 
+# %% ../../nbs/apps/page.ipynb #7fadae74
 def product_options(
     model,  # A remembered forecaster
 ) -> list[list[str]]:  # [item_nbr, name, family] sorted by name
     "The products to pick from."
     rows = [[i, product_name(model, i), str(family or "")] for i, family in model.items.family.items()]
     return sorted(rows, key=lambda row: row[1].casefold())
+
 
 def store_options(
     model,  # A remembered forecaster
@@ -152,7 +218,11 @@ def store_options(
     "The stores to pick from for one product."
     sells = model.sellers.get(item, [])
     others = sorted_stores(set(model.stores.index) - set(sells))
-    return [["", "All stores", f"{len(sells)} sell it"], *([s, store_name(model, s), ""] for s in sells), *([s, store_name(model, s), "no history"] for s in others)]
+    return [
+        ["", "All stores", f"{len(sells)} sell it"],
+        *([s, store_name(model, s), ""] for s in sells),
+        *([s, store_name(model, s), "no history"] for s in others),
+    ]
 
 # %% ../../nbs/apps/page.ipynb #5829bdac
 def is_cold(
@@ -163,6 +233,7 @@ def is_cold(
     sells = model.sellers.get(choice.item, [])
     return not sells if choice.store is None else choice.store not in sells
 
+
 def answer_html(
     model,  # A remembered forecaster
     choice: Choice,  # What the visitor looks at
@@ -171,11 +242,17 @@ def answer_html(
     total = model.total(choice.item, choice.store, choice.first, choice.last, choice.promotion)
     number, days = say_units(total["mean"]), choice.days
     each = f" That is {say_units(total['mean'] / len(days))} a day over {len(days)} days." if len(days) > 1 else ""
-    cold = f"<p class='note'>{escape(store_name(model, choice.store))} has no sales history of this product: it sold it rarely or never. The forecast comes from similar products and from other stores, so treat it with care.</p>" if is_cold(model, choice) else ""
+    cold = (
+        f"<p class='note'>{escape(store_name(model, choice.store))} has no sales history of this product: it sold it rarely or never. The forecast comes from similar products and from other stores, so treat it with care.</p>"
+        if is_cold(model, choice)
+        else ""
+    )
     said = say_promotion(promotion_effect(model, choice.item, choice.store, days), choice.promotion)
     where = f"{escape(product_name(model, choice.item))} <span>{escape(store_name(model, choice.store))}</span> <span>{say_days(choice.first, choice.last)}</span>"
-    return (f"<h2>{where}</h2><p class='number'><small>about</small> <b>{number}</b> <small>unit{'' if number == '1' else 's'}</small></p>"
-            f"<p class='likely'>{say_interval(total)}</p><p class='aside'>8 times out of 10 the sales end up in this range.{each}</p>{cold}<p class='whatif'>{said}</p>")
+    return (
+        f"<h2>{where}</h2><p class='number'><small>about</small> <b>{number}</b> <small>unit{'' if number == '1' else 's'}</small></p>"
+        f"<p class='likely'>{say_interval(total)}</p><p class='aside'>8 times out of 10 the sales end up in this range.{each}</p>{cold}<p class='whatif'>{said}</p>"
+    )
 
 # %% ../../nbs/apps/page.ipynb #6e442176
 def why_html(
@@ -184,18 +261,28 @@ def why_html(
 ) -> str:  # HTML
     "The main reasons behind the number, the largest first."
     found = reasons(model, choice.item, choice.store, choice.first, choice.last, choice.promotion)
-    rows = "".join(f"<li class='{'up' if r['units'] > 0 else 'down'}'><b>{say_units(r['units'], True)}</b><span>{escape(r['text'])}</span></li>" for r in found)
+    rows = "".join(
+        f"<li class='{'up' if r['units'] > 0 else 'down'}'><b>{say_units(r['units'], True)}</b><span>{escape(r['text'])}</span></li>"
+        for r in found
+    )
     usual = "<p>Nothing unusual: weekday, promotion and recent sales are all close to their average.</p>"
     return f"<h3>Why this number</h3>" + (f"<ul>{rows}</ul>" if rows else usual)
 
+# %% ../../nbs/apps/page.ipynb #1cc35f00
 def model_html(
     model,  # A remembered forecaster
 ) -> str:  # HTML
     "Which model on which data, and how good it was."
     said = say_model(model.card)
-    if since := model.card.get("live_since"): said["live"] = f"Since {say_when(since)}, released by {model.card.get('released_by')}."
-    rows = "".join(f"<div><dt>{name}</dt><dd>{escape(said[key])}</dd></div>" for name, key in (("How good", "accuracy"), ("Live", "live"), ("Model", "model"), ("Data", "data")) if key in said)
+    if since := model.card.get("live_since"):
+        said["live"] = f"Since {say_when(since)}, released by {model.card.get('released_by')}."
+    rows = "".join(
+        f"<div><dt>{name}</dt><dd>{escape(said[key])}</dd></div>"
+        for name, key in (("How good", "accuracy"), ("Live", "live"), ("Model", "model"), ("Data", "data"))
+        if key in said
+    )
     return f"<h3>Where the numbers come from</h3><dl>{rows}</dl>"
+
 
 def notice_html(
     sentences: list[str],  # What to tell the visitor; none for no notice
@@ -206,10 +293,17 @@ def notice_html(
 # %% ../../nbs/apps/page.ipynb #002d2f2a
 def _table(caption, first, rows):
     "An HTML table of rows (label, mean, low and high or None, chosen)."
-    line = lambda label, mean, low, high, chosen: (f"<tr{' class=chosen' if chosen else ''}><th scope='row'>{escape(label)}</th><td>{say_units(mean)}</td>"
-                                                   + ("" if low is None else f"<td>{say_units(low)} to {say_units(high)}</td>") + "</tr>")
-    body, likely = "".join(line(*row) for row in rows), "" if rows and rows[0][2] is None else "<th scope='col'>Likely</th>"
+    line = lambda label, mean, low, high, chosen: (
+        f"<tr{' class=chosen' if chosen else ''}><th scope='row'>{escape(label)}</th><td>{say_units(mean)}</td>"
+        + ("" if low is None else f"<td>{say_units(low)} to {say_units(high)}</td>")
+        + "</tr>"
+    )
+    body, likely = (
+        "".join(line(*row) for row in rows),
+        "" if rows and rows[0][2] is None else "<th scope='col'>Likely</th>",
+    )
     return f"<table><caption>{escape(caption)}</caption><thead><tr><th scope='col'>{first}</th><th scope='col'>Forecast</th>{likely}</tr></thead><tbody>{body}</tbody></table>"
+
 
 def day_table(
     model,  # A remembered forecaster
@@ -218,8 +312,11 @@ def day_table(
     "Every day of the horizon."
     daily = model.daily_totals(choice.item, choice.store, choice.promotion)
     rows = [(say_day(r.date), r.mean, r.q10, r.q90, r.date in choice.days) for r in daily.itertuples()]
-    return _table(f"Units a day, {store_name(model, choice.store).replace('All', 'all').replace('Store', 'store')}", "Day", rows)
+    return _table(
+        f"Units a day, {store_name(model, choice.store).replace('All', 'all').replace('Store', 'store')}", "Day", rows
+    )
 
+# %% ../../nbs/apps/page.ipynb #621c5818
 def store_table(
     model,  # A remembered forecaster
     choice: Choice,  # What the visitor looks at
@@ -228,9 +325,17 @@ def store_table(
     forecast = model.forecast(choice.item, choice.store, None, choice.promotion)
     chosen = forecast[forecast.date.isin(choice.days)]
     single = choice.first == choice.last
-    rows = zip(chosen.store_nbr, chosen["mean"], chosen.q10, chosen.q90) if single else ((s, m, None, None) for s, m in chosen.groupby("store_nbr")["mean"].sum().items())
+    rows = (
+        zip(chosen.store_nbr, chosen["mean"], chosen.q10, chosen.q90)
+        if single
+        else ((s, m, None, None) for s, m in chosen.groupby("store_nbr")["mean"].sum().items())
+    )
     ordered = sorted(rows, key=lambda row: -row[1])
-    return _table(f"Units by store, {say_days(choice.first, choice.last)}", "Store", [(store_name(model, s), *numbers, False) for s, *numbers in ordered])
+    return _table(
+        f"Units by store, {say_days(choice.first, choice.last)}",
+        "Store",
+        [(store_name(model, s), *numbers, False) for s, *numbers in ordered],
+    )
 
 # %% ../../nbs/apps/page.ipynb #88e850ce
 def forecast_csv(
@@ -238,28 +343,83 @@ def forecast_csv(
     choice: Choice,  # What the visitor looks at
 ) -> tuple[str, str]:  # File name, and its content
     "The forecast behind the page as a CSV file."
-    table = model.forecast(choice.item, choice.store, None, choice.promotion).assign(item_name=product_name(model, choice.item), promotion=switch_name(choice.promotion))
-    columns = ["item_nbr", "item_name", "store_nbr", "date", "promotion", "mean", "q10", "q50", "q90", "model_version", "data_version"]
-    safe = "".join(c if c.isalnum() else "-" for c in f"{choice.item}-{'all-stores' if choice.store is None else 'store-' + choice.store}")
-    return f"forecast-{safe}-{model.card['first_day']}.csv", table[columns].to_csv(index=False, date_format="%Y-%m-%d", lineterminator="\r\n")
+    table = model.forecast(choice.item, choice.store, None, choice.promotion).assign(
+        item_name=product_name(model, choice.item), promotion=switch_name(choice.promotion)
+    )
+    columns = [
+        "item_nbr",
+        "item_name",
+        "store_nbr",
+        "date",
+        "promotion",
+        "mean",
+        "q10",
+        "q50",
+        "q90",
+        "model_version",
+        "data_version",
+    ]
+    safe = "".join(
+        c if c.isalnum() else "-"
+        for c in f"{choice.item}-{'all-stores' if choice.store is None else 'store-' + choice.store}"
+    )
+    return f"forecast-{safe}-{model.card['first_day']}.csv", table[columns].to_csv(
+        index=False, date_format="%Y-%m-%d", lineterminator="\r\n"
+    )
 
 # %% ../../nbs/apps/page.ipynb #acb26853
 TEAL, GREY, AMBER, INK, LINE = "#0b6b6b", "#5b6875", "#b45309", "#1c2733", "#e3e8ed"
 
+# %% ../../nbs/apps/page.ipynb #6f9e8254
 def new_figure(
     go,  # plotly.graph_objects
 ):  # A FigureWidget with five empty lines
     "The empty chart: band, sales, forecast, chosen days."
     band = dict(mode="lines", line=dict(width=0), hoverinfo="skip", showlegend=False)
     hover = "%{x|%a %-d %b}: %{y:,.1f} units<extra></extra>"
-    traces = [go.Scatter(**band), go.Scatter(mode="lines", line=dict(width=0), fill="tonexty", fillcolor="rgba(11,107,107,.16)", hoverinfo="skip", name="likely range", legendrank=3),
-              go.Scatter(mode="lines", line=dict(color=GREY, width=1.8), name="sold", legendrank=1, hovertemplate="sold " + hover),
-              go.Scatter(mode="lines", line=dict(color=TEAL, width=2.6), name="forecast", legendrank=2, hovertemplate="forecast " + hover),
-              go.Scatter(mode="markers", marker=dict(color=AMBER, size=9, line=dict(color="#fff", width=1.5)), name="chosen", legendrank=4, hovertemplate="chosen " + hover)]
+    traces = [
+        go.Scatter(**band),
+        go.Scatter(
+            mode="lines",
+            line=dict(width=0),
+            fill="tonexty",
+            fillcolor="rgba(11,107,107,.16)",
+            hoverinfo="skip",
+            name="likely range",
+            legendrank=3,
+        ),
+        go.Scatter(
+            mode="lines", line=dict(color=GREY, width=1.8), name="sold", legendrank=1, hovertemplate="sold " + hover
+        ),
+        go.Scatter(
+            mode="lines",
+            line=dict(color=TEAL, width=2.6),
+            name="forecast",
+            legendrank=2,
+            hovertemplate="forecast " + hover,
+        ),
+        go.Scatter(
+            mode="markers",
+            marker=dict(color=AMBER, size=9, line=dict(color="#fff", width=1.5)),
+            name="chosen",
+            legendrank=4,
+            hovertemplate="chosen " + hover,
+        ),
+    ]
     axis = dict(fixedrange=True, showline=False, zeroline=False, tickfont=dict(size=12))
-    layout = dict(height=330, autosize=True, margin=dict(l=46, r=12, t=8, b=30), plot_bgcolor="#fff", paper_bgcolor="#fff", dragmode=False, hovermode="closest",
-                  font=dict(family="system-ui, sans-serif", color=INK, size=13), legend=dict(orientation="h", traceorder="normal", x=0, y=1.02, yanchor="bottom"),
-                  xaxis=dict(axis, showgrid=False, tickformat="%-d %b"), yaxis=dict(axis, gridcolor=LINE, rangemode="tozero", title=dict(text="units a day", font=dict(size=12))))
+    layout = dict(
+        height=330,
+        autosize=True,
+        margin=dict(l=46, r=12, t=8, b=30),
+        plot_bgcolor="#fff",
+        paper_bgcolor="#fff",
+        dragmode=False,
+        hovermode="closest",
+        font=dict(family="system-ui, sans-serif", color=INK, size=13),
+        legend=dict(orientation="h", traceorder="normal", x=0, y=1.02, yanchor="bottom"),
+        xaxis=dict(axis, showgrid=False, tickformat="%-d %b"),
+        yaxis=dict(axis, gridcolor=LINE, rangemode="tozero", title=dict(text="units a day", font=dict(size=12))),
+    )
     figure = go.FigureWidget(traces, layout)
     figure._config = figure._config | {"displayModeBar": False, "responsive": True}
     return figure
@@ -271,49 +431,103 @@ def draw(
     choice: Choice,  # What the visitor looks at
 ) -> str:  # The finding, as the chart's title
     "Put a choice's numbers into the chart."
-    daily, recent = model.daily_totals(choice.item, choice.store, choice.promotion), model.recent(choice.item, choice.store, 56)
+    daily, recent = (
+        model.daily_totals(choice.item, choice.store, choice.promotion),
+        model.recent(choice.item, choice.store, 56),
+    )
     chosen = daily[daily.date.isin(choice.days)]
-    lines = [(daily.date, daily.q90), (daily.date, daily.q10), (recent.date, recent.unit_sales), (daily.date, daily["mean"]), (chosen.date, chosen["mean"])]
+    lines = [
+        (daily.date, daily.q90),
+        (daily.date, daily.q10),
+        (recent.date, recent.unit_sales),
+        (daily.date, daily["mean"]),
+        (chosen.date, chosen["mean"]),
+    ]
     half = pd.Timedelta(hours=12)
     start, end = chosen.date.min() - half, chosen.date.max() + half
-    mark = dict(type="rect", xref="x", yref="paper", x0=start, x1=end, y0=0, y1=1, fillcolor="rgba(180,83,9,.10)", line=dict(width=0), layer="below")
-    today = dict(type="line", xref="x", yref="paper", x0=daily.date.min() - half, x1=daily.date.min() - half, y0=0, y1=1, line=dict(color=GREY, width=1, dash="dot"), layer="below")
+    mark = dict(
+        type="rect",
+        xref="x",
+        yref="paper",
+        x0=start,
+        x1=end,
+        y0=0,
+        y1=1,
+        fillcolor="rgba(180,83,9,.10)",
+        line=dict(width=0),
+        layer="below",
+    )
+    today = dict(
+        type="line",
+        xref="x",
+        yref="paper",
+        x0=daily.date.min() - half,
+        x1=daily.date.min() - half,
+        y0=0,
+        y1=1,
+        line=dict(color=GREY, width=1, dash="dot"),
+        layer="below",
+    )
     with figure.batch_update():
-        for trace, (x, y) in zip(figure.data, lines): trace.x, trace.y = x.to_numpy("datetime64[D]").astype(str), y.to_numpy(float)
+        for trace, (x, y) in zip(figure.data, lines):
+            trace.x, trace.y = x.to_numpy("datetime64[D]").astype(str), y.to_numpy(float)
         figure.layout.shapes = [mark, today]
     last = float(recent.unit_sales.tail(28).mean())
     level = float(daily["mean"].mean())
-    if not last > 0: return f"The next {len(daily)} days: {say_units(level)} units a day"
-    change = f"{abs(level / last - 1):.0%} {'above' if level > last else 'below'}" if abs(level / last - 1) >= .005 else "the same as"
+    if not last > 0:
+        return f"The next {len(daily)} days: {say_units(level)} units a day"
+    change = (
+        f"{abs(level / last - 1):.0%} {'above' if level > last else 'below'}"
+        if abs(level / last - 1) >= 0.005
+        else "the same as"
+    )
     return f"The next {len(daily)} days: {say_units(level)} units a day, {change} the last four weeks"
 
 # %% ../../nbs/apps/page.ipynb #fddfdede
 def _stamp(path):
     "A file's size and time; None when it is not there."
-    try: found = path.stat()
-    except OSError: return None
+    try:
+        found = path.stat()
+    except OSError:
+        return None
     return found.st_size, found.st_mtime_ns
+
 
 def model_stamp(
     folder: Path,  # Where the model lies
 ) -> tuple:  # Empty when there is none
     "What changes when the files of a model are changed."
-    try: return tuple(sorted((path.name, _stamp(path)) for path in Path(folder).iterdir()))
-    except OSError: return ()
+    try:
+        return tuple(sorted((path.name, _stamp(path)) for path in Path(folder).iterdir()))
+    except OSError:
+        return ()
 
+# %% ../../nbs/apps/page.ipynb #c23e810a
 class Shelf:
     "The live model, loaded once and again when another goes live or its files change."
-    def __init__(self, root, load): self.root, self.load, self.seen, self.live, self.model = Path(root), load, None, None, None  # load(root) gives a remembered forecaster
+
+    def __init__(self, root, load):
+        self.root, self.load, self.seen, self.live, self.model = (
+            Path(root),
+            load,
+            None,
+            None,
+            None,
+        )  # load(root) gives a remembered forecaster
 
     def _stamps(self, live):
         "What the log and the live model's files look like."
-        return _stamp(main_root(self.root) / LOG), live and model_stamp(registry_folder(self.root) / live["model_version"] / "package")
+        return _stamp(main_root(self.root) / LOG), live and model_stamp(
+            registry_folder(self.root) / live["model_version"] / "package"
+        )
 
     def current(self):
         "The remembered forecaster of the model that is live now; a UserError when there is none."
-        if self.model is not None and self._stamps(self.live) == self.seen: return self.model
+        if self.model is not None and self._stamps(self.live) == self.seen:
+            return self.model
         live = state(self.root)["champion"]
         seen = self._stamps(live)
-        if self.model is None or live != self.live or seen[1] != self.seen[1]: self.model, self.live = self.load(self.root), live
+        if self.model is None or live != self.live or seen[1] != self.seen[1]:
+            self.model, self.live = self.load(self.root), live
         self.seen = seen
         return self.model

@@ -20,42 +20,147 @@ from ..core import UserError
 SCHEMA_VERSION = 2
 Column = namedtuple("Column", "type kind nullable low high refers optional", defaults=(False, None, None, None, False))
 Table = namedtuple("Table", "columns key optional may_be_empty stretch", defaults=((), False, False, None))
-
 DAY = dict(low="1990-01-01", high="2099-12-31")
 STATIC_TEXT = Column("text", "static", nullable=True)
 STORE, ITEM = Column("text", "key", refers="stores"), Column("text", "key", refers="items")
 
+# %% ../../nbs/data/02_contract.ipynb #bde7002d
 RAW = {
-    "train": Table(dict(id=Column("text", "key", nullable=True, optional=True), date=Column("date", "key", **DAY), store_nbr=STORE, item_nbr=ITEM,
-        unit_sales=Column("number", "past-only", low=-1e6, high=1e6),
-        onpromotion=Column("promotion", "known-future", nullable=True, low=0, high=1e5, optional=True)), ("date", "store_nbr", "item_nbr")),
-    "items": Table({"item_nbr": Column("text", "key"), "family": Column("text", "static"), "class": Column("text", "static"),
-        "perishable": Column("truth", "static"), "item_name": Column("text", "static", nullable=True, optional=True)}, ("item_nbr",)),
-    "stores": Table(dict(store_nbr=Column("text", "key"), city=STATIC_TEXT, state=STATIC_TEXT, type=STATIC_TEXT, cluster=STATIC_TEXT), ("store_nbr",)),
-    "holidays_events": Table(dict(date=Column("date", "known-future", **DAY), type=Column("text", "known-future"), locale=Column("text", "known-future"),
-        locale_name=Column("text", "known-future"), description=Column("text", "known-future"), transferred=Column("truth", "known-future")), optional=True, may_be_empty=True),
-    "transactions": Table(dict(date=Column("date", "key", **DAY), store_nbr=STORE, transactions=Column("number", "past-only", low=0, high=1e7)),
-        ("date", "store_nbr"), optional=True, may_be_empty=True),
-    "oil": Table(dict(date=Column("date", "key", **DAY), dcoilwtico=Column("number", "past-only", nullable=True, low=-100, high=1000)), ("date",), optional=True, may_be_empty=True),
-    "promotions": Table(dict(first_date=Column("date", "key", **DAY), last_date=Column("date", "key", **DAY), store_nbr=STORE, item_nbr=ITEM,
-        onpromotion=Column("promotion", "known-future", low=0, high=1e5)), ("first_date", "store_nbr", "item_nbr"), optional=True, may_be_empty=True, stretch=("first_date", "last_date")),
+    "train": Table(
+        dict(
+            id=Column("text", "key", nullable=True, optional=True),
+            date=Column("date", "key", **DAY),
+            store_nbr=STORE,
+            item_nbr=ITEM,
+            unit_sales=Column("number", "past-only", low=-1e6, high=1e6),
+            onpromotion=Column("promotion", "known-future", nullable=True, low=0, high=1e5, optional=True),
+        ),
+        ("date", "store_nbr", "item_nbr"),
+    ),
+    "items": Table(
+        {
+            "item_nbr": Column("text", "key"),
+            "family": Column("text", "static"),
+            "class": Column("text", "static"),
+            "perishable": Column("truth", "static"),
+            "item_name": Column("text", "static", nullable=True, optional=True),
+        },
+        ("item_nbr",),
+    ),
+    "stores": Table(
+        dict(
+            store_nbr=Column("text", "key"), city=STATIC_TEXT, state=STATIC_TEXT, type=STATIC_TEXT, cluster=STATIC_TEXT
+        ),
+        ("store_nbr",),
+    ),
+    "holidays_events": Table(
+        dict(
+            date=Column("date", "known-future", **DAY),
+            type=Column("text", "known-future"),
+            locale=Column("text", "known-future"),
+            locale_name=Column("text", "known-future"),
+            description=Column("text", "known-future"),
+            transferred=Column("truth", "known-future"),
+        ),
+        optional=True,
+        may_be_empty=True,
+    ),
+    "transactions": Table(
+        dict(
+            date=Column("date", "key", **DAY),
+            store_nbr=STORE,
+            transactions=Column("number", "past-only", low=0, high=1e7),
+        ),
+        ("date", "store_nbr"),
+        optional=True,
+        may_be_empty=True,
+    ),
+    "oil": Table(
+        dict(
+            date=Column("date", "key", **DAY),
+            dcoilwtico=Column("number", "past-only", nullable=True, low=-100, high=1000),
+        ),
+        ("date",),
+        optional=True,
+        may_be_empty=True,
+    ),
+    "promotions": Table(
+        dict(
+            first_date=Column("date", "key", **DAY),
+            last_date=Column("date", "key", **DAY),
+            store_nbr=STORE,
+            item_nbr=ITEM,
+            onpromotion=Column("promotion", "known-future", low=0, high=1e5),
+        ),
+        ("first_date", "store_nbr", "item_nbr"),
+        optional=True,
+        may_be_empty=True,
+        stretch=("first_date", "last_date"),
+    ),
 }
 
 # %% ../../nbs/data/02_contract.ipynb #dea8258d
 PREPARED = {
-    "panel": Table({"store_nbr": STORE, "item_nbr": ITEM, "date": Column("date", "key", **DAY), "unit_sales": Column("number", "past-only", low=0, high=1e6),
-        "onpromotion": Column("number", "known-future", nullable=True, low=0, high=1e5)}, ("store_nbr", "item_nbr", "date")),
-    "series": Table({"store_nbr": STORE, "item_nbr": ITEM, "item_name": Column("text", "static"), "family": Column("text", "static"), "class": Column("text", "static"),
-        "perishable": Column("truth", "static"), "city": STATIC_TEXT, "state": STATIC_TEXT, "type": STATIC_TEXT, "cluster": STATIC_TEXT}, ("store_nbr", "item_nbr")),
-    "calendar": Table(dict(store_nbr=STORE, date=Column("date", "key", **DAY), is_open=Column("truth", "known-future"), holiday=Column("text", "known-future", nullable=True),
-        plan_known=Column("truth", "known-future"), transactions=Column("number", "past-only", nullable=True, low=0, high=1e7),
-        oil=Column("number", "past-only", nullable=True, low=-100, high=1000)), ("store_nbr", "date")),
-    "promotions": Table(dict(store_nbr=STORE, item_nbr=ITEM, first_date=Column("date", "key", **DAY), last_date=Column("date", "known-future", **DAY),
-        onpromotion=Column("number", "known-future", low=0, high=1e5)), ("store_nbr", "item_nbr", "first_date"), may_be_empty=True),
-    "item_pool": Table(dict(item_nbr=ITEM, date=Column("date", "key", **DAY), sales=Column("number", "past-only", low=0, high=1e6),
-        log_sales=Column("number", "past-only", low=0, high=20)), ("item_nbr", "date")),
+    "panel": Table(
+        {
+            "store_nbr": STORE,
+            "item_nbr": ITEM,
+            "date": Column("date", "key", **DAY),
+            "unit_sales": Column("number", "past-only", low=0, high=1e6),
+            "onpromotion": Column("number", "known-future", nullable=True, low=0, high=1e5),
+        },
+        ("store_nbr", "item_nbr", "date"),
+    ),
+    "series": Table(
+        {
+            "store_nbr": STORE,
+            "item_nbr": ITEM,
+            "item_name": Column("text", "static"),
+            "family": Column("text", "static"),
+            "class": Column("text", "static"),
+            "perishable": Column("truth", "static"),
+            "city": STATIC_TEXT,
+            "state": STATIC_TEXT,
+            "type": STATIC_TEXT,
+            "cluster": STATIC_TEXT,
+        },
+        ("store_nbr", "item_nbr"),
+    ),
+    "calendar": Table(
+        dict(
+            store_nbr=STORE,
+            date=Column("date", "key", **DAY),
+            is_open=Column("truth", "known-future"),
+            holiday=Column("text", "known-future", nullable=True),
+            plan_known=Column("truth", "known-future"),
+            transactions=Column("number", "past-only", nullable=True, low=0, high=1e7),
+            oil=Column("number", "past-only", nullable=True, low=-100, high=1000),
+        ),
+        ("store_nbr", "date"),
+    ),
+    "promotions": Table(
+        dict(
+            store_nbr=STORE,
+            item_nbr=ITEM,
+            first_date=Column("date", "key", **DAY),
+            last_date=Column("date", "known-future", **DAY),
+            onpromotion=Column("number", "known-future", low=0, high=1e5),
+        ),
+        ("store_nbr", "item_nbr", "first_date"),
+        may_be_empty=True,
+    ),
+    "item_pool": Table(
+        dict(
+            item_nbr=ITEM,
+            date=Column("date", "key", **DAY),
+            sales=Column("number", "past-only", low=0, high=1e6),
+            log_sales=Column("number", "past-only", low=0, high=20),
+        ),
+        ("item_nbr", "date"),
+    ),
 }
 
+# %% ../../nbs/data/02_contract.ipynb #879348c5
 def columns_of_kind(
     table: str,  # A prepared table
     kind: str,  # key, static, known-future or past-only
@@ -66,19 +171,30 @@ def columns_of_kind(
 # %% ../../nbs/data/02_contract.ipynb #d5312dd7
 TYPES = {"text": "string", "number": "float64", "promotion": "float64", "date": "date", "truth": "boolean"}
 
+
 def typed(
     column: ibis.Column,  # A text column as read from a file
     kind: str,  # text, number, promotion, date or truth
 ) -> ibis.Column:  # The same values in their type; null where they do not fit
     "A text column in its declared type."
     text = column.strip().nullif("")
-    if kind == "text": return text
+    if kind == "text":
+        return text
     truth = text.lower().cases(("true", 1), ("false", 0), else_=ibis.null("int64"))
-    if kind == "truth": return ibis.coalesce(truth, text.cases(("1", 1), ("0", 0), else_=ibis.null("int64"))) == 1
-    if kind == "date": return ibis.ifelse(text.like("____-__-__"), text.try_cast("date"), ibis.null("date"))
+    if kind == "truth":
+        return ibis.coalesce(truth, text.cases(("1", 1), ("0", 0), else_=ibis.null("int64"))) == 1
+    if kind == "date":
+        return ibis.ifelse(text.like("____-__-__"), text.try_cast("date"), ibis.null("date"))
     number = text.try_cast("float64")
     number = ibis.ifelse(number.isnan() | number.isinf(), ibis.null("float64"), number)
-    return column.cases(*((word, float(word in ("True", "true", "1"))) for word in ("True", "False", "true", "false", "1", "0")), else_=ibis.coalesce(truth.cast("float64"), number)) if kind == "promotion" else number
+    return (
+        column.cases(
+            *((word, float(word in ("True", "true", "1"))) for word in ("True", "False", "true", "false", "1", "0")),
+            else_=ibis.coalesce(truth.cast("float64"), number),
+        )
+        if kind == "promotion"
+        else number
+    )
 
 # %% ../../nbs/data/02_contract.ipynb #b665b9c0
 def raw_path(
@@ -88,19 +204,27 @@ def raw_path(
     "Where a raw table is."
     return next((path for ending in (".csv", ".csv.gz") if (path := Path(folder) / f"{name}{ending}").exists()), None)
 
+
 def read_header(
     path: Path,  # A CSV file, plain or gzip
     delimiter: str = ",",  # What stands between two columns
 ) -> list:  # Column names
     "The names in a CSV file's first line."
     try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file: start = file.read(1_000_000)
-    except (EOFError, zlib.error, gzip.BadGzipFile): raise UserError(f"{path.name} is no whole gzip file: it was cut short or damaged. Copy it again from where it came.") from None
-    if start[:2] in (b"\xff\xfe", b"\xfe\xff"): raise UserError(f"{path.name} is UTF-16 text. Save it as UTF-8.")
-    if not start.strip(b"\xef\xbb\xbf \r\n"): raise UserError(f"{path.name} is empty. It needs a first line with the columns' names.")
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+            start = file.read(1_000_000)
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        raise UserError(
+            f"{path.name} is no whole gzip file: it was cut short or damaged. Copy it again from where it came."
+        ) from None
+    if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise UserError(f"{path.name} is UTF-16 text. Save it as UTF-8.")
+    if not start.strip(b"\xef\xbb\xbf \r\n"):
+        raise UserError(f"{path.name} is empty. It needs a first line with the columns' names.")
     line = start.decode("utf-8-sig", errors="replace").splitlines()[0]
     for mark, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
-        if mark in line and "," not in line and delimiter == ",": raise UserError(f"{path.name} separates its columns by {name}. Save it with commas and decimal points.")
+        if mark in line and "," not in line and delimiter == ",":
+            raise UserError(f"{path.name} separates its columns by {name}. Save it with commas and decimal points.")
     return [name.strip() for name in next(csv.reader(io.StringIO(line), delimiter=delimiter))]
 
 # %% ../../nbs/data/02_contract.ipynb #8b8bcfbe
@@ -113,10 +237,23 @@ def read_text(
     "A CSV file as it stands, nothing guessed."
     names = read_header(path, delimiter)
     twice = sorted({name for name in names if names.count(name) > 1})
-    if twice: raise UserError(f"{path.name} has more than one column named {', '.join(twice)}. Remove or rename one.")
-    return con.read_csv(str(path), columns={name: types.get(name, "VARCHAR") for name in names}, auto_detect=False, header=True, delim=delimiter, quote='"', escape='"',
-                        nullstr="", strict_mode=True, store_rejects=True, rejects_limit=100_000)
+    if twice:
+        raise UserError(f"{path.name} has more than one column named {', '.join(twice)}. Remove or rename one.")
+    return con.read_csv(
+        str(path),
+        columns={name: types.get(name, "VARCHAR") for name in names},
+        auto_detect=False,
+        header=True,
+        delim=delimiter,
+        quote='"',
+        escape='"',
+        nullstr="",
+        strict_mode=True,
+        store_rejects=True,
+        rejects_limit=100_000,
+    )
 
+# %% ../../nbs/data/02_contract.ipynb #a7c6c7fc
 def read_raw(
     con,  # An Ibis connection
     folder: Path,  # Folder of raw CSV files
@@ -125,25 +262,46 @@ def read_raw(
 ) -> ibis.Table | None:  # The declared columns in their types; None where an optional file is missing
     "A raw table by its contract."
     path, spec = raw_path(folder, name), RAW[name]
-    if path is None and spec.optional: return None
+    if path is None and spec.optional:
+        return None
     text = read(con, path)
-    return text.select(**{c: typed(text[c], col.type) if c in text.columns else ibis.null(TYPES[col.type]) for c, col in spec.columns.items()})
+    return text.select(
+        **{
+            c: typed(text[c], col.type) if c in text.columns else ibis.null(TYPES[col.type])
+            for c, col in spec.columns.items()
+        }
+    )
 
 # %% ../../nbs/data/02_contract.ipynb #391c7506
-EXPECTED = {"number": "a number such as 12.5, with a decimal point", "promotion": "a number, or True or False", "date": "a day such as 2017-12-31",
-    "truth": "True or False, or 1 or 0", "text": "text"}
+EXPECTED = {
+    "number": "a number such as 12.5, with a decimal point",
+    "promotion": "a number, or True or False",
+    "date": "a day such as 2017-12-31",
+    "truth": "True or False, or 1 or 0",
+    "text": "text",
+}
 SHOWN = 20
 
+# %% ../../nbs/data/02_contract.ipynb #ee22857c
 def finding(
-    file: str, kind: str,  # Its name, and what is wrong
+    file: str,
+    kind: str,  # Its name, and what is wrong
     column: str | None,  # Where; None for the whole file
     expectation: str,  # What should stand there
     count: int = 1,  # Rows at fault
     rows=(),  # (line, value) of the first SHOWN of them
 ) -> dict:  # The same by name
     "One kind of violation."
-    return {"file": file, "kind": kind, "column": column, "expectation": expectation, "count": int(count), "rows": [tuple(row) for row in rows]}
+    return {
+        "file": file,
+        "kind": kind,
+        "column": column,
+        "expectation": expectation,
+        "count": int(count),
+        "rows": [tuple(row) for row in rows],
+    }
 
+# %% ../../nbs/data/02_contract.ipynb #1114576c
 def cell_conditions(
     table: ibis.Table,  # Text columns as read, or typed ones
     spec: Table,  # Their declaration
@@ -151,37 +309,63 @@ def cell_conditions(
     "What would be wrong with a cell, column by column."
     found, as_read = [], all(table[name].type().is_string() for name in table.columns)
     for name, column in spec.columns.items():
-        if name not in table.columns: continue
-        given, value = (typed(table[name], "text"), typed(table[name], column.type)) if as_read else (table[name], table[name])
-        if column.type != "text" and as_read: found.append(("wrong type", name, EXPECTED[column.type], given.notnull() & value.isnull()))
-        if not column.nullable: found.append(("missing value", name, "a value in every row", given.isnull()))
+        if name not in table.columns:
+            continue
+        given, value = (
+            (typed(table[name], "text"), typed(table[name], column.type)) if as_read else (table[name], table[name])
+        )
+        if column.type != "text" and as_read:
+            found.append(("wrong type", name, EXPECTED[column.type], given.notnull() & value.isnull()))
+        if not column.nullable:
+            found.append(("missing value", name, "a value in every row", given.isnull()))
         if column.low is not None:
             low, high = (ibis.date(limit) if column.type == "date" else limit for limit in (column.low, column.high))
-            found.append(("out of range", name, f"between {column.low} and {column.high}", (value < low) | (value > high)))
+            found.append(
+                ("out of range", name, f"between {column.low} and {column.high}", (value < low) | (value > high))
+            )
     if spec.stretch:
         first, last = (typed(table[name], "date") for name in spec.stretch)
-        found.append(("out of order", spec.stretch[1], f"from {spec.stretch[0]} to a year after it", (last < first) | (last > first + ibis.interval(days=366))))
+        found.append(
+            (
+                "out of order",
+                spec.stretch[1],
+                f"from {spec.stretch[0]} to a year after it",
+                (last < first) | (last > first + ibis.interval(days=366)),
+            )
+        )
     return found
 
 # %% ../../nbs/data/02_contract.ipynb #98159f96
-def _number_lines(table): return table.mutate(line=ibis.row_number() + 2)
+def _number_lines(table):
+    return table.mutate(line=ibis.row_number() + 2)
+
 
 def _in_the_file(line, broken):
     "The line of the file for a row's number, which does not count the lines that could not be read."
-    for lost in sorted(broken): line += lost <= line
+    for lost in sorted(broken):
+        line += lost <= line
     return line
+
 
 def _look_up(table, conditions, broken):
     "The first rows of each violated condition, all in one pass: lists of (line, value)."
     wanted = {f"b{i}": condition.fill_null(False) for i, (*_, condition) in conditions.items()}
     cells = {f"c{i}": table[name].cast("string") for i, (_, name, *_) in conditions.items()}
-    numbered = ibis.to_sql(_number_lines(table.mutate(**wanted, **cells)).select("line", *wanted, *cells), dialect="duckdb")
+    numbered = ibis.to_sql(
+        _number_lines(table.mutate(**wanted, **cells)).select("line", *wanted, *cells), dialect="duckdb"
+    )
     first = ", ".join(f"min({{'line': line, 'cell': c{i}}}, {SHOWN}) FILTER (b{i})" for i in conditions)
     found = table.get_backend().raw_sql(f"SELECT {first} FROM ({numbered})").fetchall()[0]
-    return {i: [(_in_the_file(row["line"], broken), row["cell"]) for row in rows or []] for i, rows in zip(conditions, found)}
+    return {
+        i: [(_in_the_file(row["line"], broken), row["cell"]) for row in rows or []]
+        for i, rows in zip(conditions, found)
+    }
 
+# %% ../../nbs/data/02_contract.ipynb #f81c7d3d
 def check_cells(
-    table: ibis.Table, spec: Table, file: str,  # A table, its declaration, the file's name
+    table: ibis.Table,
+    spec: Table,
+    file: str,  # A table, its declaration, the file's name
     broken: list = (),  # Numbers of the lines that could not be read
 ) -> list:  # Findings
     "Count every violation of a type, a range or nullability in one pass, then look up the first ones in another."
@@ -190,8 +374,15 @@ def check_cells(
     counts = table.agg(rows=table.count(), **counted).execute().iloc[0]
     violated = {i: condition for i, condition in conditions.items() if counts[f"n{i}"] > 0}
     rows = _look_up(table, violated, broken) if violated else {}
-    findings = [] if counts["rows"] or spec.may_be_empty or broken else [finding(file, "no rows", None, "at least one row below the column names")]
-    return findings + [finding(file, kind, name, expectation, counts[f"n{i}"], rows[i]) for i, (kind, name, expectation, _) in violated.items()]
+    findings = (
+        []
+        if counts["rows"] or spec.may_be_empty or broken
+        else [finding(file, "no rows", None, "at least one row below the column names")]
+    )
+    return findings + [
+        finding(file, kind, name, expectation, counts[f"n{i}"], rows[i])
+        for i, (kind, name, expectation, _) in violated.items()
+    ]
 
 # %% ../../nbs/data/02_contract.ipynb #8ce9751d
 def broken_lines(
@@ -201,46 +392,87 @@ def broken_lines(
 ) -> list:  # (line, what is wrong, the line's beginning), in the file's order
     "Every line of a file that is not a line of its table."
     text = read_text(con, path, delimiter)
-    text.agg(**{f"w{i}": text[name].length().max() for i, name in enumerate(text.columns)}).execute()  # a column that nobody asks for would not be decoded
-    noted = con.con.execute("SELECT line, min(regexp_replace(error_message, 'Found: .*', 'Found another number')), min(csv_line) FROM reject_errors e JOIN reject_scans s USING (scan_id, file_id) "
-                            "WHERE file_path = ? AND error_type <> 'CAST' GROUP BY line ORDER BY line", [str(path)]).fetchall()
+    text.agg(
+        **{f"w{i}": text[name].length().max() for i, name in enumerate(text.columns)}
+    ).execute()  # a column that nobody asks for would not be decoded
+    noted = con.con.execute(
+        "SELECT line, min(regexp_replace(error_message, 'Found: .*', 'Found another number')), min(csv_line) FROM reject_errors e JOIN reject_scans s USING (scan_id, file_id) "
+        "WHERE file_path = ? AND error_type <> 'CAST' GROUP BY line ORDER BY line",
+        [str(path)],
+    ).fetchall()
     return [(line, message.splitlines()[0].rstrip("."), (cells or "").strip()[:80]) for line, message, cells in noted]
+
 
 def _broken_findings(broken, file):
     "The findings for lines that could not be read, one for each reason."
     reasons = {}
-    for line, reason, cells in broken: reasons.setdefault(reason, []).append((line, cells))
-    return [finding(file, "broken line", None, f"a line like the others in UTF-8 ({reason})", len(rows), rows[:SHOWN]) for reason, rows in reasons.items()]
+    for line, reason, cells in broken:
+        reasons.setdefault(reason, []).append((line, cells))
+    return [
+        finding(file, "broken line", None, f"a line like the others in UTF-8 ({reason})", len(rows), rows[:SHOWN])
+        for reason, rows in reasons.items()
+    ]
 
 # %% ../../nbs/data/02_contract.ipynb #af874c38
 def check_keys_unique(
-    table: ibis.Table, spec: Table, file: str,  # A table, its declaration, the file's name
+    table: ibis.Table,
+    spec: Table,
+    file: str,  # A table, its declaration, the file's name
     broken: list = (),  # Numbers of the lines that could not be read
 ) -> list:  # Findings
     "Show the rows that share a key."
-    keys = {f"k{i}": typed(table[name], spec.columns[name].type) if table[name].type().is_string() else table[name] for i, name in enumerate(spec.key)}
+    keys = {
+        f"k{i}": typed(table[name], spec.columns[name].type) if table[name].type().is_string() else table[name]
+        for i, name in enumerate(spec.key)
+    }
     twice = table.select(**keys).group_by(*keys).having(ibis._.count() > 1).agg(copies=ibis._.count())
     total = twice.copies.sum().fill_null(0).execute()
-    if not total: return []
+    if not total:
+        return []
     numbered = _number_lines(table.select(**keys)).semi_join(twice, list(keys))
     rows = numbered.order_by(*keys, "line").limit(SHOWN).execute()
-    told = [(_in_the_file(row.line, broken), ", ".join(str(v)[:10] if hasattr(v, "year") else str(v) for v in row[list(keys)])) for _, row in rows.iterrows()]
+    told = [
+        (
+            _in_the_file(row.line, broken),
+            ", ".join(str(v)[:10] if hasattr(v, "year") else str(v) for v in row[list(keys)]),
+        )
+        for _, row in rows.iterrows()
+    ]
     return [finding(file, "duplicate key", ", ".join(spec.key), f"one row for each {', '.join(spec.key)}", total, told)]
 
+# %% ../../nbs/data/02_contract.ipynb #b53884e2
 def check_references(
-    tables: dict, specs: dict, name: str, file: str,  # All readable tables and their declarations; the one to check
+    tables: dict,
+    specs: dict,
+    name: str,
+    file: str,  # All readable tables and their declarations; the one to check
     broken: list = (),  # Numbers of the lines that could not be read
 ) -> list:  # Findings
     "Find stores and items that their own tables do not know."
     findings = []
     for column, declared in specs[name].columns.items():
-        if declared.refers not in tables or column not in tables[name].columns: continue
+        if declared.refers not in tables or column not in tables[name].columns:
+            continue
         known = tables[declared.refers].select(known=typed(tables[declared.refers][column], "text")).distinct()
         numbered = _number_lines(tables[name].select(cell=typed(tables[name][column], "text")))
         strangers = numbered.filter(numbered.cell.notnull()).anti_join(known, [("cell", "known")])
         count = strangers.count().execute()
-        rows = [(_in_the_file(line, broken), cell) for line, cell in strangers.select("line", "cell").order_by("line").limit(SHOWN).execute().values.tolist()] if count else []
-        if count: findings.append(finding(file, "unknown reference", column, f"a {column} that stands in {declared.refers}", count, rows))
+        rows = (
+            [
+                (_in_the_file(line, broken), cell)
+                for line, cell in strangers.select("line", "cell")
+                .order_by("line")
+                .limit(SHOWN)
+                .execute()
+                .values.tolist()
+            ]
+            if count
+            else []
+        )
+        if count:
+            findings.append(
+                finding(file, "unknown reference", column, f"a {column} that stands in {declared.refers}", count, rows)
+            )
     return findings
 
 # %% ../../nbs/data/02_contract.ipynb #11ceb3b4
@@ -250,17 +482,31 @@ def _readable(con, folder, findings):
     for name, spec in RAW.items():
         path = raw_path(folder, name)
         if path is None:
-            if not spec.optional: findings.append(finding(f"{name}.csv", "missing file", None, f"a file with the columns {', '.join(spec.columns)}"))
+            if not spec.optional:
+                findings.append(
+                    finding(f"{name}.csv", "missing file", None, f"a file with the columns {', '.join(spec.columns)}")
+                )
             continue
-        try: table = read_text(con, path)
+        try:
+            table = read_text(con, path)
         except UserError as e:
             findings.append(finding(path.name, "unreadable file", None, str(e)))
             continue
         missing = [c for c, column in spec.columns.items() if c not in table.columns and not column.optional]
-        findings += [finding(path.name, "missing column", c, f"a column '{c}' ({EXPECTED[spec.columns[c].type]}); the file has: {', '.join(table.columns)[:500]}") for c in missing]
-        if not missing: tables[name] = table
+        findings += [
+            finding(
+                path.name,
+                "missing column",
+                c,
+                f"a column '{c}' ({EXPECTED[spec.columns[c].type]}); the file has: {', '.join(table.columns)[:500]}",
+            )
+            for c in missing
+        ]
+        if not missing:
+            tables[name] = table
     return tables
 
+# %% ../../nbs/data/02_contract.ipynb #93d39ec6
 def _decoded(table):
     "The same rows whichever columns are asked for: a line with bytes that are no UTF-8 is left out only when its cell is read."
     return table.filter(sum((table[name].length().fill_null(0) for name in table.columns), ibis.literal(0)) >= 0)
@@ -278,9 +524,24 @@ def check_table(
         broken = broken_lines(con, path)
         lost = [line for line, *_ in broken]
         findings = _broken_findings(broken, path.name) + check_cells(table, spec, path.name, lost)
-        return findings + (check_keys_unique(table, spec, path.name, lost) if spec.key else []) + check_references({**tables, name: table}, RAW, name, path.name, lost)
-    except duckdb.Error as e: return [finding(path.name, "unreadable file", None, "a whole gzip file; this one was cut short: copy it again" if "GZIP" in str(e) else f"a file of text ({str(e).splitlines()[0]})")]
+        return (
+            findings
+            + (check_keys_unique(table, spec, path.name, lost) if spec.key else [])
+            + check_references({**tables, name: table}, RAW, name, path.name, lost)
+        )
+    except duckdb.Error as e:
+        return [
+            finding(
+                path.name,
+                "unreadable file",
+                None,
+                "a whole gzip file; this one was cut short: copy it again"
+                if "GZIP" in str(e)
+                else f"a file of text ({str(e).splitlines()[0]})",
+            )
+        ]
 
+# %% ../../nbs/data/02_contract.ipynb #b3457e4a
 def check_raw(
     con,  # An Ibis DuckDB connection
     folder: Path,  # Folder of raw CSV files
@@ -288,7 +549,8 @@ def check_raw(
     "Check all raw files against the contract."
     findings = []
     tables = _readable(con, Path(folder), findings)
-    for name in tables: findings += check_table(con, Path(folder), name, tables)
+    for name in tables:
+        findings += check_table(con, Path(folder), name, tables)
     return findings
 
 # %% ../../nbs/data/02_contract.ipynb #b8d9fb1e
@@ -296,23 +558,36 @@ def list_violations(
     findings: list,  # As check_raw returns
 ) -> pd.DataFrame:  # file, row (line in the file), column, value, expectation
     "Every violation that was looked up, one a row."
-    rows = [{"file": f["file"], "row": line, "column": f["column"], "value": value, "expectation": f["expectation"]}
-            for f in findings for line, value in (f["rows"] or [(None, None)])]
+    rows = [
+        {"file": f["file"], "row": line, "column": f["column"], "value": value, "expectation": f["expectation"]}
+        for f in findings
+        for line, value in (f["rows"] or [(None, None)])
+    ]
     return pd.DataFrame(rows, columns=["file", "row", "column", "value", "expectation"])
 
+# %% ../../nbs/data/02_contract.ipynb #d219c651
 def require_contract(
     findings: list,  # As check_raw returns
     what: str = "data/raw",  # What was checked
 ) -> None:
     "Raise a UserError that lists all findings, if there are any."
-    if not findings: return
+    if not findings:
+        return
     lines = []
     for f in findings:
         place = f["file"] + (f", column {f['column']}" if f["column"] else "")
-        lines.append(f"- {place}: {f['kind']}" + (f" in {f['count']} rows" if f["rows"] else "") + f". Expected: {f['expectation']}")
+        lines.append(
+            f"- {place}: {f['kind']}"
+            + (f" in {f['count']} rows" if f["rows"] else "")
+            + f". Expected: {f['expectation']}"
+        )
         lines += [f"    line {line}: {value!r}" for line, value in f["rows"]]
-        if f["count"] > len(f["rows"]) > 0: lines.append(f"    and {f['count'] - len(f['rows'])} more")
-    raise UserError(f"{what} does not fit the contract (schema version {SCHEMA_VERSION}). Mend what is listed and run again; nothing was written.\n" + "\n".join(lines))
+        if f["count"] > len(f["rows"]) > 0:
+            lines.append(f"    and {f['count'] - len(f['rows'])} more")
+    raise UserError(
+        f"{what} does not fit the contract (schema version {SCHEMA_VERSION}). Mend what is listed and run again; nothing was written.\n"
+        + "\n".join(lines)
+    )
 
 # %% ../../nbs/data/02_contract.ipynb #1f579cbb
 def check_prepared(
@@ -322,10 +597,21 @@ def check_prepared(
     findings = []
     for name, spec in PREPARED.items():
         missing = [c for c in spec.columns if c not in tables[name].columns]
-        wrong = [c for c in spec.columns if c not in missing and str(tables[name][c].type().copy(nullable=True)) != TYPES[spec.columns[c].type]]
+        wrong = [
+            c
+            for c in spec.columns
+            if c not in missing and str(tables[name][c].type().copy(nullable=True)) != TYPES[spec.columns[c].type]
+        ]
         findings += [finding(name, "missing column", c, f"a column '{c}'") for c in missing]
-        findings += [finding(name, "wrong type", c, f"type {TYPES[spec.columns[c].type]}, not {tables[name][c].type()}") for c in wrong]
-        if missing or wrong: continue
+        findings += [
+            finding(name, "wrong type", c, f"type {TYPES[spec.columns[c].type]}, not {tables[name][c].type()}")
+            for c in wrong
+        ]
+        if missing or wrong:
+            continue
         findings += check_cells(tables[name], spec, name)
-        if name != "panel": findings += check_keys_unique(tables[name], spec, name)  # a row of the panel is a cell of an array, so there is no second one
+        if name != "panel":
+            findings += check_keys_unique(
+                tables[name], spec, name
+            )  # a row of the panel is a cell of an array, so there is no second one
     return findings

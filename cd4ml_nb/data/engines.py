@@ -15,23 +15,31 @@ from ..core import UserError, progress
 # %% ../../nbs/data/02d_engines.ipynb #85a47e58
 ENGINES = ("duckdb", "spark")
 
+
 def _megabytes(memory):
     "A size such as 2GB or 512 MiB in whole megabytes."
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt])i?b?\s*", str(memory), re.IGNORECASE)
     size = float(found[1]) * {"k": 1e-3, "m": 1, "g": 1e3, "t": 1e6}[found[2].lower()] if found else 0
-    if size < 1: raise UserError(f"'{memory}' is not an amount of memory. Write it like 2GB (params.yaml, prepare.memory).")
+    if size < 1:
+        raise UserError(f"'{memory}' is not an amount of memory. Write it like 2GB (params.yaml, prepare.memory).")
     return int(size)
 
+# %% ../../nbs/data/02d_engines.ipynb #187402f0
 def connect(
     engine: str = "duckdb",  # duckdb (one machine) or spark (many)
     memory: str = "2GB",  # What DuckDB may use before it spills to disk; the driver's memory on Spark
 ):  # An Ibis connection
     "The engine that computes tables."
-    if engine not in ENGINES: raise UserError(f"There is no engine '{engine}'. Choose one of: {', '.join(ENGINES)} (params.yaml, prepare.engine).")
-    if engine == "spark": return _shared(ibis.pyspark.connect(spark_session(memory)))
+    if engine not in ENGINES:
+        raise UserError(
+            f"There is no engine '{engine}'. Choose one of: {', '.join(ENGINES)} (params.yaml, prepare.engine)."
+        )
+    if engine == "spark":
+        return _shared(ibis.pyspark.connect(spark_session(memory)))
     con = ibis.duckdb.connect(memory_limit=f"{_megabytes(memory)}MB")
     con.raw_sql("SET enable_progress_bar = false")
     return con
+
 
 def _shared(con):
     "A Spark connection that leaves the session, which others use too, running."
@@ -41,30 +49,56 @@ def _shared(con):
 # %% ../../nbs/data/02d_engines.ipynb #c385d05f
 SPARK_NEEDED = "engine: spark needs PySpark and Java 17. Install them with: pip install 'cd4ml_nb[spark]', and a Java 17 runtime (Debian: openjdk-17-jre-headless)."
 
+
 def _require_spark():
     "A UserError unless PySpark is installed and a Java of version 17 or later answers."
-    try: import pyspark  # noqa: F401
-    except ImportError: raise UserError(f"PySpark is not installed. {SPARK_NEEDED}") from None
+    try:
+        import pyspark  # noqa: F401
+    except ImportError:
+        raise UserError(f"PySpark is not installed. {SPARK_NEEDED}") from None
     home = os.environ.get("JAVA_HOME")
     java = f"{home}/bin/java" if home else "java"
-    try: said = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60).stderr
-    except (OSError, subprocess.TimeoutExpired): raise UserError(f"Java is not there ({java} does not run). {SPARK_NEEDED}") from None
+    try:
+        said = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60).stderr
+    except (OSError, subprocess.TimeoutExpired):
+        raise UserError(f"Java is not there ({java} does not run). {SPARK_NEEDED}") from None
     version = re.search(r'version "(\d+)', said)
-    if not version or int(version[1]) < 17: raise UserError(f"{java} is not Java 17 or later. {SPARK_NEEDED}")
+    if not version or int(version[1]) < 17:
+        raise UserError(f"{java} is not Java 17 or later. {SPARK_NEEDED}")
 
 # %% ../../nbs/data/02d_engines.ipynb #b50dfd12
 def _spark_settings(memory, folder):
     "What every session of ours says, unless it joins one that is already there."
     quoted = lambda name: str(folder / name)
-    local = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1", "spark.driver.memory": f"{_megabytes(memory)}m", "spark.local.dir": quoted("local"),
-             "spark.sql.warehouse.dir": quoted("warehouse"), "spark.sql.shuffle.partitions": str(max(8, 2 * (os.cpu_count() or 1))), "spark.executorEnv.PYTHONPATH": os.pathsep.join(filter(None, [str(_library()), os.environ.get("PYTHONPATH")]))}
-    return {"spark.app.name": "cd4ml_nb", "spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false", "spark.driver.maxResultSize": "0",
-            "spark.sql.execution.arrow.pyspark.enabled": "true"}, local
+    local = {
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.driver.memory": f"{_megabytes(memory)}m",
+        "spark.local.dir": quoted("local"),
+        "spark.sql.warehouse.dir": quoted("warehouse"),
+        "spark.sql.shuffle.partitions": str(max(8, 2 * (os.cpu_count() or 1))),
+        "spark.executorEnv.PYTHONPATH": os.pathsep.join(filter(None, [str(_library()), os.environ.get("PYTHONPATH")])),
+    }
+    return {
+        "spark.app.name": "cd4ml_nb",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.driver.maxResultSize": "0",
+        "spark.sql.execution.arrow.pyspark.enabled": "true",
+    }, local
 
-RUNTIME = {"spark.sql.session.timeZone": "UTC", "spark.sql.ansi.enabled": "true", "spark.sql.adaptive.enabled": "true",
-           "spark.sql.sources.partitionOverwriteMode": "static", "spark.sql.parquet.compression.codec": "zstd"}
+# %% ../../nbs/data/02d_engines.ipynb #a0a5a6e4
+RUNTIME = {
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.ansi.enabled": "true",
+    "spark.sql.adaptive.enabled": "true",
+    "spark.sql.sources.partitionOverwriteMode": "static",
+    "spark.sql.parquet.compression.codec": "zstd",
+}
 
-def _library(): return Path(__file__).resolve().parents[2] if "__file__" in globals() else Path.cwd()
+
+def _library():
+    return Path(__file__).resolve().parents[2] if "__file__" in globals() else Path.cwd()
 
 # %% ../../nbs/data/02d_engines.ipynb #beec1fc5
 def spark_session(
@@ -74,30 +108,39 @@ def spark_session(
     _require_spark()
     from pyspark.conf import SparkConf
     from pyspark.sql import SparkSession
+
     session = SparkSession.getActiveSession()
     if session is None:
         folder = Path(tempfile.mkdtemp(prefix="cd4ml-spark-"))
         always, local = _spark_settings(memory, folder)
         conf = SparkConf()
         master = os.environ.get("SPARK_MASTER") or conf.get("spark.master") or "local[*]"
-        if master.startswith("local"): os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-        for name, value in {**always, **(local if master.startswith("local") else {})}.items(): conf.setIfMissing(name, value)
+        if master.startswith("local"):
+            os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+        for name, value in {**always, **(local if master.startswith("local") else {})}.items():
+            conf.setIfMissing(name, value)
         session = _start(conf.setMaster(master), folder)
-    for name, value in RUNTIME.items(): session.conf.set(name, value)
+    for name, value in RUNTIME.items():
+        session.conf.set(name, value)
     return session
 
+# %% ../../nbs/data/02d_engines.ipynb #c1dd593a
 def _start(conf, folder):
     "Start Spark with its chatter in a file; the folder goes when Python ends."
     from pyspark import SparkContext
     from pyspark.java_gateway import launch_gateway
     from pyspark.sql import SparkSession
+
     log = open(folder / "spark.log", "ab")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1") if conf.get("spark.master").startswith("local") else None
-    try: session = SparkSession(SparkContext(gateway=launch_gateway(conf, {"stdout": log, "stderr": log}), conf=conf))
+    try:
+        session = SparkSession(SparkContext(gateway=launch_gateway(conf, {"stdout": log, "stderr": log}), conf=conf))
     except Exception as e:
         tail = " | ".join((folder / "spark.log").read_text(errors="replace").strip().splitlines()[-3:])
-        raise UserError(f"Spark does not start on {conf.get('spark.master')}: {str(e).splitlines()[0]} {tail[:500]}") from None
+        raise UserError(
+            f"Spark does not start on {conf.get('spark.master')}: {str(e).splitlines()[0]} {tail[:500]}"
+        ) from None
     session.sparkContext.setLogLevel("ERROR")
     atexit.register(session.stop)
     return session
@@ -105,25 +148,34 @@ def _start(conf, folder):
 # %% ../../nbs/data/02d_engines.ipynb #ae2a7351
 def spark_installed() -> bool:
     "Whether `engine: spark` can be used here."
-    try: _require_spark()
-    except UserError: return False
+    try:
+        _require_spark()
+    except UserError:
+        return False
     return True
 
 # %% ../../nbs/data/02d_engines.ipynb #7f80e3a9
 def _guarded(function, task):
     "The result and its seconds, or what went wrong as text, so that it can travel."
     from joblib import parallel_config
+
     start = time.perf_counter()
     try:
-        with parallel_config(backend="sequential"): return "done", function(task), time.perf_counter() - start
-    except UserError as e: return "user error", str(e), ""
-    except Exception as e: return "error", f"{type(e).__name__}: {e}", traceback.format_exc()
+        with parallel_config(backend="sequential"):
+            return "done", function(task), time.perf_counter() - start
+    except UserError as e:
+        return "user error", str(e), ""
+    except Exception as e:
+        return "error", f"{type(e).__name__}: {e}", traceback.format_exc()
+
 
 def _result(answer, name):
     "The result of one task; raises what went wrong in it."
     kind, result, more = answer
-    if kind == "done": return result
-    if kind == "user error": raise UserError(f"{result} (In the task '{name}'.)")
+    if kind == "done":
+        return result
+    if kind == "user error":
+        raise UserError(f"{result} (In the task '{name}'.)")
     raise UserError(f"The task '{name}' failed with {result}") from RuntimeError(more)
 
 # %% ../../nbs/data/02d_engines.ipynb #0fc6e404
@@ -132,9 +184,11 @@ def parallelism(
     processes: int | None = None,  # Parallel processes; as many as there are processors by default
 ) -> int:  # At least 1
     "How many tasks run at the same time."
-    if engine == "spark": return max(1, spark_session().sparkContext.defaultParallelism)
+    if engine == "spark":
+        return max(1, spark_session().sparkContext.defaultParallelism)
     return max(1, processes or len(os.sched_getaffinity(0)))
 
+# %% ../../nbs/data/02d_engines.ipynb #d4bb6f27
 def run_tasks(
     function,  # Called with one task
     tasks: list,  # Arguments that can travel: paths, names, numbers, small tables
@@ -144,14 +198,24 @@ def run_tasks(
     what: str = "",  # What they do together; without it nothing is told
 ) -> list:  # The results, in order
     "Run a function on many arguments, here or elsewhere."
-    if engine not in ENGINES: raise UserError(f"There is no engine '{engine}'. Choose one of: {', '.join(ENGINES)} (params.yaml, prepare.engine).")
+    if engine not in ENGINES:
+        raise UserError(
+            f"There is no engine '{engine}'. Choose one of: {', '.join(ENGINES)} (params.yaml, prepare.engine)."
+        )
     names = names or [str(i) for i in range(1, len(tasks) + 1)]
-    run = _on_spark if engine == "spark" else _here if (workers := min(parallelism(engine, processes), len(tasks))) <= 1 else lambda *a: _in_processes(*a, workers)
+    run = (
+        _on_spark
+        if engine == "spark"
+        else _here
+        if (workers := min(parallelism(engine, processes), len(tasks))) <= 1
+        else lambda *a: _in_processes(*a, workers)
+    )
     results, start, told = [], time.perf_counter(), 0
     for name, answer in zip(names, run(function, tasks, what)):
         results.append(_result(answer, name))
         now = time.perf_counter() - start
-        if what and engine != "spark" and (now - told > 1 or len(results) == len(tasks)): told, _ = now, progress(f"{what} {name}, {len(results)} of {len(tasks)}, {now:.1f} s")
+        if what and engine != "spark" and (now - told > 1 or len(results) == len(tasks)):
+            told, _ = now, progress(f"{what} {name}, {len(results)} of {len(tasks)}, {now:.1f} s")
     return results
 
 # %% ../../nbs/data/02d_engines.ipynb #7effb6a6
@@ -161,36 +225,60 @@ def _here(function, tasks, what):
         start = time.perf_counter()
         yield "done", function(task), time.perf_counter() - start
 
+
 def _in_processes(function, tasks, what, processes):
     "In parallel processes, results as they come."
     from joblib import Parallel, delayed
     from joblib.externals.loky.process_executor import TerminatedWorkerError
-    try: yield from Parallel(n_jobs=processes, return_as="generator", batch_size=1)(delayed(_guarded)(function, task) for task in tasks)
-    except TerminatedWorkerError: raise UserError(f"A process was ended from outside while {what or 'tasks ran'}, most likely because memory ran out. Use fewer processes or a smaller sample.") from None
 
+    try:
+        yield from Parallel(n_jobs=processes, return_as="generator", batch_size=1)(
+            delayed(_guarded)(function, task) for task in tasks
+        )
+    except TerminatedWorkerError:
+        raise UserError(
+            f"A process was ended from outside while {what or 'tasks ran'}, most likely because memory ran out. Use fewer processes or a smaller sample."
+        ) from None
+
+# %% ../../nbs/data/02d_engines.ipynb #c21d5a14
 def _on_spark(function, tasks, what):
     "One Spark task for each."
     context = spark_session().sparkContext
     done = threading.Event()
-    if what: threading.Thread(target=_tell, args=(context, done, what, len(tasks)), daemon=True).start()
-    try: return context.parallelize(list(tasks), max(1, len(tasks))).map(lambda task: _guarded(function, task)).collect()
-    except Exception as e: raise UserError(f"Spark gave up while {what or 'tasks ran'}: {spark_reason(e)}") from e
-    finally: done.set()
+    if what:
+        threading.Thread(target=_tell, args=(context, done, what, len(tasks)), daemon=True).start()
+    try:
+        return context.parallelize(list(tasks), max(1, len(tasks))).map(lambda task: _guarded(function, task)).collect()
+    except Exception as e:
+        raise UserError(f"Spark gave up while {what or 'tasks ran'}: {spark_reason(e)}") from e
+    finally:
+        done.set()
 
+# %% ../../nbs/data/02d_engines.ipynb #79ef360b
 def spark_reason(
     error: Exception,  # What PySpark raised
 ) -> str:  # One line
     "Why a Spark job failed, found in Java's long story."
     lines = [line.strip() for line in str(error).splitlines()]
-    told = [line for line in lines if re.match(r"(\w+\.)*\w*(Error|Exception)\b: ", line) and "Py4J" not in line and "org.apache.spark" not in line]
+    told = [
+        line
+        for line in lines
+        if re.match(r"(\w+\.)*\w*(Error|Exception)\b: ", line) and "Py4J" not in line and "org.apache.spark" not in line
+    ]
     reason = (told or [line for line in lines if line] or [type(error).__name__])[0][:300]
-    return reason + (" Every worker needs Python with cd4ml_nb installed (see the guide scale out)." if "ModuleNotFoundError" in reason else "")
+    return reason + (
+        " Every worker needs Python with cd4ml_nb installed (see the guide scale out)."
+        if "ModuleNotFoundError" in reason
+        else ""
+    )
 
+# %% ../../nbs/data/02d_engines.ipynb #2a74b313
 def _tell(context, done, what, total):
     "Say how many Spark tasks are done, every few seconds."
     tracker, start, before = context.statusTracker(), time.perf_counter(), None
     while not done.wait(5):
         stages = [tracker.getStageInfo(i) for i in tracker.getActiveStageIds()]
         ready = sum(stage.numCompletedTasks for stage in stages if stage)
-        if ready != before: progress(f"{what}: {ready} of {total} Spark tasks, {time.perf_counter() - start:.0f} s")
+        if ready != before:
+            progress(f"{what}: {ready} of {total} Spark tasks, {time.perf_counter() - start:.0f} s")
         before = ready

@@ -18,31 +18,46 @@ from ..core import UserError, progress
 NEEDED, OTHERS = ("train", "items", "stores"), ("holidays_events", "oil", "transactions")
 SITE = "https://www.kaggle.com/competitions/favorita-grocery-sales-forecasting/data"
 
+
 def _candidates(path, name, endings):
     "The files of that name with one of the endings: in the folder or, if there are none, one level below."
     files = lambda folder: [folder / f"{name}{ending}" for ending in endings if (folder / f"{name}{ending}").is_file()]
     return files(path) or [file for folder in sorted(p for p in path.iterdir() if p.is_dir()) for file in files(folder)]
 
+
 def _missing(path, name):
     "The UserError for a table that cannot be found."
     packed = _candidates(path, name, (".csv.7z", ".7z", ".csv.zip", ".zip")) + sorted(path.glob("*favorita*.zip"))
     if not packed:
-        return UserError(f"{name}.csv is missing in {path} (neither plain nor as .csv.gz). Download the competition's files from {SITE} (sign in and accept its rules) and put them there.")
+        return UserError(
+            f"{name}.csv is missing in {path} (neither plain nor as .csv.gz). Download the competition's files from {SITE} (sign in and accept its rules) and put them there."
+        )
     tool = "7z x '*.7z'" if packed[0].suffix == ".7z" else f"unzip {packed[0].name}"
-    more = " (the program 7z is in Debian's package p7zip-full and Homebrew's sevenzip)" if packed[0].suffix == ".7z" else ", and afterwards what is inside, if that ends in .7z"
+    more = (
+        " (the program 7z is in Debian's package p7zip-full and Homebrew's sevenzip)"
+        if packed[0].suffix == ".7z"
+        else ", and afterwards what is inside, if that ends in .7z"
+    )
     return UserError(f"{name}.csv is still packed: {packed[0]}. Unpack it{more}: cd {packed[0].parent} && {tool}")
 
+# %% ../../nbs/data/01a_favorita.ipynb #e03283c1
 def find_tables(
     path: Path,  # The folder with Kaggle's files
 ) -> dict:  # Name: file; the holidays, oil and transactions only if they are there
     "Where each of Favorita's tables is."
     path = Path(path).expanduser()
-    if not path.is_dir(): raise UserError(f"{path} is no folder. Name the folder that holds train.csv, items.csv and stores.csv (params.yaml, ingest.path; or --path).")
+    if not path.is_dir():
+        raise UserError(
+            f"{path} is no folder. Name the folder that holds train.csv, items.csv and stores.csv (params.yaml, ingest.path; or --path)."
+        )
     found = {name: _candidates(path, name, (".csv", ".csv.gz")) for name in NEEDED + OTHERS}
     for name, files in found.items():
-        if name in NEEDED and not files: raise _missing(path, name)
-        if name in OTHERS and not files and _candidates(path, name, (".csv.7z", ".csv.zip")): raise _missing(path, name)
-        if len(files) > 1: raise UserError(f"{name} is there more than once: {', '.join(map(str, files))}. Keep one of them.")
+        if name in NEEDED and not files:
+            raise _missing(path, name)
+        if name in OTHERS and not files and _candidates(path, name, (".csv.7z", ".csv.zip")):
+            raise _missing(path, name)
+        if len(files) > 1:
+            raise UserError(f"{name} is there more than once: {', '.join(map(str, files))}. Keep one of them.")
     return {name: files[0] for name, files in found.items() if files}
 
 # %% ../../nbs/data/01a_favorita.ipynb #a9f74bcb
@@ -50,14 +65,22 @@ def read_small(
     file: Path,  # A small table, plain or gzip
 ) -> list:  # Rows as dicts of text
     "A small table."
-    opened = gzip.open(file, "rt", encoding="utf-8-sig", newline="") if file.suffix == ".gz" else open(file, encoding="utf-8-sig", newline="")
+    opened = (
+        gzip.open(file, "rt", encoding="utf-8-sig", newline="")
+        if file.suffix == ".gz"
+        else open(file, encoding="utf-8-sig", newline="")
+    )
     try:
-        with opened: return list(csv.DictReader(opened))
-    except (UnicodeDecodeError, EOFError, OSError, csv.Error) as e: raise UserError(f"{file} cannot be read: {e}. Fetch it again.") from None
+        with opened:
+            return list(csv.DictReader(opened))
+    except (UnicodeDecodeError, EOFError, OSError, csv.Error) as e:
+        raise UserError(f"{file} cannot be read: {e}. Fetch it again.") from None
+
 
 def _nearest(value, known):
     "The known values that look most like one."
-    if value.isdigit() and all(k.isdigit() for k in known): return sorted(known, key=lambda k: (abs(int(k) - int(value)), int(k)))[:3]
+    if value.isdigit() and all(k.isdigit() for k in known):
+        return sorted(known, key=lambda k: (abs(int(k) - int(value)), int(k)))[:3]
     upper = {k.upper(): k for k in known}
     return [upper[k] for k in get_close_matches(value.upper(), upper, 3, 0)]
 
@@ -68,14 +91,18 @@ def choose_values(
     what: str,  # The parameter's name, for the message: stores, items or families
 ) -> list | None:  # Values as text, or None for all
     "The values of a subset; unknown ones are told."
-    if wanted is None: return None
+    if wanted is None:
+        return None
     values = [str(v).strip() for v in (wanted if isinstance(wanted, (list, tuple, set)) else [wanted])]
-    if not values: raise UserError(f"favorita.{what} is an empty list. Write null for all of them.")
+    if not values:
+        raise UserError(f"favorita.{what} is an empty list. Write null for all of them.")
     known = list(dict.fromkeys(known))
     for value in values:
         if value not in known:
             listed = "" if len(known) > 60 else f" They are: {', '.join(known)}."
-            raise UserError(f"favorita.{what}: '{value}' is not in the data, which know {len(known)}; nearest: {', '.join(_nearest(value, known))}.{listed}")
+            raise UserError(
+                f"favorita.{what}: '{value}' is not in the data, which know {len(known)}; nearest: {', '.join(_nearest(value, known))}.{listed}"
+            )
     return values
 
 # %% ../../nbs/data/01a_favorita.ipynb #63b466f6
@@ -84,30 +111,45 @@ def choose_day(
     what: str,  # first_day or last_day
 ) -> str | None:  # As text
     "A limit of the subset."
-    try: return None if day is None else str(datetime.date.fromisoformat(str(day)))
-    except ValueError: raise UserError(f"favorita.{what}: '{day}' is no day. Write it as 2016-12-31.") from None
+    try:
+        return None if day is None else str(datetime.date.fromisoformat(str(day)))
+    except ValueError:
+        raise UserError(f"favorita.{what}: '{day}' is no day. Write it as 2016-12-31.") from None
 
 # %% ../../nbs/data/01a_favorita.ipynb #b280c915
 MEMORY = "1GB"
 
+
 def _reader(file):
     "The SQL that reads a file's columns as text."
     try:
-        with gzip.open(file, "rb") if file.suffix == ".gz" else open(file, "rb") as opened: line = opened.readline(1_000_000).decode("utf-8-sig", errors="replace")
-    except (OSError, EOFError) as e: raise UserError(f"{file} cannot be read: {e}. Mend its permissions, or fetch it again.") from None
+        with gzip.open(file, "rb") if file.suffix == ".gz" else open(file, "rb") as opened:
+            line = opened.readline(1_000_000).decode("utf-8-sig", errors="replace")
+    except (OSError, EOFError) as e:
+        raise UserError(f"{file} cannot be read: {e}. Mend its permissions, or fetch it again.") from None
     names = [name.strip() for name in next(csv.reader([line.strip()]), [])]
-    if not names: raise UserError(f"{file} is empty. Fetch it again.")
+    if not names:
+        raise UserError(f"{file} is empty. Fetch it again.")
     columns = ", ".join(f"{_quoted(name)}: 'VARCHAR'" for name in names)
-    return f"read_csv({_quoted(str(file))}, columns = {{{columns}}}, auto_detect = false, header = true, delim = ',', quote = '\"', escape = '\"', nullstr = '', strict_mode = true)", names
+    return (
+        f"read_csv({_quoted(str(file))}, columns = {{{columns}}}, auto_detect = false, header = true, delim = ',', quote = '\"', escape = '\"', nullstr = '', strict_mode = true)",
+        names,
+    )
 
-def _quoted(text): return "'" + str(text).replace("'", "''") + "'"
 
+def _quoted(text):
+    return "'" + str(text).replace("'", "''") + "'"
+
+# %% ../../nbs/data/01a_favorita.ipynb #f7506a0c
 def _conditions(chosen):
     "Column: SQL condition of the subset."
     among = lambda column, values: f"{column} IN ({', '.join(map(_quoted, values))})"
     limits = [f"date {sign} '{chosen[day]}'" for day, sign in (("first_day", ">="), ("last_day", "<=")) if chosen[day]]
-    conditions = {"store_nbr": chosen["stores"] and among("store_nbr", chosen["stores"]), "item_nbr": chosen["items"] and among("item_nbr", chosen["items"]),
-                  "date": limits and f"(({' AND '.join(limits)}) OR TRY_CAST(date AS DATE) IS NULL)"}
+    conditions = {
+        "store_nbr": chosen["stores"] and among("store_nbr", chosen["stores"]),
+        "item_nbr": chosen["items"] and among("item_nbr", chosen["items"]),
+        "date": limits and f"(({' AND '.join(limits)}) OR TRY_CAST(date AS DATE) IS NULL)",
+    }
     return {column: condition for column, condition in conditions.items() if condition}
 
 # %% ../../nbs/data/01a_favorita.ipynb #5dca4840
@@ -116,86 +158,144 @@ def _extract(con, file, target, conditions):
     reader, names = _reader(file)
     asked = [column for column in conditions if column in names]
     where = " WHERE " + " AND ".join(conditions[column] for column in asked) if asked else ""
-    with _explain(file): return con.execute(f"COPY (SELECT * FROM {reader}{where}) TO {_quoted(target)} (HEADER, DELIMITER ',')").fetchone()[0]
+    with _explain(file):
+        return con.execute(
+            f"COPY (SELECT * FROM {reader}{where}) TO {_quoted(target)} (HEADER, DELIMITER ',')"
+        ).fetchone()[0]
+
 
 @contextmanager
 def _explain(file):
     "Turn DuckDB's refusals of a file into sentences."
-    try: yield
+    try:
+        yield
     except duckdb.IOException as e:
-        if "GZIP" not in str(e): raise
-        raise UserError(f"{file} ends too early: it was cut short, perhaps while downloading. Fetch it again.") from None
+        if "GZIP" not in str(e):
+            raise
+        raise UserError(
+            f"{file} ends too early: it was cut short, perhaps while downloading. Fetch it again."
+        ) from None
     except (duckdb.InvalidInputException, duckdb.ConversionException, duckdb.BinderException) as e:
-        raise UserError(f"{file} cannot be read as it is ({str(e).splitlines()[0]}). List all that is wrong with: cd4ml data check --source favorita --path {file.parent}") from None
+        raise UserError(
+            f"{file} cannot be read as it is ({str(e).splitlines()[0]}). List all that is wrong with: cd4ml data check --source favorita --path {file.parent}"
+        ) from None
 
 # %% ../../nbs/data/01a_favorita.ipynb #8f7aa014
 def choose_subset(
     tables: dict,  # As find_tables returns
-    stores=None, items=None, families=None,  # Values or lists of them; None for all
-    first_day=None, last_day=None,  # Days, both included; None for all
+    stores=None,
+    items=None,
+    families=None,  # Values or lists of them; None for all
+    first_day=None,
+    last_day=None,  # Days, both included; None for all
 ) -> dict:  # stores, items (lists of text or None), first_day, last_day (text or None)
     "Check what is asked for against the small tables; families become items."
     first, last = choose_day(first_day, "first_day"), choose_day(last_day, "last_day")
-    if first and last and first > last: raise UserError(f"favorita: first_day {first} is after last_day {last}. Exchange them.")
+    if first and last and first > last:
+        raise UserError(f"favorita: first_day {first} is after last_day {last}. Exchange them.")
     goods, shops = read_small(tables["items"]), read_small(tables["stores"])
     for name, rows, columns in (("items", goods, ("item_nbr", "family")), ("stores", shops, ("store_nbr",))):
         lacking = [c for c in columns if not rows or not rows[0].get(c)]
-        if lacking: raise UserError(f"{tables[name]} should have rows with the column {lacking[0]}. Fetch it again.")
-    chosen = {"stores": choose_values(stores, [row["store_nbr"] for row in shops], "stores"), "first_day": first, "last_day": last,
-              "items": choose_values(items, [row["item_nbr"] for row in goods], "items")}
+        if lacking:
+            raise UserError(f"{tables[name]} should have rows with the column {lacking[0]}. Fetch it again.")
+    chosen = {
+        "stores": choose_values(stores, [row["store_nbr"] for row in shops], "stores"),
+        "first_day": first,
+        "last_day": last,
+        "items": choose_values(items, [row["item_nbr"] for row in goods], "items"),
+    }
     within = choose_values(families, [row["family"] for row in goods], "families")
     if within:
         inside = [row["item_nbr"] for row in goods if row["family"] in within]
         chosen["items"] = [item for item in chosen["items"] if item in set(inside)] if chosen["items"] else inside
-    if within and not chosen["items"]: raise UserError(f"None of favorita.items belongs to favorita.families ({', '.join(within)}). Leave one of the two at null.")
+    if within and not chosen["items"]:
+        raise UserError(
+            f"None of favorita.items belongs to favorita.families ({', '.join(within)}). Leave one of the two at null."
+        )
     return chosen
 
 # %% ../../nbs/data/01a_favorita.ipynb #9ce1ae19
 def in_place(
     path: Path,  # The folder with Kaggle's files
-    stores=None, items=None, families=None, first_day=None, last_day=None,  # As `favorita` takes them
+    stores=None,
+    items=None,
+    families=None,
+    first_day=None,
+    last_day=None,  # As `favorita` takes them
 ) -> Path | None:  # The folder itself, if it can be read where it stands
     "Where to read without a copy: the folder itself, if all of it is asked for and no table hides one level below."
-    if any(value is not None for value in (stores, items, families, first_day, last_day)): return None
-    return Path(path).expanduser() if all(file.parent == Path(path).expanduser() for file in find_tables(path).values()) else None
+    if any(value is not None for value in (stores, items, families, first_day, last_day)):
+        return None
+    return (
+        Path(path).expanduser()
+        if all(file.parent == Path(path).expanduser() for file in find_tables(path).values())
+        else None
+    )
 
+# %% ../../nbs/data/01a_favorita.ipynb #c2d18329
 def _count(con, file):
     "Rows and units of a sales file, as far as they can be read."
     reader, names = _reader(file)
-    units = "coalesce(sum(TRY_CAST(unit_sales AS DOUBLE)) FILTER (isfinite(TRY_CAST(unit_sales AS DOUBLE))), 0)" if "unit_sales" in names else "0"
+    units = (
+        "coalesce(sum(TRY_CAST(unit_sales AS DOUBLE)) FILTER (isfinite(TRY_CAST(unit_sales AS DOUBLE))), 0)"
+        if "unit_sales" in names
+        else "0"
+    )
     reader = reader.replace("strict_mode = true", "strict_mode = true, ignore_errors = true")
-    with _explain(file): return con.execute(f"SELECT count(*), {units} FROM {reader}").fetchone()
+    with _explain(file):
+        return con.execute(f"SELECT count(*), {units} FROM {reader}").fetchone()
+
 
 def _require_rows(con, file, kept):
     "A UserError that says which days there are, if a subset is empty."
-    if kept: return
-    first, last = con.execute(f"SELECT min(date), max(date) FROM {_reader(file)[0]} WHERE TRY_CAST(date AS DATE) IS NOT NULL").fetchone()
-    raise UserError(f"The subset is empty: no row of {file.name} has these stores, items and days. Its days run from {first} to {last}. Widen the subset in params.yaml, section favorita.")
+    if kept:
+        return
+    first, last = con.execute(
+        f"SELECT min(date), max(date) FROM {_reader(file)[0]} WHERE TRY_CAST(date AS DATE) IS NOT NULL"
+    ).fetchone()
+    raise UserError(
+        f"The subset is empty: no row of {file.name} has these stores, items and days. Its days run from {first} to {last}. Widen the subset in params.yaml, section favorita."
+    )
 
 # %% ../../nbs/data/01a_favorita.ipynb #1db183ee
 def favorita(
     folder: Path,  # Empty folder that receives the files
     path: Path,  # The folder with Kaggle's files
-    stores=None, items=None, families=None,  # Values or lists of them; None for all
-    first_day=None, last_day=None,  # Days, both included; None for all
+    stores=None,
+    items=None,
+    families=None,  # Values or lists of them; None for all
+    first_day=None,
+    last_day=None,  # Days, both included; None for all
 ) -> dict:  # Rule: rows, units, why
     "The source `favorita`: Kaggle's files, whole or a subset."
     tables, folder = find_tables(path), Path(folder)
     whole = all(value is None for value in (stores, items, families, first_day, last_day))
     chosen = None if whole else choose_subset(tables, stores, items, families, first_day, last_day)
-    if tables["train"].stat().st_size > 3e8: progress(f"Reading {tables['train']} ({tables['train'].stat().st_size / 1e9:.1f} GB) ...")
+    if tables["train"].stat().st_size > 3e8:
+        progress(f"Reading {tables['train']} ({tables['train'].stat().st_size / 1e9:.1f} GB) ...")
     with duckdb.connect() as con:
         con.execute(f"SET enable_progress_bar = false; SET memory_limit = '{MEMORY}'")
         rows, units = _count(con, tables["train"])
         if whole:
-            for file in tables.values(): shutil.copyfile(file, folder / file.name)
+            for file in tables.values():
+                shutil.copyfile(file, folder / file.name)
             return {"kept": {"rows": rows, "units": units, "why": "kept"}}
         conditions, names = _conditions(chosen), _reader(tables["train"])[1]
         lacking = [column for column in conditions if column not in names]
-        if lacking: raise UserError(f"{tables['train']} has no column {lacking[0]}, by which the subset is chosen; it has: {', '.join(names[:20])}. Mend its first line.")
+        if lacking:
+            raise UserError(
+                f"{tables['train']} has no column {lacking[0]}, by which the subset is chosen; it has: {', '.join(names[:20])}. Mend its first line."
+            )
         for name, file in tables.items():
             kept = _extract(con, file, folder / f"{name}.csv", {} if name == "holidays_events" else conditions)
-            if name == "train": _require_rows(con, file, kept)
+            if name == "train":
+                _require_rows(con, file, kept)
         kept, kept_units = _count(con, folder / "train.csv")
-    return {"other stores, items or days": {"rows": rows - kept, "units": units - kept_units, "why": "not of the subset that params.yaml asks for"},
-            "kept": {"rows": kept, "units": kept_units, "why": "kept"}}
+    return {
+        "other stores, items or days": {
+            "rows": rows - kept,
+            "units": units - kept_units,
+            "why": "not of the subset that params.yaml asks for",
+        },
+        "kept": {"rows": kept, "units": kept_units, "why": "kept"},
+    }

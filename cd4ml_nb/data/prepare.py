@@ -36,13 +36,16 @@ def first_origin(
 # %% ../../nbs/data/03_prepare.ipynb #f8a4a195
 ONE_OFF_EVENTS = "^Terremoto"
 
+
 def holidays_by_store(
     events: ibis.Table,  # holidays_events: date, type, locale, locale_name, description, transferred
     stores: ibis.Table,  # store_nbr, city, state
 ) -> ibis.Table:  # store_nbr, date, holiday (names joined by " + ")
     "What is celebrated in each store's place, day by day."
     real = events.filter(~events.transferred, events.type != "Work Day", ~events.description.re_search(ONE_OFF_EVENTS))
-    national = real.filter(real.locale == "National").select("date", "description").cross_join(stores.select("store_nbr"))
+    national = (
+        real.filter(real.locale == "National").select("date", "description").cross_join(stores.select("store_nbr"))
+    )
     parts = [national.select("store_nbr", "date", "description")]
     for locale, place in (("Regional", "state"), ("Local", "city")):
         there = real.filter(real.locale == locale).select("date", "locale_name", "description")
@@ -53,50 +56,72 @@ def holidays_by_store(
 # %% ../../nbs/data/03_prepare.ipynb #4670509a
 DAYS_AHEAD = 60
 
+
 def each_day(
     first: ibis.Column,  # First day
     last: ibis.Column,  # Last day, included; nothing if before the first
 ) -> ibis.Column:  # Dates: one row for each day
     "A row for each day of a stretch."
     day = ibis.interval(days=1)
-    return ibis.range(first.cast("timestamp"), (last + day).cast("timestamp"), day).map(lambda moment: moment.cast("date")).unnest()
+    return (
+        ibis.range(first.cast("timestamp"), (last + day).cast("timestamp"), day)
+        .map(lambda moment: moment.cast("date"))
+        .unnest()
+    )
 
+# %% ../../nbs/data/03_prepare.ipynb #3fa9046f
 def days_closed(
     closed_days: list,  # "MM-DD" (each year) or "YYYY-MM-DD"
-    first: datetime.date, last: datetime.date,  # The days in question, both included
+    first: datetime.date,
+    last: datetime.date,  # The days in question, both included
 ) -> list:  # Dates
     "The announced closed days between two dates."
     for text in closed_days:
-        try: datetime.date.fromisoformat(text if len(text) == 10 else f"2000-{text}")
+        try:
+            datetime.date.fromisoformat(text if len(text) == 10 else f"2000-{text}")
         except (ValueError, TypeError):
-            raise UserError(f"params.yaml, prepare.closed_days: '{text}' is no day. Write '12-25' (each year) or '2018-01-01', in quotes.") from None
+            raise UserError(
+                f"params.yaml, prepare.closed_days: '{text}' is no day. Write '12-25' (each year) or '2018-01-01', in quotes."
+            ) from None
     days = [first + datetime.timedelta(days=n) for n in range((last - first).days + 1)]
     return [day for day in days if str(day) in closed_days or str(day)[5:] in closed_days]
 
 # %% ../../nbs/data/03_prepare.ipynb #fce4e17b
 def _beside(grid, table, **columns):
     "The grid with columns of a table, null where it has no row for the store's day (or for the day)."
-    if table is None: return grid.mutate(**{name: ibis.null(kind) for name, kind in columns.items()})
+    if table is None:
+        return grid.mutate(**{name: ibis.null(kind) for name, kind in columns.items()})
     keys = [key for key in ("store_nbr", "date") if key in table.columns]
     right = table.select(*columns, **{f"its_{key}": table[key] for key in keys})
     joined = grid.left_join(right, [(key, f"its_{key}") for key in keys])
     return joined.select(*grid.columns, *columns)
 
+# %% ../../nbs/data/03_prepare.ipynb #56a717b0
 def build_calendar(
     open_days: ibis.Table,  # store_nbr, date: the days on which a store sold anything
     stores: ibis.Table,  # The panel's stores: store_nbr, city, state
     raw: dict,  # holidays_events, promotions, transactions, oil; None for what is not there
     closed_days: list,  # Announced closed days
-    first_day: datetime.date, last_day: datetime.date,  # First and last day of the data
+    first_day: datetime.date,
+    last_day: datetime.date,  # First and last day of the data
 ) -> ibis.Table:  # store_nbr, date, is_open, holiday, plan_known, transactions, oil
     "One row for each store and day, from the first day of the data to 60 days after the last."
-    end, shut = last_day + datetime.timedelta(days=DAYS_AHEAD), days_closed(closed_days, last_day, last_day + datetime.timedelta(days=DAYS_AHEAD))
+    end, shut = (
+        last_day + datetime.timedelta(days=DAYS_AHEAD),
+        days_closed(closed_days, last_day, last_day + datetime.timedelta(days=DAYS_AHEAD)),
+    )
     grid = stores.select("store_nbr", date=each_day(ibis.date(first_day), ibis.date(end)))
     past = lambda table: None if table is None else table.filter(table.date <= ibis.date(last_day))
     plan, events, oil = raw["promotions"], raw["holidays_events"], raw["oil"]
     grid = _beside(grid, open_days.mutate(sold=True), sold="boolean")
     grid = _beside(grid, None if events is None else holidays_by_store(events, stores), holiday="string")
-    grid = _beside(grid, None if plan is None else _days_of(plan.select("store_nbr", "first_date", "last_date").distinct()).distinct().mutate(covered=True), covered="boolean")
+    grid = _beside(
+        grid,
+        None
+        if plan is None
+        else _days_of(plan.select("store_nbr", "first_date", "last_date").distinct()).distinct().mutate(covered=True),
+        covered="boolean",
+    )
     grid = _beside(grid, past(raw["transactions"]), transactions="float64")
     grid = _beside(grid, None if oil is None else past(oil.rename(oil="dcoilwtico")), oil="float64")
     will_open = ~grid.date.isin(shut) if shut else ibis.literal(True)
@@ -104,6 +129,7 @@ def build_calendar(
     grid = grid.mutate(is_open=is_open, plan_known=grid.covered.fill_null(False))
     return grid.select("store_nbr", "date", "is_open", "holiday", "plan_known", "transactions", "oil")
 
+# %% ../../nbs/data/03_prepare.ipynb #a84ed095
 def _days_of(plan):
     "One row for each day of each stretch of the plan."
     return plan.mutate(date=each_day(plan.first_date, plan.last_date)).drop("first_date", "last_date")
@@ -115,12 +141,15 @@ def _chosen(cells, n_items, n_days, early_days, min_days):
     days = np.bincount(item[at < early_days], minlength=n_items)
     return (days >= min_days) & (days > 0), days
 
+# %% ../../nbs/data/03_prepare.ipynb #f35cbb4f
 def store_part(
     heap: dict,  # A store's sales
     items: tuple,  # (first, last + 1) of the items to lay out
-    first_day: int, n_days: int,  # The data's days, counted from 1970-01-01
+    first_day: int,
+    n_days: int,  # The data's days, counted from 1970-01-01
     early_days: int,  # Days up to the first evaluation origin, included
-    min_days: int, delisted_after: int,  # As in params.yaml
+    min_days: int,
+    delisted_after: int,  # As in params.yaml
 ) -> dict:  # cells, units, promotion, chosen, days, is_open, and counts
     "What prepare needs to know of some items of a store."
     cells, units, promotion, twice = lay_out(heap, items, first_day, n_days)
@@ -131,26 +160,59 @@ def store_part(
     sold.ravel()[cells] = True
     sold = sold[chosen]
     on_offer = offered(sold, True, delisted_after)
-    counts = {"twice": twice, "kept": int(sold.sum()), "full": int(on_offer.sum()), "opened": int((on_offer & is_open).sum())}
-    return {"cells": cells, "units": units, "promotion": promotion, "chosen": chosen, "days": days, "is_open": is_open, "on_offer": on_offer & is_open, "counts": counts}
+    counts = {
+        "twice": twice,
+        "kept": int(sold.sum()),
+        "full": int(on_offer.sum()),
+        "opened": int((on_offer & is_open).sum()),
+    }
+    return {
+        "cells": cells,
+        "units": units,
+        "promotion": promotion,
+        "chosen": chosen,
+        "days": days,
+        "is_open": is_open,
+        "on_offer": on_offer & is_open,
+        "counts": counts,
+    }
 
+# %% ../../nbs/data/03_prepare.ipynb #39382e52
 def _write_part(path, part, names, items, first_day, n_days):
     "A store's sales rows as Parquet, in order of item and day."
     item, at = np.divmod(part["cells"].astype(np.int32), np.int32(n_days))
     sold = np.bincount(item, minlength=items[1] - items[0]) > 0
     present, code = np.flatnonzero(sold), (np.cumsum(sold) - 1)[item]
-    rows = pa.table({"item_nbr": pa.DictionaryArray.from_arrays(pa.array(code.astype(np.int32)), pa.array([names[items[0] + i] for i in present], pa.string())),
-                     "date": pa.array(at + np.int32(first_day), pa.int32()).cast(pa.date32()), "unit_sales": part["units"],
-                     "onpromotion": pa.array(part["promotion"].astype(np.float64), from_pandas=True)})
+    rows = pa.table(
+        {
+            "item_nbr": pa.DictionaryArray.from_arrays(
+                pa.array(code.astype(np.int32)), pa.array([names[items[0] + i] for i in present], pa.string())
+            ),
+            "date": pa.array(at + np.int32(first_day), pa.int32()).cast(pa.date32()),
+            "unit_sales": part["units"],
+            "onpromotion": pa.array(part["promotion"].astype(np.float64), from_pandas=True),
+        }
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(rows, path, compression="zstd", row_group_size=500_000, store_schema=False, use_dictionary=["item_nbr", "unit_sales", "onpromotion"], column_encoding={"date": "DELTA_BINARY_PACKED"})
+    pq.write_table(
+        rows,
+        path,
+        compression="zstd",
+        row_group_size=500_000,
+        store_schema=False,
+        use_dictionary=["item_nbr", "unit_sales", "onpromotion"],
+        column_encoding={"date": "DELTA_BINARY_PACKED"},
+    )
 
 # %% ../../nbs/data/03_prepare.ipynb #e0770358
 class Pool:
     "Sums of an item's sales over all stores, day by day, for some items."
+
     def __init__(self, items: tuple, n_days: int):
         self.items, self.n_days, self.turn = items, n_days, Lock()
-        self.sales, self.logs, self.offers = (np.zeros((items[1] - items[0], n_days), kind) for kind in (np.int64, np.int64, np.int32))
+        self.sales, self.logs, self.offers = (
+            np.zeros((items[1] - items[0], n_days), kind) for kind in (np.int64, np.int64, np.int32)
+        )
 
     def add(self, part: dict) -> None:
         "Add a store's chosen series; threads take turns for the sums only."
@@ -166,120 +228,272 @@ class Pool:
         "item_nbr, date, sales, log_sales: a row for each day on which any store offered the item."
         item, at = np.nonzero(self.offers)
         count = self.offers[item, at]
-        return pa.table({"item_nbr": pa.array(np.array(names, object)[self.items[0] + item], pa.string()), "date": pa.array((at + first_day).astype(np.int32), pa.int32()).cast(pa.date32()),
-                         "sales": exact_mean(self.sales[item, at], count), "log_sales": exact_mean(self.logs[item, at], count)})
+        return pa.table(
+            {
+                "item_nbr": pa.array(np.array(names, object)[self.items[0] + item], pa.string()),
+                "date": pa.array((at + first_day).astype(np.int32), pa.int32()).cast(pa.date32()),
+                "sales": exact_mean(self.sales[item, at], count),
+                "log_sales": exact_mean(self.logs[item, at], count),
+            }
+        )
 
 # %% ../../nbs/data/03_prepare.ipynb #c4a7db59
 def _engine_steps(engine, con, memory):
     "An engine's own functions: put the sales into heaps, do the stores, read a raw table, keep a small one."
-    if engine == "duckdb": return (lambda raw, folder: heap_raw(con, raw, folder)), _do_stores, read_raw, con.create_table
+    if engine == "duckdb":
+        return (lambda raw, folder: heap_raw(con, raw, folder)), _do_stores, read_raw, con.create_table
     from cd4ml_nb.data import spark
-    return (lambda raw, folder: spark.heap_raw_spark(con, raw, folder, memory)), (lambda *of: spark.do_stores(con, *of)), partial(read_raw, read=spark.read_text_spark), lambda name, table: con.create_view(name, table, overwrite=True)
+
+    return (
+        (lambda raw, folder: spark.heap_raw_spark(con, raw, folder, memory)),
+        (lambda *of: spark.do_stores(con, *of)),
+        partial(read_raw, read=spark.read_text_spark),
+        lambda name, table: con.create_view(name, table, overwrite=True),
+    )
+
 
 def _count(steps, name, rows_in, rows_out, what):
     "Note one step's rows before and after."
-    steps.append({"step": name, "rows_in": int(rows_in), "rows_out": int(rows_out), "change": int(rows_out - rows_in), "what": what})
+    steps.append(
+        {
+            "step": name,
+            "rows_in": int(rows_in),
+            "rows_out": int(rows_out),
+            "change": int(rows_out - rows_in),
+            "what": what,
+        }
+    )
 
-def _date(number): return datetime.date(1970, 1, 1) + datetime.timedelta(days=int(number))
+
+def _date(number):
+    return datetime.date(1970, 1, 1) + datetime.timedelta(days=int(number))
 
 # %% ../../nbs/data/03_prepare.ipynb #be0cb8a6
 def _do_store(heaps, store, items, number, pool, folder, *rule):
     "One store's rows and its share of the pool; returns what is to be kept of it."
     first_day, n_days = heaps.first_day, heaps.last_day - heaps.first_day + 1
     part = store_part(heaps.read("sale", store), items, first_day, n_days, *rule)
-    if len(part["cells"]): _write_part(folder / "panel" / f"store_nbr={quote(heaps.stores[store], safe='')}" / f"{number}.parquet", part, heaps.items, items, first_day, n_days)
+    if len(part["cells"]):
+        _write_part(
+            folder / "panel" / f"store_nbr={quote(heaps.stores[store], safe='')}" / f"{number}.parquet",
+            part,
+            heaps.items,
+            items,
+            first_day,
+            n_days,
+        )
     pool.add(part)
     chosen = np.flatnonzero(part["chosen"])
-    series = pd.DataFrame({"store_nbr": heaps.stores[store], "item_nbr": [heaps.items[items[0] + i] for i in chosen], "days": part["days"][chosen]})
+    series = pd.DataFrame(
+        {
+            "store_nbr": heaps.stores[store],
+            "item_nbr": [heaps.items[items[0] + i] for i in chosen],
+            "days": part["days"][chosen],
+        }
+    )
     return series, part["is_open"], pd.Series(part["counts"]), part["days"].max(initial=0)
 
+# %% ../../nbs/data/03_prepare.ipynb #eefde35e
 def _do_stores(heaps, folder, *rule):
     "Write each store's rows and the item pool; returns the series, the open days (stores × days), the counts, and the days of the longest series."
     n_days, done, pools = heaps.last_day - heaps.first_day + 1, [], None
     for number, items in enumerate(ranges := item_ranges(len(heaps.items), n_days)):
         pool = Pool(items, n_days)
         with ThreadPoolExecutor(2) as threads:
-            done.append(list(zip(*threads.map(lambda store: _do_store(heaps, store, items, number, pool, folder, *rule), range(len(heaps.stores))))))
+            done.append(
+                list(
+                    zip(
+                        *threads.map(
+                            lambda store: _do_store(heaps, store, items, number, pool, folder, *rule),
+                            range(len(heaps.stores)),
+                        )
+                    )
+                )
+            )
         rows = pool.table(heaps.items, heaps.first_day)
         pools = pools or pq.ParquetWriter(folder / "item_pool.parquet", rows.schema, compression="zstd")
         pools.write_table(rows)
-        if len(ranges) > 1: progress(f"items {items[1]:,} of {len(heaps.items):,} done ...")
+        if len(ranges) > 1:
+            progress(f"items {items[1]:,} of {len(heaps.items):,} done ...")
     pools.close()
-    series = pd.concat([series for part in done for series in part[0]], ignore_index=True).astype({"store_nbr": "string", "item_nbr": "string"})
-    return series, np.array(done[0][1]), sum(counts for part in done for counts in part[2]).to_dict(), int(max(max(part[3]) for part in done))
+    series = pd.concat([series for part in done for series in part[0]], ignore_index=True).astype(
+        {"store_nbr": "string", "item_nbr": "string"}
+    )
+    return (
+        series,
+        np.array(done[0][1]),
+        sum(counts for part in done for counts in part[2]).to_dict(),
+        int(max(max(part[3]) for part in done)),
+    )
 
 # %% ../../nbs/data/03_prepare.ipynb #71e81c6b
 def denormalise(
     series: ibis.Table,  # store_nbr, item_nbr, days
-    items: ibis.Table, stores: ibis.Table,  # As in the contract
+    items: ibis.Table,
+    stores: ibis.Table,  # As in the contract
 ) -> ibis.Table:  # With item_name, family, class, perishable, city, state, type, cluster
     "Join the item's and the store's attributes onto each series. An item without a name of its own is called by its number."
     number = items.item_nbr.re_search("^[0-9]+$")  # a name such as "bread" says enough
-    items = items.mutate(item_name=ibis.coalesce(items.item_name, ibis.ifelse(number, "Item " + items.item_nbr, items.item_nbr)))
+    items = items.mutate(
+        item_name=ibis.coalesce(items.item_name, ibis.ifelse(number, "Item " + items.item_nbr, items.item_nbr))
+    )
     joined = series.join(items, "item_nbr").join(stores, "store_nbr")
-    return joined.select("store_nbr", "item_nbr", "item_name", "family", "class", "perishable", "city", "state", "type", "cluster", "days")
+    return joined.select(
+        "store_nbr",
+        "item_nbr",
+        "item_name",
+        "family",
+        "class",
+        "perishable",
+        "city",
+        "state",
+        "type",
+        "cluster",
+        "days",
+    )
 
+# %% ../../nbs/data/03_prepare.ipynb #e92cefd5
 def _write(table, folder, name, keys):
     "A small table as Parquet, in order of its keys."
     rows = table.order_by(keys).to_pyarrow()
-    pq.write_table(rows.cast(pa.schema([field.with_nullable(True) for field in rows.schema])), folder / f"{name}.parquet", compression="zstd")
+    pq.write_table(
+        rows.cast(pa.schema([field.with_nullable(True) for field in rows.schema])),
+        folder / f"{name}.parquet",
+        compression="zstd",
+    )
 
+# %% ../../nbs/data/03_prepare.ipynb #0abc47d6
 def _write_returns(heaps, folder):
     "The side table of goods brought back."
     keys, parts = ["store_nbr", "item_nbr", "date", "unit_sales"], []
     for store, name in enumerate(heaps.stores):
         back = heaps.read("return", store)
-        parts.append(pd.DataFrame({"date": back["day"].astype("datetime64[D]").astype("datetime64[s]"), "store_nbr": name, "item_nbr": np.array(heaps.items, object)[back["item"]],
-                                   "unit_sales": back["units"], "onpromotion": back["promotion"].astype(float)}))
+        parts.append(
+            pd.DataFrame(
+                {
+                    "date": back["day"].astype("datetime64[D]").astype("datetime64[s]"),
+                    "store_nbr": name,
+                    "item_nbr": np.array(heaps.items, object)[back["item"]],
+                    "unit_sales": back["units"],
+                    "onpromotion": back["promotion"].astype(float),
+                }
+            )
+        )
     rows = pa.Table.from_pandas(pd.concat(parts).sort_values(keys), preserve_index=False)
-    types = {"date": pa.date32(), "store_nbr": pa.string(), "item_nbr": pa.string(), "unit_sales": pa.float64(), "onpromotion": pa.float64()}
+    types = {
+        "date": pa.date32(),
+        "store_nbr": pa.string(),
+        "item_nbr": pa.string(),
+        "unit_sales": pa.float64(),
+        "onpromotion": pa.float64(),
+    }
     pq.write_table(rows.cast(pa.schema(types)), folder / "returns.parquet", compression="zstd")
 
 # %% ../../nbs/data/03_prepare.ipynb #1b36ac1e
 def _require_fit(findings, raw, previous, schema, accept_schema):
     "Raise a UserError for all that breaks the contract, and for all that changed its shape since the last good data."
     said = []
-    for check in (lambda: check_evolution(previous, schema, accept_schema), lambda: require_contract(findings, str(raw))):
-        try: check()
-        except UserError as e: said.append(str(e))
-    if said: raise UserError("\n".join(said))
+    for check in (
+        lambda: check_evolution(previous, schema, accept_schema),
+        lambda: require_contract(findings, str(raw)),
+    ):
+        try:
+            check()
+        except UserError as e:
+            said.append(str(e))
+    if said:
+        raise UserError("\n".join(said))
 
+# %% ../../nbs/data/03_prepare.ipynb #92b9c611
 def _require_days(heaps, raw, horizon, evaluation_windows):
     "The number of days up to the first evaluation origin; a UserError if there are none."
-    if not heaps.rows["sale"]: raise UserError(f"The panel is empty: {raw_path(raw, 'train')} holds no row with unit_sales above 0. Check that column.")
+    if not heaps.rows["sale"]:
+        raise UserError(
+            f"The panel is empty: {raw_path(raw, 'train')} holds no row with unit_sales above 0. Check that column."
+        )
     first_day, last_day = _date(heaps.first_day), _date(heaps.last_day)
     until = first_origin(last_day, horizon, evaluation_windows)
     if until <= first_day:
-        raise UserError(f"The data begin on {first_day}, but the first evaluation origin is {until}. Lower split.horizon or split.evaluation_windows, or bring more days.")
+        raise UserError(
+            f"The data begin on {first_day}, but the first evaluation origin is {until}. Lower split.horizon or split.evaluation_windows, or bring more days."
+        )
     return (until - first_day).days + 1
 
+# %% ../../nbs/data/03_prepare.ipynb #fd1f9b8d
 def _count_steps(heaps, counts, series, delisted_after):
     "What each step did to the rows."
     steps, rows = [], heaps.rows
     everything = sum(rows.values())
-    _count(steps, "duplicates", everything, everything, "rows with the same date, store and item (the contract lets none pass)")
+    _count(
+        steps,
+        "duplicates",
+        everything,
+        everything,
+        "rows with the same date, store and item (the contract lets none pass)",
+    )
     _count(steps, "returns", everything, everything - rows["return"], "negative rows, kept in returns.parquet")
     _count(steps, "zero rows", everything - rows["return"], rows["sale"], "rows of exactly 0, treated as absent days")
-    _count(steps, "panel choice", rows["sale"], counts["kept"], f"series without enough days of sales; {len(series)} series stay")
-    _count(steps, "zero-filling", counts["kept"], counts["full"], f"absent days within {delisted_after} days after a sale, as 0")
+    _count(
+        steps,
+        "panel choice",
+        rows["sale"],
+        counts["kept"],
+        f"series without enough days of sales; {len(series)} series stay",
+    )
+    _count(
+        steps,
+        "zero-filling",
+        counts["kept"],
+        counts["full"],
+        f"absent days within {delisted_after} days after a sale, as 0",
+    )
     _count(steps, "closed days", counts["full"], counts["opened"], "days on which the store sold nothing at all")
     return steps
 
 # %% ../../nbs/data/03_prepare.ipynb #5366f30d
 def _small_tables(con, raw, heaps, series, is_open, closed_days, read, keep):
     "The small prepared tables as Ibis tables of `con`, each with its keys."
-    tables = {name: None if (found := read(con, raw, name)) is None else keep(f"raw_{name}", found) for name in RAW if name != "train"}
-    series = keep("series", ibis.memtable(series, schema={"store_nbr": "string", "item_nbr": "string", "days": "int64"}))
+    tables = {
+        name: None if (found := read(con, raw, name)) is None else keep(f"raw_{name}", found)
+        for name in RAW
+        if name != "train"
+    }
+    series = keep(
+        "series", ibis.memtable(series, schema={"store_nbr": "string", "item_nbr": "string", "days": "int64"})
+    )
     store, at = np.nonzero(is_open)
-    days = pd.DataFrame({"store_nbr": pd.array(np.array(heaps.stores, object)[store], "string"), "date": (at + heaps.first_day).astype("datetime64[D]").astype("datetime64[s]")})
+    days = pd.DataFrame(
+        {
+            "store_nbr": pd.array(np.array(heaps.stores, object)[store], "string"),
+            "date": (at + heaps.first_day).astype("datetime64[D]").astype("datetime64[s]"),
+        }
+    )
     open_days = keep("open_days", ibis.memtable(days).mutate(date=ibis._.date.cast("date")))
     stores = keep("panel_stores", tables["stores"].semi_join(series, "store_nbr"))
     calendar = build_calendar(open_days, stores, tables, closed_days, _date(heaps.first_day), _date(heaps.last_day))
     plan = tables["promotions"]
-    plan = ibis.memtable(pd.DataFrame(columns=list(RAW["promotions"].columns)), schema={"first_date": "date", "last_date": "date", "store_nbr": "string", "item_nbr": "string", "onpromotion": "float64"}) if plan is None else plan
-    promotions = plan.semi_join(series, ["store_nbr", "item_nbr"]).select("store_nbr", "item_nbr", "first_date", "last_date", "onpromotion")
-    return {"series": (denormalise(series, tables["items"], tables["stores"]), ["store_nbr", "item_nbr"]), "calendar": (calendar, ["store_nbr", "date"]),
-            "promotions": (promotions, ["store_nbr", "item_nbr", "first_date"])}
+    plan = (
+        ibis.memtable(
+            pd.DataFrame(columns=list(RAW["promotions"].columns)),
+            schema={
+                "first_date": "date",
+                "last_date": "date",
+                "store_nbr": "string",
+                "item_nbr": "string",
+                "onpromotion": "float64",
+            },
+        )
+        if plan is None
+        else plan
+    )
+    promotions = plan.semi_join(series, ["store_nbr", "item_nbr"]).select(
+        "store_nbr", "item_nbr", "first_date", "last_date", "onpromotion"
+    )
+    return {
+        "series": (denormalise(series, tables["items"], tables["stores"]), ["store_nbr", "item_nbr"]),
+        "calendar": (calendar, ["store_nbr", "date"]),
+        "promotions": (promotions, ["store_nbr", "item_nbr", "first_date"]),
+    }
 
 # %% ../../nbs/data/03_prepare.ipynb #109863a8
 def prepare_folder(
@@ -309,17 +523,28 @@ def prepare_folder(
             _require_fit(findings, raw, previous, schema, accept_schema)
             early_days = _require_days(heaps, raw, horizon, evaluation_windows)
             series, is_open, counts, longest = do_stores(heaps, folder, early_days, min_days, delisted_after)
-            if counts.get("twice"): require_contract(find_twice(con, raw), str(raw))
-            if not len(series): raise UserError(f"The panel is empty: no series sold on {min_days} days until {_date(heaps.first_day + early_days - 1)}; the longest has {longest}. Lower prepare.min_days in params.yaml.")
-            for name, (table, keys) in _small_tables(con, raw, heaps, series, is_open, list(closed_days), read, keep).items(): _write(table, folder, name, keys)
+            if counts.get("twice"):
+                require_contract(find_twice(con, raw), str(raw))
+            if not len(series):
+                raise UserError(
+                    f"The panel is empty: no series sold on {min_days} days until {_date(heaps.first_day + early_days - 1)}; the longest has {longest}. Lower prepare.min_days in params.yaml."
+                )
+            for name, (table, keys) in _small_tables(
+                con, raw, heaps, series, is_open, list(closed_days), read, keep
+            ).items():
+                _write(table, folder, name, keys)
             _write_returns(heaps, folder)
             shutil.rmtree(heap_folder)
             schema["scales"] = describe_scales(folder)
             check_evolution(previous, schema, accept_schema)
             parameters = {"min_days": min_days, "delisted_after": delisted_after, "closed_days": list(closed_days)}
-            about = _describe(folder, raw, heaps, series, counts, hashes.result()) | {"parameters": parameters, "schema": schema}
+            about = _describe(folder, raw, heaps, series, counts, hashes.result()) | {
+                "parameters": parameters,
+                "schema": schema,
+            }
             (folder / "version.json").write_text(json.dumps(about, indent=1) + "\n")
-    finally: con.disconnect()
+    finally:
+        con.disconnect()
     return _count_steps(heaps, counts, series, delisted_after)
 
 # %% ../../nbs/data/03_prepare.ipynb #fbb16093
@@ -329,7 +554,8 @@ def prepare(
 ) -> list:  # The steps, each with rows_in, rows_out, change, what
     "Write `data/prepared` from `data/raw`."
     raw = Path(root) / "data" / "raw"
-    if raw_path(raw, "train") is None: raise UserError(f"{raw}/train.csv is missing. Run the stage ingest first: make pipeline")
+    if raw_path(raw, "train") is None:
+        raise UserError(f"{raw}/train.csv is missing. Run the stage ingest first: make pipeline")
     return prepare_folder(raw, Path(root) / "data" / "prepared", **parameters)
 
 # %% ../../nbs/data/03_prepare.ipynb #4c99f89b
@@ -338,64 +564,103 @@ def data_version(
 ) -> str:  # 12 hexadecimal digits
     "The content hash of prepared data: every Parquet file's path and bytes, in the order of their names."
     total = hashlib.sha256()
-    for path in sorted(folder.rglob("*.parquet")): total.update(f"{path.relative_to(folder).as_posix()} {sha256_of(path)}\n".encode())
+    for path in sorted(folder.rglob("*.parquet")):
+        total.update(f"{path.relative_to(folder).as_posix()} {sha256_of(path)}\n".encode())
     return total.hexdigest()[:12]
+
 
 def _read_json(path):
     "A JSON file; nothing if it is not there or damaged."
-    try: return json.loads(path.read_text())
-    except (OSError, ValueError): return {}
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
 
+# %% ../../nbs/data/03_prepare.ipynb #c2f144e4
 def _describe_source(raw):
     "Where raw tables come from, and which part of it they are."
     about = _read_json(raw / "left_out.json")
     source, origin = about.get("source", "unknown"), about.get("origin", "unknown")
-    return {"source": source, "origin": origin, "of": " ".join([source, origin, json.dumps(about.get("settings", {}), sort_keys=True)])}
+    return {
+        "source": source,
+        "origin": origin,
+        "of": " ".join([source, origin, json.dumps(about.get("settings", {}), sort_keys=True)]),
+    }
 
-def _hash_raw(raw): return {path.name: sha256_of(path) for path in sorted(filter(None, (raw_path(raw, name) for name in RAW)))}
 
+def _hash_raw(raw):
+    return {path.name: sha256_of(path) for path in sorted(filter(None, (raw_path(raw, name) for name in RAW)))}
+
+# %% ../../nbs/data/03_prepare.ipynb #3bdedd6d
 def _describe(folder, raw, heaps, series, counts, hashes):
     "What version.json says."
     origin = _describe_source(raw)
-    return {"data_version": data_version(folder), "source": origin["source"], "origin": origin["origin"], "schema_version": SCHEMA_VERSION,
-            "rows": counts["opened"], "sales_rows": counts["kept"], "series": len(series), "stores": int(series.store_nbr.nunique()), "items": int(series.item_nbr.nunique()),
-            "first_day": str(_date(heaps.first_day)), "last_day": str(_date(heaps.last_day)), "raw": hashes}
+    return {
+        "data_version": data_version(folder),
+        "source": origin["source"],
+        "origin": origin["origin"],
+        "schema_version": SCHEMA_VERSION,
+        "rows": counts["opened"],
+        "sales_rows": counts["kept"],
+        "series": len(series),
+        "stores": int(series.store_nbr.nunique()),
+        "items": int(series.item_nbr.nunique()),
+        "first_day": str(_date(heaps.first_day)),
+        "last_day": str(_date(heaps.last_day)),
+        "raw": hashes,
+    }
 
 # %% ../../nbs/data/03_prepare.ipynb #10b8b9dd
 def _prepared_folder(root):
     "data/prepared; a UserError if there is none."
     folder = Path(root) / "data" / "prepared"
-    if not (folder / "version.json").exists(): raise UserError(f"{folder} holds no prepared data. Run the pipeline first: make pipeline")
+    if not (folder / "version.json").exists():
+        raise UserError(f"{folder} holds no prepared data. Run the pipeline first: make pipeline")
     return folder
+
 
 def read_version(
     root: Path,  # The project's folder
 ) -> dict:  # As in version.json
     "What the prepared data are, and their content hash."
     path = Path(root) / "data" / "prepared" / "version.json"
-    if not path.exists(): raise UserError(f"{path} is missing. Run the pipeline first: make pipeline")
+    if not path.exists():
+        raise UserError(f"{path} is missing. Run the pipeline first: make pipeline")
     return json.loads(path.read_text())
 
+# %% ../../nbs/data/03_prepare.ipynb #2644e7b4
 def read_series(
     prepared: Path,  # The folder data/prepared
     stores: list | None = None,  # Only these stores; all by default
 ) -> pd.DataFrame:  # store_nbr, item_nbr, the static columns, days; in order
     "The series of the panel."
-    if not (Path(prepared) / "series.parquet").exists(): raise UserError(f"{prepared} has no prepared tables. Make them with: make pipeline")
-    return pq.read_table(Path(prepared) / "series.parquet", filters=None if stores is None else [("store_nbr", "in", list(stores))], partitioning=None).to_pandas()
+    if not (Path(prepared) / "series.parquet").exists():
+        raise UserError(f"{prepared} has no prepared tables. Make them with: make pipeline")
+    return pq.read_table(
+        Path(prepared) / "series.parquet",
+        filters=None if stores is None else [("store_nbr", "in", list(stores))],
+        partitioning=None,
+    ).to_pandas()
 
+# %% ../../nbs/data/03_prepare.ipynb #4658446c
 def _plan(prepared, store, item_row, first_day, shape):
     "The promotion plan of a store as an array (series × days), NaN where no plan lists the series."
     rows = pq.read_table(prepared / "promotions.parquet", filters=[("store_nbr", "=", store)], partitioning=None)
     planned = np.full(shape, np.nan, np.float32)
-    if not len(rows): return planned
+    if not len(rows):
+        return planned
     first, last = (rows[name].cast(pa.int32()).to_numpy() - first_day for name in ("first_date", "last_date"))
     series = np.array([item_row.get(item, -1) for item in rows["item_nbr"].to_pylist()])
     length = last - first + 1
-    row, at = np.repeat(np.arange(len(rows)), length), np.arange(length.sum()) - np.repeat(np.cumsum(length) - length, length)
+    row, at = (
+        np.repeat(np.arange(len(rows)), length),
+        np.arange(length.sum()) - np.repeat(np.cumsum(length) - length, length),
+    )
     day = first[row] + at
     inside = (series[row] >= 0) & (day >= 0) & (day < shape[1])
-    np.fmax.at(planned, (series[row][inside], day[inside]), rows["onpromotion"].to_numpy()[row][inside].astype(np.float32))
+    np.fmax.at(
+        planned, (series[row][inside], day[inside]), rows["onpromotion"].to_numpy()[row][inside].astype(np.float32)
+    )
     return planned
 
 # %% ../../nbs/data/03_prepare.ipynb #aab61083
@@ -414,16 +679,25 @@ def read_store(
     for path in sorted((prepared / "panel" / f"store_nbr={quote(store, safe='')}").glob("*.parquet")):
         rows = pq.ParquetFile(path, read_dictionary=["item_nbr"]).read()
         for batch in rows.to_batches():
-            code = np.array([item_row.get(item, -1) for item in batch["item_nbr"].dictionary.to_pylist()])[batch["item_nbr"].indices.to_numpy()]
+            code = np.array([item_row.get(item, -1) for item in batch["item_nbr"].dictionary.to_pylist()])[
+                batch["item_nbr"].indices.to_numpy()
+            ]
             at, wanted = batch["date"].cast(pa.int32()).to_numpy() - first_day, code >= 0
             sales[code[wanted], at[wanted]] = batch["unit_sales"].to_numpy()[wanted]
             own[code[wanted], at[wanted]] = batch["onpromotion"].to_numpy(zero_copy_only=False)[wanted]
     on_offer = offered(~np.isnan(sales), is_open[:n_days], delisted_after)
     sales = np.where(on_offer & np.isnan(sales), 0, sales)
     planned = _plan(prepared, store, item_row, first_day, (len(series), len(calendar)))
-    onpromotion = np.where(known, np.nan_to_num(planned), np.pad(own, ((0, 0), (0, DAYS_AHEAD)), constant_values=np.nan))
+    onpromotion = np.where(
+        known, np.nan_to_num(planned), np.pad(own, ((0, 0), (0, DAYS_AHEAD)), constant_values=np.nan)
+    )
     onpromotion[:, :n_days][~on_offer] = np.nan
-    return {"sales": sales, "onpromotion": onpromotion.astype(np.float32), "is_open": is_open, "holiday": calendar.holiday.notna().to_numpy()}
+    return {
+        "sales": sales,
+        "onpromotion": onpromotion.astype(np.float32),
+        "is_open": is_open,
+        "holiday": calendar.holiday.notna().to_numpy(),
+    }
 
 # %% ../../nbs/data/03_prepare.ipynb #f5e8f656
 def each_store(
@@ -436,14 +710,28 @@ def each_store(
     calendars = pq.read_table(prepared / "calendar.parquet", partitioning=None).to_pandas(date_as_object=False)
     calendars = dict(list(calendars.groupby("store_nbr", sort=False)))
     for store, own in series.groupby("store_nbr", sort=True):
-        yield store, (own := own.reset_index(drop=True)), calendars[store], read_store(prepared, store, own, calendars[store], about["parameters"]["delisted_after"])
+        yield (
+            store,
+            (own := own.reset_index(drop=True)),
+            calendars[store],
+            read_store(prepared, store, own, calendars[store], about["parameters"]["delisted_after"]),
+        )
 
+# %% ../../nbs/data/03_prepare.ipynb #097b18c7
 def _panel_rows(store, series, calendar, arrays):
     "A store's filled rows as a table."
     row, at = np.nonzero(~np.isnan(arrays["sales"]))
     static = series.drop(columns=["store_nbr", "item_nbr", "days"]).iloc[row].reset_index(drop=True)
-    own = pd.DataFrame({"store_nbr": store, "item_nbr": series.item_nbr.to_numpy()[row], "date": calendar.date.to_numpy()[at], "unit_sales": arrays["sales"][row, at],
-                        "onpromotion": arrays["onpromotion"][row, at].astype(float), "holiday": calendar.holiday.to_numpy()[at]})
+    own = pd.DataFrame(
+        {
+            "store_nbr": store,
+            "item_nbr": series.item_nbr.to_numpy()[row],
+            "date": calendar.date.to_numpy()[at],
+            "unit_sales": arrays["sales"][row, at],
+            "onpromotion": arrays["onpromotion"][row, at].astype(float),
+            "holiday": calendar.holiday.to_numpy()[at],
+        }
+    )
     return pd.concat([own, static], axis=1)
 
 # %% ../../nbs/data/03_prepare.ipynb #528e0b54
@@ -455,8 +743,14 @@ def read_prepared(
 ) -> pd.DataFrame:  # Rows in key order; dates as datetime64
     "A prepared table as a data frame; the panel with its zeros and all that is known of each row."
     prepared = _prepared_folder(root)
-    if table != "panel": return pq.read_table(prepared / f"{table}.parquet", columns=columns, partitioning=None).to_pandas(date_as_object=False)
-    rows = [_panel_rows(*part)[columns or slice(None)] if columns else _panel_rows(*part) for part in each_store(prepared, stores)]
+    if table != "panel":
+        return pq.read_table(prepared / f"{table}.parquet", columns=columns, partitioning=None).to_pandas(
+            date_as_object=False
+        )
+    rows = [
+        _panel_rows(*part)[columns or slice(None)] if columns else _panel_rows(*part)
+        for part in each_store(prepared, stores)
+    ]
     return pd.concat(rows, ignore_index=True)
 
 # %% ../../nbs/data/03_prepare.ipynb #048acc41
@@ -465,9 +759,16 @@ def some_stores(
     rows: int = 3_000_000,  # About how many filled rows to read at most
 ) -> list | None:  # Stores; None when all of them are few enough
     "Stores for a picture of a panel too large to look at whole: always the same, and none preferred."
-    about, stores = read_version(root), sorted(read_series(_prepared_folder(root)).store_nbr.unique(), key=lambda store: hashlib.sha256(store.encode()).digest())
-    return None if about["rows"] <= rows else sorted(stores[:max(1, int(len(stores) * rows / about["rows"]))])
+    about, stores = (
+        read_version(root),
+        sorted(
+            read_series(_prepared_folder(root)).store_nbr.unique(),
+            key=lambda store: hashlib.sha256(store.encode()).digest(),
+        ),
+    )
+    return None if about["rows"] <= rows else sorted(stores[: max(1, int(len(stores) * rows / about["rows"]))])
 
+# %% ../../nbs/data/03_prepare.ipynb #ab9fe777
 def open_prepared(
     con,  # An Ibis DuckDB connection
     root: Path,  # The project's folder
@@ -475,7 +776,13 @@ def open_prepared(
 ) -> ibis.Table:  # Nothing is read until it is used
     "A prepared table as it stands on disk, as an Ibis table; the panel without its zeros."
     prepared = _prepared_folder(root)
-    path = str(prepared / "panel" / "*" / "*.parquet" if table == "panel" else prepared / f"{table}.parquet").replace("'", "''")
-    hive = ", hive_partitioning = true, hive_types = {'store_nbr': 'VARCHAR'}" if table == "panel" else ", hive_partitioning = false"
+    path = str(prepared / "panel" / "*" / "*.parquet" if table == "panel" else prepared / f"{table}.parquet").replace(
+        "'", "''"
+    )
+    hive = (
+        ", hive_partitioning = true, hive_types = {'store_nbr': 'VARCHAR'}"
+        if table == "panel"
+        else ", hive_partitioning = false"
+    )
     con.raw_sql(f"CREATE OR REPLACE VIEW prepared_{table} AS SELECT * FROM read_parquet('{path}'{hive})")
     return con.table(f"prepared_{table}")

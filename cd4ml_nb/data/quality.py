@@ -30,8 +30,17 @@ def month_counts(
     known = np.isfinite(sales)
     count = lambda cells: np.add.reduceat(cells.sum(axis=0), starts)
     with_rows = np.add.reduceat(known, starts, axis=1).astype(bool).sum(axis=0)
-    return pd.DataFrame({"rows": count(known), "series": with_rows, "units": count(np.where(known, sales, 0)), "zeros": count(known & (sales == 0)), "promoted": count(known & (onpromotion > 0)),
-                         "unknown": count(known & np.isnan(onpromotion)), "max": np.maximum.reduceat(np.where(known, sales, 0).max(axis=0, initial=0), starts)})
+    return pd.DataFrame(
+        {
+            "rows": count(known),
+            "series": with_rows,
+            "units": count(np.where(known, sales, 0)),
+            "zeros": count(known & (sales == 0)),
+            "promoted": count(known & (onpromotion > 0)),
+            "unknown": count(known & np.isnan(onpromotion)),
+            "max": np.maximum.reduceat(np.where(known, sales, 0).max(axis=0, initial=0), starts),
+        }
+    )
 
 # %% ../../nbs/data/05_quality.ipynb #333d97d1
 def describe_panel(
@@ -46,13 +55,25 @@ def describe_panel(
         counts = month_counts(arrays["sales"], arrays["onpromotion"][:, :n_days], starts).set_axis(month.iloc[starts])
         months = counts if months is None else (months + counts).assign(max=np.maximum(months["max"], counts["max"]))
         offered = np.isfinite(arrays["sales"])
-        missing = {"onpromotion": counts.unknown.sum(), "holiday": offered.sum(axis=0)[~arrays["holiday"][:n_days]].sum()}
-        for name in series.columns.drop(["store_nbr", "item_nbr", "days"]): missing[name] = offered.sum(axis=1)[series[name].isna().to_numpy()].sum()
-        for name, cells in missing.items(): empty[name] = empty.get(name, 0) + int(cells)
+        missing = {
+            "onpromotion": counts.unknown.sum(),
+            "holiday": offered.sum(axis=0)[~arrays["holiday"][:n_days]].sum(),
+        }
+        for name in series.columns.drop(["store_nbr", "item_nbr", "days"]):
+            missing[name] = offered.sum(axis=1)[series[name].isna().to_numpy()].sum()
+        for name, cells in missing.items():
+            empty[name] = empty.get(name, 0) + int(cells)
         rows += int(offered.sum())
     share = lambda name: months[name] / months.rows
-    months = months.assign(mean=share("units"), zero_share=share("zeros"), promoted_share=share("promoted"), promotion_unknown=share("unknown"))
-    return months.drop(columns=["zeros", "promoted", "unknown"]).rename_axis("month"), {name: cells / rows for name, cells in {"unit_sales": 0, **empty}.items()}
+    months = months.assign(
+        mean=share("units"),
+        zero_share=share("zeros"),
+        promoted_share=share("promoted"),
+        promotion_unknown=share("unknown"),
+    )
+    return months.drop(columns=["zeros", "promoted", "unknown"]).rename_axis("month"), {
+        name: cells / rows for name, cells in {"unit_sales": 0, **empty}.items()
+    }
 
 # %% ../../nbs/data/05_quality.ipynb #33a6c8c2
 def describe_quality(
@@ -63,16 +84,23 @@ def describe_quality(
     prepared = Path(root) / "data" / "prepared"
     small = {name: read_prepared(root, name) for name in PREPARED if name != "panel"}
     con = connect()
-    try: findings = check_prepared({name: open_prepared(con, root, name) for name in PREPARED})
-    finally: con.disconnect()
+    try:
+        findings = check_prepared({name: open_prepared(con, root, name) for name in PREPARED})
+    finally:
+        con.disconnect()
     source, version = Path(root) / "data" / "raw" / "left_out.json", read_version(root)
     months, missing = describe_panel(prepared)
-    return {"data_version": version["data_version"], "steps": steps,
+    return {
+        "data_version": version["data_version"],
+        "steps": steps,
         "left_out": json.loads(source.read_text())["rules"] if source.exists() else {},
-        "rows": {"panel": version["rows"], **{name: len(table) for name, table in small.items()}}, "missing": {"panel": missing, **{name: missing_shares(table) for name, table in small.items()}},
+        "rows": {"panel": version["rows"], **{name: len(table) for name, table in small.items()}},
+        "missing": {"panel": missing, **{name: missing_shares(table) for name, table in small.items()}},
         "months": {month: row.to_dict() for month, row in months.iterrows()},
-        "violations": list_violations(findings).astype(object).to_dict("records")}
+        "violations": list_violations(findings).astype(object).to_dict("records"),
+    }
 
+# %% ../../nbs/data/05_quality.ipynb #dc8e725c
 def write_quality(
     root: Path,  # The project's folder, with prepared data
     steps: list,  # What `prepare` returned

@@ -15,10 +15,21 @@ from pathlib import Path
 import duckdb, ibis
 import numpy as np
 from ..core import progress
-from .contract import RAW, _readable, cell_conditions, check_keys_unique, check_table, raw_path, read_raw, read_text, typed
+from cd4ml_nb.data.contract import (
+    RAW,
+    _readable,
+    cell_conditions,
+    check_keys_unique,
+    check_table,
+    raw_path,
+    read_raw,
+    read_text,
+    typed,
+)
 
 # %% ../../nbs/data/02e_sales.ipynb #36a6547b
 KINDS = ("sale", "return", "zero", "wrong")
+
 
 def classify(
     sales: ibis.Table,  # Typed columns of `train`
@@ -29,10 +40,17 @@ def classify(
     return sales.select("store_nbr", "item_nbr", "date", "unit_sales", "onpromotion", kind=kind)
 
 # %% ../../nbs/data/02e_sales.ipynb #ec3d4d19
-COLUMNS = {"item": np.int32, "day": np.int32, "units": np.float64, "promotion": np.float32}  # a day is counted from 1970-01-01
+COLUMNS = {
+    "item": np.int32,
+    "day": np.int32,
+    "units": np.float64,
+    "promotion": np.float32,
+}  # a day is counted from 1970-01-01
 
+# %% ../../nbs/data/02e_sales.ipynb #e6297a06
 class Heaps:
     "Rows of sales, sorted into one file a store."
+
     def __init__(self, folder: Path, stores: list, items: list):
         self.folder, self.stores, self.items = Path(folder), stores, items
         self.pieces = {}  # Heap: lengths of its pieces
@@ -42,7 +60,8 @@ class Heaps:
     def append(self, heap: tuple, columns: list) -> None:  # heap: (kind, store's number)
         "Add a piece to a heap's file."
         with open(self.folder / f"{heap[0]}-{heap[1]}", "ab") as file:
-            for column in columns: file.write(column)
+            for column in columns:
+                file.write(column)
         self.pieces.setdefault(heap, []).append(len(columns[0]))
 
     def read(self, kind: str, store: int) -> dict:
@@ -51,7 +70,8 @@ class Heaps:
         lengths = self.pieces.get((kind, store), [])
         with open(self.folder / f"{kind}-{store}", "rb") if lengths else open(os.devnull, "rb") as file:
             for n in lengths:
-                for name, dtype in COLUMNS.items(): found[name].append(np.fromfile(file, dtype, n))
+                for name, dtype in COLUMNS.items():
+                    found[name].append(np.fromfile(file, dtype, n))
         return {name: np.concatenate(parts) if parts else np.empty(0, COLUMNS[name]) for name, parts in found.items()}
 
 # %% ../../nbs/data/02e_sales.ipynb #4a266828
@@ -67,26 +87,40 @@ def _keys(con, tables):
         keys.append(known)
     return keys
 
+
 def _as_key(column):
     "SQL: the key of a cell, trimmed if need be."
     key = f"{column[:-4]}_key"
     return f"coalesce(try_cast({column} AS {key}), try_cast(trim({column}, ' \\t\\r\\n') AS {key})) AS {column}"
 
+# %% ../../nbs/data/02e_sales.ipynb #8d387842
 def _typed_sales(con, path):
     "The sales file in its types, keys as numbered keys; -1 for a promotion that is none."
     text = read_text(con, path, date="DATE", unit_sales="DOUBLE")
     promotion = ibis.null("float64")
-    if "onpromotion" in text.columns: promotion = ibis.coalesce(typed(text.onpromotion, "promotion"), ibis.ifelse(typed(text.onpromotion, "text").notnull(), -1.0, ibis.null("float64")))
-    read = ibis.to_sql(text.select("date", "store_nbr", "item_nbr", "unit_sales", onpromotion=promotion), dialect="duckdb")
-    con.raw_sql(f"CREATE OR REPLACE TEMP VIEW typed_sales AS SELECT date, {_as_key('store_nbr')}, {_as_key('item_nbr')}, unit_sales, onpromotion FROM ({read})")
+    if "onpromotion" in text.columns:
+        promotion = ibis.coalesce(
+            typed(text.onpromotion, "promotion"),
+            ibis.ifelse(typed(text.onpromotion, "text").notnull(), -1.0, ibis.null("float64")),
+        )
+    read = ibis.to_sql(
+        text.select("date", "store_nbr", "item_nbr", "unit_sales", onpromotion=promotion), dialect="duckdb"
+    )
+    con.raw_sql(
+        f"CREATE OR REPLACE TEMP VIEW typed_sales AS SELECT date, {_as_key('store_nbr')}, {_as_key('item_nbr')}, unit_sales, onpromotion FROM ({read})"
+    )
     return con.table("typed_sales")
 
+# %% ../../nbs/data/02e_sales.ipynb #5b6ded6b
 def _batches(con, path):
     "The classified sales file, batch by batch: heap, item, day, units, promotion."
     sql = ibis.to_sql(classify(_typed_sales(con, path)), dialect="duckdb")
     heap = "CASE kind WHEN 'sale' THEN enum_code(store_nbr) WHEN 'return' THEN 20000 + enum_code(store_nbr) WHEN 'zero' THEN 40000 ELSE 40001 END::USMALLINT"
-    batches = con.con.sql(f"SELECT {heap} AS heap, coalesce(enum_code(item_nbr), 0)::INTEGER AS item, (date - DATE '1970-01-01')::INTEGER AS day, unit_sales AS units, coalesce(onpromotion, 'nan')::FLOAT AS promotion FROM ({sql})")
-    for batch in batches.to_arrow_reader(500_000): yield {name: np.asarray(batch[name]) for name in ("heap", *COLUMNS)}
+    batches = con.con.sql(
+        f"SELECT {heap} AS heap, coalesce(enum_code(item_nbr), 0)::INTEGER AS item, (date - DATE '1970-01-01')::INTEGER AS day, unit_sales AS units, coalesce(onpromotion, 'nan')::FLOAT AS promotion FROM ({sql})"
+    )
+    for batch in batches.to_arrow_reader(500_000):
+        yield {name: np.asarray(batch[name]) for name in ("heap", *COLUMNS)}
 
 # %% ../../nbs/data/02e_sales.ipynb #da3c275d
 def heap_sales(
@@ -98,7 +132,9 @@ def heap_sales(
     "Read the sales file once, row by row into its store's heap."
     heaps = Heaps(folder, *_keys(con, tables))
     con.raw_sql("SET preserve_insertion_order = false")
-    con.raw_sql("SET disabled_optimizers = 'common_subexpressions'")  # it would trim every cell, to spare the few that need it a second trim
+    con.raw_sql(
+        "SET disabled_optimizers = 'common_subexpressions'"
+    )  # it would trim every cell, to spare the few that need it a second trim
     done, told = 0, 0
     for batch in _batches(con, path):
         order = np.argsort(batch["heap"], kind="stable")
@@ -106,12 +142,18 @@ def heap_sales(
         ends = np.cumsum(lengths)
         for number in np.flatnonzero(lengths):
             kind, store = KINDS[min(number // 20000, 2) if number != 40001 else 3], int(number % 20000)
-            part = [column[ends[number] - lengths[number]:ends[number]] for column in columns]
+            part = [column[ends[number] - lengths[number] : ends[number]] for column in columns]
             heaps.rows[kind] += len(part[0])
-            if kind in ("sale", "return"): heaps.append((kind, store), part)
-            if kind == "sale": heaps.first_day, heaps.last_day = min(heaps.first_day, int(part[1].min())), max(heaps.last_day, int(part[1].max()))
+            if kind in ("sale", "return"):
+                heaps.append((kind, store), part)
+            if kind == "sale":
+                heaps.first_day, heaps.last_day = (
+                    min(heaps.first_day, int(part[1].min())),
+                    max(heaps.last_day, int(part[1].max())),
+                )
         done += len(order)
-        if done // 10_000_000 > told: progress(f"read {(told := done // 10_000_000) * 10} million rows of sales ...")
+        if done // 10_000_000 > told:
+            progress(f"read {(told := done // 10_000_000) * 10} million rows of sales ...")
     con.raw_sql("RESET disabled_optimizers")
     con.raw_sql("RESET preserve_insertion_order")
     return heaps
@@ -119,17 +161,21 @@ def heap_sales(
 # %% ../../nbs/data/02e_sales.ipynb #0ad9bc0f
 CELLS_AT_ONCE = 8_000_000
 
+
 def item_ranges(
-    n_items: int, n_days: int,  # Size of a store's array
+    n_items: int,
+    n_days: int,  # Size of a store's array
 ) -> list:  # (first, last + 1) of each range of items
     "Ranges of items whose cells fit into memory at once."
     step = max(1, CELLS_AT_ONCE // max(1, n_days))
     return [(first, min(first + step, n_items)) for first in range(0, n_items, step)]
 
+
 def lay_out(
     heap: dict,  # From `Heaps.read`
     items: tuple,  # (first, last + 1): only these items
-    first_day: int, n_days: int,  # The array's days
+    first_day: int,
+    n_days: int,  # The array's days
 ) -> tuple:  # Cell numbers in order of item and day, their units and promotions, and how many rows shared a cell
     "The rows of some items of a store, sorted, each cell once."
     inside = (heap["item"] >= items[0]) & (heap["item"] < items[1])
@@ -155,13 +201,15 @@ def offered(
     return (day - last <= delisted_after) & is_open
 
 # %% ../../nbs/data/02e_sales.ipynb #60bb8699
-GRAIN = 2.0 ** 24
+GRAIN = 2.0**24
+
 
 def exact(
     values: np.ndarray,  # Numbers below 10⁶
 ) -> np.ndarray:  # The same in whole numbers of 2⁻²⁴, int64
     "Numbers whose sum does not depend on the order."
     return np.rint(values * GRAIN).astype(np.int64)
+
 
 def exact_mean(
     total: np.ndarray,  # Sums of `exact` values
@@ -176,15 +224,25 @@ def count_twice(
 ) -> int:  # Rows of sales
     "How many rows share date, store and item with another one."
     n_days = heaps.last_day - heaps.first_day + 1
+
     def one(store):
         heap = heaps.read("sale", store)
         return sum(lay_out(heap, items, heaps.first_day, n_days)[3] for items in item_ranges(len(heaps.items), n_days))
-    with ThreadPoolExecutor(2) as pool: return sum(pool.map(one, range(len(heaps.stores)))) if heaps.rows["sale"] else 0
+
+    with ThreadPoolExecutor(2) as pool:
+        return sum(pool.map(one, range(len(heaps.stores)))) if heaps.rows["sale"] else 0
+
 
 def _rejected(con, path):
     "How many lines of a file the last reading left out."
-    return len(con.con.execute("SELECT 1 FROM reject_errors e JOIN reject_scans s USING (scan_id, file_id) WHERE file_path = ? LIMIT 1", [str(path)]).fetchall())
+    return len(
+        con.con.execute(
+            "SELECT 1 FROM reject_errors e JOIN reject_scans s USING (scan_id, file_id) WHERE file_path = ? LIMIT 1",
+            [str(path)],
+        ).fetchall()
+    )
 
+# %% ../../nbs/data/02e_sales.ipynb #503db462
 def heap_raw(
     con,  # An Ibis DuckDB connection
     raw: Path,  # Folder of raw CSV files
@@ -195,25 +253,32 @@ def heap_raw(
     con.raw_sql("SET temp_directory = '" + str(folder / "spill").replace("'", "''") + "'")
     tables = _readable(con, raw, findings)
     for name in tables:
-        if name != "train": findings += check_table(con, raw, name, tables)
-    if "train" not in tables: return findings, None
+        if name != "train":
+            findings += check_table(con, raw, name, tables)
+    if "train" not in tables:
+        return findings, None
     path, trouble = raw_path(raw, "train"), None
     if not findings:
         try:
             heaps = heap_sales(con, path, tables, folder)
-            if sum(heaps.rows.values()) and not heaps.rows["wrong"] and not _rejected(con, path): return [], heaps
-        except duckdb.Error as e: trouble = e  # a file that ends in the middle; the thorough check says so
+            if sum(heaps.rows.values()) and not heaps.rows["wrong"] and not _rejected(con, path):
+                return [], heaps
+        except duckdb.Error as e:
+            trouble = e  # a file that ends in the middle; the thorough check says so
     findings = check_table(con, raw, "train", tables) + findings
-    if trouble and not findings: raise trouble
+    if trouble and not findings:
+        raise trouble
     return findings, None
 
 # %% ../../nbs/data/02e_sales.ipynb #f1b93453
 def find_twice(
-    con, raw: Path,  # As for `heap_raw`
+    con,
+    raw: Path,  # As for `heap_raw`
 ) -> list:  # The finding
     "Show the rows of sales that share date, store and item."
     table, path = read_text(con, raw_path(raw, "train")), raw_path(raw, "train")
     return check_keys_unique(table, RAW["train"], path.name)
+
 
 def check_folder(
     con,  # An Ibis DuckDB connection

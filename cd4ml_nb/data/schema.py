@@ -16,10 +16,27 @@ from ..core import UserError
 from .contract import RAW
 
 # %% ../../nbs/data/02c_schema.ipynb #997f02b6
-PATTERNS = {"truth": r"(?i:true|false)", "whole number": r"[+-]?\d+", "number": r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", "date": r"\d{4}-\d\d-\d\d"}
-WORDS = {"truth": "True or False", "whole number": "whole numbers", "number": "decimal numbers", "date": "days", "text": "text"}
-READABLE = {"number": {"whole number", "number"}, "promotion": {"truth", "whole number", "number"}, "truth": {"truth", "whole number"}, "date": {"date"}}
+PATTERNS = {
+    "truth": r"(?i:true|false)",
+    "whole number": r"[+-]?\d+",
+    "number": r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?",
+    "date": r"\d{4}-\d\d-\d\d",
+}
+WORDS = {
+    "truth": "True or False",
+    "whole number": "whole numbers",
+    "number": "decimal numbers",
+    "date": "days",
+    "text": "text",
+}
+READABLE = {
+    "number": {"whole number", "number"},
+    "promotion": {"truth", "whole number", "number"},
+    "truth": {"truth", "whole number"},
+    "date": {"date"},
+}
 
+# %% ../../nbs/data/02c_schema.ipynb #810a9f5a
 def kind_of(
     cells: list,  # Text as it stands in the file
 ) -> tuple:  # truth, whole number, number, date, text or empty; and an example of it
@@ -27,24 +44,33 @@ def kind_of(
     kinds, examples = Counter(), {}
     for cell in cells:
         text = cell.strip()
-        if not text: continue
+        if not text:
+            continue
         kind = next((name for name, pattern in PATTERNS.items() if re.fullmatch(pattern, text)), "text")
         kinds[kind] += 1
         examples.setdefault(kind, text[:40])
-    if not kinds: return "empty", None
-    if kinds["number"] and 2 * (kinds["number"] + kinds["whole number"]) > kinds.total() and kinds["number"] * 100 >= kinds.total(): return "number", examples["number"]
+    if not kinds:
+        return "empty", None
+    if (
+        kinds["number"]
+        and 2 * (kinds["number"] + kinds["whole number"]) > kinds.total()
+        and kinds["number"] * 100 >= kinds.total()
+    ):
+        return "number", examples["number"]
     kind = kinds.most_common(1)[0][0]
     return kind, examples[kind]
 
 # %% ../../nbs/data/02c_schema.ipynb #451163f6
 HEAD_BYTES, TAIL_BYTES, STRANGERS = 500_000, 200_000, 200
 
+
 def _sample(path):
     "Header and some rows of a CSV file, plain or gzip; None if it cannot be read (the contract says why)."
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
             head, tail = file.read(HEAD_BYTES), b""
-            if len(head) == HEAD_BYTES: head = head[:head.rfind(b"\n") + 1]
+            if len(head) == HEAD_BYTES:
+                head = head[: head.rfind(b"\n") + 1]
             if path.suffix != ".gz" and path.stat().st_size > HEAD_BYTES:
                 file.seek(max(-TAIL_BYTES, HEAD_BYTES - path.stat().st_size), 2)
                 tail = file.read().partition(b"\n")[2]
@@ -52,14 +78,20 @@ def _sample(path):
         first = text.partition("\n")[0]
         delimiter = next((mark for mark in ";\t|" if mark in first and "," not in first), ",")
         rows = [row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if row]
-    except (OSError, EOFError, zlib.error, csv.Error): return None
+    except (OSError, EOFError, zlib.error, csv.Error):
+        return None
     return [[name.strip() for name in rows[0]], [row for row in rows[1:] if len(row) == len(rows[0])]] if rows else None
 
+# %% ../../nbs/data/02c_schema.ipynb #6e4c5aab
 def _describe_column(cells):
     "One column: kind, example, fingerprint of its first cells (None where they are all alike)."
     kind, example = kind_of(cells)
     start = cells[:100]
-    return {"kind": kind, "example": example, "first": hashlib.sha256("\n".join(start).encode()).hexdigest()[:12] if len(set(start) - {""}) > 1 else None}
+    return {
+        "kind": kind,
+        "example": example,
+        "first": hashlib.sha256("\n".join(start).encode()).hexdigest()[:12] if len(set(start) - {""}) > 1 else None,
+    }
 
 # %% ../../nbs/data/02c_schema.ipynb #a7aa7ee2
 def describe_columns(
@@ -70,34 +102,51 @@ def describe_columns(
     tables = {}
     for name, spec in specs.items():
         path = next((p for p in (Path(raw) / f"{name}.csv", Path(raw) / f"{name}.csv.gz") if p.exists()), None)
-        if path is None: continue
+        if path is None:
+            continue
         sample = _sample(path)
-        if sample is None: tables[name] = None; continue
+        if sample is None:
+            tables[name] = None
+            continue
         header, rows = sample
         strangers = [column for column in header if column not in spec.columns][:STRANGERS]
-        tables[name] = {column: _describe_column([row[place] for row in (rows if column in spec.columns else rows[:100])])
-                        for place, column in enumerate(header) if column in spec.columns or column in strangers}
+        tables[name] = {
+            column: _describe_column([row[place] for row in (rows if column in spec.columns else rows[:100])])
+            for place, column in enumerate(header)
+            if column in spec.columns or column in strangers
+        }
     return tables
 
 # %% ../../nbs/data/02c_schema.ipynb #be71f6dd
 LARGEST = 200  # Items or stores whose scale is kept
-SCALES = {"train.unit_sales": ("item_pool", "item_nbr", "sales"), "transactions.transactions": ("calendar", "store_nbr", "transactions"), "oil.dcoilwtico": ("calendar", None, "oil")}
+SCALES = {
+    "train.unit_sales": ("item_pool", "item_nbr", "sales"),
+    "transactions.transactions": ("calendar", "store_nbr", "transactions"),
+    "oil.dcoilwtico": ("calendar", None, "oil"),
+}
 
+# %% ../../nbs/data/02c_schema.ipynb #79dcb6f6
 def describe_scales(
     prepared: Path,  # Folder of prepared tables
 ) -> dict:  # Raw column: {item or store: median of its days above 0}
     "How large the numbers are, item by item."
     import duckdb
+
     scales = {}
     with duckdb.connect() as con:
         for column, (table, key, value) in SCALES.items():
             path = str(Path(prepared) / f"{table}.parquet")
-            if not Path(path).exists() or value not in con.read_parquet(path).columns: continue
+            if not Path(path).exists() or value not in con.read_parquet(path).columns:
+                continue
             by, known = f'"{key}"' if key else "'all'", f'"{value}" > 0'
-            rows = con.execute(f"""WITH known AS (SELECT {by} AS name, "{value}" AS v FROM read_parquet(?) WHERE {known}),
+            rows = con.execute(
+                f"""WITH known AS (SELECT {by} AS name, "{value}" AS v FROM read_parquet(?) WHERE {known}),
                 largest AS (SELECT name FROM known GROUP BY name HAVING count(*) >= 5 ORDER BY count(*) DESC, name LIMIT {LARGEST})
-                SELECT name, median(v) FROM known SEMI JOIN largest USING (name) GROUP BY name ORDER BY name""", [path]).fetchall()
-            if rows: scales[column] = {name: float(f"{middle:.4g}") for name, middle in rows}
+                SELECT name, median(v) FROM known SEMI JOIN largest USING (name) GROUP BY name ORDER BY name""",
+                [path],
+            ).fetchall()
+            if rows:
+                scales[column] = {name: float(f"{middle:.4g}") for name, middle in rows}
     return scales
 
 # %% ../../nbs/data/02c_schema.ipynb #82c02fbc
@@ -113,45 +162,93 @@ def describe_schema(
 def _change(table, column, kind, compatible, message):
     return {"table": table, "column": column, "kind": kind, "compatible": compatible, "message": message}
 
+
 def _likeness(table_before, table_after, old, new):
     "3: the same first cells, 2: a name much like it, 1: the same place and kind, 0: nothing."
     a, b = table_before[old], table_after[new]
-    if a["first"] and a["first"] == b["first"]: return 3
+    if a["first"] and a["first"] == b["first"]:
+        return 3
     plain = [re.sub("[^a-z0-9]", "", name.lower()) for name in (old, new)]
-    if difflib.SequenceMatcher(None, *plain).ratio() >= .65 or (min(map(len, plain)) >= 4 and (plain[0] in plain[1] or plain[1] in plain[0])): return 2
+    if difflib.SequenceMatcher(None, *plain).ratio() >= 0.65 or (
+        min(map(len, plain)) >= 4 and (plain[0] in plain[1] or plain[1] in plain[0])
+    ):
+        return 2
     return int(list(table_before).index(old) == list(table_after).index(new) and "empty" != a["kind"] == b["kind"])
 
+# %% ../../nbs/data/02c_schema.ipynb #7089cb74
 def find_renamed(
-    before: dict, after: dict,  # One table's columns, as describe_columns returns
-    gone: list, new: list,  # Names only in before, names only in after
+    before: dict,
+    after: dict,  # One table's columns, as describe_columns returns
+    gone: list,
+    new: list,  # Names only in before, names only in after
 ) -> dict:  # Old name: (new name, likeness 1…3)
     "Which new column is probably which old one."
-    pairs = sorted(((_likeness(before, after, old, name), old, name) for old in gone for name in new), key=lambda pair: (-pair[0], pair[1:]))
+    pairs = sorted(
+        ((_likeness(before, after, old, name), old, name) for old in gone for name in new),
+        key=lambda pair: (-pair[0], pair[1:]),
+    )
     renamed = {}
     for likeness, old, name in pairs:
-        if likeness and old not in renamed and name not in [taken for taken, _ in renamed.values()]: renamed[old] = (name, likeness)
+        if likeness and old not in renamed and name not in [taken for taken, _ in renamed.values()]:
+            renamed[old] = (name, likeness)
     return renamed
 
 # %% ../../nbs/data/02c_schema.ipynb #e19fb5ef
 def _compare_table(name, spec, before, after):
     "Changes of one table's columns."
     changes, gone, new = [], [c for c in before if c not in after], [c for c in after if c not in before]
-    renamed = find_renamed(before, after, [c for c in gone if c in spec.columns], [c for c in new if c not in spec.columns])
+    renamed = find_renamed(
+        before, after, [c for c in gone if c in spec.columns], [c for c in new if c not in spec.columns]
+    )
     for column in gone:
         if column in renamed:
             other, likeness = renamed[column]
             why = {3: "holds the same values", 2: "is named much like it", 1: "stands in its place"}[likeness]
-            changes.append(_change(name, column, "renamed", False, f"'{column}' is gone and '{other}' {why}: it looks like {column}, renamed to {other}. Rename it back where the file is made, or in the file's first line."))
-        elif column in spec.columns: changes.append(_change(name, column, "removed", False, f"'{column}' is gone; the file has: {', '.join(after)}. Export it again with that column."))
-        else: changes.append(_change(name, column, "removed", True, f"'{column}' is gone; it was never used."))
+            changes.append(
+                _change(
+                    name,
+                    column,
+                    "renamed",
+                    False,
+                    f"'{column}' is gone and '{other}' {why}: it looks like {column}, renamed to {other}. Rename it back where the file is made, or in the file's first line.",
+                )
+            )
+        elif column in spec.columns:
+            changes.append(
+                _change(
+                    name,
+                    column,
+                    "removed",
+                    False,
+                    f"'{column}' is gone; the file has: {', '.join(after)}. Export it again with that column.",
+                )
+            )
+        else:
+            changes.append(_change(name, column, "removed", True, f"'{column}' is gone; it was never used."))
     for column in new:
-        if column in [other for other, _ in renamed.values()]: continue
-        if column in spec.columns: changes.append(_change(name, column, "added-optional", True, f"'{column}' is new, and will be used."))
-        else: changes.append(_change(name, column, "unknown column", True, f"'{column}' is new and not in the contract: it is ignored."))
+        if column in [other for other, _ in renamed.values()]:
+            continue
+        if column in spec.columns:
+            changes.append(_change(name, column, "added-optional", True, f"'{column}' is new, and will be used."))
+        else:
+            changes.append(
+                _change(
+                    name, column, "unknown column", True, f"'{column}' is new and not in the contract: it is ignored."
+                )
+            )
     for column in [c for c in before if c in after and c in spec.columns]:
         a, b, declared = before[column], after[column], spec.columns[column].type
-        if "empty" in (a["kind"], b["kind"]) or a["kind"] == b["kind"] or b["kind"] in READABLE.get(declared, ()): continue
-        changes.append(_change(name, column, "retyped", False, f"'{column}' held {WORDS[a['kind']]} such as {a['example']!r} and now holds {WORDS[b['kind']]} such as {b['example']!r}. Export it in its old form."))
+        if "empty" in (a["kind"], b["kind"]) or a["kind"] == b["kind"] or b["kind"] in READABLE.get(declared, ()):
+            continue
+        changes.append(
+            _change(
+                name,
+                column,
+                "retyped",
+                False,
+                f"'{column}' held {WORDS[a['kind']]} such as {a['example']!r} and now holds {WORDS[b['kind']]} such as {b['example']!r}. Export it in its old form.",
+            )
+        )
     return changes
 
 # %% ../../nbs/data/02c_schema.ipynb #0a3e9b76
@@ -159,6 +256,7 @@ FACTOR = 5.0  # An item whose median day is larger or smaller by more than this 
 MOST = 0.5  # Share of the items that must be so, in one direction, to call the column rescaled
 SOME = 0.1  # From this share on it is worth saying
 
+# %% ../../nbs/data/02c_schema.ipynb #d29a64c0
 def _compare_scale(name, before, after):
     "Has a number column changed its unit?"
     table, column = name.split(".")
@@ -166,37 +264,82 @@ def _compare_scale(name, before, after):
     common = sorted({*before} & {*after})
     if not common:
         lost = len(before) >= 5 and len(after) >= 5
-        return [_change(table, f"{key}_nbr", "renamed", False, f"None of the {len(before)} {key}s with the most days is there any more (before: {', '.join(list(before)[:3])}; now: {', '.join(list(after)[:3])}): they look renumbered. Use the old numbers.")] if lost else []
+        return (
+            [
+                _change(
+                    table,
+                    f"{key}_nbr",
+                    "renamed",
+                    False,
+                    f"None of the {len(before)} {key}s with the most days is there any more (before: {', '.join(list(before)[:3])}; now: {', '.join(list(after)[:3])}): they look renumbered. Use the old numbers.",
+                )
+            ]
+            if lost
+            else []
+        )
     ratio = np.array([after[k] / before[k] for k in common])
     up, down = float((ratio > FACTOR).mean()), float((ratio < 1 / FACTOR).mean())
     middle = float(np.median(ratio))
-    if max(up, down) > MOST: return [_change(table, column, "rescaled", False, f"'{column}' is about {_times(middle)} than before{f' for {max(up, down):.0%} of {len(common)} {key}s' if key else ''}: its unit looks changed. Bring it back to the old unit where the file is made.")]
-    if up + down < SOME or not key: return []
+    if max(up, down) > MOST:
+        return [
+            _change(
+                table,
+                column,
+                "rescaled",
+                False,
+                f"'{column}' is about {_times(middle)} than before{f' for {max(up, down):.0%} of {len(common)} {key}s' if key else ''}: its unit looks changed. Bring it back to the old unit where the file is made.",
+            )
+        ]
+    if up + down < SOME or not key:
+        return []
     far = [k for k, r in zip(common, ratio) if not 1 / FACTOR <= r <= FACTOR]
-    return [_change(table, column, "rescaled", True, f"'{column}' of {len(far)} of {len(common)} {key}s moved by more than {FACTOR:g} times ({', '.join(far[:5])}): have a look at their unit.")]
+    return [
+        _change(
+            table,
+            column,
+            "rescaled",
+            True,
+            f"'{column}' of {len(far)} of {len(common)} {key}s moved by more than {FACTOR:g} times ({', '.join(far[:5])}): have a look at their unit.",
+        )
+    ]
 
+# %% ../../nbs/data/02c_schema.ipynb #06077491
 def _times(ratio):
     "1000 times smaller, 7 times larger: powers of ten where the ratio is near one."
     size, power = max(ratio, 1 / ratio), round(math.log10(max(ratio, 1 / ratio)))
-    near = 10**power if power and abs(size / 10**power - 1) < .25 else float(f"{size:.2g}")
+    near = 10**power if power and abs(size / 10**power - 1) < 0.25 else float(f"{size:.2g}")
     return f"{near:,.0f} times {'larger' if ratio > 1 else 'smaller'}"
 
 # %% ../../nbs/data/02c_schema.ipynb #cbc465a9
 def compare_schemas(
-    before: dict, after: dict,  # As describe_schema returns
+    before: dict,
+    after: dict,  # As describe_schema returns
     specs: dict = RAW,  # The contract's tables
 ) -> list:  # Changes, each {table, column, kind, compatible, message}
     "What is different between two shapes of the raw data."
     if before.get("source") != after.get("source"):
-        return [_change(None, None, "other source", True, f"The data come from another source than before ({before.get('source')}, now {after.get('source')}), so their shapes are not compared.")]
+        return [
+            _change(
+                None,
+                None,
+                "other source",
+                True,
+                f"The data come from another source than before ({before.get('source')}, now {after.get('source')}), so their shapes are not compared.",
+            )
+        ]
     changes, old, new = [], before["tables"], after["tables"]
     for name, spec in specs.items():
-        if name in new and new[name] is None or name in old and old[name] is None: continue  # the contract says what is wrong with the file
-        if name in old and name in new: changes += _compare_table(name, spec, old[name], new[name])
-        elif name in old: changes.append(_change(name, None, "removed", False, f"The table is gone. Bring back {name}.csv."))
-        elif name in new: changes.append(_change(name, None, "added-optional", True, "The table is new, and will be used."))
+        if name in new and new[name] is None or name in old and old[name] is None:
+            continue  # the contract says what is wrong with the file
+        if name in old and name in new:
+            changes += _compare_table(name, spec, old[name], new[name])
+        elif name in old:
+            changes.append(_change(name, None, "removed", False, f"The table is gone. Bring back {name}.csv."))
+        elif name in new:
+            changes.append(_change(name, None, "added-optional", True, "The table is new, and will be used."))
     for name in before.get("scales", {}):
-        if name in after.get("scales", {}): changes += _compare_scale(name, before["scales"][name], after["scales"][name])
+        if name in after.get("scales", {}):
+            changes += _compare_scale(name, before["scales"][name], after["scales"][name])
     return changes
 
 # %% ../../nbs/data/02c_schema.ipynb #75213129
@@ -205,19 +348,33 @@ def acceptance_code(
     change: dict,  # An incompatible change of it
 ) -> str:  # x and 6 hexadecimal digits
     "What to write into params.yaml to let exactly this change through."
-    return "x" + hashlib.sha256(json.dumps([previous, change["table"], change["column"], change["kind"]], sort_keys=True).encode()).hexdigest()[:6]
+    return (
+        "x"
+        + hashlib.sha256(
+            json.dumps([previous, change["table"], change["column"], change["kind"]], sort_keys=True).encode()
+        ).hexdigest()[:6]
+    )
 
+# %% ../../nbs/data/02c_schema.ipynb #652d1573
 def check_evolution(
     previous: dict | None,  # `schema` of the last good version.json; None when there is none
     current: dict,  # As describe_schema returns, with or without scales
     accept: list | str | None = None,  # prepare.accept_schema of params.yaml: codes
 ) -> list:  # Changes: the compatible ones, and those that were accepted
     "Raise a UserError for changes of the raw tables that would go wrong unseen."
-    if not previous: return []
+    if not previous:
+        return []
     changes = compare_schemas(previous, current)
     broken = [change for change in changes if not change["compatible"]]
     codes = [acceptance_code(previous, change) for change in broken]
-    if {*codes} <= {*([accept] if isinstance(accept, str) else accept or [])}: return changes
-    lines = [f"- {change['table']}.csv{', column ' + change['column'] if change['column'] else ''}: {change['kind']}. {change['message']}" for change in broken]
-    raise UserError("The raw tables have changed their shape since the last good data; data/prepared stays as it is.\n" + "\n".join(lines)
-                    + f"\nIf that is meant, write this into params.yaml, section prepare, and run again:\n  accept_schema: [{', '.join(codes)}]")
+    if {*codes} <= {*([accept] if isinstance(accept, str) else accept or [])}:
+        return changes
+    lines = [
+        f"- {change['table']}.csv{', column ' + change['column'] if change['column'] else ''}: {change['kind']}. {change['message']}"
+        for change in broken
+    ]
+    raise UserError(
+        "The raw tables have changed their shape since the last good data; data/prepared stays as it is.\n"
+        + "\n".join(lines)
+        + f"\nIf that is meant, write this into params.yaml, section prepare, and run again:\n  accept_schema: [{', '.join(codes)}]"
+    )

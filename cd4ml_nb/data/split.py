@@ -13,23 +13,37 @@ from .prepare import read_version
 
 # %% ../../nbs/data/04_split.ipynb #1ededa25
 def backtest_windows(
-    first_day: datetime.date, last_day: datetime.date,  # First and last day of the data
+    first_day: datetime.date,
+    last_day: datetime.date,  # First and last day of the data
     horizon: int = 16,  # Days of each window, ≥ 1
     calibration_windows: int = 2,  # Windows for the intervals, ≥ 0
     evaluation_windows: int = 3,  # Windows for comparing models, ≥ 1
 ) -> list:  # Dicts of role, forecast_origin, first_target, last_target, in time order
     "Windows that follow each other without a gap and end with the data; the last one is the holdout."
-    for name, value, least in (("horizon", horizon, 1), ("calibration_windows", calibration_windows, 0), ("evaluation_windows", evaluation_windows, 1)):
+    for name, value, least in (
+        ("horizon", horizon, 1),
+        ("calibration_windows", calibration_windows, 0),
+        ("evaluation_windows", evaluation_windows, 1),
+    ):
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise UserError(f"params.yaml, split.{name} is {value!r}; it should be a whole number of at least {least}.")
     roles = ["calibration"] * calibration_windows + ["evaluation"] * evaluation_windows + ["holdout"]
     days, needed = (last_day - first_day).days + 1, horizon * (len(roles) + 1)
     if days < needed:
-        raise UserError(f"The data have {days} days, but {len(roles)} windows of {horizon} days and one to learn from before them need {needed}. "
-                        "Lower split.horizon or the number of windows in params.yaml, or bring more days.")
+        raise UserError(
+            f"The data have {days} days, but {len(roles)} windows of {horizon} days and one to learn from before them need {needed}. "
+            "Lower split.horizon or the number of windows in params.yaml, or bring more days."
+        )
     origins = [last_day - datetime.timedelta(days=horizon * (len(roles) - n)) for n in range(len(roles))]
-    return [{"role": role, "forecast_origin": str(origin), "first_target": str(origin + datetime.timedelta(days=1)),
-             "last_target": str(origin + datetime.timedelta(days=horizon))} for role, origin in zip(roles, origins)]
+    return [
+        {
+            "role": role,
+            "forecast_origin": str(origin),
+            "first_target": str(origin + datetime.timedelta(days=1)),
+            "last_target": str(origin + datetime.timedelta(days=horizon)),
+        }
+        for role, origin in zip(roles, origins)
+    ]
 
 # %% ../../nbs/data/04_split.ipynb #deb5fb05
 def split(
@@ -46,11 +60,13 @@ def split(
         (folder / "windows.json").write_text(json.dumps(windows, indent=1) + "\n")
     return windows
 
+
 def read_windows(
     root: Path,  # The project's folder
     role: str | None = None,  # calibration, evaluation or holdout; all by default
 ) -> list:  # Dicts of role, forecast_origin, first_target, last_target
     "The backtest windows that the stage split wrote."
     path = Path(root) / "data" / "split" / "windows.json"
-    if not path.exists(): raise UserError(f"{path} is missing. Run the pipeline first: make pipeline")
+    if not path.exists():
+        raise UserError(f"{path} is missing. Run the pipeline first: make pipeline")
     return [window for window in json.loads(path.read_text()) if role in (None, window["role"])]

@@ -24,79 +24,162 @@ from ..core import UserError, progress, replace_folder, write_json
 
 # %% ../../nbs/data/01b_synthetic.ipynb #0645996e
 FIRST_DAY, MOST_DAYS = datetime.date(2013, 1, 1), 1688  # Favorita's: 1 January 2013 to 15 August 2017
-PLACES = [("Quito", "Pichincha"), ("Guayaquil", "Guayas"), ("Latacunga", "Cotopaxi"), ("Manta", "Manabi"), ("Quito", "Pichincha"), ("Ambato", "Tungurahua"),
-    ("Salinas", "Santa Elena"), ("Cuenca", "Azuay"), ("Quito", "Pichincha"), ("Guayaquil", "Guayas"), ("Ibarra", "Imbabura"), ("Loja", "Loja"),
-    ("Santo Domingo", "Santo Domingo de los Tsachilas"), ("Quito", "Pichincha"), ("Machala", "El Oro"), ("Riobamba", "Chimborazo"), ("Esmeraldas", "Esmeraldas"), ("Puyo", "Pastaza")]
-SIZES = {"A": 1.8, "B": 1.2, "C": .7, "D": 1.0, "E": .8}
+PLACES = [
+    ("Quito", "Pichincha"),
+    ("Guayaquil", "Guayas"),
+    ("Latacunga", "Cotopaxi"),
+    ("Manta", "Manabi"),
+    ("Quito", "Pichincha"),
+    ("Ambato", "Tungurahua"),
+    ("Salinas", "Santa Elena"),
+    ("Cuenca", "Azuay"),
+    ("Quito", "Pichincha"),
+    ("Guayaquil", "Guayas"),
+    ("Ibarra", "Imbabura"),
+    ("Loja", "Loja"),
+    ("Santo Domingo", "Santo Domingo de los Tsachilas"),
+    ("Quito", "Pichincha"),
+    ("Machala", "El Oro"),
+    ("Riobamba", "Chimborazo"),
+    ("Esmeraldas", "Esmeraldas"),
+    ("Puyo", "Pastaza"),
+]
+SIZES = {"A": 1.8, "B": 1.2, "C": 0.7, "D": 1.0, "E": 0.8}
 
+# %% ../../nbs/data/01b_synthetic.ipynb #5389cb59
 def make_stores(
     random: np.random.Generator,  # Source of chance
-    stores: int, days: int,  # How many of each
-) -> pd.DataFrame:  # stores.csv's columns, size (factor on sales), opens, closed_from, closed_to (day numbers; closed_to excluded)
+    stores: int,
+    days: int,  # How many of each
+) -> (
+    pd.DataFrame
+):  # stores.csv's columns, size (factor on sales), opens, closed_from, closed_to (day numbers; closed_to excluded)
     "The stores, where they are, and when they were open."
     table = pd.DataFrame({"store_nbr": np.arange(1, stores + 1).astype(str)})
     table["city"], table["state"] = zip(*[PLACES[n % len(PLACES)] for n in range(stores)])
     table["type"] = [list(SIZES)[n % 5] for n in range(stores)]
     table["cluster"] = (np.arange(stores) % 17 + 1).astype(str)
-    table["size"] = table["type"].map(SIZES) * random.lognormal(0, .15, stores)
-    late, shut = (range(13, stores, 14), range(10, stores, 14)) if stores >= 14 else ([stores // 2], [stores // 3]) if stores >= 4 else ([], [])
+    table["size"] = table["type"].map(SIZES) * random.lognormal(0, 0.15, stores)
+    late, shut = (
+        (range(13, stores, 14), range(10, stores, 14))
+        if stores >= 14
+        else ([stores // 2], [stores // 3])
+        if stores >= 4
+        else ([], [])
+    )
     table["opens"], table["closed_from"], table["closed_to"] = 0, 0, 0
-    table.loc[list(late), "opens"] = (days * random.uniform(.25, .45, len(late))).astype(int)
-    table.loc[list(shut), "closed_from"] = (days * random.uniform(.5, .7, len(shut))).astype(int)
+    table.loc[list(late), "opens"] = (days * random.uniform(0.25, 0.45, len(late))).astype(int)
+    table.loc[list(shut), "closed_from"] = (days * random.uniform(0.5, 0.7, len(shut))).astype(int)
     table.loc[list(shut), "closed_to"] = table.closed_from + max(days // 25, 2)
     return table
 
 # %% ../../nbs/data/01b_synthetic.ipynb #46173a3e
 FAMILIES = [  # name, share of the items, perishable, by weight, how much more at weekends
-    ("GROCERY I", .31, 0, 0, .25), ("BEVERAGES", .15, 0, 0, .35), ("CLEANING", .11, 0, 0, .20), ("PRODUCE", .08, 1, 1, .15), ("DAIRY", .06, 1, 0, .20),
-    ("PERSONAL CARE", .05, 0, 0, .20), ("BREAD/BAKERY", .04, 1, 0, .10), ("HOME CARE", .03, 0, 0, .20), ("DELI", .03, 1, 0, .30), ("MEATS", .03, 1, 1, .45),
-    ("LIQUOR,WINE,BEER", .03, 0, 0, .70), ("POULTRY", .02, 1, 1, .40), ("FROZEN FOODS", .02, 0, 0, .25), ("EGGS", .01, 1, 0, .25), ("SEAFOOD", .01, 1, 1, .40), ("AUTOMOTIVE", .01, 0, 0, .30)]
+    ("GROCERY I", 0.31, 0, 0, 0.25),
+    ("BEVERAGES", 0.15, 0, 0, 0.35),
+    ("CLEANING", 0.11, 0, 0, 0.20),
+    ("PRODUCE", 0.08, 1, 1, 0.15),
+    ("DAIRY", 0.06, 1, 0, 0.20),
+    ("PERSONAL CARE", 0.05, 0, 0, 0.20),
+    ("BREAD/BAKERY", 0.04, 1, 0, 0.10),
+    ("HOME CARE", 0.03, 0, 0, 0.20),
+    ("DELI", 0.03, 1, 0, 0.30),
+    ("MEATS", 0.03, 1, 1, 0.45),
+    ("LIQUOR,WINE,BEER", 0.03, 0, 0, 0.70),
+    ("POULTRY", 0.02, 1, 1, 0.40),
+    ("FROZEN FOODS", 0.02, 0, 0, 0.25),
+    ("EGGS", 0.01, 1, 0, 0.25),
+    ("SEAFOOD", 0.01, 1, 1, 0.40),
+    ("AUTOMOTIVE", 0.01, 0, 0, 0.30),
+]
 
+# %% ../../nbs/data/01b_synthetic.ipynb #44f45c3f
 def make_items(
     random: np.random.Generator,  # Source of chance
-    items: int, days: int,  # How many of each
+    items: int,
+    days: int,  # How many of each
 ) -> pd.DataFrame:  # items.csv's columns and the truth about each item, sorted by number
     "The items: what they are, how popular, how they grow, what a promotion does, on which day they begin and end."
     share = np.cumsum([f[1] for f in FAMILIES])
-    family = np.searchsorted(share / share[-1], (np.arange(items) + .5) / items)
+    family = np.searchsorted(share / share[-1], (np.arange(items) + 0.5) / items)
     random.shuffle(family)
-    table = pd.DataFrame({"item_nbr": np.sort(random.choice(np.arange(96_995, 2_134_245), items, replace=False)), "family_number": family})
-    for name, position in (("family", 0), ("perishable", 2), ("by_weight", 3)): table[name] = [FAMILIES[f][position] for f in family]
+    table = pd.DataFrame(
+        {
+            "item_nbr": np.sort(random.choice(np.arange(96_995, 2_134_245), items, replace=False)),
+            "family_number": family,
+        }
+    )
+    for name, position in (("family", 0), ("perishable", 2), ("by_weight", 3)):
+        table[name] = [FAMILIES[f][position] for f in family]
     table["class"] = (family + 10) * 100 + random.integers(0, 12, items) * 2
     table["popularity"] = random.lognormal(0, 1.5, items)
-    table["trend"] = random.normal(.06, .12, items)  # growth a year, on the log scale
+    table["trend"] = random.normal(0.06, 0.12, items)  # growth a year, on the log scale
     table["promotion_share"] = random.beta(1.2, 14, items)
-    table["promotion_lift"] = random.lognormal(.55, .25, items)
+    table["promotion_lift"] = random.lognormal(0.55, 0.25, items)
     new, ends = random.random(items) < 1 / 7, random.random(items) < 1 / 20
-    table["first_day"] = np.where(new, (days * random.uniform(.05, .97, items)).astype(int), 0)
-    table["last_day"] = np.where(ends & ~new, (days * random.uniform(.4, .9, items)).astype(int), days - 1)
+    table["first_day"] = np.where(new, (days * random.uniform(0.05, 0.97, items)).astype(int), 0)
+    table["last_day"] = np.where(ends & ~new, (days * random.uniform(0.4, 0.9, items)).astype(int), days - 1)
     return table
 
+# %% ../../nbs/data/01b_synthetic.ipynb #558c6212
 def weekday_profiles() -> np.ndarray:  # Factors, shape (families, 7), Monday first, mean 1
     "How a family's sales spread over the week."
-    weekend = np.array([f[4] for f in FAMILIES])[:, None] * np.array([-.2, -.3, -.2, -.6, 0, 1.0, 1.1])
+    weekend = np.array([f[4] for f in FAMILIES])[:, None] * np.array([-0.2, -0.3, -0.2, -0.6, 0, 1.0, 1.1])
     return (1 + weekend) / (1 + weekend).mean(axis=1, keepdims=True)
 
 # %% ../../nbs/data/01b_synthetic.ipynb #d8329cc8
-NATIONAL = {(1, 1): "Primer dia del ano", (5, 1): "Dia del Trabajo", (5, 24): "Batalla de Pichincha", (8, 10): "Primer Grito de Independencia",
-    (10, 9): "Independencia de Guayaquil", (11, 2): "Dia de Difuntos", (11, 3): "Independencia de Cuenca", (12, 25): "Navidad"}
+NATIONAL = {
+    (1, 1): "Primer dia del ano",
+    (5, 1): "Dia del Trabajo",
+    (5, 24): "Batalla de Pichincha",
+    (8, 10): "Primer Grito de Independencia",
+    (10, 9): "Independencia de Guayaquil",
+    (11, 2): "Dia de Difuntos",
+    (11, 3): "Independencia de Cuenca",
+    (12, 25): "Navidad",
+}
 MOVED = {(5, 24), (8, 10), (10, 9)}
-REGIONAL = {(4, 1): ("Cotopaxi", "Provincializacion de Cotopaxi"), (6, 25): ("Imbabura", "Provincializacion de Imbabura"),
-    (11, 6): ("Santo Domingo de los Tsachilas", "Provincializacion Santo Domingo"), (11, 7): ("Santa Elena", "Provincializacion Santa Elena")}
-LOCAL = {(12, 6): "Quito", (7, 25): "Guayaquil", (11, 11): "Latacunga", (3, 2): "Manta", (2, 12): "Ambato", (12, 22): "Salinas", (4, 12): "Cuenca",
-    (9, 28): "Ibarra", (11, 18): "Loja", (7, 3): "Santo Domingo", (6, 26): "Machala", (4, 21): "Riobamba", (8, 5): "Esmeraldas", (5, 12): "Puyo"}
+REGIONAL = {
+    (4, 1): ("Cotopaxi", "Provincializacion de Cotopaxi"),
+    (6, 25): ("Imbabura", "Provincializacion de Imbabura"),
+    (11, 6): ("Santo Domingo de los Tsachilas", "Provincializacion Santo Domingo"),
+    (11, 7): ("Santa Elena", "Provincializacion Santa Elena"),
+}
+
+# %% ../../nbs/data/01b_synthetic.ipynb #e7e21330
+LOCAL = {
+    (12, 6): "Quito",
+    (7, 25): "Guayaquil",
+    (11, 11): "Latacunga",
+    (3, 2): "Manta",
+    (2, 12): "Ambato",
+    (12, 22): "Salinas",
+    (4, 12): "Cuenca",
+    (9, 28): "Ibarra",
+    (11, 18): "Loja",
+    (7, 3): "Santo Domingo",
+    (6, 26): "Machala",
+    (4, 21): "Riobamba",
+    (8, 5): "Esmeraldas",
+    (5, 12): "Puyo",
+}
 EARTHQUAKE, EARTHQUAKE_DAYS = datetime.date(2016, 4, 16), 31
 
+# %% ../../nbs/data/01b_synthetic.ipynb #e19c6bc1
 def _national_days(year, event):
     "A year's national holidays; those that are moved, and the bridge after a Christmas on a Thursday."
     from dateutil.easter import easter
+
     for (month, day), name in NATIONAL.items():
         date = datetime.date(year, month, day)
         moved = {1: -1, 2: 2, 3: 1}.get(date.weekday()) if (month, day) in MOVED else None
         yield event(date, "Holiday", name, transferred=moved is not None)
-        if moved: yield event(date + datetime.timedelta(days=moved), "Transfer", f"Traslado {name}")
-    for offset, name in ((-48, "Carnaval"), (-47, "Carnaval"), (-2, "Viernes Santo")): yield event(easter(year) + datetime.timedelta(days=offset), "Holiday", name)
-    for before in (4, 3, 2, 1): yield event(datetime.date(year, 12, 25 - before), "Additional", f"Navidad-{before}")
+        if moved:
+            yield event(date + datetime.timedelta(days=moved), "Transfer", f"Traslado {name}")
+    for offset, name in ((-48, "Carnaval"), (-47, "Carnaval"), (-2, "Viernes Santo")):
+        yield event(easter(year) + datetime.timedelta(days=offset), "Holiday", name)
+    for before in (4, 3, 2, 1):
+        yield event(datetime.date(year, 12, 25 - before), "Additional", f"Navidad-{before}")
     if datetime.date(year, 12, 25).weekday() == 3:
         yield event(datetime.date(year, 12, 26), "Bridge", "Puente Navidad")
         yield event(datetime.date(year, 12, 20), "Work Day", "Recupero puente Navidad")
@@ -107,87 +190,151 @@ def make_events(
 ) -> list:  # Rows of holidays_events.csv as dicts, by date, from 2013 to the end of the year after the last day's
     "Holidays, events and the earthquake, as in Favorita's table."
     rows, day = [], datetime.timedelta(days=1)
+
     def event(date, type, description, locale="National", locale_name="Ecuador", transferred=False):
-        return dict(date=date, type=type, locale=locale, locale_name=locale_name, description=description, transferred=transferred)
+        return dict(
+            date=date,
+            type=type,
+            locale=locale,
+            locale_name=locale_name,
+            description=description,
+            transferred=transferred,
+        )
+
     for year in range(FIRST_DAY.year, last_day.year + 2):
         rows += _national_days(year, event)
-        rows += [event(datetime.date(year, *when), "Holiday", name, "Regional", place) for when, (place, name) in REGIONAL.items()]
-        rows += [event(datetime.date(year, *when), "Holiday", f"Fundacion de {city}", "Local", city) for when, city in LOCAL.items()]
+        rows += [
+            event(datetime.date(year, *when), "Holiday", name, "Regional", place)
+            for when, (place, name) in REGIONAL.items()
+        ]
+        rows += [
+            event(datetime.date(year, *when), "Holiday", f"Fundacion de {city}", "Local", city)
+            for when, city in LOCAL.items()
+        ]
         mothers, friday = datetime.date(year, 5, 8), datetime.date(year, 11, 23)
         rows.append(event(mothers + day * ((6 - mothers.weekday()) % 7), "Event", "Dia de la Madre"))
         rows.append(event(friday + day * ((4 - friday.weekday()) % 7), "Event", "Black Friday"))
     if last_day >= EARTHQUAKE:
-        rows += [event(EARTHQUAKE + n * day, "Event", "Terremoto Manabi" + (f"+{n}" if n else "")) for n in range(EARTHQUAKE_DAYS)]
+        rows += [
+            event(EARTHQUAKE + n * day, "Event", "Terremoto Manabi" + (f"+{n}" if n else ""))
+            for n in range(EARTHQUAKE_DAYS)
+        ]
     return sorted(rows, key=lambda row: (row["date"], row["locale"], row["locale_name"], row["description"]))
 
 # %% ../../nbs/data/01b_synthetic.ipynb #22294352
 def event_lift(
     event: dict,  # A row of the holiday table
-    state: str, city: str,  # Where a store is
+    state: str,
+    city: str,  # Where a store is
 ) -> float:  # Factor on that store's sales of the day
     "What an event truly does to a store: nothing, where it is transferred, paid back or celebrated elsewhere."
-    if event["transferred"] or event["type"] == "Work Day": return 1.0
-    if event["locale"] == "Regional": return 1.15 if event["locale_name"] == state else 1.0
-    if event["locale"] == "Local": return 1.2 if event["locale_name"] == city else 1.0
+    if event["transferred"] or event["type"] == "Work Day":
+        return 1.0
+    if event["locale"] == "Regional":
+        return 1.15 if event["locale_name"] == state else 1.0
+    if event["locale"] == "Local":
+        return 1.2 if event["locale_name"] == city else 1.0
     if event["description"].startswith("Terremoto"):
         since = (event["date"] - EARTHQUAKE).days
-        return 1 + 1.5 * np.exp(-since / 8) if state == "Manabi" else 1 + .35 * np.exp(-since / 5)
-    if event["description"].startswith("Navidad-"): return 1.7 - .1 * int(event["description"][-1])
+        return 1 + 1.5 * np.exp(-since / 8) if state == "Manabi" else 1 + 0.35 * np.exp(-since / 5)
+    if event["description"].startswith("Navidad-"):
+        return 1.7 - 0.1 * int(event["description"][-1])
     return {"Holiday": 1.25, "Transfer": 1.25, "Bridge": 1.15}.get(event["type"], 1.3)
 
 # %% ../../nbs/data/01b_synthetic.ipynb #c2c284a9
-def day_of(number: int) -> datetime.date: return FIRST_DAY + datetime.timedelta(days=int(number))  # The date of a day number
+def day_of(number: int) -> datetime.date:
+    return FIRST_DAY + datetime.timedelta(days=int(number))  # The date of a day number
+
 
 def open_days(
-    stores: pd.DataFrame, days: int,  # As make_stores returns
+    stores: pd.DataFrame,
+    days: int,  # As make_stores returns
 ) -> np.ndarray:  # bool, shape (stores, days)
     "On which days each store was open."
     number, dates = np.arange(days), [day_of(n) for n in range(days)]
-    is_open = (number >= stores.opens.to_numpy()[:, None]) & ~((number >= stores.closed_from.to_numpy()[:, None]) & (number < stores.closed_to.to_numpy()[:, None]))
+    is_open = (number >= stores.opens.to_numpy()[:, None]) & ~(
+        (number >= stores.closed_from.to_numpy()[:, None]) & (number < stores.closed_to.to_numpy()[:, None])
+    )
     is_open[:, [(d.month, d.day) == (12, 25) for d in dates]] = False
     is_open[:-1, [(d.month, d.day) == (1, 1) for d in dates]] = False
     return is_open
 
+# %% ../../nbs/data/01b_synthetic.ipynb #ad99f058
 def lifted_days(
-    events: list, stores: pd.DataFrame, days: int,  # As make_events and make_stores return
+    events: list,
+    stores: pd.DataFrame,
+    days: int,  # As make_events and make_stores return
 ) -> np.ndarray:  # Factors, shape (stores, days)
     "What events do to each store, day by day."
     lift = np.ones((len(stores), days))
     for event in events:
         number = (event["date"] - FIRST_DAY).days
-        if number < days: lift[:, number] *= [event_lift(event, state, city) for state, city in zip(stores.state, stores.city)]
+        if number < days:
+            lift[:, number] *= [event_lift(event, state, city) for state, city in zip(stores.state, stores.city)]
     return lift
 
 # %% ../../nbs/data/01b_synthetic.ipynb #dba32b1c
-World = namedtuple("World", "seed rows days stores items base events lift is_open noise spread weekday stockouts known_from arrays")
-SHAPE, DENSITY, UNKNOWN_SHARE, MOST_SERIES = 4, .335, .16, 5_000_000  # of the daily chance; rows per series and day; first rows without a promotion; for memory
+World = namedtuple(
+    "World", "seed rows days stores items base events lift is_open noise spread weekday stockouts known_from arrays"
+)
+SHAPE, DENSITY, UNKNOWN_SHARE, MOST_SERIES = (
+    4,
+    0.335,
+    0.16,
+    5_000_000,
+)  # of the daily chance; rows per series and day; first rows without a promotion; for memory
 MAKING, SALES, PROMOTIONS, SAMPLE, OIL = range(5)  # each kind of chance has its own stream
 
-def chance(seed, *what): return np.random.default_rng([seed, *map(int, what)])
 
-def _expected(level, rate): return 1 - (1 + level * rate / SHAPE) ** -SHAPE
+def chance(seed, *what):
+    return np.random.default_rng([seed, *map(int, what)])
 
+
+def _expected(level, rate):
+    return 1 - (1 + level * rate / SHAPE) ** -SHAPE
+
+# %% ../../nbs/data/01b_synthetic.ipynb #f98fceff
 def _sample_rates(world):
     "Half a million cells: their day and their rate."
     random, n, (stores, items) = chance(world.seed, SAMPLE), 500_000, world.base.shape
     store, item, day = (random.integers(0, limit, n) for limit in (stores, items, world.days))
-    goods = {name: world.arrays[name][item] for name in ("trend", "promotion_share", "promotion_lift", "first_day", "last_day", "family_number")}
-    rate = world.base[store, item] * (world.lift * world.noise * world.is_open)[store, day] * np.exp(goods["trend"] * day / 365.25)
-    rate *= world.weekday[goods["family_number"], (day + FIRST_DAY.weekday()) % 7] * ((day >= goods["first_day"]) & (day <= goods["last_day"]))
-    missing = (world.stockouts["last"] - world.stockouts["first"] + 1).sum() / (np.count_nonzero(world.base) * world.days)
-    return day, rate * np.where(random.random(n) < goods["promotion_share"], goods["promotion_lift"], 1) * (random.random(n) >= missing)
+    goods = {
+        name: world.arrays[name][item]
+        for name in ("trend", "promotion_share", "promotion_lift", "first_day", "last_day", "family_number")
+    }
+    rate = (
+        world.base[store, item]
+        * (world.lift * world.noise * world.is_open)[store, day]
+        * np.exp(goods["trend"] * day / 365.25)
+    )
+    rate *= world.weekday[goods["family_number"], (day + FIRST_DAY.weekday()) % 7] * (
+        (day >= goods["first_day"]) & (day <= goods["last_day"])
+    )
+    missing = (world.stockouts["last"] - world.stockouts["first"] + 1).sum() / (
+        np.count_nonzero(world.base) * world.days
+    )
+    return day, rate * np.where(random.random(n) < goods["promotion_share"], goods["promotion_lift"], 1) * (
+        random.random(n) >= missing
+    )
 
+# %% ../../nbs/data/01b_synthetic.ipynb #04079d6c
 def _set_level(world, rows):
     "The world with its levels raised or lowered so that about `rows` rows are expected, and the day from which promotions are known."
     (day, rate), cells = _sample_rates(world), world.base.size * world.days
-    most = int(.9 * (rate > 0).mean() * cells)
-    if rows > most: raise UserError(f"{rows:,} rows do not fit: {len(world.stores)} stores and {len(world.items)} items sell at most {most:,} in {world.days:,} days. Ask for more stores or items, or fewer rows.")
+    most = int(0.9 * (rate > 0).mean() * cells)
+    if rows > most:
+        raise UserError(
+            f"{rows:,} rows do not fit: {len(world.stores)} stores and {len(world.items)} items sell at most {most:,} in {world.days:,} days. Ask for more stores or items, or fewer rows."
+        )
     low, high = 1e-9, 1e9
     while high / low > 1.0001:
-        middle = (low * high) ** .5
+        middle = (low * high) ** 0.5
         low, high = (middle, high) if _expected(middle, rate).mean() * cells < rows else (low, middle)
-    share = np.cumsum(np.bincount(day, _expected(low, rate), world.days)); share /= share[-1]
-    return world._replace(base=(world.base * low).astype(np.float32), known_from=int(np.searchsorted(share, UNKNOWN_SHARE)) + 1)
+    share = np.cumsum(np.bincount(day, _expected(low, rate), world.days))
+    share /= share[-1]
+    return world._replace(
+        base=(world.base * low).astype(np.float32), known_from=int(np.searchsorted(share, UNKNOWN_SHARE)) + 1
+    )
 
 # %% ../../nbs/data/01b_synthetic.ipynb #1fb6c207
 def _make_stockouts(random, base, days):
@@ -198,45 +345,100 @@ def _make_stockouts(random, base, days):
     last = np.minimum(first + random.integers(3, 21, len(chosen)), days - 1)
     return pd.DataFrame({"store": store[chosen], "item": item[chosen], "first": first, "last": last})
 
+
 def _arrays(stores, items):
     "The columns that every day needs, as numpy has them quickest."
-    columns = {name: items[name].to_numpy() for name in ("trend", "family_number", "first_day", "last_day", "promotion_share", "promotion_lift", "item_nbr")}
+    columns = {
+        name: items[name].to_numpy()
+        for name in ("trend", "family_number", "first_day", "last_day", "promotion_share", "promotion_lift", "item_nbr")
+    }
     factors = {name: columns[name].astype(np.float32) for name in ("promotion_share", "promotion_lift")}
-    return columns | factors | {"weighed": items.by_weight.to_numpy(bool), "cluster": stores.cluster.astype(int).to_numpy() - 1, "store_nbr": stores.store_nbr.astype(int).to_numpy()}
+    return (
+        columns
+        | factors
+        | {
+            "weighed": items.by_weight.to_numpy(bool),
+            "cluster": stores.cluster.astype(int).to_numpy() - 1,
+            "store_nbr": stores.store_nbr.astype(int).to_numpy(),
+        }
+    )
 
 # %% ../../nbs/data/01b_synthetic.ipynb #e3c8412c
 def make_world(
-    rows: int, stores: int, items: int, seed: int,  # What is asked for
+    rows: int,
+    stores: int,
+    items: int,
+    seed: int,  # What is asked for
 ) -> World:  # Everything but the daily chance
     "Decide on stores, items, levels, events and stock-outs; the number of days follows from the rows."
-    for name, value, most in (("rows", rows, 10**10), ("stores", stores, 1000), ("items", items, 100_000), ("seed", seed, 2**63)):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not (0 if name == "seed" else 1) <= value <= most:
-            raise UserError(f"synthetic: {name} should be a whole number from {0 if name == 'seed' else 1} to {most:,}, not {value!r}.")
-    if stores * items > MOST_SERIES: raise UserError(f"synthetic: {stores:,} stores with {items:,} items are more than {MOST_SERIES:,} series. Ask for fewer of one of them.")
+    for name, value, most in (
+        ("rows", rows, 10**10),
+        ("stores", stores, 1000),
+        ("items", items, 100_000),
+        ("seed", seed, 2**63),
+    ):
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, (int, np.integer))
+            or not (0 if name == "seed" else 1) <= value <= most
+        ):
+            raise UserError(
+                f"synthetic: {name} should be a whole number from {0 if name == 'seed' else 1} to {most:,}, not {value!r}."
+            )
+    if stores * items > MOST_SERIES:
+        raise UserError(
+            f"synthetic: {stores:,} stores with {items:,} items are more than {MOST_SERIES:,} series. Ask for fewer of one of them."
+        )
     days, random = int(np.clip(round(rows / (DENSITY * stores * items)), 28, MOST_DAYS)), chance(seed, MAKING)
     shops, goods = make_stores(random, stores, days), make_items(random, items, days)
-    base = shops["size"].to_numpy()[:, None] * goods.popularity.to_numpy() * random.lognormal(0, .6, (stores, items))
-    base *= (random.random((stores, items)) < .62) | (np.arange(items) % stores == np.arange(stores)[:, None])  # each item is carried somewhere
+    base = shops["size"].to_numpy()[:, None] * goods.popularity.to_numpy() * random.lognormal(0, 0.6, (stores, items))
+    base *= (random.random((stores, items)) < 0.62) | (
+        np.arange(items) % stores == np.arange(stores)[:, None]
+    )  # each item is carried somewhere
     events = make_events(day_of(days - 1))
     spread = random.gamma(SHAPE, size=4096)
-    world = World(seed, rows, days, shops, goods, base, events, lifted_days(events, shops, days), open_days(shops, days),
-        random.lognormal(0, .06, (stores, days)), (spread / spread.mean()).astype(np.float32), weekday_profiles(), _make_stockouts(random, base, days), None, None)
+    world = World(
+        seed,
+        rows,
+        days,
+        shops,
+        goods,
+        base,
+        events,
+        lifted_days(events, shops, days),
+        open_days(shops, days),
+        random.lognormal(0, 0.06, (stores, days)),
+        (spread / spread.mean()).astype(np.float32),
+        weekday_profiles(),
+        _make_stockouts(random, base, days),
+        None,
+        None,
+    )
     return _set_level(world._replace(arrays=_arrays(shops, goods)), rows)
 
 # %% ../../nbs/data/01b_synthetic.ipynb #a30c0692
 def promoted_items(
-    world: World, day: int,  # Day number
+    world: World,
+    day: int,  # Day number
 ) -> np.ndarray:  # bool, shape (stores, items)
     "Which items are on promotion in which stores: decided by week and cluster."
     share = world.arrays["promotion_share"]
-    return (chance(world.seed, PROMOTIONS, day // 7).random((17, len(share)), dtype=np.float32) < share)[world.arrays["cluster"]]
+    return (chance(world.seed, PROMOTIONS, day // 7).random((17, len(share)), dtype=np.float32) < share)[
+        world.arrays["cluster"]
+    ]
+
 
 def day_rates(
-    world: World, day: int,  # Day number
+    world: World,
+    day: int,  # Day number
 ) -> tuple:  # Expected units, float32 of shape (stores, items); promoted, bool of that shape
     "How many units each series would sell on average on a day."
     goods, promoted = world.arrays, promoted_items(world, day)
-    item = np.exp(goods["trend"] * day / 365.25) * world.weekday[goods["family_number"], (day + FIRST_DAY.weekday()) % 7] * ((goods["first_day"] <= day) & (day <= goods["last_day"]))
+    item = (
+        np.exp(goods["trend"] * day / 365.25)
+        * world.weekday[goods["family_number"], (day + FIRST_DAY.weekday()) % 7]
+        * ((goods["first_day"] <= day) & (day <= goods["last_day"]))
+    )
     rate = world.base * item.astype(np.float32)
     rate *= (world.lift[:, day] * world.noise[:, day] * world.is_open[:, day]).astype(np.float32)[:, None]
     rate *= np.where(promoted, goods["promotion_lift"], np.float32(1))
@@ -247,7 +449,8 @@ def day_rates(
 
 # %% ../../nbs/data/01b_synthetic.ipynb #7b41a579
 def sell_day(
-    world: World, day: int,  # Day number
+    world: World,
+    day: int,  # Day number
 ) -> tuple:  # Positions store × items + item (ascending), units (negative: returned), promoted
     "One day's rows."
     random, (rate, promoted) = chance(world.seed, SALES, day), day_rates(world, day)
@@ -259,25 +462,29 @@ def sell_day(
     position = np.flatnonzero(units)
     sold = units.flat[position].astype(float)
     weighed = world.arrays["weighed"][position % rate.shape[1]]
-    sold[weighed] = (sold[weighed] * (.75 + .5 * random.random(weighed.sum()))).round(3)
+    sold[weighed] = (sold[weighed] * (0.75 + 0.5 * random.random(weighed.sum()))).round(3)
     return position, sold, promoted.flat[position]
 
 # %% ../../nbs/data/01b_synthetic.ipynb #6958884a
 def count_chunk(
-    world: World, days: np.ndarray,  # Day numbers
+    world: World,
+    days: np.ndarray,  # Day numbers
 ) -> dict:  # rows, units, sold (lines of each store and day), returns
     "What a chunk of days will hold."
     shape, sold, returns, units = world.base.shape, [], [], 0.0
     for day in days:
         position, amount, _ = sell_day(world, day)
         sold.append(np.bincount(position // shape[1], minlength=shape[0]))
-        returns += [(int(day), *divmod(int(p), shape[1]), float(u)) for p, u in zip(position[amount < 0], amount[amount < 0])]
+        returns += [
+            (int(day), *divmod(int(p), shape[1]), float(u)) for p, u in zip(position[amount < 0], amount[amount < 0])
+        ]
         units += amount.sum()
     return {"rows": int(np.sum(sold)), "units": units, "sold": np.array(sold), "returns": returns}
 
 # %% ../../nbs/data/01b_synthetic.ipynb #7df87a25
 def write_chunk(
-    world: World, days: np.ndarray,  # Day numbers
+    world: World,
+    days: np.ndarray,  # Day numbers
     first_id: int,  # Rows before this chunk
 ) -> bytes:  # Lines of train.csv
     "The lines of a chunk of days."
@@ -286,17 +493,30 @@ def write_chunk(
     shops, goods = world.arrays["store_nbr"], world.arrays["item_nbr"]
     for day in days:
         position, units, promoted = sell_day(world, day)
-        plan = words.take(pa.array(promoted.astype(np.int8))) if day >= world.known_from else pa.nulls(len(units), pa.string())
+        plan = (
+            words.take(pa.array(promoted.astype(np.int8)))
+            if day >= world.known_from
+            else pa.nulls(len(units), pa.string())
+        )
         date = pa.array(np.full(len(units), day_of(day), "datetime64[D]"))
-        columns = [np.arange(first_id, first_id + len(units)), date, shops[position // len(goods)], goods[position % len(goods)], units, plan]
+        columns = [
+            np.arange(first_id, first_id + len(units)),
+            date,
+            shops[position // len(goods)],
+            goods[position % len(goods)],
+            units,
+            plan,
+        ]
         pa.csv.write_csv(pa.table(columns, names=TRAIN), text, options)
         first_id += len(units)
     return text.getvalue()
 
+# %% ../../nbs/data/01b_synthetic.ipynb #6d29d5f3
 TRAIN = ["id", "date", "store_nbr", "item_nbr", "unit_sales", "onpromotion"]
 
 # %% ../../nbs/data/01b_synthetic.ipynb #df6ecb5b
 ROWS_A_CHUNK = 250_000
+
 
 def _start_worker(world):
     "Keep the world in a worker process; end when the parent does."
@@ -305,38 +525,67 @@ def _start_worker(world):
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=lambda: (parent_process().join(), os._exit(1)), daemon=True).start()
 
-def _work(function, *arguments): return function(_WORLD, *arguments)
 
+def _work(function, *arguments):
+    return function(_WORLD, *arguments)
+
+# %% ../../nbs/data/01b_synthetic.ipynb #bf4617b4
 def run_chunks(
-    world: World, function, tasks: list, processes: int,  # What to do with each task's arguments, on how many processors
+    world: World,
+    function,
+    tasks: list,
+    processes: int,  # What to do with each task's arguments, on how many processors
 ):  # Yields the results, in the tasks' order
     "Work on chunks, in this process or in several."
     if processes == 1:
-        for task in tasks: yield function(world, *task)
+        for task in tasks:
+            yield function(world, *task)
         return
     pool, waiting = ProcessPoolExecutor(processes, get_context("spawn"), _start_worker, (world,)), deque()
     try:
         for task in tasks:
             waiting.append(pool.submit(_work, function, *task))
-            if len(waiting) > 2 * processes: yield waiting.popleft().result()
-        while waiting: yield waiting.popleft().result()
+            if len(waiting) > 2 * processes:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
     except BrokenProcessPool:
-        raise UserError("A process that was writing rows was ended, perhaps because memory is short. Close other programs, then run again.") from None
-    finally: pool.shutdown(cancel_futures=True)
+        raise UserError(
+            "A process that was writing rows was ended, perhaps because memory is short. Close other programs, then run again."
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 # %% ../../nbs/data/01b_synthetic.ipynb #b9aedef6
 CELL_FAULTS = [  # what it is, kind, column, what is written there
-    ("a word for a number", "wrong type", "unit_sales", "many"), ("a decimal comma", "wrong type", "unit_sales", '"1,5"'), ("not a number", "wrong type", "unit_sales", "nan"),
-    ("infinity", "wrong type", "unit_sales", "inf"), ("a quantity out of range", "out of range", "unit_sales", "2000000"), ("no quantity", "missing value", "unit_sales", ""),
-    ("a German date", "wrong type", "date", "01.11.2016"), ("a day that does not exist", "wrong type", "date", "2017-02-30"), ("a day of the wrong century", "out of range", "date", "1917-02-20"),
-    ("no day", "missing value", "date", ""), ("no store", "missing value", "store_nbr", ""), ("no item", "missing value", "item_nbr", ""),
-    ("an unknown store", "unknown reference", "store_nbr", "9999"), ("an unknown item", "unknown reference", "item_nbr", "milk2"),
-    ("a promotion that is neither", "wrong type", "onpromotion", "maybe"), ("a negative promotion", "out of range", "onpromotion", "-1")]
+    ("a word for a number", "wrong type", "unit_sales", "many"),
+    ("a decimal comma", "wrong type", "unit_sales", '"1,5"'),
+    ("not a number", "wrong type", "unit_sales", "nan"),
+    ("infinity", "wrong type", "unit_sales", "inf"),
+    ("a quantity out of range", "out of range", "unit_sales", "2000000"),
+    ("no quantity", "missing value", "unit_sales", ""),
+    ("a German date", "wrong type", "date", "01.11.2016"),
+    ("a day that does not exist", "wrong type", "date", "2017-02-30"),
+    ("a day of the wrong century", "out of range", "date", "1917-02-20"),
+    ("no day", "missing value", "date", ""),
+    ("no store", "missing value", "store_nbr", ""),
+    ("no item", "missing value", "item_nbr", ""),
+    ("an unknown store", "unknown reference", "store_nbr", "9999"),
+    ("an unknown item", "unknown reference", "item_nbr", "milk2"),
+    ("a promotion that is neither", "wrong type", "onpromotion", "maybe"),
+    ("a negative promotion", "out of range", "onpromotion", "-1"),
+]
 LINE_FAULTS = [  # what it is, how the line is changed
-    ("too few columns", lambda line: line.rsplit(b",", 2)[0]), ("too many columns", lambda line: line + b",1,1"), ("not UTF-8", lambda line: line.rsplit(b",", 1)[0] + b",Bogot\xe1")]
+    ("too few columns", lambda line: line.rsplit(b",", 2)[0]),
+    ("too many columns", lambda line: line + b",1,1"),
+    ("not UTF-8", lambda line: line.rsplit(b",", 1)[0] + b",Bogot\xe1"),
+]
 
-def _fault(file, line, column, value, kind, what): return dict(file=file, line=line, column=column, value=value, kind=kind, what=what)
+# %% ../../nbs/data/01b_synthetic.ipynb #f5372af0
+def _fault(file, line, column, value, kind, what):
+    return dict(file=file, line=line, column=column, value=value, kind=kind, what=what)
 
+# %% ../../nbs/data/01b_synthetic.ipynb #a1ce3edb
 def spoil_lines(
     lines: list,  # Lines of train.csv as bytes, changed in place
     start: int,  # Position of the first line to spoil; every third is
@@ -345,16 +594,40 @@ def spoil_lines(
     "Plant each kind of bad row once."
     planted, place = [], start
     for what, kind, column, written in CELL_FAULTS:
-        cells = lines[place].split(b","); cells[TRAIN.index(column)] = written.encode(); lines[place] = b",".join(cells)
-        planted.append(_fault("train.csv", first_line + place, column, written.strip('"'), kind, what)); place += 3
+        cells = lines[place].split(b",")
+        cells[TRAIN.index(column)] = written.encode()
+        lines[place] = b",".join(cells)
+        planted.append(_fault("train.csv", first_line + place, column, written.strip('"'), kind, what))
+        place += 3
     for what, change in LINE_FAULTS:
         lines[place] = change(lines[place])
-        planted.append(_fault("train.csv", first_line + place, None, lines[place].decode(errors="backslashreplace"), "broken line", what)); place += 3
+        planted.append(
+            _fault(
+                "train.csv",
+                first_line + place,
+                None,
+                lines[place].decode(errors="backslashreplace"),
+                "broken line",
+                what,
+            )
+        )
+        place += 3
     cells, key = lines[place + 1].split(b","), lines[place].split(b",")[1:4]
     lines[place + 1] = b",".join([cells[0], *key, *cells[4:]])
     value = b", ".join(key).decode()
-    return planted + [_fault("train.csv", first_line + place + n, "date, store_nbr, item_nbr", value, "duplicate key", "the same day, store and item twice") for n in (0, 1)]
+    return planted + [
+        _fault(
+            "train.csv",
+            first_line + place + n,
+            "date, store_nbr, item_nbr",
+            value,
+            "duplicate key",
+            "the same day, store and item twice",
+        )
+        for n in (0, 1)
+    ]
 
+# %% ../../nbs/data/01b_synthetic.ipynb #4210e878
 SPOILT_LINES = 3 * (len(CELL_FAULTS) + len(LINE_FAULTS)) + 2
 
 # %% ../../nbs/data/01b_synthetic.ipynb #b8730c7e
@@ -364,39 +637,72 @@ def _spoil_cell(lines, line, position, value):
     cells[position] = value
     lines[line - 1] = ",".join(cells)
 
+# %% ../../nbs/data/01b_synthetic.ipynb #73bd1741
 def spoil_tables(
     folder: Path,  # A folder of small tables, changed in place
 ) -> list:  # What was planted
     "Plant bad rows in the small tables."
-    text = {path.name: path.read_text(encoding="utf-8").splitlines() for path in folder.glob("*.csv") if path.name != "train.csv"}
+    text = {
+        path.name: path.read_text(encoding="utf-8").splitlines()
+        for path in folder.glob("*.csv")
+        if path.name != "train.csv"
+    }
     items, stores, events = text["items.csv"], text["stores.csv"], text["holidays_events.csv"]
     number = items[1].split(",")[0]
-    items.append(items[1]); stores.append("9998,Quito,Pichincha"); events.append('2019-12-31,Event,National,Ecuador,"Fin de ano,False')
-    for file, line, position, value in (("items.csv", 3, -1, "7"), ("holidays_events.csv", 4, -1, "perhaps"), ("holidays_events.csv", 6, 0, "31/12/2013"),
-        ("oil.csv", 9, 1, "cheap"), ("transactions.csv", 6, 2, "-4"), ("transactions.csv", 8, 1, "9999")): _spoil_cell(text[file], line, position, value)
-    for file, lines in text.items(): (folder / file).write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return [_fault("items.csv", 2, "item_nbr", number, "duplicate key", "an item twice"), _fault("items.csv", len(items), "item_nbr", number, "duplicate key", "an item twice"),
-        _fault("items.csv", 3, "perishable", "7", "wrong type", "a perishable of 7"), _fault("stores.csv", len(stores), None, stores[-1], "broken line", "a store row that lacks columns"),
+    items.append(items[1])
+    stores.append("9998,Quito,Pichincha")
+    events.append('2019-12-31,Event,National,Ecuador,"Fin de ano,False')
+    for file, line, position, value in (
+        ("items.csv", 3, -1, "7"),
+        ("holidays_events.csv", 4, -1, "perhaps"),
+        ("holidays_events.csv", 6, 0, "31/12/2013"),
+        ("oil.csv", 9, 1, "cheap"),
+        ("transactions.csv", 6, 2, "-4"),
+        ("transactions.csv", 8, 1, "9999"),
+    ):
+        _spoil_cell(text[file], line, position, value)
+    for file, lines in text.items():
+        (folder / file).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return [
+        _fault("items.csv", 2, "item_nbr", number, "duplicate key", "an item twice"),
+        _fault("items.csv", len(items), "item_nbr", number, "duplicate key", "an item twice"),
+        _fault("items.csv", 3, "perishable", "7", "wrong type", "a perishable of 7"),
+        _fault("stores.csv", len(stores), None, stores[-1], "broken line", "a store row that lacks columns"),
         _fault("holidays_events.csv", 4, "transferred", "perhaps", "wrong type", "neither true nor false"),
         _fault("holidays_events.csv", 6, "date", "31/12/2013", "wrong type", "a day in another order"),
-        _fault("holidays_events.csv", len(events), None, events[-1], "broken line", "an open quote"), _fault("oil.csv", 9, "dcoilwtico", "cheap", "wrong type", "a word for a number"),
-        _fault("transactions.csv", 6, "transactions", "-4", "out of range", "fewer than no transactions"), _fault("transactions.csv", 8, "store_nbr", "9999", "unknown reference", "an unknown store")]
+        _fault("holidays_events.csv", len(events), None, events[-1], "broken line", "an open quote"),
+        _fault("oil.csv", 9, "dcoilwtico", "cheap", "wrong type", "a word for a number"),
+        _fault("transactions.csv", 6, "transactions", "-4", "out of range", "fewer than no transactions"),
+        _fault("transactions.csv", 8, "store_nbr", "9999", "unknown reference", "an unknown store"),
+    ]
 
 # %% ../../nbs/data/01b_synthetic.ipynb #592d3f86
 def _oil(world):
     "A row for each weekday."
     dates = pd.bdate_range(FIRST_DAY, day_of(world.days - 1))
     random = chance(world.seed, OIL)
-    price = 93 * np.exp(np.cumsum(random.normal(-.0005, .018, len(dates)))).round(4)
-    price[(random.random(len(dates)) < .03) | (np.arange(len(dates)) == 0)] = np.nan
+    price = 93 * np.exp(np.cumsum(random.normal(-0.0005, 0.018, len(dates)))).round(4)
+    price[(random.random(len(dates)) < 0.03) | (np.arange(len(dates)) == 0)] = np.nan
     return pd.DataFrame({"date": dates.date, "dcoilwtico": price.round(2)})
+
 
 def _small_tables(world, sold):
     "Name: table, for each small file."
     day, store = sold.nonzero()
-    baskets = pd.DataFrame({"date": [day_of(n) for n in day], "store_nbr": world.stores.store_nbr.to_numpy()[store], "transactions": sold[day, store] * 6 // 5 + 1})
-    return {"items": world.items[["item_nbr", "family", "class", "perishable"]], "stores": world.stores[["store_nbr", "city", "state", "type", "cluster"]],
-            "holidays_events": pd.DataFrame(world.events), "oil": _oil(world), "transactions": baskets}
+    baskets = pd.DataFrame(
+        {
+            "date": [day_of(n) for n in day],
+            "store_nbr": world.stores.store_nbr.to_numpy()[store],
+            "transactions": sold[day, store] * 6 // 5 + 1,
+        }
+    )
+    return {
+        "items": world.items[["item_nbr", "family", "class", "perishable"]],
+        "stores": world.stores[["store_nbr", "city", "state", "type", "cluster"]],
+        "holidays_events": pd.DataFrame(world.events),
+        "oil": _oil(world),
+        "transactions": baskets,
+    }
 
 # %% ../../nbs/data/01b_synthetic.ipynb #a819b77b
 def _truth_tables(world, returns):
@@ -405,68 +711,137 @@ def _truth_tables(world, returns):
     date = lambda column: pd.to_datetime([day_of(n) for n in column])
     store, item = world.base.nonzero()
     series = pd.DataFrame({"store_nbr": numbers[store], "item_nbr": goods[item], "level": world.base[store, item]})
-    traits = world.items.assign(item_nbr=goods, first_day=date(world.items.first_day), last_day=date(world.items.last_day))
-    series = series.merge(traits[["item_nbr", "family", "by_weight", "trend", "promotion_share", "promotion_lift", "first_day", "last_day"]], on="item_nbr")
+    traits = world.items.assign(
+        item_nbr=goods, first_day=date(world.items.first_day), last_day=date(world.items.last_day)
+    )
+    series = series.merge(
+        traits[
+            ["item_nbr", "family", "by_weight", "trend", "promotion_share", "promotion_lift", "first_day", "last_day"]
+        ],
+        on="item_nbr",
+    )
     store, day = (axis.ravel() for axis in np.indices(world.is_open.shape))
-    days = pd.DataFrame({"store_nbr": numbers[store], "date": date(np.arange(world.days))[day], "is_open": world.is_open.ravel(), "lift": world.lift.ravel(), "chance": world.noise.ravel()})
+    days = pd.DataFrame(
+        {
+            "store_nbr": numbers[store],
+            "date": date(np.arange(world.days))[day],
+            "is_open": world.is_open.ravel(),
+            "lift": world.lift.ravel(),
+            "chance": world.noise.ravel(),
+        }
+    )
     out = world.stockouts
-    stockouts = pd.DataFrame({"store_nbr": numbers[out["store"]], "item_nbr": goods[out["item"]], "first_day": date(out["first"]), "last_day": date(out["last"])})
+    stockouts = pd.DataFrame(
+        {
+            "store_nbr": numbers[out["store"]],
+            "item_nbr": goods[out["item"]],
+            "first_day": date(out["first"]),
+            "last_day": date(out["last"]),
+        }
+    )
     back = pd.DataFrame(returns, columns=["day", "store", "item", "unit_sales"])
-    returned = pd.DataFrame({"date": date(back.day), "store_nbr": numbers[back.store.astype(int)], "item_nbr": goods[back["item"].astype(int)], "unit_sales": back.unit_sales})
+    returned = pd.DataFrame(
+        {
+            "date": date(back.day),
+            "store_nbr": numbers[back.store.astype(int)],
+            "item_nbr": goods[back["item"].astype(int)],
+            "unit_sales": back.unit_sales,
+        }
+    )
     return {"series": series, "store_days": days, "stockouts": stockouts, "returns": returned}
 
+# %% ../../nbs/data/01b_synthetic.ipynb #1be9d048
 def _truth_page(world, rows):
     "What truth.json says."
     shops, goods = world.stores, world.items
     late, shut, new = shops[shops.opens > 0], shops[shops.closed_to > shops.closed_from], goods[goods.first_day > 0]
-    return {"seed": world.seed, "rows": rows, "days": world.days, "first_day": FIRST_DAY, "last_day": day_of(world.days - 1), "promotions_known_from": day_of(world.known_from),
+    return {
+        "seed": world.seed,
+        "rows": rows,
+        "days": world.days,
+        "first_day": FIRST_DAY,
+        "last_day": day_of(world.days - 1),
+        "promotions_known_from": day_of(world.known_from),
         "weekday": {family[0]: profile for family, profile in zip(FAMILIES, world.weekday.tolist())},
-        "events": [event | {"lift": event_lift(event, event["locale_name"], event["locale_name"])} for event in world.events if (event["date"] - FIRST_DAY).days < world.days],
+        "events": [
+            event | {"lift": event_lift(event, event["locale_name"], event["locale_name"])}
+            for event in world.events
+            if (event["date"] - FIRST_DAY).days < world.days
+        ],
         "stores_opened_late": {number: day_of(n) for number, n in zip(late.store_nbr, late.opens)},
-        "stores_closed": {number: [day_of(a), day_of(b - 1)] for number, a, b in zip(shut.store_nbr, shut.closed_from, shut.closed_to)},
-        "new_items": {str(number): day_of(n) for number, n in zip(new.item_nbr, new.first_day)}, "gamma_shape": SHAPE}
+        "stores_closed": {
+            number: [day_of(a), day_of(b - 1)] for number, a, b in zip(shut.store_nbr, shut.closed_from, shut.closed_to)
+        },
+        "new_items": {str(number): day_of(n) for number, n in zip(new.item_nbr, new.first_day)},
+        "gamma_shape": SHAPE,
+    }
 
 # %% ../../nbs/data/01b_synthetic.ipynb #74d9d473
 def _write_train(world, path, processes, faults):
     "Write train.csv in two passes over chunks of days; what it holds, and what was planted."
     chunks = np.array_split(np.arange(world.days), int(np.clip(world.rows // ROWS_A_CHUNK, 1, world.days)))
     counted, started, planted = [], time.monotonic(), []
-    for done in run_chunks(world, count_chunk, [(days,) for days in chunks], processes): counted.append(done)
+    for done in run_chunks(world, count_chunk, [(days,) for days in chunks], processes):
+        counted.append(done)
     before = np.concatenate([[0], np.cumsum([done["rows"] for done in counted])]).astype(int)
     tasks = [(days, int(first)) for days, first in zip(chunks, before)]
     with open(path, "wb") as file:
         file.write((",".join(TRAIN) + "\n").encode())
         for n, text in enumerate(run_chunks(world, write_chunk, tasks, processes)):
-            if faults and n in (0, len(chunks) - 1): text = _spoil_ends(text, before[n], n == 0, n == len(chunks) - 1, planted)
+            if faults and n in (0, len(chunks) - 1):
+                text = _spoil_ends(text, before[n], n == 0, n == len(chunks) - 1, planted)
             file.write(text)
-            if world.rows >= 10_000_000 and n % 40 == 39: progress(f"{before[n + 1]:,} of {before[-1]:,} rows written ({time.monotonic() - started:.0f} s)")
-    return {"rows": int(before[-1]), "units": sum(done["units"] for done in counted), "sold": np.concatenate([done["sold"] for done in counted]),
-            "returns": [row for done in counted for row in done["returns"]]}, planted
+            if world.rows >= 10_000_000 and n % 40 == 39:
+                progress(f"{before[n + 1]:,} of {before[-1]:,} rows written ({time.monotonic() - started:.0f} s)")
+    return {
+        "rows": int(before[-1]),
+        "units": sum(done["units"] for done in counted),
+        "sold": np.concatenate([done["sold"] for done in counted]),
+        "returns": [row for done in counted for row in done["returns"]],
+    }, planted
 
+# %% ../../nbs/data/01b_synthetic.ipynb #cf29a587
 def _spoil_ends(text, rows_before, first, last, planted):
     "Plant faults at the file's beginning, its end, or both; note them."
     lines = text.split(b"\n")
     for start, wanted in ((8, first), (len(lines) - SPOILT_LINES - 5, last)):
-        if wanted: planted += spoil_lines(lines, start, int(rows_before) + 2)
+        if wanted:
+            planted += spoil_lines(lines, start, int(rows_before) + 2)
     return b"\n".join(lines)
 
 # %% ../../nbs/data/01b_synthetic.ipynb #591269ee
 def _write_world(world, folder, processes, faults):
     "Write all files of a world into an existing folder; a summary."
     counted, planted = _write_train(world, folder / "train.csv", processes, faults)
-    for name, table in _small_tables(world, counted["sold"]).items(): table.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
+    for name, table in _small_tables(world, counted["sold"]).items():
+        table.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
     (folder / "truth").mkdir()
     for name, table in _truth_tables(world, counted["returns"]).items():
         pa.parquet.write_table(pa.Table.from_pandas(table, preserve_index=False), folder / "truth" / f"{name}.parquet")
     write_json(folder / "truth.json", _truth_page(world, counted["rows"]))
-    if faults: planted = sorted(planted + spoil_tables(folder), key=lambda fault: (fault["file"], fault["line"]))
-    if faults: (folder / "faults.json").write_text(json.dumps(planted, indent=1, ensure_ascii=False) + "\n")
-    return {"rows": counted["rows"], "units": round(float(counted["units"]), 3), "days": world.days, "first_day": str(FIRST_DAY), "last_day": str(day_of(world.days - 1)),
-            "stores": len(world.stores), "items": len(world.items), "returns": len(counted["returns"]), "faults": len(planted)}
+    if faults:
+        planted = sorted(planted + spoil_tables(folder), key=lambda fault: (fault["file"], fault["line"]))
+    if faults:
+        (folder / "faults.json").write_text(json.dumps(planted, indent=1, ensure_ascii=False) + "\n")
+    return {
+        "rows": counted["rows"],
+        "units": round(float(counted["units"]), 3),
+        "days": world.days,
+        "first_day": str(FIRST_DAY),
+        "last_day": str(day_of(world.days - 1)),
+        "stores": len(world.stores),
+        "items": len(world.items),
+        "returns": len(counted["returns"]),
+        "faults": len(planted),
+    }
 
+# %% ../../nbs/data/01b_synthetic.ipynb #5b106cde
 def synthetic(
     folder: Path,  # Empty folder that receives the files
-    rows: int = 1_000_000, stores: int = 54, items: int = 4100, seed: int = 47,  # As `synthesize` takes them
+    rows: int = 1_000_000,
+    stores: int = 54,
+    items: int = 4100,
+    seed: int = 47,  # As `synthesize` takes them
 ) -> dict:  # Rule: rows, units, why
     "The source `synthetic`: invented sales in Favorita's layout."
     done = _write_world(make_world(rows, stores, items, seed), Path(folder), 1, False)
@@ -475,16 +850,23 @@ def synthetic(
 # %% ../../nbs/data/01b_synthetic.ipynb #1f276ff3
 def _require_room(folder, rows):
     "A new or empty folder, and enough free disk."
-    if folder.exists() and not folder.is_dir(): raise UserError(f"{folder} is a file. Name a new or an empty folder.")
-    if folder.exists() and any(folder.iterdir()): raise UserError(f"{folder} is not empty. Name a new or an empty folder; nothing was written.")
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file. Name a new or an empty folder.")
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"{folder} is not empty. Name a new or an empty folder; nothing was written.")
     parent = next(place for place in folder.absolute().parents if place.exists())
     free, needed = shutil.disk_usage(parent).free, 42 * rows
-    if free < needed: raise UserError(f"{rows:,} rows need about {needed / 1e9:.1f} GB, and {parent} has {free / 1e9:.1f} GB free. Free some space, or ask for fewer rows.")
+    if free < needed:
+        raise UserError(
+            f"{rows:,} rows need about {needed / 1e9:.1f} GB, and {parent} has {free / 1e9:.1f} GB free. Free some space, or ask for fewer rows."
+        )
 
+# %% ../../nbs/data/01b_synthetic.ipynb #b9e54e29
 def synthesize(
     folder: Path,  # A new or empty folder
     rows: int,  # Rows of train.csv, within 1 % (from 50,000 on)
-    stores: int = 54, items: int = 4100,  # How many
+    stores: int = 54,
+    items: int = 4100,  # How many
     seed: int = 47,  # The same seed gives the same bytes
     faults: bool = False,  # Plant bad rows, and say where in faults.json
     processes: int = 1,  # One is as quick as two on two processors; does not change the result
@@ -492,7 +874,9 @@ def synthesize(
     "Write Favorita's folder with invented sales, and the truth beside it."
     folder, started = Path(folder), time.monotonic()
     world = make_world(rows, stores, items, seed)
-    if faults and rows < 1000: raise UserError("With faults, ask for 1,000 rows or more: each kind of fault needs a few lines.")
+    if faults and rows < 1000:
+        raise UserError("With faults, ask for 1,000 rows or more: each kind of fault needs a few lines.")
     _require_room(folder, rows)
-    with replace_folder(folder) as tmp: done = _write_world(world, tmp, processes, faults)
+    with replace_folder(folder) as tmp:
+        done = _write_world(world, tmp, processes, faults)
     return done | {"seconds": round(time.monotonic() - started, 1)}

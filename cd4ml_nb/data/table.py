@@ -13,29 +13,85 @@ from contextlib import contextmanager
 from pathlib import Path
 import duckdb, ibis
 from ..core import UserError, project_root
-from .contract import EXPECTED, SHOWN, check_cells, check_keys_unique, check_references, finding, require_contract, typed
+from cd4ml_nb.data.contract import (
+    EXPECTED,
+    SHOWN,
+    check_cells,
+    check_keys_unique,
+    check_references,
+    finding,
+    require_contract,
+    typed,
+)
 from .fetch import local_place, scheme_of
-from .mapping import COMPULSORY, PARTS, SPECS, cell_sql, copy_as_utf8, csv_shape, files_of, name_sql, nearest, read_mapping, text_sql, unlike
+
+# %% ../../nbs/data/02ab_table.ipynb #94ceaac8
+from cd4ml_nb.data.mapping import (
+    COMPULSORY,
+    PARTS,
+    SPECS,
+    cell_sql,
+    copy_as_utf8,
+    csv_shape,
+    files_of,
+    name_sql,
+    nearest,
+    read_mapping,
+    text_sql,
+    unlike,
+)
 
 # %% ../../nbs/data/02ab_table.ipynb #b58a796c
 def _parquet_shape(con, path):
     "Names and types of a Parquet file's columns."
-    try: described = con.execute(f"DESCRIBE SELECT * FROM read_parquet({text_sql(path)})").fetchall()
-    except duckdb.Error: raise UserError("a whole Parquet file; this one is cut short, damaged or something else. Copy it again, or export it anew") from None
+    try:
+        described = con.execute(f"DESCRIBE SELECT * FROM read_parquet({text_sql(path)})").fetchall()
+    except duckdb.Error:
+        raise UserError(
+            "a whole Parquet file; this one is cut short, damaged or something else. Copy it again, or export it anew"
+        ) from None
     return [row[0] for row in described], tuple(row[1] for row in described)
 
+# %% ../../nbs/data/02ab_table.ipynb #2a124dc3
 def _shape(con, path, label, given, spec, findings):
     "(kind, names, separator or types) of a file; None, with findings, if it does not have the columns."
     wanted, parquet = given["columns"], path.suffix.lower() == ".parquet"
-    try: names, more = _parquet_shape(con, path) if parquet else csv_shape(path, list(wanted.values()), given["forms"]["encoding"])
+    try:
+        names, more = (
+            _parquet_shape(con, path) if parquet else csv_shape(path, list(wanted.values()), given["forms"]["encoding"])
+        )
     except UserError as e:
         findings.append(finding(label, "unreadable file", None, str(e)))
         return None
     bad = []
     for raw, column in wanted.items():
-        if column not in names: bad.append(finding(label, "missing column", column, f"a column '{column}'{nearest(column, names)}; the file has {len(names)}: {', '.join(names)[:300]}"))
-        elif names.count(column) > 1: bad.append(finding(label, "doubled column", column, f"one column of this name; the file has {names.count(column)}. Rename one"))
-        elif parquet and re.search(r"\[|STRUCT|MAP|BLOB|UNION", more[names.index(column)]): bad.append(finding(label, "wrong type", column, f"{EXPECTED[spec.columns[raw].type]}; the column holds {more[names.index(column)]}"))
+        if column not in names:
+            bad.append(
+                finding(
+                    label,
+                    "missing column",
+                    column,
+                    f"a column '{column}'{nearest(column, names)}; the file has {len(names)}: {', '.join(names)[:300]}",
+                )
+            )
+        elif names.count(column) > 1:
+            bad.append(
+                finding(
+                    label,
+                    "doubled column",
+                    column,
+                    f"one column of this name; the file has {names.count(column)}. Rename one",
+                )
+            )
+        elif parquet and re.search(r"\[|STRUCT|MAP|BLOB|UNION", more[names.index(column)]):
+            bad.append(
+                finding(
+                    label,
+                    "wrong type",
+                    column,
+                    f"{EXPECTED[spec.columns[raw].type]}; the column holds {more[names.index(column)]}",
+                )
+            )
     findings += bad
     return None if bad else ("parquet" if parquet else "csv", tuple(names), more)
 
@@ -48,46 +104,80 @@ def _scan_sql(shape, numbers, paths, given, spec):
         columns = unlike(names)
         declared = ", ".join(f"{text_sql(name)}: 'VARCHAR'" for name in columns)
         source = f"read_csv({listed}, columns = {{{declared}}}, auto_detect = false, header = true, delim = {text_sql(more)}, quote = '\"', escape = '\"', nullstr = '', strict_mode = true, store_rejects = true, rejects_limit = 100000, filename = '\x02')"
-    else: columns, source = names, f"read_parquet({listed}, filename = '\x02')"
+    else:
+        columns, source = names, f"read_parquet({listed}, filename = '\x02')"
     known = "[" + ", ".join(text_sql(path) for path in paths) + "]"
     cells = [f"{'0' if len(paths) == 1 else f'''list_position({known}, {name_sql(chr(2))}) - 1'''} AS file_no"]
     for raw, declared in spec.columns.items():
-        if raw not in given["columns"]: continue
+        if raw not in given["columns"]:
+            continue
         where = names.index(given["columns"][raw])
-        cells.append(f"{cell_sql(declared.type, columns[where], given['forms'], 'VARCHAR' if kind == 'csv' else more[where])} AS {name_sql(raw)}")
-    if "unit_sales" in spec.columns and "store_nbr" not in given["columns"]: cells.append("'all' AS store_nbr")
+        cells.append(
+            f"{cell_sql(declared.type, columns[where], given['forms'], 'VARCHAR' if kind == 'csv' else more[where])} AS {name_sql(raw)}"
+        )
+    if "unit_sales" in spec.columns and "store_nbr" not in given["columns"]:
+        cells.append("'all' AS store_nbr")
     return f"SELECT {', '.join(cells)} FROM {source}"
 
+# %% ../../nbs/data/02ab_table.ipynb #2eaf8b99
 def _broken(con, paths):
     "Lines that could not be read: {file number: [(line, reason, beginning)]}."
-    if not con.execute("SELECT count(*) FROM duckdb_tables() WHERE table_name = 'reject_errors'").fetchall()[0][0]: return {}  # no CSV was read
-    noted = con.execute("SELECT file_path, line, min(regexp_replace(error_message, 'Found: .*', 'Found another number')), min(csv_line) FROM reject_errors e JOIN reject_scans s USING (scan_id, file_id) GROUP BY ALL ORDER BY 1, 2").fetchall()
+    if not con.execute("SELECT count(*) FROM duckdb_tables() WHERE table_name = 'reject_errors'").fetchall()[0][0]:
+        return {}  # no CSV was read
+    noted = con.execute(
+        "SELECT file_path, line, min(regexp_replace(error_message, 'Found: .*', 'Found another number')), min(csv_line) FROM reject_errors e JOIN reject_scans s USING (scan_id, file_id) GROUP BY ALL ORDER BY 1, 2"
+    ).fetchall()
     broken = {}
     for path, line, reason, cells in noted:
-        if path in paths: broken.setdefault(paths.index(path), []).append((line, reason.splitlines()[0].rstrip("."), (cells or "").strip()[:80]))
+        if path in paths:
+            broken.setdefault(paths.index(path), []).append(
+                (line, reason.splitlines()[0].rstrip("."), (cells or "").strip()[:80])
+            )
     return broken
 
 # %% ../../nbs/data/02ab_table.ipynb #a30adb20
 Opened = namedtuple("Opened", "name given spec paths labels table broken")
 
+# %% ../../nbs/data/02ab_table.ipynb #e497b850
 def _load(con, name, shapes, paths, given, spec, labels, findings):
     "Scan the files into the scratch table; files that break off are findings, and left out."
     while shapes:
         groups = {}
-        for number, shape in shapes.items(): groups.setdefault(shape, []).append(number)
-        try: return con.execute(f"CREATE OR REPLACE TABLE {name_sql(name)} AS " + " UNION ALL ".join(_scan_sql(shape, numbers, paths, given, spec) for shape, numbers in groups.items()))
+        for number, shape in shapes.items():
+            groups.setdefault(shape, []).append(number)
+        try:
+            return con.execute(
+                f"CREATE OR REPLACE TABLE {name_sql(name)} AS "
+                + " UNION ALL ".join(_scan_sql(shape, numbers, paths, given, spec) for shape, numbers in groups.items())
+            )
         except duckdb.Error as e:
-            if "No space left" in str(e) or isinstance(e, duckdb.OutOfMemoryException): raise
+            if "No space left" in str(e) or isinstance(e, duckdb.OutOfMemoryException):
+                raise
             bad = {}
             for number, shape in shapes.items():
-                try: con.execute(f"SELECT max(COLUMNS(*)) FROM ({_scan_sql(shape, [number], paths, given, spec)})").fetchall()
-                except duckdb.Error as trouble: bad[number] = str(trouble).splitlines()[0]
-            if not bad: raise
+                try:
+                    con.execute(
+                        f"SELECT max(COLUMNS(*)) FROM ({_scan_sql(shape, [number], paths, given, spec)})"
+                    ).fetchall()
+                except duckdb.Error as trouble:
+                    bad[number] = str(trouble).splitlines()[0]
+            if not bad:
+                raise
         for number, said in bad.items():
             cut = "gzip" in said.lower()
-            findings.append(finding(labels[number], "unreadable file", None, "a whole file; this one is cut short or damaged. Copy it again, and compare sizes" if cut or paths[number].endswith("parquet") else f"a table of text ({said})"))
+            findings.append(
+                finding(
+                    labels[number],
+                    "unreadable file",
+                    None,
+                    "a whole file; this one is cut short or damaged. Copy it again, and compare sizes"
+                    if cut or paths[number].endswith("parquet")
+                    else f"a table of text ({said})",
+                )
+            )
             del shapes[number]
 
+# %% ../../nbs/data/02ab_table.ipynb #b4a27fbf
 def _open(con, root, name, given, scratch, findings):
     "A table of the user's, scanned; None, with findings, if it cannot be."
     spec, place = SPECS[name], given["place"]
@@ -101,63 +191,130 @@ def _open(con, root, name, given, scratch, findings):
     labels = [shown if file == local else f"{shown}/{file.relative_to(local).as_posix()}" for file in files]
     encoding, paths, shapes = given["forms"]["encoding"], [str(file) for file in files], {}
     for number, (file, label) in enumerate(zip(files, labels)):
-        if shape := _shape(con, file, label, given, spec, findings): shapes[number] = shape
+        if shape := _shape(con, file, label, given, spec, findings):
+            shapes[number] = shape
         if shape and shape[0] == "csv" and encoding.lower().replace("_", "-") not in ("utf-8", "utf8"):
-            try: paths[number] = str(copy_as_utf8(file, encoding, scratch))
-            except UserError as e: findings.append(finding(label, "unreadable file", None, str(e))); del shapes[number]
+            try:
+                paths[number] = str(copy_as_utf8(file, encoding, scratch))
+            except UserError as e:
+                findings.append(finding(label, "unreadable file", None, str(e)))
+                del shapes[number]
     _load(con, name, shapes, paths, given, spec, labels, findings)
     return Opened(name, given, spec, paths, labels, None, _broken(con, paths)) if shapes else None
 
 # %% ../../nbs/data/02ab_table.ipynb #721dd5ab
 GARBLED = "Ã[\\x{80}-\\x{BF}ƒ‚„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ€]|Â[\\x{A0}-\\x{BF}]|â€"
 
-def _numbered(table): return table.mutate(line=ibis.row_number() + 2)
+
+def _numbered(table):
+    return table.mutate(line=ibis.row_number() + 2)
+
 
 def mend(
     text: str,  # Such as LÃ¡cteos
 ) -> str:  # Such as Lácteos; the same text if it was not garbled
     "UTF-8 text that was read as Latin-1 or Windows-1252, read rightly."
     for encoding in ("cp1252", "latin-1"):
-        try: return text.encode(encoding).decode("utf-8")
-        except UnicodeError: continue
+        try:
+            return text.encode(encoding).decode("utf-8")
+        except UnicodeError:
+            continue
     return text
 
+# %% ../../nbs/data/02ab_table.ipynb #a00a8a1c
 def check_garbled(
-    table: ibis.Table, spec, file: str, broken: list = (),  # As for the contract's check_cells
+    table: ibis.Table,
+    spec,
+    file: str,
+    broken: list = (),  # As for the contract's check_cells
 ) -> list:  # Findings
     "Find names that were read in the wrong encoding before."
     findings = []
-    suspects = {c: table[c].contains("Ã") | table[c].contains("Â") | table[c].contains("â€") for c, column in spec.columns.items() if column.type == "text" and c in table.columns}
+    suspects = {
+        c: table[c].contains("Ã") | table[c].contains("Â") | table[c].contains("â€")
+        for c, column in spec.columns.items()
+        if column.type == "text" and c in table.columns
+    }
     wrong = {c: suspect & table[c].re_search(GARBLED) for c, suspect in suspects.items()}
-    counts = table.agg(**{f"n{i}": wrong[c].sum().fill_null(0) for i, c in enumerate(wrong)}).execute().iloc[0] if wrong else []
+    counts = (
+        table.agg(**{f"n{i}": wrong[c].sum().fill_null(0) for i, c in enumerate(wrong)}).execute().iloc[0]
+        if wrong
+        else []
+    )
     for i, c in enumerate(wrong):
-        if not counts[f"n{i}"]: continue
-        rows = _numbered(table.mutate(bad=wrong[c])).filter(ibis._.bad).select("line", c).order_by("line").limit(SHOWN).execute().values.tolist()
-        findings.append(finding(file, "garbled text", c, f"UTF-8 text; '{rows[0][1]}' was '{mend(rows[0][1])}' before some program read it as Latin-1. Export the table again as UTF-8", counts[f"n{i}"], rows))
+        if not counts[f"n{i}"]:
+            continue
+        rows = (
+            _numbered(table.mutate(bad=wrong[c]))
+            .filter(ibis._.bad)
+            .select("line", c)
+            .order_by("line")
+            .limit(SHOWN)
+            .execute()
+            .values.tolist()
+        )
+        findings.append(
+            finding(
+                file,
+                "garbled text",
+                c,
+                f"UTF-8 text; '{rows[0][1]}' was '{mend(rows[0][1])}' before some program read it as Latin-1. Export the table again as UTF-8",
+                counts[f"n{i}"],
+                rows,
+            )
+        )
     return findings
 
 # %% ../../nbs/data/02ab_table.ipynb #c9a3f01c
 def check_contradictions(
-    table: ibis.Table, spec, file: str, broken: list = (),  # As for the contract's check_cells
+    table: ibis.Table,
+    spec,
+    file: str,
+    broken: list = (),  # As for the contract's check_cells
 ) -> list:  # Findings
     "Find keys, such as an item, that one file describes in two ways; the same row twice is no contradiction."
     keys = {f"k{i}": typed(table[c], "text") for i, c in enumerate(spec.key) if c in table.columns}
-    others = {f"v{i}": typed(table[c], "text") for i, c in enumerate(spec.columns) if c in table.columns and c not in spec.key}
-    if not others: return []
+    others = {
+        f"v{i}": typed(table[c], "text") for i, c in enumerate(spec.columns) if c in table.columns and c not in spec.key
+    }
+    if not others:
+        return []
     files = {"file_no": table.file_no}
-    twice = table.select(**files, **keys, **others).distinct().group_by("file_no", *keys).having(ibis._.count() > 1).agg(n=ibis._.count())
-    rows = _numbered(table.select(**files, **keys, **others)).semi_join(twice, ["file_no", *keys]).order_by(*keys, "line")
+    twice = (
+        table.select(**files, **keys, **others)
+        .distinct()
+        .group_by("file_no", *keys)
+        .having(ibis._.count() > 1)
+        .agg(n=ibis._.count())
+    )
+    rows = (
+        _numbered(table.select(**files, **keys, **others)).semi_join(twice, ["file_no", *keys]).order_by(*keys, "line")
+    )
     count = rows.count().execute()
-    told = [(int(line), ", ".join(map(str, cells))) for line, *cells in rows.select("line", *keys, *others).limit(SHOWN).execute().values.tolist()] if count else []
-    return [finding(file, "contradicting rows", ", ".join(spec.key), "the same in every row of it", count, told)] if count else []
+    told = (
+        [
+            (int(line), ", ".join(map(str, cells)))
+            for line, *cells in rows.select("line", *keys, *others).limit(SHOWN).execute().values.tolist()
+        ]
+        if count
+        else []
+    )
+    return (
+        [finding(file, "contradicting rows", ", ".join(spec.key), "the same in every row of it", count, told)]
+        if count
+        else []
+    )
 
+# %% ../../nbs/data/02ab_table.ipynb #ddddc295
 def _check_rows(opened, table, file, broken, tables, grain, many=False):
     "All checks of the rows of one file, or, without line numbers, of many."
     spec = opened.spec
     keyed = spec._replace(key=("file_no", *spec.key)) if many else spec
     findings = check_cells(table.drop("file_no"), spec, file, broken) + check_garbled(table, spec, file, broken)
-    if opened.name == "sales" and grain == "day": findings += [f for f in check_keys_unique(table, keyed, file, broken) if f["rows"]]
-    elif spec.key and opened.name != "sales": findings += check_contradictions(table, spec, file, broken)
+    if opened.name == "sales" and grain == "day":
+        findings += [f for f in check_keys_unique(table, keyed, file, broken) if f["rows"]]
+    elif spec.key and opened.name != "sales":
+        findings += check_contradictions(table, spec, file, broken)
     return findings + check_references({**tables, opened.name: table}, SPECS, opened.name, file, broken)
 
 # %% ../../nbs/data/02ab_table.ipynb #6b32d102
@@ -167,61 +324,111 @@ def _check_opened(opened, tables, grain):
     findings = []
     for number, lines in opened.broken.items():
         reasons = {}
-        for line, reason, cells in lines: reasons.setdefault(reason, []).append((line, cells))
-        findings += [finding(opened.labels[number], "broken line", None, _say_broken(reason), len(rows), rows[:SHOWN]) for reason, rows in reasons.items()]
-    if len(opened.paths) == 1: return findings + _check_rows(opened, opened.table, opened.labels[0], lost(0), tables, grain)
-    findings += _halve(opened, 0, len(opened.paths), lambda *file, many: _check_rows(opened, *file, tables, grain, many), lost)
+        for line, reason, cells in lines:
+            reasons.setdefault(reason, []).append((line, cells))
+        findings += [
+            finding(opened.labels[number], "broken line", None, _say_broken(reason), len(rows), rows[:SHOWN])
+            for reason, rows in reasons.items()
+        ]
+    if len(opened.paths) == 1:
+        return findings + _check_rows(opened, opened.table, opened.labels[0], lost(0), tables, grain)
+    findings += _halve(
+        opened, 0, len(opened.paths), lambda *file, many: _check_rows(opened, *file, tables, grain, many), lost
+    )
     rows = opened.table.count().execute() if findings else 0
     return [f for f in findings if not (rows and f["kind"] == "no rows")]
 
+# %% ../../nbs/data/02ab_table.ipynb #6933fd0d
 def _halve(opened, first, end, check, lost):
     "Findings file by file, without looking at each of the files that are well."
     one = end - first == 1
     part = opened.table.filter(opened.table.file_no.between(first, end - 1))
     found = check(part, opened.labels[first] if one else "", lost(first) if one else (), many=not one)
-    if one or not found: return found
+    if one or not found:
+        return found
     middle = (first + end) // 2
     return _halve(opened, first, middle, check, lost) + _halve(opened, middle, end, check, lost)
 
+
 def _say_broken(reason):
     "What would be a good line."
-    if "nicode" in reason: return "UTF-8 text. If the file comes from Windows, set encoding: cp1252 below table in params.yaml"
+    if "nicode" in reason:
+        return "UTF-8 text. If the file comes from Windows, set encoding: cp1252 below table in params.yaml"
     return f"a line like the others ({reason})"
 
 # %% ../../nbs/data/02ab_table.ipynb #5f58b305
-DATE_FORMATS = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%Y/%m/%d", "%Y%m%d", "%Y-%m-%d", "%d.%m.%y", "%m/%d/%y", "%d %b %Y", "%d.%m.%Y %H:%M", "%m/%d/%Y %H:%M")
+DATE_FORMATS = (
+    "%d.%m.%Y",
+    "%d/%m/%Y",
+    "%m/%d/%Y",
+    "%d-%m-%Y",
+    "%Y/%m/%d",
+    "%Y%m%d",
+    "%Y-%m-%d",
+    "%d.%m.%y",
+    "%m/%d/%y",
+    "%d %b %Y",
+    "%d.%m.%Y %H:%M",
+    "%m/%d/%Y %H:%M",
+)
 COMMA, GROUPED = r"^[+-]?\d+,\d+$", r"^[+-]?\d{1,3}([., '’\x{A0}\x{202F}]\d{3})+([.,]\d+)?$"
 
+# %% ../../nbs/data/02ab_table.ipynb #a7779772
 def _date_hint(con, cells, forms):
     "Which other form of date would read the cells."
-    offsets, count, *read = con.execute(f"SELECT count(*) FILTER (regexp_matches(cell, '\\d:\\d\\d(:\\d\\d)?(\\.\\d+)?(Z|[+-]\\d\\d(:?\\d\\d)?)$')), count(*), {', '.join(f'count(try_strptime(cell, {text_sql(form)}))' for form in DATE_FORMATS)} FROM ({cells})").fetchall()[0]
-    if offsets: return "these are points in time: set time_zone, such as America/New_York, to have days"
+    offsets, count, *read = con.execute(
+        f"SELECT count(*) FILTER (regexp_matches(cell, '\\d:\\d\\d(:\\d\\d)?(\\.\\d+)?(Z|[+-]\\d\\d(:?\\d\\d)?)$')), count(*), {', '.join(f'count(try_strptime(cell, {text_sql(form)}))' for form in DATE_FORMATS)} FROM ({cells})"
+    ).fetchall()[0]
+    if offsets:
+        return "these are points in time: set time_zone, such as America/New_York, to have days"
     able = [(number, form) for number, form in zip(read, DATE_FORMATS) if number and form != forms["date_format"]]
-    if not able: return ""
+    if not able:
+        return ""
     most = max(able)[0]
     best = [form for number, form in able if number == most]
     mixed = "If all dates look so, set date_format to it; if the column mixes forms, write them in one"
-    return f"{most} of {count} can be read as {' or as '.join(best)}. {mixed}" + (" (several would fit: you alone know which)" if len(best) > 1 else "")
+    return f"{most} of {count} can be read as {' or as '.join(best)}. {mixed}" + (
+        " (several would fit: you alone know which)" if len(best) > 1 else ""
+    )
 
+# %% ../../nbs/data/02ab_table.ipynb #c587f361
 def _number_hint(con, cells, forms):
     "Which other form of number would read the cells."
-    commas, grouped, count = con.execute(f"SELECT count(*) FILTER (regexp_matches(cell, {text_sql(COMMA)})), count(*) FILTER (regexp_matches(cell, {text_sql(GROUPED)})), count(*) FROM ({cells})").fetchall()[0]
+    commas, grouped, count = con.execute(
+        f"SELECT count(*) FILTER (regexp_matches(cell, {text_sql(COMMA)})), count(*) FILTER (regexp_matches(cell, {text_sql(GROUPED)})), count(*) FROM ({cells})"
+    ).fetchall()[0]
     said = []
-    if commas and forms["decimal"] == ".": said.append(f"{commas} of {count} have a decimal comma: set decimal: \",\"")
-    if grouped and not forms["thousands"]: said.append(f"{grouped} of {count} can be read with a mark between thousands: set thousands to it")
-    if forms["decimal"] == "," and con.execute(f"SELECT count(*) FROM ({cells}) WHERE cell LIKE '% ?'").fetchall()[0][0]: said.append("a point where decimal is \",\" may be a decimal point or stand between thousands: set thousands: \".\" if it does")
+    if commas and forms["decimal"] == ".":
+        said.append(f'{commas} of {count} have a decimal comma: set decimal: ","')
+    if grouped and not forms["thousands"]:
+        said.append(f"{grouped} of {count} can be read with a mark between thousands: set thousands to it")
+    if (
+        forms["decimal"] == ","
+        and con.execute(f"SELECT count(*) FROM ({cells}) WHERE cell LIKE '% ?'").fetchall()[0][0]
+    ):
+        said.append(
+            'a point where decimal is "," may be a decimal point or stand between thousands: set thousands: "." if it does'
+        )
     return "; ".join(said)
 
+# %% ../../nbs/data/02ab_table.ipynb #00849588
 def _add_hints(con, opened, findings):
     "Say in the findings which other way of writing would read the cells."
     wrong = {f["column"] for f in findings if f["kind"] == "wrong type"}
     for raw in wrong & set(opened.table.columns):
         kind, column = opened.spec.columns[raw].type, opened.table[raw]
-        if kind not in ("date", "number"): continue
-        cells = ibis.to_sql(opened.table.filter(typed(column, "text").notnull() & typed(column, kind).isnull()).select(cell=column.strip()), dialect="duckdb")
+        if kind not in ("date", "number"):
+            continue
+        cells = ibis.to_sql(
+            opened.table.filter(typed(column, "text").notnull() & typed(column, kind).isnull()).select(
+                cell=column.strip()
+            ),
+            dialect="duckdb",
+        )
         hint = (_date_hint if kind == "date" else _number_hint)(con, cells, opened.given["forms"])
         for f in findings:
-            if hint and (f["kind"], f["column"]) == ("wrong type", raw): f["expectation"] += f". {hint[0].upper()}{hint[1:]}"
+            if hint and (f["kind"], f["column"]) == ("wrong type", raw):
+                f["expectation"] += f". {hint[0].upper()}{hint[1:]}"
 
 # %% ../../nbs/data/02ab_table.ipynb #1d118c8c
 def _translate(opened, findings):
@@ -230,20 +437,33 @@ def _translate(opened, findings):
     for f in findings:
         names = [mine[raw] for raw in (f["column"] or "").split(", ") if raw in mine]
         if f["kind"] == "duplicate key":
-            f["rows"] = [(line, ", ".join(part for part, raw in zip(str(value).split(", "), opened.spec.key) if raw in mine)) for line, value in f["rows"]]
-            f["expectation"] = f"one row for each {', '.join(names)}. If these are lines of receipts that should be added up, set grain: line"
-        if f["kind"] == "unknown reference": f["expectation"] = f"a value that the table of {'stores' if f['column'] == 'store_nbr' else 'items'} has, too"
-        if f["column"] is not None: f["column"] = ", ".join(names)
-        if f["file"].lower().endswith(".parquet"): f["rows"] = [(line - 1, value) for line, value in f["rows"]]
+            f["rows"] = [
+                (line, ", ".join(part for part, raw in zip(str(value).split(", "), opened.spec.key) if raw in mine))
+                for line, value in f["rows"]
+            ]
+            f["expectation"] = (
+                f"one row for each {', '.join(names)}. If these are lines of receipts that should be added up, set grain: line"
+            )
+        if f["kind"] == "unknown reference":
+            f["expectation"] = (
+                f"a value that the table of {'stores' if f['column'] == 'store_nbr' else 'items'} has, too"
+            )
+        if f["column"] is not None:
+            f["column"] = ", ".join(names)
+        if f["file"].lower().endswith(".parquet"):
+            f["rows"] = [(line - 1, value) for line, value in f["rows"]]
     return findings
 
+# %% ../../nbs/data/02ab_table.ipynb #a2089d15
 def _check(con, root, settings, scratch):
     "Scan and check all tables: (findings, opened tables)."
     findings, opened = [], {}
-    if settings["country"]: holidays_of(settings["country"], [2017])
+    if settings["country"]:
+        holidays_of(settings["country"], [2017])
     for name, given in settings["tables"].items():
         table = _open(con.con, root, name, given, scratch, findings)
-        if table: opened[name] = table._replace(table=con.table(name))
+        if table:
+            opened[name] = table._replace(table=con.table(name))
     tables = {name: o.table for name, o in opened.items() if name in ("items", "stores")}
     for name, o in opened.items():
         found = _check_opened(o, tables, settings["grain"])
@@ -251,14 +471,19 @@ def _check(con, root, settings, scratch):
         findings += _translate(o, found)
     return findings, opened
 
+# %% ../../nbs/data/02ab_table.ipynb #5e1f6613
 @contextmanager
 def _workbench(folder, memory="2GB"):
     "A scratch database that spills to the disk, and the scratch folder."
     with tempfile.TemporaryDirectory(prefix=".table-", dir=folder) as tmp:
-        con = ibis.duckdb.connect(str(Path(tmp) / "scratch.duckdb"), memory_limit=memory, temp_directory=str(Path(tmp) / "spill"))
+        con = ibis.duckdb.connect(
+            str(Path(tmp) / "scratch.duckdb"), memory_limit=memory, temp_directory=str(Path(tmp) / "spill")
+        )
         con.con.execute("SET enable_progress_bar = false; SET TimeZone = 'UTC'")
-        try: yield con, Path(tmp)
-        finally: con.disconnect()
+        try:
+            yield con, Path(tmp)
+        finally:
+            con.disconnect()
 
 # %% ../../nbs/data/02ab_table.ipynb #fc7b494a
 def holidays_of(
@@ -267,99 +492,181 @@ def holidays_of(
 ) -> list:  # (date, type, name)
     "Public holidays in the words of holidays_events.csv."
     import holidays
+
     code, _, part = str(country).partition("-")
     known = holidays.list_supported_countries()
-    if code not in known: raise UserError(f"params.yaml, table.country: '{country}' is not the ISO code of a country whose holidays we know{nearest(code, known)}. Write one such as EC or DE-BY, or null.")
-    if part and part not in known[code]: raise UserError(f"params.yaml, table.country: {code} has no part '{part}'. It has: {', '.join(known[code])}.")
+    if code not in known:
+        raise UserError(
+            f"params.yaml, table.country: '{country}' is not the ISO code of a country whose holidays we know{nearest(code, known)}. Write one such as EC or DE-BY, or null."
+        )
+    if part and part not in known[code]:
+        raise UserError(f"params.yaml, table.country: {code} has no part '{part}'. It has: {', '.join(known[code])}.")
     found = holidays.country_holidays(code, subdiv=part or None, years=years, language="en_US")
-    return sorted((str(day), "Additional" if "(observed)" in name else "Holiday", name) for day, name in found.items() if day.year in years)
+    return sorted(
+        (str(day), "Additional" if "(observed)" in name else "Holiday", name)
+        for day, name in found.items()
+        if day.year in years
+    )
 
 # %% ../../nbs/data/02ab_table.ipynb #e7d1a357
 def _count(con, condition, units="unit_sales", table="judged"):
     "Rows and units of the scratch table under a condition."
-    rows, total = con.execute(f"SELECT count(*), coalesce(sum({units}), 0) FROM {table} WHERE {condition}").fetchall()[0]
+    rows, total = con.execute(f"SELECT count(*), coalesce(sum({units}), 0) FROM {table} WHERE {condition}").fetchall()[
+        0
+    ]
     return {"rows": rows, "units": float(total)}
 
+# %% ../../nbs/data/02ab_table.ipynb #37f5d61e
 def _judge(con, same_files, grain):
     "Make the table `judged` of typed rows: which one is the last of its key, which came again, which came late; returns the rules."
     newest = "SELECT file_no, max(newest) OVER (ORDER BY file_no ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS newest_before FROM (SELECT file_no, max(date) AS newest FROM typed_sales GROUP BY file_no)"
     same = f"file_no IN ({', '.join(map(str, same_files))})" if same_files else "false"
     again = "unit_sales IS NOT DISTINCT FROM lag(unit_sales) OVER key AND onpromotion IS NOT DISTINCT FROM lag(onpromotion) OVER key"
-    judged = f"{same} AS again, false AS corrects, NOT {same} AS stays, 0.0 AS replaced" if grain == "line" else \
-        f"nth > 1 AND equal AS again, nth > 1 AND NOT equal AS corrects, last AS stays, before AS replaced"
-    windows = f", row_number() OVER key AS nth, lead(file_no) OVER key IS NULL AS last, lag(unit_sales) OVER key AS before, {again} AS equal" if grain == "day" else ", 1 AS nth"
+    judged = (
+        f"{same} AS again, false AS corrects, NOT {same} AS stays, 0.0 AS replaced"
+        if grain == "line"
+        else f"nth > 1 AND equal AS again, nth > 1 AND NOT equal AS corrects, last AS stays, before AS replaced"
+    )
+    windows = (
+        f", row_number() OVER key AS nth, lead(file_no) OVER key IS NULL AS last, lag(unit_sales) OVER key AS before, {again} AS equal"
+        if grain == "day"
+        else ", 1 AS nth"
+    )
     window = "WINDOW key AS (PARTITION BY date, store_nbr, item_nbr ORDER BY file_no)" if grain == "day" else ""
     con.execute(f"""CREATE TABLE judged AS SELECT r.*, {judged}, nth = 1 AND date < newest_before AS late
         FROM (SELECT *{windows} FROM typed_sales {window}) r JOIN ({newest}) USING (file_no)""")
-    return {"twice": {**_count(con, "again"), "why": "came again with the same values; counted once"},
-            "corrected": {**_count(con, "corrects", "replaced"), "why": "replaced by another value in a later file"},
-            "late": {**_count(con, "late AND NOT again"), "why": "older than the newest day of earlier files; taken, so counted under 'kept' as well"}}
+    return {
+        "twice": {**_count(con, "again"), "why": "came again with the same values; counted once"},
+        "corrected": {**_count(con, "corrects", "replaced"), "why": "replaced by another value in a later file"},
+        "late": {
+            **_count(con, "late AND NOT again"),
+            "why": "older than the newest day of earlier files; taken, so counted under 'kept' as well",
+        },
+    }
 
 # %% ../../nbs/data/02ab_table.ipynb #7fb0213b
 TRAIN_COLUMNS = "date, store_nbr, item_nbr, unit_sales, onpromotion"
+
 
 def _write(con, query, path):
     "Write a query's rows as CSV."
     con.execute(f"COPY ({query}) TO {text_sql(path)} (HEADER, DELIMITER ',')")
 
+
 def _same_files(paths):
     "Numbers of the files with the same bytes as an earlier one."
     seen, again = set(), []
     for number, path in enumerate(paths):
-        with open(path, "rb") as file: digest = hashlib.file_digest(file, "sha256").digest()
-        if digest in seen: again.append(number)
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").digest()
+        if digest in seen:
+            again.append(number)
         seen.add(digest)
     return again
 
+# %% ../../nbs/data/02ab_table.ipynb #e7d6b7b2
 def _write_sales(con, opened, grain, folder):
     "Write train.csv; returns the rules."
     columns = [c for c in SPECS["sales"].columns if c in opened.table.columns]
-    rows = opened.table.select("file_no", **{c: typed(opened.table[c], SPECS["sales"].columns[c].type) for c in columns})
+    rows = opened.table.select(
+        "file_no", **{c: typed(opened.table[c], SPECS["sales"].columns[c].type) for c in columns}
+    )
     con.con.execute(f"CREATE TABLE typed_sales AS {ibis.to_sql(rows, dialect='duckdb')}; DROP TABLE sales")
-    if "onpromotion" not in columns: con.con.execute("ALTER TABLE typed_sales ADD COLUMN onpromotion DOUBLE")
+    if "onpromotion" not in columns:
+        con.con.execute("ALTER TABLE typed_sales ADD COLUMN onpromotion DOUBLE")
     rules, many = {}, len(opened.paths) > 1
-    if many: rules = _judge(con.con, _same_files(opened.paths) if grain == "line" else [], grain)
+    if many:
+        rules = _judge(con.con, _same_files(opened.paths) if grain == "line" else [], grain)
     source = "(SELECT * FROM judged WHERE stays)" if many else "typed_sales"
     stays = _count(con.con, "true", table=source)
-    if grain == "line": query = f"SELECT date, store_nbr, item_nbr, sum(unit_sales) AS unit_sales, max(onpromotion) AS onpromotion FROM {source} GROUP BY ALL ORDER BY ALL"
-    else: query = f"SELECT {TRAIN_COLUMNS} FROM {source}" + (" ORDER BY date, store_nbr, item_nbr" if many else "")
+    if grain == "line":
+        query = f"SELECT date, store_nbr, item_nbr, sum(unit_sales) AS unit_sales, max(onpromotion) AS onpromotion FROM {source} GROUP BY ALL ORDER BY ALL"
+    else:
+        query = f"SELECT {TRAIN_COLUMNS} FROM {source}" + (" ORDER BY date, store_nbr, item_nbr" if many else "")
     con.con.execute(f"CREATE {'TABLE' if many or grain == 'line' else 'VIEW'} written AS {query}")
     _write(con.con, "FROM written", folder / "train.csv")
     kept = _count(con.con, "true", table="written")
-    if grain == "line": rules["summed"] = {"rows": stays["rows"] - kept["rows"], "units": 0.0, "why": "further lines of the same day, store and item; added to the first"}
+    if grain == "line":
+        rules["summed"] = {
+            "rows": stays["rows"] - kept["rows"],
+            "units": 0.0,
+            "why": "further lines of the same day, store and item; added to the first",
+        }
     return {"kept": {**kept, "why": "kept"}, **rules}
 
 # %% ../../nbs/data/02ab_table.ipynb #5cd4e303
 def _latest(opened):
     "SQL of a table beside the sales: typed by the contract, one row a key, the latest file's."
-    columns = {c: typed(opened.table[c], opened.spec.columns[c].type) for c in opened.spec.columns if c in opened.table.columns}
+    columns = {
+        c: typed(opened.table[c], opened.spec.columns[c].type) for c in opened.spec.columns if c in opened.table.columns
+    }
     query = ibis.to_sql(opened.table.select("file_no", **columns), dialect="duckdb")
     missing = "".join(f", NULL AS {name_sql(c)}" for c in opened.spec.columns if c not in columns)
     keys = ", ".join(name_sql(c) for c in opened.spec.key or columns if c in columns)
     return f"SELECT *{missing} FROM (SELECT * FROM ({query}) QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY file_no DESC) = 1)"
 
+# %% ../../nbs/data/02ab_table.ipynb #4349e9d0
 def _write_beside(con, opened, folder):
     "Write items.csv, stores.csv and, if there is one, promotions.csv."
-    items = _latest(opened["items"]) if "items" in opened else "SELECT DISTINCT item_nbr, NULL AS family, NULL AS class, NULL AS perishable, NULL AS item_name FROM written"
-    _write(con, f"SELECT item_nbr, coalesce(family, 'all') AS family, coalesce(class, family, 'all') AS class, CAST(coalesce(perishable, false) AS INT) AS perishable, item_name FROM ({items}) ORDER BY item_nbr", folder / "items.csv")
-    stores = _latest(opened["stores"]) if "stores" in opened else "SELECT DISTINCT store_nbr, NULL AS city, NULL AS state, NULL AS type, NULL AS cluster FROM written"
-    _write(con, f"SELECT store_nbr, city, state, type, cluster FROM ({stores}) ORDER BY store_nbr", folder / "stores.csv")
-    if "promotions" not in opened: return
+    items = (
+        _latest(opened["items"])
+        if "items" in opened
+        else "SELECT DISTINCT item_nbr, NULL AS family, NULL AS class, NULL AS perishable, NULL AS item_name FROM written"
+    )
+    _write(
+        con,
+        f"SELECT item_nbr, coalesce(family, 'all') AS family, coalesce(class, family, 'all') AS class, CAST(coalesce(perishable, false) AS INT) AS perishable, item_name FROM ({items}) ORDER BY item_nbr",
+        folder / "items.csv",
+    )
+    stores = (
+        _latest(opened["stores"])
+        if "stores" in opened
+        else "SELECT DISTINCT store_nbr, NULL AS city, NULL AS state, NULL AS type, NULL AS cluster FROM written"
+    )
+    _write(
+        con, f"SELECT store_nbr, city, state, type, cluster FROM ({stores}) ORDER BY store_nbr", folder / "stores.csv"
+    )
+    if "promotions" not in opened:
+        return
     everywhere = "store_nbr" not in opened["promotions"].given["columns"]
     store = "s.store_nbr" if everywhere else "p.store_nbr"
     join = "CROSS JOIN (SELECT DISTINCT store_nbr FROM written) s" if everywhere else ""
-    _write(con, f"SELECT first_date, coalesce(last_date, first_date) AS last_date, {store} AS store_nbr, item_nbr, coalesce(onpromotion, 1) AS onpromotion FROM ({_latest(opened['promotions'])}) p {join} ORDER BY ALL", folder / "promotions.csv")
+    _write(
+        con,
+        f"SELECT first_date, coalesce(last_date, first_date) AS last_date, {store} AS store_nbr, item_nbr, coalesce(onpromotion, 1) AS onpromotion FROM ({_latest(opened['promotions'])}) p {join} ORDER BY ALL",
+        folder / "promotions.csv",
+    )
 
+# %% ../../nbs/data/02ab_table.ipynb #3c917699
 def _write_events(con, opened, country, folder):
     "Write holidays_events.csv from the country's holidays and the user's own events."
     rows, (first, last) = [], con.execute("SELECT min(date), max(date) FROM written").fetchall()[0]
-    if country: rows = [(day, kind, "National", str(country), name, "False") for day, kind, name in holidays_of(country, list(range(first.year, last.year + 2)))]
+    if country:
+        rows = [
+            (day, kind, "National", str(country), name, "False")
+            for day, kind, name in holidays_of(country, list(range(first.year, last.year + 2)))
+        ]
     if "events" in opened:
-        events = con.execute(f"SELECT CAST(date AS VARCHAR), description, state, city FROM ({_latest(opened['events'])}) ORDER BY ALL").fetchall()
-        rows += [(day, "Event", "Local" if city else "Regional" if state else "National", city or state or "all", name, "False") for day, name, state, city in events]
-    if not rows: return
+        events = con.execute(
+            f"SELECT CAST(date AS VARCHAR), description, state, city FROM ({_latest(opened['events'])}) ORDER BY ALL"
+        ).fetchall()
+        rows += [
+            (
+                day,
+                "Event",
+                "Local" if city else "Regional" if state else "National",
+                city or state or "all",
+                name,
+                "False",
+            )
+            for day, name, state, city in events
+        ]
+    if not rows:
+        return
     with open(folder / "holidays_events.csv", "w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows([("date", "type", "locale", "locale_name", "description", "transferred"), *sorted(rows)])
+        csv.writer(file, lineterminator="\n").writerows(
+            [("date", "type", "locale", "locale_name", "description", "transferred"), *sorted(rows)]
+        )
 
 # %% ../../nbs/data/02ab_table.ipynb #f48e8181
 def table(
@@ -377,6 +684,7 @@ def table(
         _write_events(con.con, opened, settings["country"], Path(folder))
     return rules
 
+
 def check_table(
     mapping: dict,  # The section `table` of params.yaml
     root: Path | None = None,  # The project's folder, from which paths are counted
@@ -384,6 +692,7 @@ def check_table(
     "What does not fit, in the user's terms, all in one pass; writes nothing."
     return check_source(mapping, root)["findings"]
 
+# %% ../../nbs/data/02ab_table.ipynb #93eb01fa
 def check_source(
     mapping: dict,  # The section `table` of params.yaml
     root: Path | None = None,  # The project's folder, from which paths are counted
@@ -395,27 +704,51 @@ def check_source(
     with _workbench(root / "data" if (root / "data").is_dir() else None) as (con, scratch):
         findings, opened = _check(con, root, settings, scratch)
         doubts = _say_doubts(con.con, opened["sales"]) if "sales" in opened else []
-        return {"findings": findings, "fits": [_say_fit(con.con, o) for o in opened.values()] + doubts + _say_defaults(settings)}
+        return {
+            "findings": findings,
+            "fits": [_say_fit(con.con, o) for o in opened.values()] + doubts + _say_defaults(settings),
+        }
 
 # %% ../../nbs/data/02ab_table.ipynb #4b069672
 def _say_fit(con, opened):
     "One sentence about what was read."
     rows = con.execute(f"SELECT count(*) FROM {name_sql(opened.name)}").fetchall()[0][0]
     files = f" in {len(opened.paths)} files" if len(opened.paths) > 1 else ""
-    if opened.name != "sales": return f"{opened.name}: {rows:,} row{'s' * (rows != 1)}{files}"
-    items, stores, first, last = con.execute("SELECT count(DISTINCT trim(item_nbr)), count(DISTINCT trim(store_nbr)), min(day), max(day) FROM (SELECT *, try_cast(date AS DATE) AS day FROM sales)").fetchall()[0]
-    return f"sales: {rows:,} row{'s' * (rows != 1)}{files}, {items:,} item{'s' * (items != 1)}, {stores:,} store{'s' * (stores != 1)}" + (f", {first} to {last}" if first else "")
+    if opened.name != "sales":
+        return f"{opened.name}: {rows:,} row{'s' * (rows != 1)}{files}"
+    items, stores, first, last = con.execute(
+        "SELECT count(DISTINCT trim(item_nbr)), count(DISTINCT trim(store_nbr)), min(day), max(day) FROM (SELECT *, try_cast(date AS DATE) AS day FROM sales)"
+    ).fetchall()[0]
+    return (
+        f"sales: {rows:,} row{'s' * (rows != 1)}{files}, {items:,} item{'s' * (items != 1)}, {stores:,} store{'s' * (stores != 1)}"
+        + (f", {first} to {last}" if first else "")
+    )
 
+# %% ../../nbs/data/02ab_table.ipynb #a907cf5c
 def _say_doubts(con, sales):
     "A sentence if the numbers' points may stand between thousands: each before three digits, and none after a zero."
     forms, column = sales.given["forms"], sales.given["columns"]["unit_sales"]
-    if (forms["decimal"], forms["thousands"]) != (".", None): return []
-    points, doubtful = con.execute("SELECT count(*), count(*) FILTER (regexp_matches(unit_sales, '^\\s*[+-]?[1-9]\\d{0,2}(\\.\\d{3})+\\s*$')) FROM sales WHERE contains(unit_sales, '.')").fetchall()[0]
-    return [f"doubt: every point in {column} stands before three digits ({points} of them). They are read as decimal points; if they mark thousands, set decimal: \",\" and thousands: \".\""] if points and points == doubtful else []
+    if (forms["decimal"], forms["thousands"]) != (".", None):
+        return []
+    points, doubtful = con.execute(
+        "SELECT count(*), count(*) FILTER (regexp_matches(unit_sales, '^\\s*[+-]?[1-9]\\d{0,2}(\\.\\d{3})+\\s*$')) FROM sales WHERE contains(unit_sales, '.')"
+    ).fetchall()[0]
+    return (
+        [
+            f'doubt: every point in {column} stands before three digits ({points} of them). They are read as decimal points; if they mark thousands, set decimal: "," and thousands: "."'
+        ]
+        if points and points == doubtful
+        else []
+    )
 
+# %% ../../nbs/data/02ab_table.ipynb #93602b46
 def _say_defaults(settings):
     "What stands in for what the user does not have."
     tables, sales = settings["tables"], settings["tables"]["sales"]["columns"]
-    said = [("store_nbr" not in sales, "no store column: one store, 'all'"), ("items" not in tables, "no table of items: family and class 'all', nothing perishable"),
-            ("onpromotion" not in sales and "promotions" not in tables, "no promotions: unknown on every day"), (not settings["country"] and "events" not in tables, "no country and no events: no holidays")]
+    said = [
+        ("store_nbr" not in sales, "no store column: one store, 'all'"),
+        ("items" not in tables, "no table of items: family and class 'all', nothing perishable"),
+        ("onpromotion" not in sales and "promotions" not in tables, "no promotions: unknown on every day"),
+        (not settings["country"] and "events" not in tables, "no country and no events: no holidays"),
+    ]
     return [f"default: {words}" for missing, words in said if missing]

@@ -26,10 +26,14 @@ def cache_folder(
     root = Path(root)
     for file in (root / ".dvc/config.local", root / ".dvc/config", Path.home() / ".config/dvc/config"):
         config = ConfigParser(interpolation=None)
-        try: config.read(file, encoding="utf-8")
-        except (ConfigError, UnicodeDecodeError): continue
-        if config.has_option("cache", "dir"): return (file.parent / config["cache"]["dir"].strip("'\" ")).resolve() / "files/md5"
+        try:
+            config.read(file, encoding="utf-8")
+        except (ConfigError, UnicodeDecodeError):
+            continue
+        if config.has_option("cache", "dir"):
+            return (file.parent / config["cache"]["dir"].strip("'\" ")).resolve() / "files/md5"
     return root / ".dvc/cache/files/md5"
+
 
 def dvc_hash(
     folder: Path,  # Any folder
@@ -39,9 +43,11 @@ def dvc_hash(
     listed = [{"md5": _digest(path, "md5"), "relpath": path.relative_to(folder).as_posix()} for path in files]
     return hashlib.md5(json.dumps(sorted(listed, key=lambda file: file["relpath"])).encode()).hexdigest() + ".dir"
 
+
 def _digest(path, kind):
     "The hash of a file's bytes."
-    with open(path, "rb") as file: return hashlib.file_digest(file, kind).hexdigest()
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, kind).hexdigest()
 
 # %% ../../nbs/data/06_versions.ipynb #1af61218
 def cached_folders(
@@ -54,24 +60,40 @@ def cached_folders(
         name, mark = path.parent.name + path.name, f'"relpath": "{holding}"'.encode()
         try:
             text = path.read_bytes()
-            if mark not in text and mark.replace(b": ", b":") not in text: json.loads(text); continue
-            found[name] = {file["relpath"]: cache / file["md5"][:2] / file["md5"][2:] for file in json.loads(text) if re.fullmatch("[0-9a-f]{32}", file["md5"])}
-        except (OSError, ValueError, TypeError, KeyError): damaged.append(name)
+            if mark not in text and mark.replace(b": ", b":") not in text:
+                json.loads(text)
+                continue
+            found[name] = {
+                file["relpath"]: cache / file["md5"][:2] / file["md5"][2:]
+                for file in json.loads(text)
+                if re.fullmatch("[0-9a-f]{32}", file["md5"])
+            }
+        except (OSError, ValueError, TypeError, KeyError):
+            damaged.append(name)
     return found, damaged
 
+# %% ../../nbs/data/06_versions.ipynb #600adbda
 def _read_json(path):
     "A JSON object from a file, None if there is none that can be read."
-    try: value = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError): return None
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
     return value if isinstance(value, dict) else None
 
 # %% ../../nbs/data/06_versions.ipynb #09eb1c40
 def _git(root, *words, given=None):
     "What Git prints, as bytes; a UserError in Git's own words."
-    try: done = subprocess.run(["git", "-C", str(root), *words], input=given, capture_output=True)
-    except OSError: raise UserError("Git is not installed") from None
-    if done.returncode: raise UserError((done.stderr.decode(errors="replace").strip().splitlines() or ["Git failed"])[0].removeprefix("fatal: "))
+    try:
+        done = subprocess.run(["git", "-C", str(root), *words], input=given, capture_output=True)
+    except OSError:
+        raise UserError("Git is not installed") from None
+    if done.returncode:
+        raise UserError(
+            (done.stderr.decode(errors="replace").strip().splitlines() or ["Git failed"])[0].removeprefix("fatal: ")
+        )
     return done.stdout
+
 
 def _git_files(root, names):
     "The content of many files of many commits, such as `<commit>:./dvc.lock`, in one call; None for a missing one."
@@ -80,21 +102,37 @@ def _git_files(root, names):
         end = out.index(b"\n", at)
         head, at = out[at:end].split(b" "), end + 1
         files[name] = None
-        if head[-1] in (b"missing", b"ambiguous"): continue
-        files[name], at = out[at:at + int(head[-1])], at + int(head[-1]) + 1
+        if head[-1] in (b"missing", b"ambiguous"):
+            continue
+        files[name], at = out[at : at + int(head[-1])], at + int(head[-1]) + 1
     return files
 
+# %% ../../nbs/data/06_versions.ipynb #a0c9f3e4
 def read_lock(
     text: bytes,  # Content of a dvc.lock
 ) -> dict:  # raw, prepared, model: DVC's names; trained_on; quality: MD5 of reports/data_quality.json; prepare, ingest: their parameters; estimator
     "What a run used and made."
-    try: stages = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"]
-    except (yaml.YAMLError, TypeError, KeyError): return {}
-    def name(stage, kind, path): return next((f.get("md5") for f in stages.get(stage, {}).get(kind, []) if f.get("path") == path), None)
-    def parameters(stage): return stages.get(stage, {}).get("params", {}).get("params.yaml", {})
-    return {"raw": name("prepare", "deps", "data/raw"), "prepared": name("prepare", "outs", "data/prepared"), "model": name("package", "outs", "data/model"),
-            "trained_on": name("package", "deps", "data/prepared"), "quality": name("prepare", "outs", "reports/data_quality.json"),
-            "prepare": parameters("prepare"), "ingest": parameters("ingest"), "estimator": (parameters("train").get("train") or {}).get("estimator")}
+    try:
+        stages = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"]
+    except (yaml.YAMLError, TypeError, KeyError):
+        return {}
+
+    def name(stage, kind, path):
+        return next((f.get("md5") for f in stages.get(stage, {}).get(kind, []) if f.get("path") == path), None)
+
+    def parameters(stage):
+        return stages.get(stage, {}).get("params", {}).get("params.yaml", {})
+
+    return {
+        "raw": name("prepare", "deps", "data/raw"),
+        "prepared": name("prepare", "outs", "data/prepared"),
+        "model": name("package", "outs", "data/model"),
+        "trained_on": name("package", "deps", "data/prepared"),
+        "quality": name("prepare", "outs", "reports/data_quality.json"),
+        "prepare": parameters("prepare"),
+        "ingest": parameters("ingest"),
+        "estimator": (parameters("train").get("train") or {}).get("estimator"),
+    }
 
 # %% ../../nbs/data/06_versions.ipynb #61c91808
 def read_history(
@@ -102,82 +140,183 @@ def read_history(
 ) -> tuple:  # Runs, newest first: what read_lock says, and revision, date (UTC), subject, data_version, rows; and a note if Git has nothing to say
     "Every committed run; and before them the one of the working folder, if it is not committed (revision None)."
     root, notes, runs = Path(root), [], []
-    try: log = _git(root, "log", "--all", "--format=%H%x09%ct%x09%s", "--", "dvc.lock").decode(errors="replace").splitlines()
-    except UserError as e: log, notes = [], [f"Git does not list the runs here ({e})."]
+    try:
+        log = (
+            _git(root, "log", "--all", "--format=%H%x09%ct%x09%s", "--", "dvc.lock")
+            .decode(errors="replace")
+            .splitlines()
+        )
+    except UserError as e:
+        log, notes = [], [f"Git does not list the runs here ({e})."]
     commits = [line.split("\t", 2) for line in log]
-    files = _git_files(root, [f"{c[0]}:./{file}" for c in commits for file in ("dvc.lock", "reports/data_quality.json")]) if commits else {}
+    files = (
+        _git_files(root, [f"{c[0]}:./{file}" for c in commits for file in ("dvc.lock", "reports/data_quality.json")])
+        if commits
+        else {}
+    )
     for commit, seconds, subject in commits:
         run = read_lock(files[f"{commit}:./dvc.lock"] or b"")
         when = f"{datetime.fromtimestamp(int(seconds), timezone.utc):%Y-%m-%d %H:%M}"
-        if run: runs.append({"revision": commit, "date": when, "subject": subject, **run, **_quality(files[f"{commit}:./reports/data_quality.json"], run)})
-    try: here = read_lock((root / "dvc.lock").read_bytes())
-    except OSError: here = {}
+        if run:
+            runs.append(
+                {
+                    "revision": commit,
+                    "date": when,
+                    "subject": subject,
+                    **run,
+                    **_quality(files[f"{commit}:./reports/data_quality.json"], run),
+                }
+            )
+    try:
+        here = read_lock((root / "dvc.lock").read_bytes())
+    except OSError:
+        here = {}
     if here and not any(here.items() <= run.items() for run in runs):
         report = root / "reports/data_quality.json"
-        runs.insert(0, {"revision": None, "date": None, "subject": "not committed", **here, **_quality(report.read_bytes() if report.exists() else None, here)})
+        runs.insert(
+            0,
+            {
+                "revision": None,
+                "date": None,
+                "subject": "not committed",
+                **here,
+                **_quality(report.read_bytes() if report.exists() else None, here),
+            },
+        )
     return runs, notes
 
+# %% ../../nbs/data/06_versions.ipynb #5784db23
 def _quality(text, run):
     "Data version and rows from the report on the data's quality, if it is the one that this run made."
-    if text is None or hashlib.md5(text).hexdigest() != run["quality"]: return {}
-    try: report = json.loads(text)
-    except ValueError: return {}
+    if text is None or hashlib.md5(text).hexdigest() != run["quality"]:
+        return {}
+    try:
+        report = json.loads(text)
+    except ValueError:
+        return {}
     return {"data_version": report.get("data_version"), "rows": (report.get("rows") or {}).get("panel")}
 
 # %% ../../nbs/data/06_versions.ipynb #ae1a082d
 def find_folders(
     root: Path,  # The project's folder
-    place: str, holding: str,  # The folder in the project, such as data/prepared, and the file that tells what it is
+    place: str,
+    holding: str,  # The folder in the project, such as data/prepared, and the file that tells what it is
 ) -> tuple:  # List of {name: DVC's (None: the working folder), about, files, when}; and notes on what is damaged
     "The working folder's and the cache's versions of one folder, with what its JSON file says."
     cached, damaged = cached_folders(root, holding)
     found, folder = [], Path(root) / place
     for name, files in cached.items():
         about = _read_json(files[holding]) if holding in files else None
-        if about is None: damaged.append(name)
-        else: found.append({"name": name, "about": about, "files": files, "when": _time_of(cache_folder(root) / name[:2] / name[2:])})
-    notes = [f"{_count(len(damaged), 'folder')} in DVC's cache cannot be read and {'is' if len(damaged) == 1 else 'are'} left out: {', '.join(damaged[:3])}. Fetch {'it' if len(damaged) == 1 else 'them'} again with: dvc fetch --all-commits"] if damaged else []
+        if about is None:
+            damaged.append(name)
+        else:
+            found.append(
+                {
+                    "name": name,
+                    "about": about,
+                    "files": files,
+                    "when": _time_of(cache_folder(root) / name[:2] / name[2:]),
+                }
+            )
+    notes = (
+        [
+            f"{_count(len(damaged), 'folder')} in DVC's cache cannot be read and {'is' if len(damaged) == 1 else 'are'} left out: {', '.join(damaged[:3])}. Fetch {'it' if len(damaged) == 1 else 'them'} again with: dvc fetch --all-commits"
+        ]
+        if damaged
+        else []
+    )
     if (folder / holding).exists():
         about = _read_json(folder / holding)
-        if about is None: notes.append(f"{place}/{holding} is damaged. Restore it with: dvc checkout {place}")
-        else: found.append({"name": None, "about": about, "when": _time_of(folder / holding), "files": {p.relative_to(folder).as_posix(): p for p in sorted(folder.rglob("*")) if p.is_file()}})
+        if about is None:
+            notes.append(f"{place}/{holding} is damaged. Restore it with: dvc checkout {place}")
+        else:
+            found.append(
+                {
+                    "name": None,
+                    "about": about,
+                    "when": _time_of(folder / holding),
+                    "files": {p.relative_to(folder).as_posix(): p for p in sorted(folder.rglob("*")) if p.is_file()},
+                }
+            )
     return found, notes
 
-def _count(n, word, many=None): return f"{n:,} {word if n == 1 else many or word + 's'}"
+# %% ../../nbs/data/06_versions.ipynb #57488beb
+def _count(n, word, many=None):
+    return f"{n:,} {word if n == 1 else many or word + 's'}"
 
-def _time_of(path): return f"{datetime.fromtimestamp(path.stat().st_mtime, timezone.utc):%Y-%m-%d %H:%M}"
+
+def _time_of(path):
+    return f"{datetime.fromtimestamp(path.stat().st_mtime, timezone.utc):%Y-%m-%d %H:%M}"
 
 # %% ../../nbs/data/06_versions.ipynb #970b695a
-VERSION_FIELDS = ("rows", "series", "stores", "items", "first_day", "last_day", "source", "origin", "schema_version", "raw")
+VERSION_FIELDS = (
+    "rows",
+    "series",
+    "stores",
+    "items",
+    "first_day",
+    "last_day",
+    "source",
+    "origin",
+    "schema_version",
+    "raw",
+)
 
+# %% ../../nbs/data/06_versions.ipynb #5b272bed
 def list_versions(
     root: Path,  # The project's folder
 ) -> tuple:  # Versions, newest first, each a dict; and notes, one sentence each
     "Every version of the data that this project knows, with the runs and models that used it."
-    (data, notes), (models, more), (runs, yet_more) = find_folders(root, "data/prepared", "version.json"), find_folders(root, "data/model", "forecaster.json"), read_history(root)
+    (data, notes), (models, more), (runs, yet_more) = (
+        find_folders(root, "data/prepared", "version.json"),
+        find_folders(root, "data/model", "forecaster.json"),
+        read_history(root),
+    )
     versions, names = {}, {}
     for folder in data:
         name, about = folder["name"], folder["about"]
         one = versions.setdefault(about.get("data_version"), _blank(about.get("data_version")))
-        one |= {field: about.get(field) for field in VERSION_FIELDS} | {"when": min(one["when"] or folder["when"], folder["when"]), "available": True}
-        if name is None: one["current"] = True
-        else: one["dvc"].append(name); names[name] = one["data_version"]
+        one |= {field: about.get(field) for field in VERSION_FIELDS} | {
+            "when": min(one["when"] or folder["when"], folder["when"]),
+            "available": True,
+        }
+        if name is None:
+            one["current"] = True
+        else:
+            one["dvc"].append(name)
+            names[name] = one["data_version"]
     for run in reversed(runs):
-        if run["prepared"] is None: continue
+        if run["prepared"] is None:
+            continue
         version = names.setdefault(run["prepared"], run.get("data_version") or run["prepared"])
         one = versions.setdefault(version, _blank(version))
-        if one["rows"] is None: one["rows"] = run.get("rows")
-        if run["prepared"] not in one["dvc"]: one["dvc"].append(run["prepared"])
-        if run["date"] and not one["runs"]: one["when"] = run["date"]
+        if one["rows"] is None:
+            one["rows"] = run.get("rows")
+        if run["prepared"] not in one["dvc"]:
+            one["dvc"].append(run["prepared"])
+        if run["date"] and not one["runs"]:
+            one["when"] = run["date"]
         one["runs"].append({name: run[name] for name in ("revision", "date", "subject")})
     _add_models(root, versions, models, runs, names)
-    for one in versions.values(): one["days"] = _days(one["first_day"], one["last_day"])
+    for one in versions.values():
+        one["days"] = _days(one["first_day"], one["last_day"])
     order = sorted(versions.values(), key=lambda one: (one["current"], one["when"] or ""), reverse=True)
     return order, notes + more + yet_more
 
+# %% ../../nbs/data/06_versions.ipynb #19bb501a
 def _blank(version):
     "A version of which nothing is known yet."
-    return {"data_version": version, "current": False, "available": False, "when": None, **dict.fromkeys(VERSION_FIELDS), "dvc": [], "runs": [], "models": []}
+    return {
+        "data_version": version,
+        "current": False,
+        "available": False,
+        "when": None,
+        **dict.fromkeys(VERSION_FIELDS),
+        "dvc": [],
+        "runs": [],
+        "models": [],
+    }
+
 
 def _days(first, last):
     "Number of days from the first to the last, both included."
@@ -191,14 +330,31 @@ def _add_models(root, versions, models, runs, names):
         name, card = folder["name"] or dvc_hash(Path(root) / "data/model"), folder["about"].get("card") or {}
         one = versions.setdefault(card.get("data_version"), _blank(card.get("data_version")))
         known = next((m for m in one["models"] if m["model_version"] == card.get("model_version")), None)
-        if known is None: one["models"].append(known := {**{k: card.get(k) for k in ("model_version", "estimator", "trained_at")}, "current": False, "dvc": []})
+        if known is None:
+            one["models"].append(
+                known := {
+                    **{k: card.get(k) for k in ("model_version", "estimator", "trained_at")},
+                    "current": False,
+                    "dvc": [],
+                }
+            )
         known["current"] |= folder["name"] is None
-        if name not in known["dvc"]: known["dvc"].append(name)
+        if name not in known["dvc"]:
+            known["dvc"].append(name)
         seen.add(name)
     for run in runs:
-        if run["model"] in seen or run["model"] is None or run["trained_on"] not in names: continue
+        if run["model"] in seen or run["model"] is None or run["trained_on"] not in names:
+            continue
         seen.add(run["model"])
-        versions[names[run["trained_on"]]]["models"].append({"model_version": None, "estimator": run["estimator"], "trained_at": None, "current": False, "dvc": [run["model"]]})
+        versions[names[run["trained_on"]]]["models"].append(
+            {
+                "model_version": None,
+                "estimator": run["estimator"],
+                "trained_at": None,
+                "current": False,
+                "dvc": [run["model"]],
+            }
+        )
 
 # %% ../../nbs/data/06_versions.ipynb #4bedd869
 def find_version(
@@ -206,20 +362,32 @@ def find_version(
     asked: str,  # current, previous, the beginning of a data version, or a model version or Git revision that used it
 ) -> dict:  # One version
     "The version that somebody means."
-    if asked == "current": found = [one for one in versions if one["current"]]
-    elif asked == "previous": found = [one for one in versions if not one["current"] and one["available"]][:1]
+    if asked == "current":
+        found = [one for one in versions if one["current"]]
+    elif asked == "previous":
+        found = [one for one in versions if not one["current"] and one["available"]][:1]
     else:
         exact = [one for one in versions if one["data_version"] == asked]
         found = exact or [one for one in versions if str(one["data_version"]).startswith(asked) or _used(one, asked)]
-    if len(found) == 1: return found[0]
+    if len(found) == 1:
+        return found[0]
     known = ", ".join(str(one["data_version"]) for one in versions[:10]) or "none yet: run make pipeline"
-    if not found: raise UserError(f"There is no data version '{asked}' here; known are: {known}. Those of a colleague come with: git pull, dvc fetch --all-commits")
-    raise UserError(f"'{asked}' fits {len(found)} data versions: {', '.join(str(one['data_version']) for one in found)}. Give more of its characters.")
+    if not found:
+        raise UserError(
+            f"There is no data version '{asked}' here; known are: {known}. Those of a colleague come with: git pull, dvc fetch --all-commits"
+        )
+    raise UserError(
+        f"'{asked}' fits {len(found)} data versions: {', '.join(str(one['data_version']) for one in found)}. Give more of its characters."
+    )
 
+# %% ../../nbs/data/06_versions.ipynb #2b485d51
 def _used(one, asked):
     "Did this model or run use the version?"
     models = [m["model_version"] for m in one["models"] if m["model_version"]]
-    return asked in models or (len(asked) >= 7 and any((run["revision"] or "").startswith(asked) for run in one["runs"]))
+    return asked in models or (
+        len(asked) >= 7 and any((run["revision"] or "").startswith(asked) for run in one["runs"])
+    )
+
 
 def version_files(
     root: Path,  # The project's folder
@@ -228,38 +396,58 @@ def version_files(
     "Where the bytes of a version lie."
     folders, _ = find_folders(root, "data/prepared", "version.json")
     for folder in folders:
-        if folder["about"].get("data_version") == version["data_version"] and all(path.is_file() for path in folder["files"].values()): return folder["files"]
-    raise UserError(f"The bytes of data version {version['data_version']} are not all on this machine. Fetch them with: dvc fetch --all-commits")
+        if folder["about"].get("data_version") == version["data_version"] and all(
+            path.is_file() for path in folder["files"].values()
+        ):
+            return folder["files"]
+    raise UserError(
+        f"The bytes of data version {version['data_version']} are not all on this machine. Fetch them with: dvc fetch --all-commits"
+    )
 
 # %% ../../nbs/data/06_versions.ipynb #d4f5e7a0
 KEYS = ("store_nbr", "item_nbr", "date")
 
+
 def _relation(paths):
     "The SQL that reads these Parquet files, whatever their names."
-    return "read_parquet([" + ", ".join("'" + str(path).replace("'", "''") + "'" for path in paths) + "], hive_partitioning = false, union_by_name = true)"
+    return (
+        "read_parquet(["
+        + ", ".join("'" + str(path).replace("'", "''") + "'" for path in paths)
+        + "], hive_partitioning = false, union_by_name = true)"
+    )
+
 
 def _by_store(files):
     "Store: its panel files."
     stores = {}
     for name, path in sorted(files.items()):
         part = re.fullmatch(r"panel/store_nbr=([^/]+)/.+\.parquet", name)
-        if part: stores.setdefault(unquote(part[1]), []).append(path)
+        if part:
+            stores.setdefault(unquote(part[1]), []).append(path)
     return stores
 
+# %% ../../nbs/data/06_versions.ipynb #119721f9
 def _columns_of(con, paths):
     "Column: type, of Parquet files; nothing of none."
-    return {row[0]: row[1] for row in con.execute(f"DESCRIBE SELECT * FROM {_relation(paths)}").fetchall()} if paths else {}
+    return (
+        {row[0]: row[1] for row in con.execute(f"DESCRIBE SELECT * FROM {_relation(paths)}").fetchall()}
+        if paths
+        else {}
+    )
 
+# %% ../../nbs/data/06_versions.ipynb #f9640379
 def _store_changes(con, before, after, columns):
     "One store's rows by item and by day: before, after, added, removed, changed, changed by column, units of all rows and of those that differ."
     kept = ", ".join(f'"{c}"' for c in columns)
-    side = lambda paths, other: f"SELECT item_nbr, date, TRUE AS there, {kept} FROM {_relation(paths or other)} WHERE {'unit_sales > 0' if paths else 'FALSE'}"
+    side = lambda paths, other: (
+        f"SELECT item_nbr, date, TRUE AS there, {kept} FROM {_relation(paths or other)} WHERE {'unit_sales > 0' if paths else 'FALSE'}"
+    )
     differs = {c: f'(a.there AND b.there AND a."{c}" IS DISTINCT FROM b."{c}")' for c in columns}
     each = "".join(f', count(*) FILTER ({test}) AS "changed {c}"' for c, test in differs.items())
     differ = f"a.there IS NULL OR b.there IS NULL OR {' OR '.join(differs.values())}"
     found = con.execute(f"""WITH a AS ({side(before, after)}), b AS ({side(after, before)})
         SELECT item_nbr, date, count(a.there) AS "before", count(b.there) AS "after", count(*) FILTER (a.there IS NULL) AS added, count(*) FILTER (b.there IS NULL) AS removed,
-            count(*) FILTER ({' OR '.join(differs.values())}) AS changed {each}, coalesce(sum(a.unit_sales), 0) AS units_before, coalesce(sum(b.unit_sales), 0) AS units_after,
+            count(*) FILTER ({" OR ".join(differs.values())}) AS changed {each}, coalesce(sum(a.unit_sales), 0) AS units_before, coalesce(sum(b.unit_sales), 0) AS units_after,
             coalesce(sum(a.unit_sales) FILTER ({differ}), 0) AS differing_before, coalesce(sum(b.unit_sales) FILTER ({differ}), 0) AS differing_after,
             date_diff('day', min(date) FILTER (a.there), max(date) FILTER (a.there)) + 1 AS span_before, date_diff('day', min(date) FILTER (b.there), max(date) FILTER (b.there)) + 1 AS span_after
         FROM a FULL JOIN b USING (item_nbr, date) GROUP BY GROUPING SETS ((item_nbr), (date)) ORDER BY ALL""").df()
@@ -269,7 +457,8 @@ def _store_changes(con, before, after, columns):
 # %% ../../nbs/data/06_versions.ipynb #3761e0ed
 def compare_rows(
     con,  # A DuckDB connection
-    before: dict, after: dict,  # Files of two versions, as version_files returns
+    before: dict,
+    after: dict,  # Files of two versions, as version_files returns
 ) -> tuple:  # One row a series; one row a day (those with a difference); columns of the panel that are only in one or have another type
     "Rows added, removed and changed between two panels, store by store."
     stores, series, days = (_by_store(before), _by_store(after)), [], []
@@ -279,11 +468,23 @@ def compare_rows(
         a, b = (side.get(store, []) for side in stores)
         by_item, by_day = _store_changes(con, a, b, columns) if a != b else (_store_counts(con, a), None)
         series.append(by_item.assign(store_nbr=store))
-        if by_day is not None: days.append(by_day[by_day[["added", "removed", "changed"]].sum(axis=1) > 0])
-    days = pd.concat(days).groupby("date").sum().reset_index() if days else pd.DataFrame(columns=["date", "before", "after", "added", "removed", "changed", "differing_before", "differing_after"])
-    changed = {"added": sorted({*types[1]} - {*types[0]}), "removed": sorted({*types[0]} - {*types[1]}), "retyped": sorted(c for c in types[0] if types[1].get(c, types[0][c]) != types[0][c])}
+        if by_day is not None:
+            days.append(by_day[by_day[["added", "removed", "changed"]].sum(axis=1) > 0])
+    days = (
+        pd.concat(days).groupby("date").sum().reset_index()
+        if days
+        else pd.DataFrame(
+            columns=["date", "before", "after", "added", "removed", "changed", "differing_before", "differing_after"]
+        )
+    )
+    changed = {
+        "added": sorted({*types[1]} - {*types[0]}),
+        "removed": sorted({*types[0]} - {*types[1]}),
+        "retyped": sorted(c for c in types[0] if types[1].get(c, types[0][c]) != types[0][c]),
+    }
     return pd.concat(series, ignore_index=True), days, changed
 
+# %% ../../nbs/data/06_versions.ipynb #a1d5762d
 def _store_counts(con, paths):
     "One store's rows by item, where nothing has changed."
     return con.execute(f"""SELECT item_nbr, count(*) AS "before", count(*) AS "after", 0 AS added, 0 AS removed, 0 AS changed, sum(unit_sales) AS units_before, sum(unit_sales) AS units_after, 0 AS differing_before, 0 AS differing_after,
@@ -293,13 +494,17 @@ def _store_counts(con, paths):
 SMALL, LARGE = 0.1, 0.25  # Population stability index: below the first nothing to say, from the second on a large shift
 FLOOR = 1e-4  # Share that an empty class counts as, so that the logarithm stays finite
 
+
 def _tally(con, relation, column, is_number):
     "Value: rows and their sum, of one column; numbers to three digits, so that the tally stays short."
     value = f'"{column}"::DOUBLE' if is_number else f'"{column}"::VARCHAR'
     key = "CASE WHEN v = 0 THEN 0 ELSE round(v, 2 - floor(log10(abs(v)))::INT) END" if is_number else "v"
     total = "sum(v)" if is_number else "NULL"
-    return con.execute(f"SELECT {key} AS value, count(*) AS n, {total} AS total FROM (SELECT {value} AS v FROM {relation}) GROUP BY 1 ORDER BY 1").df()
+    return con.execute(
+        f"SELECT {key} AS value, count(*) AS n, {total} AS total FROM (SELECT {value} AS v FROM {relation}) GROUP BY 1 ORDER BY 1"
+    ).df()
 
+# %% ../../nbs/data/06_versions.ipynb #2977730c
 def describe_tally(
     tally: pd.DataFrame,  # value (None: missing), n, total
     is_number: bool,  # Mean and quantiles too?
@@ -307,56 +512,95 @@ def describe_tally(
     "What a column's values look like."
     rows, there = int(tally["n"].sum()), tally[tally["value"].notna()]
     about = {"rows": rows, "missing": 1 - float(there["n"].sum()) / rows if rows else 0.0}
-    if not is_number or not len(there): return about
+    if not is_number or not len(there):
+        return about
     reached = there["n"].cumsum().to_numpy() / there["n"].sum()
-    quantiles = {f"q{p}": float(there["value"].iloc[int(np.searchsorted(reached, p / 100 - 1e-12))]) for p in (10, 50, 90)}
-    return {**about, "zero": float(there.loc[there["value"] == 0, "n"].sum() / there["n"].sum()), "mean": float(there["total"].sum() / there["n"].sum()), **quantiles}
+    quantiles = {
+        f"q{p}": float(there["value"].iloc[int(np.searchsorted(reached, p / 100 - 1e-12))]) for p in (10, 50, 90)
+    }
+    return {
+        **about,
+        "zero": float(there.loc[there["value"] == 0, "n"].sum() / there["n"].sum()),
+        "mean": float(there["total"].sum() / there["n"].sum()),
+        **quantiles,
+    }
 
 # %% ../../nbs/data/06_versions.ipynb #fe251537
 def stability(
-    before: pd.DataFrame, after: pd.DataFrame,  # Tallies: value, n
+    before: pd.DataFrame,
+    after: pd.DataFrame,  # Tallies: value, n
     is_number: bool,  # Classes are deciles of before, or the values themselves
 ) -> tuple:  # Population stability index, ≥ 0; and the value that chance stays below nineteen times in twenty
     "How far two distributions are apart."
     from scipy.stats import chi2
+
     if is_number and before["value"].notna().any():
         there = before[before["value"].notna()]
         reached = there["n"].cumsum().to_numpy() / there["n"].sum()
         edges = np.unique(there["value"].to_numpy()[np.searchsorted(reached, np.arange(1, 10) / 10 - 1e-12)])
-        classes = lambda tally: np.where(tally["value"].isna(), -1, np.searchsorted(edges, tally["value"].fillna(0).astype(float)))
-    else: classes = lambda tally: tally["value"].astype(object).where(tally["value"].notna(), "(missing)").to_numpy()
-    counts = pd.DataFrame({name: tally["n"].groupby(classes(tally)).sum() for name, tally in (("a", before), ("b", after))}).fillna(0)
+        classes = lambda tally: np.where(
+            tally["value"].isna(), -1, np.searchsorted(edges, tally["value"].fillna(0).astype(float))
+        )
+    else:
+        classes = lambda tally: tally["value"].astype(object).where(tally["value"].notna(), "(missing)").to_numpy()
+    counts = pd.DataFrame(
+        {name: tally["n"].groupby(classes(tally)).sum() for name, tally in (("a", before), ("b", after))}
+    ).fillna(0)
     n = counts.sum()
-    if not n["a"] or not n["b"]: return 0.0, 0.0
+    if not n["a"] or not n["b"]:
+        return 0.0, 0.0
     share = (counts / n).clip(lower=FLOOR)
-    chance = chi2.ppf(.95, max(len(counts) - 1, 1)) * (1 / n["a"] + 1 / n["b"])
+    chance = chi2.ppf(0.95, max(len(counts) - 1, 1)) * (1 / n["a"] + 1 / n["b"])
     return float(((share["b"] - share["a"]) * np.log(share["b"] / share["a"])).sum()), float(chance)
 
 # %% ../../nbs/data/06_versions.ipynb #fe3fefaa
-PROFILED = {"panel": ("unit_sales", "onpromotion"), "series": ("family", "class", "perishable", "city", "state", "type", "cluster"),
-            "calendar": ("is_open", "holiday", "transactions", "oil")}
+PROFILED = {
+    "panel": ("unit_sales", "onpromotion"),
+    "series": ("family", "class", "perishable", "city", "state", "type", "cluster"),
+    "calendar": ("is_open", "holiday", "transactions", "oil"),
+}
 
+# %% ../../nbs/data/06_versions.ipynb #309a4ca6
 def compare_columns(
     con,  # A DuckDB connection
-    before: dict, after: dict,  # Files of two versions
+    before: dict,
+    after: dict,  # Files of two versions
 ) -> list:  # Largest index first: table, column, before, after, psi, chance, shift (none, small, large)
     "How each column's distribution moved."
     shifts, sides = [], (before, after)
     for table, wanted in PROFILED.items():
-        paths = [[path for name, path in sorted(side.items()) if name == f"{table}.parquet" or name.startswith(f"{table}/")] for side in sides]
-        if not all(paths): continue
+        paths = [
+            [path for name, path in sorted(side.items()) if name == f"{table}.parquet" or name.startswith(f"{table}/")]
+            for side in sides
+        ]
+        if not all(paths):
+            continue
         types, relations = [_columns_of(con, side[:1]) for side in paths], [_relation(side) for side in paths]
-        if table == "panel": relations = [f"(FROM {relation} WHERE unit_sales > 0)" for relation in relations]
+        if table == "panel":
+            relations = [f"(FROM {relation} WHERE unit_sales > 0)" for relation in relations]
         for column in [c for c in wanted if c in types[0] and c in types[1]]:
             is_number = all(t[column] not in ("VARCHAR", "BOOLEAN", "DATE") for t in types)
-            shifts.append({"table": table, "column": column, **_shift([_tally(con, r, column, is_number) for r in relations], is_number)})
+            shifts.append(
+                {
+                    "table": table,
+                    "column": column,
+                    **_shift([_tally(con, r, column, is_number) for r in relations], is_number),
+                }
+            )
     return sorted(shifts, key=lambda shift: -shift["psi"])
 
+# %% ../../nbs/data/06_versions.ipynb #fceda831
 def _shift(tallies, is_number):
     "One column before and after, and how far apart."
     psi, chance = stability(*tallies, is_number)
     shift = "none" if psi < SMALL or psi <= chance else "large" if psi >= LARGE else "small"
-    return {"before": describe_tally(tallies[0], is_number), "after": describe_tally(tallies[1], is_number), "psi": psi, "chance": chance, "shift": shift}
+    return {
+        "before": describe_tally(tallies[0], is_number),
+        "after": describe_tally(tallies[1], is_number),
+        "psi": psi,
+        "chance": chance,
+        "shift": shift,
+    }
 
 # %% ../../nbs/data/06_versions.ipynb #b73fbf28
 def _sold_share(series):
@@ -365,51 +609,101 @@ def _sold_share(series):
     for side in ("before", "after"):
         there = series[series[side] > 0]
         share = (there[side] / there[f"span_{side}"].astype(float)).round(2)
-        tallies.append(pd.DataFrame({"value": share, "n": 1, "total": share}).groupby("value", as_index=False).sum().assign(total=lambda t: t["value"] * t["n"]))
+        tallies.append(
+            pd.DataFrame({"value": share, "n": 1, "total": share})
+            .groupby("value", as_index=False)
+            .sum()
+            .assign(total=lambda t: t["value"] * t["n"])
+        )
     return {"table": "panel", "column": "share of days sold, by series", **_shift(tallies, True)}
+
 
 def _whole(units):
     "Units; large totals without a fraction, so that rounding to six digits does not touch them."
     return int(round(units)) if abs(units) >= 1e5 else float(units)
 
+# %% ../../nbs/data/06_versions.ipynb #dac3a87f
 def _appear(series, column):
     "Values that are only in one of the two."
     rows = series.groupby(column)[["before", "after"]].sum()
-    return {"appear": sorted(rows.index[(rows["before"] == 0) & (rows["after"] > 0)]), "disappear": sorted(rows.index[(rows["after"] == 0) & (rows["before"] > 0)])}
+    return {
+        "appear": sorted(rows.index[(rows["before"] == 0) & (rows["after"] > 0)]),
+        "disappear": sorted(rows.index[(rows["after"] == 0) & (rows["before"] > 0)]),
+    }
 
+# %% ../../nbs/data/06_versions.ipynb #49ecb0f9
 def _top(table, names, count=10):
     "The rows with the most differences."
     table = table.assign(differences=table["added"] + table["removed"] + table["changed"])
-    table = table[table["differences"] > 0].sort_values(["differences", *names], ascending=[False] + [True] * len(names)).head(count)
+    table = (
+        table[table["differences"] > 0]
+        .sort_values(["differences", *names], ascending=[False] + [True] * len(names))
+        .head(count)
+    )
     kept = [*names, "added", "removed", "changed", "differing_before", "differing_after"]
-    return [{name: str(value)[:10] if name == "date" else _whole(value) if name.startswith("units") else value for name, value in row.items()} for row in table[kept].rename(columns={"differing_before": "units_before", "differing_after": "units_after"}).to_dict("records")]
+    return [
+        {
+            name: str(value)[:10] if name == "date" else _whole(value) if name.startswith("units") else value
+            for name, value in row.items()
+        }
+        for row in table[kept]
+        .rename(columns={"differing_before": "units_before", "differing_after": "units_after"})
+        .to_dict("records")
+    ]
 
 # %% ../../nbs/data/06_versions.ipynb #11699f95
 def diff_versions(
     root: Path,  # The project's folder
-    before: str, after: str = "current",  # Data versions, as find_version takes them
+    before: str,
+    after: str = "current",  # Data versions, as find_version takes them
     memory: str = "1GB",  # What DuckDB may use before it spills to disk
 ) -> dict:  # summary, before, after, rows, units, cells, columns, stores, items, series, days, shifts
     "What is different between two versions of the data."
     import duckdb
+
     versions, _ = list_versions(root)
     pair = [find_version(versions, asked) for asked in (before, after)]
     files = [version_files(root, version) for version in pair]
     try:
-        with TemporaryDirectory() as spill, duckdb.connect(config={"memory_limit": memory, "temp_directory": spill, "preserve_insertion_order": False}) as con:
+        with (
+            TemporaryDirectory() as spill,
+            duckdb.connect(
+                config={"memory_limit": memory, "temp_directory": spill, "preserve_insertion_order": False}
+            ) as con,
+        ):
             con.execute("SET enable_progress_bar = false")
             series, days, columns = compare_rows(con, *files)
             shifts = sorted([*compare_columns(con, *files), _sold_share(series)], key=lambda shift: -shift["psi"])
-    except duckdb.OutOfMemoryException: raise UserError(f"{memory} of memory is too little for this comparison. Allow more, such as: --memory 4GB") from None
-    except duckdb.Error as e: raise UserError(f"A file of these versions is damaged ({str(e).splitlines()[0]}). Remove that file from DVC's cache and fetch it again: dvc fetch --all-commits") from None
+    except duckdb.OutOfMemoryException:
+        raise UserError(
+            f"{memory} of memory is too little for this comparison. Allow more, such as: --memory 4GB"
+        ) from None
+    except duckdb.Error as e:
+        raise UserError(
+            f"A file of these versions is damaged ({str(e).splitlines()[0]}). Remove that file from DVC's cache and fetch it again: dvc fetch --all-commits"
+        ) from None
     total = series[["before", "after", "added", "removed", "changed"]].sum().astype(int)
     touched = series[series[["added", "removed", "changed"]].sum(axis=1) > 0]
-    found = {**{side: {k: v[k] for k in ("data_version", "first_day", "last_day", "source", "schema_version")} for side, v in zip(("before", "after"), pair)},
-        "rows": total.to_dict(), "units": {side: _whole(series[f"units_{side}"].sum()) for side in ("before", "after")}, "columns": columns,
+    found = {
+        **{
+            side: {k: v[k] for k in ("data_version", "first_day", "last_day", "source", "schema_version")}
+            for side, v in zip(("before", "after"), pair)
+        },
+        "rows": total.to_dict(),
+        "units": {side: _whole(series[f"units_{side}"].sum()) for side in ("before", "after")},
+        "columns": columns,
         "cells": {c.removeprefix("changed "): int(series[c].sum()) for c in series if c.startswith("changed ")},
-        "stores": _appear(series, "store_nbr"), "items": _appear(series, "item_nbr"),
+        "stores": _appear(series, "store_nbr"),
+        "items": _appear(series, "item_nbr"),
         "series": {"changed": len(touched), "top": _top(series, ["store_nbr", "item_nbr"])},
-        "days": {"changed": len(days), "first": str(days["date"].min())[:10] if len(days) else None, "last": str(days["date"].max())[:10] if len(days) else None, "top": _top(days, ["date"])}, "shifts": shifts}
+        "days": {
+            "changed": len(days),
+            "first": str(days["date"].min())[:10] if len(days) else None,
+            "last": str(days["date"].max())[:10] if len(days) else None,
+            "top": _top(days, ["date"]),
+        },
+        "shifts": shifts,
+    }
     new = days[days["date"] > pd.Timestamp(pair[0]["last_day"])] if len(days) and pair[0]["last_day"] else days
     return tidy({"summary": summarise(found, int(new["added"].sum())), **found})
 
@@ -420,28 +714,58 @@ def summarise(
 ) -> str:  # A few sentences
     "What matters in a comparison."
     rows, a, b = diff["rows"], diff["before"], diff["after"]
-    if not rows["added"] + rows["removed"] + rows["changed"]: return f"{a['data_version']} and {b['data_version']} hold the same {rows['after']:,} rows of sales."
-    past = [f"{_count(rows['added'] - on_new_days, 'row')} added" * (rows["added"] > on_new_days), f"{rows['removed']:,} removed" * (rows["removed"] > 0), f"{rows['changed']:,} changed" * (rows["changed"] > 0)]
-    grown = f"{_count(on_new_days, 'row')} on {_count(_days(a['last_day'], b['last_day']) - 1, 'new day')} up to {b['last_day']}" if on_new_days else "No new days"
-    said = [f"{grown}; " + (f"in the past {', '.join(filter(None, past))} (of {rows['before']:,})." if any(past) else "the past is as it was.")]
+    if not rows["added"] + rows["removed"] + rows["changed"]:
+        return f"{a['data_version']} and {b['data_version']} hold the same {rows['after']:,} rows of sales."
+    past = [
+        f"{_count(rows['added'] - on_new_days, 'row')} added" * (rows["added"] > on_new_days),
+        f"{rows['removed']:,} removed" * (rows["removed"] > 0),
+        f"{rows['changed']:,} changed" * (rows["changed"] > 0),
+    ]
+    grown = (
+        f"{_count(on_new_days, 'row')} on {_count(_days(a['last_day'], b['last_day']) - 1, 'new day')} up to {b['last_day']}"
+        if on_new_days
+        else "No new days"
+    )
+    said = [
+        f"{grown}; "
+        + (
+            f"in the past {', '.join(filter(None, past))} (of {rows['before']:,})."
+            if any(past)
+            else "the past is as it was."
+        )
+    ]
     cells = [f"{column} in {n:,}" for column, n in diff["cells"].items() if n]
-    if cells: said.append(f"Changed were {' and '.join(cells)} {'row' if rows['changed'] == 1 else 'rows'}.")
+    if cells:
+        said.append(f"Changed were {' and '.join(cells)} {'row' if rows['changed'] == 1 else 'rows'}.")
     for what in ("stores", "items"):
-        both = [f"{_count(len(diff[what][how]), what[:-1])} {how}{'s' if len(diff[what][how]) == 1 else ''} ({', '.join(diff[what][how][:3])}{', …' if len(diff[what][how]) > 3 else ''})" for how in ("appear", "disappear") if diff[what][how]]
-        if both: said.append(f"{' and '.join(both)}.")
+        both = [
+            f"{_count(len(diff[what][how]), what[:-1])} {how}{'s' if len(diff[what][how]) == 1 else ''} ({', '.join(diff[what][how][:3])}{', …' if len(diff[what][how]) > 3 else ''})"
+            for how in ("appear", "disappear")
+            if diff[what][how]
+        ]
+        if both:
+            said.append(f"{' and '.join(both)}.")
     columns = [f"{', '.join(names)} {how}" for how, names in diff["columns"].items() if names]
-    if columns: said.append(f"Columns: {'; '.join(columns)}.")
+    if columns:
+        said.append(f"Columns: {'; '.join(columns)}.")
     large = [f"{s['column']} ({_moved(s)})" for s in diff["shifts"] if s["shift"] == "large"]
     small = [s["column"] for s in diff["shifts"] if s["shift"] == "small"]
-    if large: said.append(f"Large shifts: {', '.join(large[:5])}.")
+    if large:
+        said.append(f"Large shifts: {', '.join(large[:5])}.")
     said.append(f"Small shifts: {', '.join(small)}." if small else "" if large else "No column's distribution shifted.")
     return " ".join(filter(None, said))
 
+# %% ../../nbs/data/06_versions.ipynb #81a6bb92
 def _moved(shift):
     "One column's shift in a few words."
     a, b = shift["before"], shift["after"]
-    if "mean" in a and "mean" in b and abs(a["missing"] - b["missing"]) < .05: return f"mean {a['mean']:.3g} → {b['mean']:.3g}"
-    return f"missing {a['missing']:.0%} → {b['missing']:.0%}" if abs(a["missing"] - b["missing"]) >= .05 else f"index {shift['psi']:.2f}"
+    if "mean" in a and "mean" in b and abs(a["missing"] - b["missing"]) < 0.05:
+        return f"mean {a['mean']:.3g} → {b['mean']:.3g}"
+    return (
+        f"missing {a['missing']:.0%} → {b['missing']:.0%}"
+        if abs(a["missing"] - b["missing"]) >= 0.05
+        else f"index {shift['psi']:.2f}"
+    )
 
 # %% ../../nbs/data/06_versions.ipynb #dc98e5be
 def diff_in_words(
@@ -449,38 +773,88 @@ def diff_in_words(
 ) -> str:  # Lines
     "A comparison for people."
     a, b, rows = diff["before"], diff["after"], diff["rows"]
-    lines = [diff["summary"], "", f"{'':12}{'before':>14}{'after':>14}", f"{'version':12}{str(a['data_version']):>14}{str(b['data_version']):>14}", f"{'last day':12}{str(a['last_day']):>14}{str(b['last_day']):>14}",
-             f"{'sales rows':12}{rows['before']:14,}{rows['after']:14,}   +{rows['added']:,} −{rows['removed']:,} ~{rows['changed']:,}", f"{'units':12}{diff['units']['before']:14,.0f}{diff['units']['after']:14,.0f}"]
-    for title, part, names in (("Series", diff["series"], ("store_nbr", "item_nbr")), ("Days", diff["days"], ("date",))):
-        if not part["changed"]: continue
+    lines = [
+        diff["summary"],
+        "",
+        f"{'':12}{'before':>14}{'after':>14}",
+        f"{'version':12}{str(a['data_version']):>14}{str(b['data_version']):>14}",
+        f"{'last day':12}{str(a['last_day']):>14}{str(b['last_day']):>14}",
+        f"{'sales rows':12}{rows['before']:14,}{rows['after']:14,}   +{rows['added']:,} −{rows['removed']:,} ~{rows['changed']:,}",
+        f"{'units':12}{diff['units']['before']:14,.0f}{diff['units']['after']:14,.0f}",
+    ]
+    for title, part, names in (
+        ("Series", diff["series"], ("store_nbr", "item_nbr")),
+        ("Days", diff["days"], ("date",)),
+    ):
+        if not part["changed"]:
+            continue
         where = f", from {part['first']} to {part['last']}" if "first" in part else ""
-        lines += ["", f"{title} with differences: {part['changed']:,}{where}; those with the most:", f"  {'':34}{'added':>9}{'removed':>9}{'changed':>9}   units of these rows"]
-        lines += [f"  {' '.join(str(row[n]) for n in names)[:34]:34}{row['added']:9,.0f}{row['removed']:9,.0f}{row['changed']:9,.0f}   {row['units_before']:,.0f} → {row['units_after']:,.0f}" for row in part["top"]]
-    lines += ["", "Distributions (missing · mean · 10 %, 50 %, 90 %; index: population stability, from 0.1 small, from 0.25 large):"]
+        lines += [
+            "",
+            f"{title} with differences: {part['changed']:,}{where}; those with the most:",
+            f"  {'':34}{'added':>9}{'removed':>9}{'changed':>9}   units of these rows",
+        ]
+        lines += [
+            f"  {' '.join(str(row[n]) for n in names)[:34]:34}{row['added']:9,.0f}{row['removed']:9,.0f}{row['changed']:9,.0f}   {row['units_before']:,.0f} → {row['units_after']:,.0f}"
+            for row in part["top"]
+        ]
+    lines += [
+        "",
+        "Distributions (missing · mean · 10 %, 50 %, 90 %; index: population stability, from 0.1 small, from 0.25 large):",
+    ]
     quiet = [s["column"] for s in diff["shifts"] if s["shift"] == "none" and "mean" not in s["after"]]
     for s in [s for s in diff["shifts"] if s["column"] not in quiet]:
-        lines.append(f"  {s['column'][:30]:30} {_spread(s['before']):30} → {_spread(s['after']):30} index {s['psi']:.3f}{'' if s['shift'] == 'none' else '  ' + s['shift'] + ' shift'}")
+        lines.append(
+            f"  {s['column'][:30]:30} {_spread(s['before']):30} → {_spread(s['after']):30} index {s['psi']:.3f}{'' if s['shift'] == 'none' else '  ' + s['shift'] + ' shift'}"
+        )
     return "\n".join(lines + [f"  as before: {', '.join(quiet)}"] * bool(quiet))
 
+# %% ../../nbs/data/06_versions.ipynb #a7dbe611
 def _spread(about):
     "A column's distribution in a few numbers."
-    numbers = f" · {about['mean']:.3g} · {about['q10']:g}, {about['q50']:g}, {about['q90']:g}" if "mean" in about else ""
+    numbers = (
+        f" · {about['mean']:.3g} · {about['q10']:g}, {about['q50']:g}, {about['q90']:g}" if "mean" in about else ""
+    )
     return f"{about['missing']:.0%}{numbers}"
 
+# %% ../../nbs/data/06_versions.ipynb #f19cdd52
 def versions_in_words(
-    versions: list, notes: list,  # As list_versions returns
+    versions: list,
+    notes: list,  # As list_versions returns
 ) -> str:  # Lines
     "The list for people."
-    if not versions: return "\n".join(["No data versions yet. Make the first with: make pipeline", *notes])
-    lines = [f"  {'version':14}{'since (UTC)':18}{'rows':>13}{'series':>9}{'days':>6}  {'first … last':25}{'source':18}{'schema':>6}  models; runs"]
+    if not versions:
+        return "\n".join(["No data versions yet. Make the first with: make pipeline", *notes])
+    lines = [
+        f"  {'version':14}{'since (UTC)':18}{'rows':>13}{'series':>9}{'days':>6}  {'first … last':25}{'source':18}{'schema':>6}  models; runs"
+    ]
     for v in versions:
-        models = ", ".join((m["model_version"] or f"{m['estimator']}-?") + ("*" if m["current"] else "") for m in v["models"]) or "none"
-        runs = ", ".join((run["revision"] or "not committed")[:10 if run["revision"] else None] for run in v["runs"][-3:][::-1]) + (", …" if len(v["runs"]) > 3 else "")
-        days, whole = f"{v['first_day']} … {v['last_day']}" if v["first_day"] else "", lambda n: "?" if n is None else f"{n:,}"
-        lines.append(f"{'*' if v['current'] else ' '} {str(v['data_version'])[:13]:14}{v['when'] or '?':18}{whole(v['rows']):>13}{whole(v['series']):>9}{whole(v['days']):>6}  {days:25}{str(v['source'] or '?')[:17]:18}{whole(v['schema_version']):>6}  {models}; {runs or 'no run'}")
+        models = (
+            ", ".join(
+                (m["model_version"] or f"{m['estimator']}-?") + ("*" if m["current"] else "") for m in v["models"]
+            )
+            or "none"
+        )
+        runs = ", ".join(
+            (run["revision"] or "not committed")[: 10 if run["revision"] else None] for run in v["runs"][-3:][::-1]
+        ) + (", …" if len(v["runs"]) > 3 else "")
+        days, whole = (
+            f"{v['first_day']} … {v['last_day']}" if v["first_day"] else "",
+            lambda n: "?" if n is None else f"{n:,}",
+        )
+        lines.append(
+            f"{'*' if v['current'] else ' '} {str(v['data_version'])[:13]:14}{v['when'] or '?':18}{whole(v['rows']):>13}{whole(v['series']):>9}{whole(v['days']):>6}  {days:25}{str(v['source'] or '?')[:17]:18}{whole(v['schema_version']):>6}  {models}; {runs or 'no run'}"
+        )
     away = [v for v in versions if not v["available"]]
-    lines += [f"* in the working folder" if any(v["current"] for v in versions) else "None of them is in the working folder: dvc checkout"]
-    if away: lines.append(f"{_count(len(away), 'version')} known from dvc.lock only ({', '.join(str(v['data_version'])[:12] for v in away[:3])}{', …' if len(away) > 3 else ''}): the bytes are not on this machine. Get them with: dvc fetch --all-commits")
+    lines += [
+        f"* in the working folder"
+        if any(v["current"] for v in versions)
+        else "None of them is in the working folder: dvc checkout"
+    ]
+    if away:
+        lines.append(
+            f"{_count(len(away), 'version')} known from dvc.lock only ({', '.join(str(v['data_version'])[:12] for v in away[:3])}{', …' if len(away) > 3 else ''}): the bytes are not on this machine. Get them with: dvc fetch --all-commits"
+        )
     return "\n".join([*lines, *notes])
 
 # %% ../../nbs/data/06_versions.ipynb #35a44799
@@ -489,41 +863,100 @@ def find_model(
     asked: str,  # A model version, its beginning, or its last part
 ) -> tuple | None:  # The data version's dict and the model's dict
     "The packaged model that somebody means."
-    fits = lambda version: version == asked or (len(asked) >= 4 and (version.startswith(asked) or version.rpartition("-")[2].startswith(asked)))
-    found = [(one, model) for one in versions for model in one["models"] if model["model_version"] and fits(model["model_version"])]
-    if len(found) > 1: raise UserError(f"'{asked}' fits {len(found)} models: {', '.join(sorted(model['model_version'] for _, model in found))}. Give more of its characters.")
+    fits = lambda version: (
+        version == asked
+        or (len(asked) >= 4 and (version.startswith(asked) or version.rpartition("-")[2].startswith(asked)))
+    )
+    found = [
+        (one, model)
+        for one in versions
+        for model in one["models"]
+        if model["model_version"] and fits(model["model_version"])
+    ]
+    if len(found) > 1:
+        raise UserError(
+            f"'{asked}' fits {len(found)} models: {', '.join(sorted(model['model_version'] for _, model in found))}. Give more of its characters."
+        )
     return found[0] if found else None
 
+# %% ../../nbs/data/06_versions.ipynb #ce6cad03
 def _dvc_files(root, revision):
     "What `dvc add` put under version control below data/: path, md5, size, the .dvc file; at a revision, or in the working folder."
     try:
-        if revision is None: texts = {p.relative_to(root).as_posix(): p.read_bytes() for p in sorted(Path(root, "data").rglob("*.dvc")) if p.is_file()}
+        if revision is None:
+            texts = {
+                p.relative_to(root).as_posix(): p.read_bytes()
+                for p in sorted(Path(root, "data").rglob("*.dvc"))
+                if p.is_file()
+            }
         else:
-            names = [n for n in _git(root, "ls-tree", "-r", "--name-only", revision, "--", "data").decode().splitlines() if n.endswith(".dvc")]
-            texts = {name: text for name, text in zip(names, _git_files(root, [f"{revision}:./{name}" for name in names]).values())} if names else {}
+            names = [
+                n
+                for n in _git(root, "ls-tree", "-r", "--name-only", revision, "--", "data").decode().splitlines()
+                if n.endswith(".dvc")
+            ]
+            texts = (
+                {
+                    name: text
+                    for name, text in zip(names, _git_files(root, [f"{revision}:./{name}" for name in names]).values())
+                }
+                if names
+                else {}
+            )
         outs = [(name, out) for name, text in texts.items() for out in (yaml.safe_load(text) or {}).get("outs", [])]
-    except (UserError, OSError, yaml.YAMLError, AttributeError): return []
-    return [{"path": str(Path(name).parent / out["path"]), "md5": out.get("md5"), "size": out.get("size"), "dvc_file": name} for name, out in outs if "path" in out]
+    except (UserError, OSError, yaml.YAMLError, AttributeError):
+        return []
+    return [
+        {"path": str(Path(name).parent / out["path"]), "md5": out.get("md5"), "size": out.get("size"), "dvc_file": name}
+        for name, out in outs
+        if "path" in out
+    ]
 
 # %% ../../nbs/data/06_versions.ipynb #421c2409
 def trace(
     root: Path,  # The project's folder
-    asked: str | None = None,  # A model version or data version, as a forecast carries it; the model in data/model by default
+    asked: str
+    | None = None,  # A model version or data version, as a forecast carries it; the model in data/model by default
 ) -> dict:  # model, revision, data, parameters, raw, source_files, how_to_get_it_back
     "From a forecast's model or data version back to the raw files."
     root, (versions, _), (runs, _) = Path(root), list_versions(root), read_history(root)
-    if asked is None: asked = next((m["model_version"] for v in versions for m in v["models"] if m["current"]), "current")
-    if asked == "current" and not any(v["current"] for v in versions): raise UserError("There is neither a model in data/model nor data in data/prepared. Make them with: make pipeline, or fetch them with: dvc pull")
+    if asked is None:
+        asked = next((m["model_version"] for v in versions for m in v["models"] if m["current"]), "current")
+    if asked == "current" and not any(v["current"] for v in versions):
+        raise UserError(
+            "There is neither a model in data/model nor data in data/prepared. Make them with: make pipeline, or fetch them with: dvc pull"
+        )
     version, model = find_model(versions, asked) or (None, None)
     if version is None:
-        try: version = find_version(versions, asked)
-        except UserError as e: raise UserError(f"No model and no data of version '{asked}' are known here. Those that a colleague kept come with: git pull, dvc fetch --all-commits") if "no data version" in str(e) else e from None
-    card = next((f["about"]["card"] for f in find_folders(root, "data/model", "forecaster.json")[0] if model and f["about"]["card"].get("model_version") == model["model_version"]), None)
+        try:
+            version = find_version(versions, asked)
+        except UserError as e:
+            raise (
+                UserError(
+                    f"No model and no data of version '{asked}' are known here. Those that a colleague kept come with: git pull, dvc fetch --all-commits"
+                )
+                if "no data version" in str(e)
+                else e
+            ) from None
+    card = next(
+        (
+            f["about"]["card"]
+            for f in find_folders(root, "data/model", "forecaster.json")[0]
+            if model and f["about"]["card"].get("model_version") == model["model_version"]
+        ),
+        None,
+    )
     of_data = next((run for run in reversed(runs) if run["prepared"] in version["dvc"]), None)
     run = next((run for run in reversed(runs) if run["model"] in model["dvc"]), None) if model else of_data
-    return {"model": card, "revision": _revision(card, run), "data": {name: version[name] for name in ("data_version", "when", *VERSION_FIELDS[:-1])},
-            "parameters": _parameters(root, version, run or of_data), "raw": _raw_files(root, version), "source_files": _dvc_files(root, (run or of_data or {}).get("revision")),
-            "how_to_get_it_back": _way_back(run, of_data)}
+    return {
+        "model": card,
+        "revision": _revision(card, run),
+        "data": {name: version[name] for name in ("data_version", "when", *VERSION_FIELDS[:-1])},
+        "parameters": _parameters(root, version, run or of_data),
+        "raw": _raw_files(root, version),
+        "source_files": _dvc_files(root, (run or of_data or {}).get("revision")),
+        "how_to_get_it_back": _way_back(run, of_data),
+    }
 
 # %% ../../nbs/data/06_versions.ipynb #047ebc63
 def _revision(card, run):
@@ -532,19 +965,38 @@ def _revision(card, run):
     committed = run["revision"][:10] if run and run["revision"] else None
     return {"recorded": recorded, "committed": committed, "subject": run["subject"] if run else None}
 
+
 def _way_back(run, of_data):
     "The commands that bring back a run's data and model, or why there are none."
-    if run and run["revision"]: return f"git checkout {run['revision'][:10]} && dvc pull"
-    if of_data and of_data["revision"]: return f"the model is in no commit; its data: git checkout {of_data['revision'][:10]} && dvc pull"
-    return "it is in no commit. Keep it with: git add dvc.lock && git commit, then dvc push" if run or of_data else "no dvc.lock in Git or in the working folder names it"
+    if run and run["revision"]:
+        return f"git checkout {run['revision'][:10]} && dvc pull"
+    if of_data and of_data["revision"]:
+        return f"the model is in no commit; its data: git checkout {of_data['revision'][:10]} && dvc pull"
+    return (
+        "it is in no commit. Keep it with: git add dvc.lock && git commit, then dvc push"
+        if run or of_data
+        else "no dvc.lock in Git or in the working folder names it"
+    )
 
+# %% ../../nbs/data/06_versions.ipynb #4ec7ab74
 def _parameters(root, version, run):
     "How the raw tables were made and prepared: from the data themselves, else from dvc.lock."
-    about = next((f["about"] for f in find_folders(root, "data/prepared", "version.json")[0] if f["about"].get("data_version") == version["data_version"]), {})
+    about = next(
+        (
+            f["about"]
+            for f in find_folders(root, "data/prepared", "version.json")[0]
+            if f["about"].get("data_version") == version["data_version"]
+        ),
+        {},
+    )
     ingest = (run or {}).get("ingest") or {}
     used = {"ingest", (ingest.get("ingest") or {}).get("source")}  # of the sources' sections only the one in use
-    return {"prepare": about.get("parameters") or (run or {}).get("prepare") or None, "ingest": {name: value for name, value in ingest.items() if name.partition(".")[0] in used} or None}
+    return {
+        "prepare": about.get("parameters") or (run or {}).get("prepare") or None,
+        "ingest": {name: value for name, value in ingest.items() if name.partition(".")[0] in used} or None,
+    }
 
+# %% ../../nbs/data/06_versions.ipynb #6e58b260
 def _raw_files(root, version):
     "Each raw file's hash, and whether the file of this name in data/raw is the same today."
     files = []
@@ -561,12 +1013,33 @@ def trace_in_words(
     "Where a forecast comes from, for people."
     card, data, revision, lines = origin["model"], origin["data"], origin["revision"], []
     if card:
-        lines += [f"Model {card['model_version']}", f"  estimator   {card.get('estimator')} {json.dumps(card.get('parameters', {}))}", f"  trained     {card.get('trained_at')}, on sales up to {card.get('trained_to')}",
-                  f"  forecasts   {card.get('first_day')} … {card.get('last_day')}"]
-    lines += [f"Code: {revision['recorded'] or 'revision not recorded'}" + (f"; run committed as {revision['committed']} ({revision['subject']})" if revision["committed"] else "; the run is in no commit")]
-    rows = f"{data['rows']:,} rows, {data['series']:,} series, {data['first_day']} … {data['last_day']}" if data["rows"] and data["series"] else "its bytes are not on this machine: dvc fetch --all-commits"
-    lines += [f"Data {data['data_version']}: {rows}", f"  source      {data['source']} ({data['origin']}), schema version {data['schema_version']}"]
+        lines += [
+            f"Model {card['model_version']}",
+            f"  estimator   {card.get('estimator')} {json.dumps(card.get('parameters', {}))}",
+            f"  trained     {card.get('trained_at')}, on sales up to {card.get('trained_to')}",
+            f"  forecasts   {card.get('first_day')} … {card.get('last_day')}",
+        ]
+    lines += [
+        f"Code: {revision['recorded'] or 'revision not recorded'}"
+        + (
+            f"; run committed as {revision['committed']} ({revision['subject']})"
+            if revision["committed"]
+            else "; the run is in no commit"
+        )
+    ]
+    rows = (
+        f"{data['rows']:,} rows, {data['series']:,} series, {data['first_day']} … {data['last_day']}"
+        if data["rows"] and data["series"]
+        else "its bytes are not on this machine: dvc fetch --all-commits"
+    )
+    lines += [
+        f"Data {data['data_version']}: {rows}",
+        f"  source      {data['source']} ({data['origin']}), schema version {data['schema_version']}",
+    ]
     lines += [f"  {stage:11} {json.dumps(values)}" for stage, values in origin["parameters"].items() if values]
-    lines += ["Raw files (SHA-256; the same in data/raw now?)"] + [f"  {f['file']:22} {f['sha256']}  {f['data/raw now']}" for f in origin["raw"]]
-    if origin["source_files"]: lines += ["Files under DVC (MD5)"] + [f"  {f['path']:30} {f['md5']}" for f in origin["source_files"]]
+    lines += ["Raw files (SHA-256; the same in data/raw now?)"] + [
+        f"  {f['file']:22} {f['sha256']}  {f['data/raw now']}" for f in origin["raw"]
+    ]
+    if origin["source_files"]:
+        lines += ["Files under DVC (MD5)"] + [f"  {f['path']:30} {f['md5']}" for f in origin["source_files"]]
     return "\n".join([*lines, f"Get all of it back: {origin['how_to_get_it_back']}"])

@@ -18,7 +18,20 @@ from .release import champion_folder, state
 from .stages import page
 from ..quality.contracts import package_checks
 from ..quality.facets import facets_page, facets_statistics
-from ..quality.gates import Case, check, check_limits, fairness_table, forecast_checks, guarded, read_case, row_and_day, scores_by_window, slice_table, store_groups, with_champion
+from cd4ml_nb.quality.gates import (
+    Case,
+    check,
+    check_limits,
+    fairness_table,
+    forecast_checks,
+    guarded,
+    read_case,
+    row_and_day,
+    scores_by_window,
+    slice_table,
+    store_groups,
+    with_champion,
+)
 from ..quality.importance import explanation
 
 # %% ../../nbs/delivery/03_accept.ipynb #a9282d33
@@ -28,11 +41,17 @@ def candidate_card(
 ) -> dict:  # The card of data/model
     "What is to be judged."
     path = Path(root) / "data/model/forecaster.json"
-    try: card = json.loads(path.read_text())["card"]
-    except (OSError, ValueError, KeyError): raise UserError(f"There is no packaged model in {path.parent}. Make one with: make pipeline") from None
-    if card["estimator"] != estimator: raise UserError(f"{path.parent} holds {card['model_version']}, but params.yaml trains {estimator}. Make it again with: make pipeline")
+    try:
+        card = json.loads(path.read_text())["card"]
+    except (OSError, ValueError, KeyError):
+        raise UserError(f"There is no packaged model in {path.parent}. Make one with: make pipeline") from None
+    if card["estimator"] != estimator:
+        raise UserError(
+            f"{path.parent} holds {card['model_version']}, but params.yaml trains {estimator}. Make it again with: make pipeline"
+        )
     return card
 
+# %% ../../nbs/delivery/03_accept.ipynb #43845677
 def beside_live(
     case: Case,
     root: Path,  # The project's folder
@@ -44,24 +63,61 @@ def beside_live(
         return (with_champion(case, root, champion_folder(main)) if live else case), live, []
     except Exception as e:
         why = str(e) if isinstance(e, UserError) else f"{type(e).__name__}: {e}"
-        return case, live, [check("ratchet", "Not worse than the champion", f"The champion {f'{live} ' if live else ''}cannot be compared with ({why.rstrip('.')})", passed=False)]
+        return (
+            case,
+            live,
+            [
+                check(
+                    "ratchet",
+                    "Not worse than the champion",
+                    f"The champion {f'{live} ' if live else ''}cannot be compared with ({why.rstrip('.')})",
+                    passed=False,
+                )
+            ],
+        )
 
 # %% ../../nbs/delivery/03_accept.ipynb #747702ff
 def window_rows(case: Case) -> list:  # forecast_origin, role, nwrmsle, naive, champion (None where not asked), bias
     "The judged windows with everybody's score."
     mine, naive, live = (scores_by_window(case, column) for column in ("log_mean", "naive", "champion"))
-    totals, roles = case.judged.groupby("forecast_origin")[["mean", "unit_sales"]].sum(), {w["forecast_origin"]: w["role"] for w in case.windows}
-    return [{"forecast_origin": origin, "role": roles[origin], "nwrmsle": mine[origin], "naive": naive[origin], "champion": live[origin], "bias": totals["mean"][origin] / totals["unit_sales"][origin] - 1} for origin in mine]
+    totals, roles = (
+        case.judged.groupby("forecast_origin")[["mean", "unit_sales"]].sum(),
+        {w["forecast_origin"]: w["role"] for w in case.windows},
+    )
+    return [
+        {
+            "forecast_origin": origin,
+            "role": roles[origin],
+            "nwrmsle": mine[origin],
+            "naive": naive[origin],
+            "champion": live[origin],
+            "bias": totals["mean"][origin] / totals["unit_sales"][origin] - 1,
+        }
+        for origin in mine
+    ]
 
+# %% ../../nbs/delivery/03_accept.ipynb #a92cf222
 def slice_rows(
     table: pd.DataFrame,  # From `slice_table`
 ) -> list:  # kind, slice, series, rows, nwrmsle, naive, bias, beside_champion, champion, difference and band (to the champion, else to naive), naive_difference, naive_band, champion_difference, champion_band, verdict
     "Slices as plain data; new items are told even when there are none."
     live = table["champion"].notna()
-    table = table.assign(difference=table["champion_difference"].where(live, table["naive_difference"]), band=table["champion_band"].where(live, table["naive_band"])).drop(columns=["naive_failed", "champion_failed"])
+    table = table.assign(
+        difference=table["champion_difference"].where(live, table["naive_difference"]),
+        band=table["champion_band"].where(live, table["naive_band"]),
+    ).drop(columns=["naive_failed", "champion_failed"])
     rows = table.astype(object).where(table.notna(), None).to_dict("records")
     if not any(row["kind"] == "item age" and row["slice"] == "new" for row in rows):
-        rows.append({**dict.fromkeys(table.columns), "kind": "item age", "slice": "new", "series": 0, "rows": 0, "verdict": "not judged"})
+        rows.append(
+            {
+                **dict.fromkeys(table.columns),
+                "kind": "item age",
+                "slice": "new",
+                "series": 0,
+                "rows": 0,
+                "verdict": "not judged",
+            }
+        )
     return rows
 
 # %% ../../nbs/delivery/03_accept.ipynb #eacf01aa
@@ -70,44 +126,91 @@ def contracts_folder(root: Path) -> Path:  # Where consumers declare what they n
     own = Path(root) / "tests/contracts"
     return own if own.is_dir() else project_root() / "tests/contracts"
 
+
 def all_checks(
-    root: Path, case: Case,  # The project's folder; the candidate, beside the champion
+    root: Path,
+    case: Case,  # The project's folder; the candidate, beside the champion
     slices: pd.DataFrame,  # From `slice_table`
     trouble: list,  # From `beside_live`: replaces the comparison with the champion
 ) -> list:  # Checks
     "Every check, each on its own."
     found, package = forecast_checks(case, slices), Path(root) / "data/model"
-    if trouble: found = [trouble[0] if c["check"] == "ratchet" else c for c in found]
-    asked = guarded("package", "Package", lambda: package_checks(root, package, load_fitted(root), contracts_folder(root), case.limits))
-    return found + [{**c, "says": f"{c['says'].rstrip('.')}: {c['verdict']}."} if not c["says"].endswith(f"{c['verdict']}.") else c for c in asked]
+    if trouble:
+        found = [trouble[0] if c["check"] == "ratchet" else c for c in found]
+    asked = guarded(
+        "package",
+        "Package",
+        lambda: package_checks(root, package, load_fitted(root), contracts_folder(root), case.limits),
+    )
+    return found + [
+        {**c, "says": f"{c['says'].rstrip('.')}: {c['verdict']}."} if not c["says"].endswith(f"{c['verdict']}.") else c
+        for c in asked
+    ]
 
 # %% ../../nbs/delivery/03_accept.ipynb #364fb704
 def explain(
     root: Path,  # The project's folder, with data/model
 ) -> tuple:  # Content of explanation.json, and a check
     "What the model goes by, over all series."
-    try: return explanation(root), []
-    except Exception as e: return {}, [check("explanation", "Explanation", f"What the model goes by could not be worked out ({type(e).__name__}: {e})", passed=False)]
+    try:
+        return explanation(root), []
+    except Exception as e:
+        return {}, [
+            check(
+                "explanation",
+                "Explanation",
+                f"What the model goes by could not be worked out ({type(e).__name__}: {e})",
+                passed=False,
+            )
+        ]
 
 # %% ../../nbs/delivery/03_accept.ipynb #d102dad3
 FACETS_ROWS = 50_000  # Forecasts of either kind that are drawn, at most
 
+# %% ../../nbs/delivery/03_accept.ipynb #4800af02
 def good_and_bad(case: Case) -> dict:  # "forecast well", "forecast badly": DataFrames of the same columns
     "The half of the judged forecasts with the smallest log error, and the tenth with the largest."
     judged, (row, day) = case.judged, row_and_day(case)
     off = (np.log1p(judged["log_mean"].clip(lower=0)) - np.log1p(judged["unit_sales"])).abs()
     series = case.block.series.iloc[row].reset_index(drop=True)
-    table = pd.DataFrame({"units sold": judged["unit_sales"], "units forecast": judged["mean"].round(2), "log error": off.round(3), "horizon": judged["horizon"], "weekday": judged["date"].dt.day_name().str[:3],
-                          "promoted products": case.block.onpromotion[row, day], "holiday": np.where(case.block.holiday[row, day] > 0, "yes", "no"), "window": judged["forecast_origin"],
-                          **{name: series[name] for name in ("family", "class", "perishable", "store_nbr", "item_nbr")}, **{f"store's {kind}": groups[row] for kind, groups in store_groups(case).items()}})
+    table = pd.DataFrame(
+        {
+            "units sold": judged["unit_sales"],
+            "units forecast": judged["mean"].round(2),
+            "log error": off.round(3),
+            "horizon": judged["horizon"],
+            "weekday": judged["date"].dt.day_name().str[:3],
+            "promoted products": case.block.onpromotion[row, day],
+            "holiday": np.where(case.block.holiday[row, day] > 0, "yes", "no"),
+            "window": judged["forecast_origin"],
+            **{name: series[name] for name in ("family", "class", "perishable", "store_nbr", "item_nbr")},
+            **{f"store's {kind}": groups[row] for kind, groups in store_groups(case).items()},
+        }
+    )
     rank = off.rank(method="first", pct=True)
     parts = {"forecast well": table[rank <= 0.5], "forecast badly": table[rank > 0.9]}
-    return {name: part.sample(min(len(part), FACETS_ROWS), random_state=case.limits["seed"]).sort_index() for name, part in parts.items()}
+    return {
+        name: part.sample(min(len(part), FACETS_ROWS), random_state=case.limits["seed"]).sort_index()
+        for name, part in parts.items()
+    }
 
+# %% ../../nbs/delivery/03_accept.ipynb #6720c819
 def _fair_rows(table):
     "The groups of stores as rows of HTML."
-    cells = lambda row: [row["group"], f"{row['stores']:,}", f"{row['series']:,}", f"{row['units']:,.0f}", f"{row['nwrmsle']:.3f}", f"{row['naive']:.3f}", f"{row['orders']:.1%}", f"{row['bias']:+.1%}"]
-    return "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells(row)) + "</tr>" for row in table.to_dict("records"))
+    cells = lambda row: [
+        row["group"],
+        f"{row['stores']:,}",
+        f"{row['series']:,}",
+        f"{row['units']:,.0f}",
+        f"{row['nwrmsle']:.3f}",
+        f"{row['naive']:.3f}",
+        f"{row['orders']:.1%}",
+        f"{row['bias']:+.1%}",
+    ]
+    return "".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells(row)) + "</tr>"
+        for row in table.to_dict("records")
+    )
 
 # %% ../../nbs/delivery/03_accept.ipynb #987533ad
 def fairness_words(
@@ -117,27 +220,52 @@ def fairness_words(
     "For whom is it worse?"
     said, named = [], lambda row: row["group"] if row["kind"] == "size" else f"{row['kind']} {row['group']}"
     for kind, part in table[table["series"] >= least].groupby("kind", sort=False):
-        if len(part) < 2: continue
-        hard, easy, off = part.loc[part["nwrmsle"].idxmax()], part.loc[part["nwrmsle"].idxmin()], part.loc[part["bias"].abs().idxmax()]
-        said.append(f"By {'store ' if kind in ('size', 'type', 'cluster') else ''}{kind}, the error is largest for {named(hard)} ({hard['nwrmsle']:.3f}) and smallest for {named(easy)} ({easy['nwrmsle']:.3f}); "
-                    f"volume is furthest off for {named(off)}, {abs(off['bias']):.1%} too {'much' if off['bias'] > 0 else 'little'}.")
+        if len(part) < 2:
+            continue
+        hard, easy, off = (
+            part.loc[part["nwrmsle"].idxmax()],
+            part.loc[part["nwrmsle"].idxmin()],
+            part.loc[part["bias"].abs().idxmax()],
+        )
+        said.append(
+            f"By {'store ' if kind in ('size', 'type', 'cluster') else ''}{kind}, the error is largest for {named(hard)} ({hard['nwrmsle']:.3f}) and smallest for {named(easy)} ({easy['nwrmsle']:.3f}); "
+            f"volume is furthest off for {named(off)}, {abs(off['bias']):.1%} too {'much' if off['bias'] > 0 else 'little'}."
+        )
     return said or [f"No two groups have {least} series or more, so the numbers below say little."]
 
+# %% ../../nbs/delivery/03_accept.ipynb #d821cacb
 def fairness_page(
-    case: Case, table: pd.DataFrame,  # The candidate; from `fairness_table`
+    case: Case,
+    table: pd.DataFrame,  # The candidate; from `fairness_table`
     model_version: str,
 ) -> str:  # A whole page, with Facets inside
     "Error and bias by groups of stores, and good against bad forecasts."
     missing = [kind for kind in ("state", "city", "cluster", "type") if kind not in set(table["kind"])]
-    note = f"<p>The data do not tell stores apart by {', '.join(missing)}, so these are not shown{'; size, by the units sold before the first evaluation window, stands in' if 'state' in missing and 'city' in missing else ''}.</p>" if missing else ""
-    head = "".join(f"<th>{name}</th>" for name in ("Group", "Stores", "Series", "Units sold", "NWRMSLE", "Naive", "Order error", "Bias"))
-    tables = "".join(f"<h2>By {escape(kind)}</h2><div class='scroll'><table><thead><tr>{head}</tr></thead>{_fair_rows(part)}</table></div>" for kind, part in table.groupby("kind", sort=False))
+    note = (
+        f"<p>The data do not tell stores apart by {', '.join(missing)}, so these are not shown{'; size, by the units sold before the first evaluation window, stands in' if 'state' in missing and 'city' in missing else ''}.</p>"
+        if missing
+        else ""
+    )
+    head = "".join(
+        f"<th>{name}</th>"
+        for name in ("Group", "Stores", "Series", "Units sold", "NWRMSLE", "Naive", "Order error", "Bias")
+    )
+    tables = "".join(
+        f"<h2>By {escape(kind)}</h2><div class='scroll'><table><thead><tr>{head}</tr></thead>{_fair_rows(part)}</table></div>"
+        for kind, part in table.groupby("kind", sort=False)
+    )
     parts = good_and_bad(case)
     words = "; ".join(f"{name}: {len(part):,} forecasts" for name, part in parts.items())
-    facets = facets_page(facets_statistics(parts), "Forecast well against forecast badly", f"{words}. Well: the half with the smallest log error; badly: the tenth with the largest.")
-    body = (f"<h1>For whom is it worse?</h1><p class='subtitle'>Errors of {escape(model_version)} by groups of stores, over {len(case.origins)} windows</p><ul>{''.join(f'<li>{escape(s)}</li>' for s in fairness_words(table, case.limits['slice_series']))}</ul>"
-            f"{note}{tables}<p>Bias: volume forecast too high (+) or too low (−). Order error: units off on totals of the horizon, as a share of units sold. Naive: NWRMSLE of seasonal naive.</p>"
-            f"<h2>What do the bad forecasts have in common?</h2><iframe title='Facets overview' style='height: 60rem' srcdoc=\"{escape(facets)}\"></iframe>")
+    facets = facets_page(
+        facets_statistics(parts),
+        "Forecast well against forecast badly",
+        f"{words}. Well: the half with the smallest log error; badly: the tenth with the largest.",
+    )
+    body = (
+        f"<h1>For whom is it worse?</h1><p class='subtitle'>Errors of {escape(model_version)} by groups of stores, over {len(case.origins)} windows</p><ul>{''.join(f'<li>{escape(s)}</li>' for s in fairness_words(table, case.limits['slice_series']))}</ul>"
+        f"{note}{tables}<p>Bias: volume forecast too high (+) or too low (−). Order error: units off on totals of the horizon, as a share of units sold. Naive: NWRMSLE of seasonal naive.</p>"
+        f"<h2>What do the bad forecasts have in common?</h2><iframe title='Facets overview' style='height: 60rem' srcdoc=\"{escape(facets)}\"></iframe>"
+    )
     return page("For whom is it worse?", body)
 
 # %% ../../nbs/delivery/03_accept.ipynb #e0a8468a
@@ -154,9 +282,18 @@ def accept(
     slices, fair = slice_table(case), fairness_table(case)
     told, unexplained = explain(root)
     checks = all_checks(root, case, slices, trouble) + unexplained
-    gate = {"passed": all(c["verdict"] != "failed" for c in checks), "model_version": card["model_version"], "data_version": read_version(root)["data_version"], "champion": champion,
-            "windows": window_rows(case), "checks": checks, "slices": slice_rows(slices), "fairness": fair.to_dict("records")}
-    with replace_file(root / "reports/fairness.html") as tmp: tmp.write_text(fairness_page(case, fair, card["model_version"]), encoding="utf-8")
+    gate = {
+        "passed": all(c["verdict"] != "failed" for c in checks),
+        "model_version": card["model_version"],
+        "data_version": read_version(root)["data_version"],
+        "champion": champion,
+        "windows": window_rows(case),
+        "checks": checks,
+        "slices": slice_rows(slices),
+        "fairness": fair.to_dict("records"),
+    }
+    with replace_file(root / "reports/fairness.html") as tmp:
+        tmp.write_text(fairness_page(case, fair, card["model_version"]), encoding="utf-8")
     write_json(root / "reports/explanation.json", told)
     write_json(root / "reports/gate.json", gate)
     return json.loads((root / "reports/gate.json").read_text())

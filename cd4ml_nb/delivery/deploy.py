@@ -25,24 +25,41 @@ def version_to_deploy(
     last = {(act["model_version"], act["package"]): act for act in acts}
     waiting = [act for act in last.values() if act["act"] == "approve"]
     allowed = waiting + ([live] if live else [])
-    if version is not None: allowed = [act for act in allowed if act["model_version"] == version]
+    if version is not None:
+        allowed = [act for act in allowed if act["model_version"] == version]
     if not allowed:
-        raise UserError(f"{version} is neither approved and waiting nor live, so it is not deployed. See: cd4ml release status" if version else "No model is approved, so there is nothing to deploy. Approve one with: make review, or cd4ml release approve")
+        raise UserError(
+            f"{version} is neither approved and waiting nor live, so it is not deployed. See: cd4ml release status"
+            if version
+            else "No model is approved, so there is nothing to deploy. Approve one with: make review, or cd4ml release approve"
+        )
     return max(waiting, key=lambda act: act["time"]) if waiting and version is None else allowed[0]
 
 # %% ../../nbs/delivery/07_deploy.ipynb #ee031c2d
 def _dvc(root, *words):
     "Run DVC in the project; a UserError with its own last words."
-    done = subprocess.run([sys.executable, "-m", "dvc", *words], cwd=root, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *words], cwd=root, capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
     if done.returncode:  # not --quiet: that would hide the reason
-        said = [line.removeprefix("ERROR: ") for line in done.stderr.splitlines() if line.startswith("ERROR:")] or done.stderr.strip().splitlines()[-1:] or ["no reason given"]
-        raise UserError(f"dvc {words[0]} failed: {said[0].rstrip('.')}. Is the DVC remote of .dvc/config there, and may you write to it?")
+        said = (
+            [line.removeprefix("ERROR: ") for line in done.stderr.splitlines() if line.startswith("ERROR:")]
+            or done.stderr.strip().splitlines()[-1:]
+            or ["no reason given"]
+        )
+        raise UserError(
+            f"dvc {words[0]} failed: {said[0].rstrip('.')}. Is the DVC remote of .dvc/config there, and may you write to it?"
+        )
+
 
 def _registered_now(root):
     "The model_version that the stage `register` left last, or None."
-    try: return json.loads((Path(root) / "data/registered.json").read_text())["model_version"]
-    except (OSError, ValueError, KeyError): return None
+    try:
+        return json.loads((Path(root) / "data/registered.json").read_text())["model_version"]
+    except (OSError, ValueError, KeyError):
+        return None
 
+# %% ../../nbs/delivery/07_deploy.ipynb #7f9c0bfa
 def publish(
     root: Path,  # The project's folder
     version: str | None = None,  # A registered version; by default the one registered last
@@ -50,47 +67,73 @@ def publish(
 ) -> dict:  # model_version, pointer
     "Put a registered version, and what the pipeline made, into the DVC remote."
     root = Path(root)
-    entry = release.find_version(root, version or _registered_now(root) or (release.registered(root) or [{"model_version": ""}])[0]["model_version"])
+    entry = release.find_version(
+        root,
+        version or _registered_now(root) or (release.registered(root) or [{"model_version": ""}])[0]["model_version"],
+    )
     name = entry["model_version"]
     folder, copy = release.registry_folder(root) / name, root / "published" / name
-    if wrong := release.changed_files(folder): raise UserError(f"{name} is not what was registered ({', '.join(wrong)}), so it is not published. Register it again with: make pipeline")
+    if wrong := release.changed_files(folder):
+        raise UserError(
+            f"{name} is not what was registered ({', '.join(wrong)}), so it is not published. Register it again with: make pipeline"
+        )
     progress(f"Publishing {name} ...")
-    with replace_folder(copy) as tmp: shutil.copytree(folder, tmp, dirs_exist_ok=True)
+    with replace_folder(copy) as tmp:
+        shutil.copytree(folder, tmp, dirs_exist_ok=True)
     _dvc(root, "add", f"published/{name}")
     shutil.rmtree(copy)
     _dvc(root, "push", f"published/{name}.dvc")
-    if outputs and (root / "dvc.lock").exists(): _dvc(root, "push")
+    if outputs and (root / "dvc.lock").exists():
+        _dvc(root, "push")
     return {"model_version": name, "pointer": f"published/{name}.dvc"}
 
 # %% ../../nbs/delivery/07_deploy.ipynb #b03aa9bf
 def pull(
     root: Path,  # The project's folder
-    version: str | None = None,  # A published version; by default the one registered last, else what `version_to_deploy` says
+    version: str
+    | None = None,  # A published version; by default the one registered last, else what `version_to_deploy` says
 ) -> dict:  # model_version, fetched (bool)
     "Bring a published version into this machine's registry; dist/version names it, dist/review.html is its review page."
     root = Path(root)
     acts = release.history(root)
     name = version or _registered_now(root) or version_to_deploy(acts, release.state(root)["champion"])["model_version"]
-    folder, pointer, copy = release.registry_folder(root) / name, root / "published" / f"{name}.dvc", root / "published" / name
+    folder, pointer, copy = (
+        release.registry_folder(root) / name,
+        root / "published" / f"{name}.dvc",
+        root / "published" / name,
+    )
     here = (folder / "registration.json").is_file() and not release.changed_files(folder)
     if not here:
-        if not pointer.is_file(): raise UserError(f"{name} was not published: {pointer.relative_to(root)} is missing. On the machine that registered it: cd4ml release publish, then commit that file.")
+        if not pointer.is_file():
+            raise UserError(
+                f"{name} was not published: {pointer.relative_to(root)} is missing. On the machine that registered it: cd4ml release publish, then commit that file."
+            )
         progress(f"Fetching {name} ...")
         try:
             _dvc(root, "pull", "--force", str(pointer.relative_to(root)))
             _check_pulled(copy, acts)
-            with replace_folder(folder) as tmp: shutil.copytree(copy, tmp, dirs_exist_ok=True)
-        finally: shutil.rmtree(copy, ignore_errors=True)
+            with replace_folder(folder) as tmp:
+                shutil.copytree(copy, tmp, dirs_exist_ok=True)
+        finally:
+            shutil.rmtree(copy, ignore_errors=True)
     (root / "dist").mkdir(exist_ok=True)
     (root / "dist/version").write_text(name + "\n")
-    if (folder / "review.html").is_file(): shutil.copy(folder / "review.html", root / "dist/review.html")
+    if (folder / "review.html").is_file():
+        shutil.copy(folder / "review.html", root / "dist/review.html")
     return {"model_version": name, "fetched": not here}
 
+# %% ../../nbs/delivery/07_deploy.ipynb #1aab236d
 def _check_pulled(copy, acts):
     "A UserError unless what came is what was registered, and what was decided upon."
-    if wrong := release.changed_files(copy): raise UserError(f"What was pulled as {copy.name} is not what was registered ({', '.join(wrong)}), so it is refused.")
+    if wrong := release.changed_files(copy):
+        raise UserError(
+            f"What was pulled as {copy.name} is not what was registered ({', '.join(wrong)}), so it is refused."
+        )
     decided = [act for act in acts if act["model_version"] == copy.name]
-    if decided and decided[-1]["package"] != sha256_of(copy / "package/forecaster.json"): raise UserError(f"What was pulled as {copy.name} is another package than the log of releases names, so it is refused.")
+    if decided and decided[-1]["package"] != sha256_of(copy / "package/forecaster.json"):
+        raise UserError(
+            f"What was pulled as {copy.name} is another package than the log of releases names, so it is refused."
+        )
 
 # %% ../../nbs/delivery/07_deploy.ipynb #e833296c
 ASK = """import json, sys
@@ -104,6 +147,7 @@ if strange: sys.exit(f"it took {strange[0]} from outside its folder")
 print(json.dumps({"question": question, "answer": {name: float(answer[name]) for name in ("mean", "q10", "q50", "q90")} | {"model_version": str(forecaster.card["model_version"])}}))
 """
 
+# %% ../../nbs/delivery/07_deploy.ipynb #fe3aad74
 def ask(
     app: Path,  # Holds the library cd4ml_nb
     package: Path,  # A packaged model
@@ -112,37 +156,68 @@ def ask(
 ) -> dict:  # question, answer
     "A forecast from a fresh process with that library and that model."
     app, package = Path(app).resolve(), Path(package).resolve()
-    environment = {**{k: v for k, v in os.environ.items() if k not in ("CD4ML_ROOT", "PYTHONHOME")}, "PYTHONPATH": str(app), "PYTHONDONTWRITEBYTECODE": "1"}
-    try: done = subprocess.run([sys.executable, "-c", ASK, str(app), str(package), json.dumps(question)], cwd=app, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds)
-    except subprocess.TimeoutExpired: raise UserError(f"The model in {package} gave no answer within {seconds:g} seconds.") from None
+    environment = {
+        **{k: v for k, v in os.environ.items() if k not in ("CD4ML_ROOT", "PYTHONHOME")},
+        "PYTHONPATH": str(app),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
     try:
-        if done.returncode == 0: return json.loads(done.stdout.splitlines()[-1])
-    except (ValueError, IndexError): pass
-    raise UserError(f"The model in {package} gave no answer: {((done.stderr or done.stdout).strip().splitlines() or [f'its process ended with {done.returncode}'])[-1]}")
+        done = subprocess.run(
+            [sys.executable, "-c", ASK, str(app), str(package), json.dumps(question)],
+            cwd=app,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+        )
+    except subprocess.TimeoutExpired:
+        raise UserError(f"The model in {package} gave no answer within {seconds:g} seconds.") from None
+    try:
+        if done.returncode == 0:
+            return json.loads(done.stdout.splitlines()[-1])
+    except (ValueError, IndexError):
+        pass
+    raise UserError(
+        f"The model in {package} gave no answer: {((done.stderr or done.stdout).strip().splitlines() or [f'its process ended with {done.returncode}'])[-1]}"
+    )
 
 # %% ../../nbs/delivery/07_deploy.ipynb #d43e37f5
 APP = ("cd4ml_nb", "nbs/apps", "params.yaml", "requirements.lock")  # What production needs of the project
+
 
 def _copy_app(root, app):
     "The library and the dashboard, without what Python and Jupyter leave behind."
     for name in APP:
         source, target = Path(root) / name, app / name
-        if not source.exists(): continue
+        if not source.exists():
+            continue
         target.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_dir(): shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "*.tmp"))
-        else: shutil.copy(source, target)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "*.tmp"))
+        else:
+            shutil.copy(source, target)
 
+# %% ../../nbs/delivery/07_deploy.ipynb #4ab80310
 def write_release(
     folder: Path,  # Holds app/ and package/
     about: dict,  # model_version, package, by, reason …
 ) -> dict:  # What release.json says
     "Ask the model for the answer to remember, and seal the folder."
     said = ask(folder / "app", folder / "package")
-    files = {path.relative_to(folder).as_posix(): sha256_of(path) for path in sorted(folder.rglob("*")) if path.is_file()}
-    about = {**about, "smoke": said, "files": files, "build": hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:8]}
+    files = {
+        path.relative_to(folder).as_posix(): sha256_of(path) for path in sorted(folder.rglob("*")) if path.is_file()
+    }
+    about = {
+        **about,
+        "smoke": said,
+        "files": files,
+        "build": hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:8],
+    }
     (folder / "release.json").write_text(json.dumps(about, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
     return about
 
+# %% ../../nbs/delivery/07_deploy.ipynb #de562fcf
 def build(
     root: Path,  # The project's folder
     version: str | None = None,  # An approved version; by default as `version_to_deploy` says
@@ -152,10 +227,23 @@ def build(
     root = Path(root)
     act = version_to_deploy(release.history(root), release.state(root)["champion"], version)
     package = release.package_folder(root, act, "approved model")
-    about = {name: act.get(name) for name in ("model_version", "package", "data_version", "git_revision", "by", "reason", "overridden", "gate_passed")}
+    about = {
+        name: act.get(name)
+        for name in (
+            "model_version",
+            "package",
+            "data_version",
+            "git_revision",
+            "by",
+            "reason",
+            "overridden",
+            "gate_passed",
+        )
+    }
     about |= {"built_at": datetime.now(timezone.utc).isoformat(timespec="seconds")}
     folder = Path(folder or root / "dist/release")
-    if folder.exists() and not (folder / "release.json").is_file() and any(folder.iterdir()): raise UserError(f"{folder} holds something else than a build and would be replaced. Name a new folder.")
+    if folder.exists() and not (folder / "release.json").is_file() and any(folder.iterdir()):
+        raise UserError(f"{folder} holds something else than a build and would be replaced. Name a new folder.")
     with replace_folder(folder) as tmp:
         shutil.copytree(package, tmp / "package")
         _copy_app(root, tmp / "app")
@@ -164,19 +252,28 @@ def build(
 # %% ../../nbs/delivery/07_deploy.ipynb #b8991be6
 CLOSE = 1e-4  # Relative difference to the recorded answer
 
+
 def read_release(
     folder: Path,  # A build, or a version in production
 ) -> dict:  # What release.json says
     "The content of release.json, after checking each file that it names."
     folder = Path(folder)
-    try: about = json.loads((folder / "release.json").read_text(encoding="utf-8"))
-    except FileNotFoundError: raise UserError(f"There is no build in {folder}. Make one with: cd4ml release build") from None
-    except ValueError: raise UserError(f"{folder / 'release.json'} is damaged. Build again: cd4ml release build") from None
+    try:
+        about = json.loads((folder / "release.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"There is no build in {folder}. Make one with: cd4ml release build") from None
+    except ValueError:
+        raise UserError(f"{folder / 'release.json'} is damaged. Build again: cd4ml release build") from None
     for name, digest in about["files"].items():
-        if not (folder / name).is_file(): raise UserError(f"{folder} lacks the file {name}. Build and deploy again.")
-        if sha256_of(folder / name) != digest: raise UserError(f"The file {name} in {folder} was changed after it was built, so it is refused. Build and deploy again.")
+        if not (folder / name).is_file():
+            raise UserError(f"{folder} lacks the file {name}. Build and deploy again.")
+        if sha256_of(folder / name) != digest:
+            raise UserError(
+                f"The file {name} in {folder} was changed after it was built, so it is refused. Build and deploy again."
+            )
     return about
 
+# %% ../../nbs/delivery/07_deploy.ipynb #f7ccc337
 def smoke(
     folder: Path,  # A build, or a version in production, such as production/current
 ) -> dict:  # model_version, question, answer, seconds
@@ -188,7 +285,8 @@ def smoke(
     for name, value in recorded["answer"].items():
         now = said["answer"][name]
         same = now == value if isinstance(value, str) else abs(now - value) <= CLOSE * max(abs(value), 0.01)
-        if not same: raise UserError(f"The smoke test failed: {name} is {now}, and {value} was recorded when it was built.")
+        if not same:
+            raise UserError(f"The smoke test failed: {name} is {now}, and {value} was recorded when it was built.")
     return {"model_version": about["model_version"], **said, "seconds": round(time.perf_counter() - began, 2)}
 
 # %% ../../nbs/delivery/07_deploy.ipynb #7b95653b
@@ -202,9 +300,14 @@ def production_lock(
         production.mkdir(parents=True, exist_ok=True)
         file = open(production / ".lock", "a+")
     with file:
-        try: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError: raise UserError(f"Another deployment to {production} is under way. Nothing was changed; try again when it is done.") from None
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"Another deployment to {production} is under way. Nothing was changed; try again when it is done."
+            ) from None
         yield
+
 
 def deployed(
     production: Path,  # A production folder
@@ -219,15 +322,24 @@ def _point(production, link, version):
     "Make a link show a version, in one step; remove it for None."
     path, tmp = Path(production) / link, Path(production) / f".{link}.tmp"
     tmp.unlink(missing_ok=True)
-    if version is None: path.unlink(missing_ok=True)
+    if version is None:
+        path.unlink(missing_ok=True)
     else:
         tmp.symlink_to(f"versions/{version}")
         os.replace(tmp, path)
     _sync(path.parent)
 
+
 def _note(production, act, version, former, by, why):
     "One line in the production folder's own record."
-    line = {"time": datetime.now(timezone.utc).isoformat(timespec="seconds"), "act": act, "version": version, "former": former, "by": by or release.whoever(production), "why": why}
+    line = {
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "act": act,
+        "version": version,
+        "former": former,
+        "by": by or release.whoever(production),
+        "why": why,
+    }
     with open(Path(production) / "deployments.jsonl", "a", encoding="utf-8") as file:
         file.write(json.dumps(line, ensure_ascii=False) + "\n")
         file.flush()
@@ -235,6 +347,7 @@ def _note(production, act, version, former, by, why):
 
 # %% ../../nbs/delivery/07_deploy.ipynb #155485eb
 KEEP = 5  # Versions that stay in a production folder
+
 
 def place(
     built: Path,  # A build
@@ -244,15 +357,26 @@ def place(
     about = read_release(built)
     name = f"{about['model_version']}-{about['build']}"
     target = Path(production) / "versions" / name
-    if name in (deployed(production), deployed(production, "former")) and target.is_dir() and read_release(target)["files"] == about["files"]: return name
-    with replace_folder(target) as tmp: shutil.copytree(built, tmp, dirs_exist_ok=True)
+    if (
+        name in (deployed(production), deployed(production, "former"))
+        and target.is_dir()
+        and read_release(target)["files"] == about["files"]
+    ):
+        return name
+    with replace_folder(target) as tmp:
+        shutil.copytree(built, tmp, dirs_exist_ok=True)
     return name
 
+# %% ../../nbs/delivery/07_deploy.ipynb #35905a67
 def _prune(production):
     "Remove the oldest versions that are neither live nor what one would go back to."
     keep = {deployed(production), deployed(production, "former")}
-    others = sorted((path for path in (Path(production) / "versions").glob("[!.]*") if path.name not in keep), key=lambda path: path.stat().st_mtime)
-    for path in others[: max(0, len(others) + len(keep - {None}) - KEEP)]: shutil.rmtree(path, ignore_errors=True)
+    others = sorted(
+        (path for path in (Path(production) / "versions").glob("[!.]*") if path.name not in keep),
+        key=lambda path: path.stat().st_mtime,
+    )
+    for path in others[: max(0, len(others) + len(keep - {None}) - KEEP)]:
+        shutil.rmtree(path, ignore_errors=True)
 
 # %% ../../nbs/delivery/07_deploy.ipynb #e20d5e46
 def switch(
@@ -265,7 +389,8 @@ def switch(
     with production_lock(production):
         former, version = deployed(production), place(built, production)
         before = deployed(production, "former")
-        if former not in (None, version): _point(production, "former", former)
+        if former not in (None, version):
+            _point(production, "former", former)
         _point(production, "current", version)
         try:
             tried = smoke(Path(production) / "current")
@@ -275,7 +400,10 @@ def switch(
             _point(production, "former", before)
             why = (str(e).splitlines() or [type(e).__name__])[0]
             _note(production, "failed", version, former, by, why)
-            if isinstance(e, UserError): raise UserError(f"{version} was not put in place: {why} {former + ' is live in ' + str(production) + ' as before.' if former else 'Nothing is live in ' + str(production) + '.'}") from None
+            if isinstance(e, UserError):
+                raise UserError(
+                    f"{version} was not put in place: {why} {former + ' is live in ' + str(production) + ' as before.' if former else 'Nothing is live in ' + str(production) + '.'}"
+                ) from None
             raise
         _note(production, "deploy", version, former, by, "the smoke test passed")
         _prune(production)
@@ -288,10 +416,12 @@ def restore(
     by: str | None = None,  # For the record
 ) -> dict:  # version that is live now, and the one that was
     "Go back to the former version in production."
-    if not (reason or "").strip(): raise UserError("Say why, in a few words: --reason \"…\". Nothing was changed.")
+    if not (reason or "").strip():
+        raise UserError('Say why, in a few words: --reason "…". Nothing was changed.')
     with production_lock(production):
         now, former = deployed(production), deployed(production, "former")
-        if former is None or not (Path(production) / "versions" / former).is_dir(): raise UserError(f"There is no former version in {production} to go back to. Nothing was changed.")
+        if former is None or not (Path(production) / "versions" / former).is_dir():
+            raise UserError(f"There is no former version in {production} to go back to. Nothing was changed.")
         smoke(Path(production) / "versions" / former)
         _point(production, "current", former)
         _point(production, "former", None)
@@ -311,10 +441,21 @@ def deploy(
     about = read_release(built)
     live = release.state(root)["champion"]
     act = version_to_deploy(release.history(root), live, about["model_version"])
-    if act["package"] != about["package"] or sha256_of(built / "package/forecaster.json") != act["package"]: raise UserError(f"The build of {about['model_version']} holds another package than the approved one. Build again: cd4ml release build")
+    if act["package"] != about["package"] or sha256_of(built / "package/forecaster.json") != act["package"]:
+        raise UserError(
+            f"The build of {about['model_version']} holds another package than the approved one. Build again: cd4ml release build"
+        )
     promoted = not live or (live["model_version"], live["package"]) != (act["model_version"], act["package"])
+
     def confirm():
-        if promoted: release.promote(root, act["model_version"], by=by, reason=reason or f"deployed to {Path(production).name}; its smoke test passed there")
+        if promoted:
+            release.promote(
+                root,
+                act["model_version"],
+                by=by,
+                reason=reason or f"deployed to {Path(production).name}; its smoke test passed there",
+            )
+
     return {**switch(built, production, confirm, by), "promoted": promoted}
 
 # %% ../../nbs/delivery/07_deploy.ipynb #153df871
@@ -330,25 +471,46 @@ def go_back(
     gone, back = (read_release(versions / done[name])["model_version"] for name in ("was", "version"))
     model = lambda role: (found[role] or {}).get("model_version")
     rolled_back = (model("champion"), model("previous")) == (gone, back)
-    if rolled_back: release.rollback(root, by=by, reason=reason)
+    if rolled_back:
+        release.rollback(root, by=by, reason=reason)
     return {**done, "rolled_back": rolled_back}
 
 # %% ../../nbs/delivery/07_deploy.ipynb #11546c20
-RECORD = ("dvc.lock", "reports/releases.jsonl", "reports/gate.json", "reports/explanation.json", "reports/metrics.json", "reports/slices.json", "reports/scores.csv", "reports/data_quality.json", "published")
+RECORD = (
+    "dvc.lock",
+    "reports/releases.jsonl",
+    "reports/gate.json",
+    "reports/explanation.json",
+    "reports/metrics.json",
+    "reports/slices.json",
+    "reports/scores.csv",
+    "reports/data_quality.json",
+    "published",
+)
 
+# %% ../../nbs/delivery/07_deploy.ipynb #1ec2df42
 def record(
     root: Path,  # The project's folder
     message: str,  # The commit's message
     push: bool = False,  # Push it, too
 ) -> str:  # What was done
     "Commit what a release leaves behind, and nothing else."
+
     def git(*words):
-        done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, stdin=subprocess.DEVNULL)
-        if done.returncode: raise UserError(f"git {words[0]} failed: {(done.stderr.strip().splitlines() or done.stdout.strip().splitlines() or ['no reason given'])[-1]}")
+        done = subprocess.run(
+            ["git", "-C", str(root), *words], capture_output=True, text=True, stdin=subprocess.DEVNULL
+        )
+        if done.returncode:
+            raise UserError(
+                f"git {words[0]} failed: {(done.stderr.strip().splitlines() or done.stdout.strip().splitlines() or ['no reason given'])[-1]}"
+            )
         return done.stdout.strip()
+
     there = [name for name in RECORD if (Path(root) / name).exists()]
     git("add", "--", *there)
     changed = git("diff", "--cached", "--name-only", "--", *there).splitlines()
-    if changed: git("commit", "--quiet", "-m", message, "--", *there)
-    if push: git("push", "--quiet")
+    if changed:
+        git("commit", "--quiet", "-m", message, "--", *there)
+    if push:
+        git("push", "--quiet")
     return f"{len(changed)} files committed{' and pushed' if push else ''}." if changed else "Nothing new to commit."

@@ -30,25 +30,47 @@ def fit_groups(
     "Fit the models of some groups."
     plan, window, fitted = task["plan"], task["window"], {}
     block = block_of(plan["prepared"], task["series"])
-    origin, horizon = block.day(window["forecast_origin"]), block.day(window["last_target"]) - block.day(window["forecast_origin"])
+    origin, horizon = (
+        block.day(window["forecast_origin"]),
+        block.day(window["last_target"]) - block.day(window["forecast_origin"]),
+    )
     for name, rows in group_rows(block.series, plan["per"]).items():
-        model, packed = fit_group(plan["estimator"], plan["parameters"], plan["training_rows"], take_series(block, rows), origin, horizon, plan["encoding"]), io.BytesIO()
+        model, packed = (
+            fit_group(
+                plan["estimator"],
+                plan["parameters"],
+                plan["training_rows"],
+                take_series(block, rows),
+                origin,
+                horizon,
+                plan["encoding"],
+            ),
+            io.BytesIO(),
+        )
         joblib.dump(model, packed, compress=3)
         fitted[name] = packed.getvalue() if model else None
     return fitted
 
+# %% ../../nbs/delivery/02_package.ipynb #02883b9b
 def _train_groups(folder, plan, window, engine, processes):
     "Fit every group's model into `folder`; returns the names of those that have one, in order, and how many are too small."
     rows, series, named, small = plan["training_rows"], plan["series"], [], 0
-    learn = pd.concat([sample_series(series.iloc[own], rows.get("max_series"), rows["seed"]) for own in group_rows(series, plan["per"]).values()])
+    learn = pd.concat(
+        [
+            sample_series(series.iloc[own], rows.get("max_series"), rows["seed"])
+            for own in group_rows(series, plan["per"]).values()
+        ]
+    )
     batches = group_batches(learn, plan["per"], panel_days(plan["prepared"]), 4 * parallelism(engine, processes))
     tasks = [{"plan": lean(plan), "series": batch[["store_nbr", "item_nbr"]], "window": window} for batch in batches]
     (folder / "groups").mkdir()
     for fitted in run_tasks(fit_groups, tasks, engine, processes, what=f"{plan['estimator']}: groups"):
         small += sum(packed is None for packed in fitted.values())
         for name, packed in fitted.items():
-            if packed: (folder / "groups" / f"{len(named):05}.joblib").write_bytes(packed)
-            if packed: named.append(name)
+            if packed:
+                (folder / "groups" / f"{len(named):05}.joblib").write_bytes(packed)
+            if packed:
+                named.append(name)
     return named, small
 
 # %% ../../nbs/delivery/02_package.ipynb #76f5d0d3
@@ -65,11 +87,17 @@ def train(
     root, holdout = Path(root), read_windows(root)[-1]
     plan = make_plan(root, estimator, estimator_parameters, training_rows, per)
     version = json.loads((root / "data/prepared/version.json").read_text())
-    about = {"estimator": estimator, "parameters": estimator_parameters, "trained_to": holdout["forecast_origin"],
-             "horizon": (date.fromisoformat(holdout["last_target"]) - date.fromisoformat(holdout["forecast_origin"])).days,
-             "data_version": version["data_version"], "source": version["source"], "series": len(plan["series"])}
+    about = {
+        "estimator": estimator,
+        "parameters": estimator_parameters,
+        "trained_to": holdout["forecast_origin"],
+        "horizon": (date.fromisoformat(holdout["last_target"]) - date.fromisoformat(holdout["forecast_origin"])).days,
+        "data_version": version["data_version"],
+        "source": version["source"],
+        "series": len(plan["series"]),
+    }
     with replace_folder(root / "data/fitted") as tmp:
-        (fitted, _), = fit_all_series(plan, [holdout], engine)
+        ((fitted, _),) = fit_all_series(plan, [holdout], engine)
         joblib.dump(fitted, tmp / "estimator.joblib")
         if plan["per"]:
             names, small = _train_groups(tmp, plan, holdout, engine, processes)
@@ -78,53 +106,87 @@ def train(
         write_json(tmp / "fitted.json", about)
     return about
 
+# %% ../../nbs/delivery/02_package.ipynb #457a071f
 def load_fitted(
     root: Path,  # The project's folder
 ):  # The fitted estimator; with groups, one that opens each group's model when it is asked for
     "What `train` left in data/fitted."
     folder = Path(root) / "data/fitted"
     about, fitted = json.loads((folder / "fitted.json").read_text()), joblib.load(folder / "estimator.joblib")
-    if not about.get("per"): return fitted
-    return Grouped(about["per"], {name: folder / "groups" / f"{i:05}.joblib" for i, name in enumerate(json.loads((folder / "groups.json").read_text()))}, fitted)
+    if not about.get("per"):
+        return fitted
+    return Grouped(
+        about["per"],
+        {
+            name: folder / "groups" / f"{i:05}.joblib"
+            for i, name in enumerate(json.loads((folder / "groups.json").read_text()))
+        },
+        fitted,
+    )
 
 # %% ../../nbs/delivery/02_package.ipynb #1eff346c
 def _exact_thresholds(model):
     "A copy of a tree model whose thresholds are float32 numbers that part float32 features as the original ones do."
     model = copy.deepcopy(model)
-    if hasattr(model, "_predictors"): thresholds = [tree.nodes["num_threshold"] for trees in model._predictors for tree in trees]
-    else: thresholds = [tree.tree_.threshold for tree in getattr(model, "estimators_", [model])]
+    if hasattr(model, "_predictors"):
+        thresholds = [tree.nodes["num_threshold"] for trees in model._predictors for tree in trees]
+    else:
+        thresholds = [tree.tree_.threshold for tree in getattr(model, "estimators_", [model])]
     for values in thresholds:
         near = values.astype(np.float32)
         values[:] = np.where(near > values, np.nextafter(near, np.float32(-np.inf)), near)
     return model
 
+# %% ../../nbs/delivery/02_package.ipynb #2e744d90
 def to_onnx(
     model,  # A fitted scikit-learn regressor
 ) -> bytes:  # An ONNX graph: float32 rows of FEATURES in, one column out
     "A scikit-learn tree model as ONNX; a Poisson model answers in logs."
     import onnx.helper, skl2onnx
+
     model, original = _exact_thresholds(model), onnx.helper.make_attribute
-    plain = lambda v: (int(v) if isinstance(v, (bool, np.bool_)) else v.item()) if hasattr(v, "item") or isinstance(v, bool) else v
+    plain = lambda v: (
+        (int(v) if isinstance(v, (bool, np.bool_)) else v.item()) if hasattr(v, "item") or isinstance(v, bool) else v
+    )
+
     def make_attribute(key, value, *args, **kwargs):
-        return original(key, [plain(v) for v in value] if isinstance(value, (list, tuple, np.ndarray)) else plain(value), *args, **kwargs)
+        return original(
+            key,
+            [plain(v) for v in value] if isinstance(value, (list, tuple, np.ndarray)) else plain(value),
+            *args,
+            **kwargs,
+        )
+
     onnx.helper.make_attribute = make_attribute
-    try: return skl2onnx.to_onnx(model, np.zeros((1, len(FEATURES)), np.float32), name="forecaster").SerializeToString()
-    finally: onnx.helper.make_attribute = original
+    try:
+        return skl2onnx.to_onnx(model, np.zeros((1, len(FEATURES)), np.float32), name="forecaster").SerializeToString()
+    finally:
+        onnx.helper.make_attribute = original
 
 # %% ../../nbs/delivery/02_package.ipynb #41115103
 CLOSE = 1e-4  # Largest relative difference between the package and the fitted estimator
 WORTH_PROCESSES = 50  # Models to turn into ONNX for which parallel processes are worth their start
 
+
 def _card(root, about, origin, block):
     "What a reader wants to know of the model."
     metrics = json.loads((root / "reports/metrics.json").read_text())
-    if metrics["data_version"] != about["data_version"]: raise UserError("reports/metrics.json is of other data than the fitted model. Run: make pipeline")
+    if metrics["data_version"] != about["data_version"]:
+        raise UserError("reports/metrics.json is of other data than the fitted model. Run: make pipeline")
     scores, held_out = metrics["models"][about["estimator"]], metrics["holdout"][about["estimator"]]
-    return {**about, "git_revision": git_revision(root), "trained_at": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"), "forecast_origin": str(block.date(origin)),
-            "first_day": str(block.date(origin + 1)), "last_day": str(block.date(origin + about["horizon"])),
-            "windows": metrics["windows"], "metrics": {name: scores[name]["mean"] for name in ("wape", "bias", "nwrmsle")},
-            "holdout": {name: held_out[name] for name in ("forecast_origin", "nwrmsle", "wape", "bias")}}  # what the package must reproduce
+    return {
+        **about,
+        "git_revision": git_revision(root),
+        "trained_at": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "forecast_origin": str(block.date(origin)),
+        "first_day": str(block.date(origin + 1)),
+        "last_day": str(block.date(origin + about["horizon"])),
+        "windows": metrics["windows"],
+        "metrics": {name: scores[name]["mean"] for name in ("wape", "bias", "nwrmsle")},
+        "holdout": {name: held_out[name] for name in ("forecast_origin", "nwrmsle", "wape", "bias")},
+    }  # what the package must reproduce
 
+# %% ../../nbs/delivery/02_package.ipynb #4c6009f9
 def onnx_pair(
     path: Path,  # A fitted estimator of data/fitted
 ) -> tuple:  # The ONNX graphs of mean and log_mean
@@ -132,25 +194,41 @@ def onnx_pair(
     fitted = joblib.load(path)
     return to_onnx(fitted.mean), to_onnx(fitted.log_mean)
 
+# %% ../../nbs/delivery/02_package.ipynb #b418c6e8
 def _write_models(folder, fitted, mean, log_mean):
     "ONNX models, or the paths of an estimator that goes series by series; returns what serving must know of them."
     whole, groups = (fitted.whole, fitted.models) if isinstance(fitted, Grouped) else (fitted, {})
     if not isinstance(whole, Trees):
         pd.DataFrame({"mean": list(mean), "log_mean": list(log_mean)}).to_parquet(folder / "paths.parquet")
         return {"encoding": {}, "log_link": False, "fill": None}
-    done = run_tasks(onnx_pair, list(groups.values()), processes=None if len(groups) > WORTH_PROCESSES else 1, what="package: model" if groups else "")
-    pairs = {"": (to_onnx(whole.mean), to_onnx(whole.log_mean)), **{f"-{path.stem}": pair for path, pair in zip(groups.values(), done)}}
+    done = run_tasks(
+        onnx_pair,
+        list(groups.values()),
+        processes=None if len(groups) > WORTH_PROCESSES else 1,
+        what="package: model" if groups else "",
+    )
+    pairs = {
+        "": (to_onnx(whole.mean), to_onnx(whole.log_mean)),
+        **{f"-{path.stem}": pair for path, pair in zip(groups.values(), done)},
+    }
     for end, pair in pairs.items():
-        for name, graph in zip(("mean", "log_mean"), pair): (folder / f"{name}{end}.onnx").write_bytes(graph)
+        for name, graph in zip(("mean", "log_mean"), pair):
+            (folder / f"{name}{end}.onnx").write_bytes(graph)
     serving = {"encoding": whole.encoding, "log_link": whole.log_link, "fill": whole.fill}
-    return {**serving, "per": fitted.per, "groups": {name: f"-{path.stem}" for name, path in groups.items()}} if groups else serving
+    return (
+        {**serving, "per": fitted.per, "groups": {name: f"-{path.stem}" for name, path in groups.items()}}
+        if groups
+        else serving
+    )
 
 # %% ../../nbs/delivery/02_package.ipynb #448d0d2a
 def last_state(
     root: Path,  # The project's folder
     fitted,  # The fitted estimator
     horizon: int,  # Days ahead
-) -> tuple:  # Block of the last days of every series, and the fitted estimator's mean and log_mean, shape (n_series, horizon)
+) -> (
+    tuple
+):  # Block of the last days of every series, and the fitted estimator's mean and log_mean, shape (n_series, horizon)
     "What the package will stand on, and what it should answer."
     prepared = Path(root) / "data/prepared"
     series, days, done = read_series(prepared), panel_days(prepared), []
@@ -162,14 +240,21 @@ def last_state(
     block = done[0][1] if len(done) == 1 else take_series(stack_blocks([block for _, block, *_ in done]), order)
     return block, *(np.concatenate([part[i] for part in done])[order] for i in (2, 3))
 
+# %% ../../nbs/delivery/02_package.ipynb #51868a93
 def check_same(
     folder: Path,  # A sealed folder
     expected: pd.DataFrame,  # The fitted estimator's forecasts, as `forecast_table` gives
 ) -> float:  # Largest relative difference, over `mean` and `log_mean`
     "Load the package as a server does and compare its forecasts with the fitted estimator's."
     answer = load_forecaster(folder).forecast()
-    off = max(float((np.abs(answer[name] - expected[name]) / np.maximum(expected[name], 0.01)).max()) for name in ("mean", "log_mean"))
-    if not off <= CLOSE: raise UserError(f"The packaged model differs from the fitted one by {off:.2g} (relative; at most {CLOSE:g} is allowed), so it was not packaged.")
+    off = max(
+        float((np.abs(answer[name] - expected[name]) / np.maximum(expected[name], 0.01)).max())
+        for name in ("mean", "log_mean")
+    )
+    if not off <= CLOSE:
+        raise UserError(
+            f"The packaged model differs from the fitted one by {off:.2g} (relative; at most {CLOSE:g} is allowed), so it was not packaged."
+        )
     return off
 
 # %% ../../nbs/delivery/02_package.ipynb #71b2cdcb
@@ -179,15 +264,23 @@ def package(
     "Pack, seal and check the forecaster; it goes to data/model."
     root = Path(root)
     about = json.loads((root / "data/fitted/fitted.json").read_text())
-    fitted, horizon, earlier = load_fitted(root), about["horizon"], pd.read_parquet(root / f"data/evaluation/{about['estimator']}.parquet")
+    fitted, horizon, earlier = (
+        load_fitted(root),
+        about["horizon"],
+        pd.read_parquet(root / f"data/evaluation/{about['estimator']}.parquet"),
+    )
     block, mean, log_mean = last_state(root, fitted, horizon)
     origin = block.n_days - 1
     with replace_folder(root / "data/model") as folder:
         write_state(folder / "state.parquet", block)
         calendar = pd.read_parquet(root / "data/prepared/calendar.parquet")
         calendar["date"] = pd.to_datetime(calendar["date"])
-        ahead = calendar["date"].between(pd.Timestamp(block.date(origin + 1)), pd.Timestamp(block.date(origin + horizon)))
-        calendar[ahead][["store_nbr", "date", "holiday", "is_open"]].to_parquet(folder / "calendar.parquet", index=False)
+        ahead = calendar["date"].between(
+            pd.Timestamp(block.date(origin + 1)), pd.Timestamp(block.date(origin + horizon))
+        )
+        calendar[ahead][["store_nbr", "date", "holiday", "is_open"]].to_parquet(
+            folder / "calendar.parquet", index=False
+        )
         serving = _write_models(folder, fitted, mean, log_mean)
         earlier[earlier["role"] == "holdout"].drop(columns="role").to_parquet(folder / "holdout.parquet", index=False)
         card = _card(root, about, origin, block)
@@ -201,12 +294,16 @@ def model_card(
 ) -> str:  # Markdown
     "What the model is, what it was made from, how good it is and what it cannot do."
     metrics, kinds = card["metrics"], {"store_nbr": "store", "item_nbr": "item"}
-    each = f", one model for each {kinds.get(card['per'], card['per'])} ({card['models']:,}; {card['too_small']:,} too small for one use that of all series)" if card.get("per") else ""
-    return f"""# Sales forecaster: {card['estimator']}{each}
+    each = (
+        f", one model for each {kinds.get(card['per'], card['per'])} ({card['models']:,}; {card['too_small']:,} too small for one use that of all series)"
+        if card.get("per")
+        else ""
+    )
+    return f"""# Sales forecaster: {card["estimator"]}{each}
 
-- **Forecasts** units sold a day by store and item, from {card['first_day']} to {card['last_day']}, with an interval that held eight days in ten.
-- **Data**: {card['source']}, version {card['data_version']}, {card['series']} series; learnt from sales up to {card['trained_to']}.
-- **Error** on {len(card['windows'])} backtest windows: {card['horizon']}-day orders were off by {metrics['wape']:.0%} of units; volume {abs(metrics['bias']):.1%} too {'high' if metrics['bias'] > 0 else 'low'}; NWRMSLE {metrics['nwrmsle']:.3f}.
+- **Forecasts** units sold a day by store and item, from {card["first_day"]} to {card["last_day"]}, with an interval that held eight days in ten.
+- **Data**: {card["source"]}, version {card["data_version"]}, {card["series"]} series; learnt from sales up to {card["trained_to"]}.
+- **Error** on {len(card["windows"])} backtest windows: {card["horizon"]}-day orders were off by {metrics["wape"]:.0%} of units; volume {abs(metrics["bias"]):.1%} too {"high" if metrics["bias"] > 0 else "low"}; NWRMSLE {metrics["nwrmsle"]:.3f}.
 - **Cannot know** stock-outs, prices, weather, or a promotion that is not in the plan. An item that a store never sold gets a forecast from its class and its other stores, which is less sure than the interval says.
-- **Parameters**: {json.dumps(card['parameters'])}
+- **Parameters**: {json.dumps(card["parameters"])}
 """

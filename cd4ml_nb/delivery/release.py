@@ -13,10 +13,20 @@ import fcntl, getpass, hashlib, json, os, shutil, subprocess, time
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
-from ..core import UserError, _explain_disk_trouble, _sync, main_root, progress, read_params, replace_file, sha256_of
+from cd4ml_nb.core import (
+    UserError,
+    _explain_disk_trouble,
+    _sync,
+    main_root,
+    progress,
+    read_params,
+    replace_file,
+    sha256_of,
+)
 
 # %% ../../nbs/delivery/05_release.ipynb #687ac0c5
 LOG, HEAD = "reports/releases.jsonl", "data/registry/head.json"
+
 
 def registry_folder(
     root: Path,  # The project's folder, or DVC's temporary copy of it
@@ -24,23 +34,37 @@ def registry_folder(
     "Where registered versions lie."
     return main_root(root) / "data/registry"
 
-def _digest(content): return hashlib.sha256(content).hexdigest()
 
-def _now(): return datetime.now(timezone.utc).isoformat(timespec="seconds")
+def _digest(content):
+    return hashlib.sha256(content).hexdigest()
+
+
+def _now():
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
 
 def _read_json(path):
     "What a JSON file holds, or a UserError."
-    try: return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError: raise UserError(f"{path} is missing, so this version cannot be judged. Register it again: make pipeline") from None
-    except (ValueError, OSError) as e: raise UserError(f"{path} cannot be read ({e}). Register the version again: make pipeline") from None
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(
+            f"{path} is missing, so this version cannot be judged. Register it again: make pipeline"
+        ) from None
+    except (ValueError, OSError) as e:
+        raise UserError(f"{path} cannot be read ({e}). Register the version again: make pipeline") from None
 
 # %% ../../nbs/delivery/05_release.ipynb #156e2e40
 def _lines(root):
     "The log's whole lines as bytes, without a last one that was never finished."
     path = main_root(root) / LOG
-    try: return path.read_bytes().split(b"\n")[:-1]
-    except FileNotFoundError: return []
-    except OSError as e: raise UserError(f"The log of releases, {path}, cannot be read: {e.strerror}. Nothing was changed.") from None
+    try:
+        return path.read_bytes().split(b"\n")[:-1]
+    except FileNotFoundError:
+        return []
+    except OSError as e:
+        raise UserError(f"The log of releases, {path}, cannot be read: {e.strerror}. Nothing was changed.") from None
+
 
 def read_log(
     root: Path,  # The project's folder
@@ -48,8 +72,12 @@ def read_log(
     "Every act of approval and release."
     acts = []
     for number, line in enumerate(_lines(root), 1):
-        try: acts.append(dict(json.loads(line)))
-        except (ValueError, TypeError): raise UserError(f"Line {number} of {LOG} is not what was written there. See: cd4ml release verify") from None
+        try:
+            acts.append(dict(json.loads(line)))
+        except (ValueError, TypeError):
+            raise UserError(
+                f"Line {number} of {LOG} is not what was written there. See: cd4ml release verify"
+            ) from None
     return acts
 
 # %% ../../nbs/delivery/05_release.ipynb #66bbec24
@@ -57,46 +85,79 @@ def _chain_trouble(lines, head):
     "A sentence for each broken link between lines, and for an end that is not the recorded one."
     found = []
     for number, line in enumerate(lines, 1):
-        try: before = json.loads(line)["before"]
-        except (ValueError, TypeError, KeyError): found.append(f"Line {number} is damaged: it is not an act with the sha256 of the line before."); continue
-        if before == (_digest(lines[number - 2]) if number > 1 else ""): continue
-        found.append(f"Line {number} does not follow line {number - 1}: line {number - 1} was edited, or a line was removed or moved there." if number > 1 else "The first line is not the first that was written: lines before it were removed or moved.")
-    if head is None: return found + ([f"{HEAD} is missing, so nobody can say whether lines at the end were removed. Commit {LOG} to Git after having read it."] if len(lines) > 1 else [])
+        try:
+            before = json.loads(line)["before"]
+        except (ValueError, TypeError, KeyError):
+            found.append(f"Line {number} is damaged: it is not an act with the sha256 of the line before.")
+            continue
+        if before == (_digest(lines[number - 2]) if number > 1 else ""):
+            continue
+        found.append(
+            f"Line {number} does not follow line {number - 1}: line {number - 1} was edited, or a line was removed or moved there."
+            if number > 1
+            else "The first line is not the first that was written: lines before it were removed or moved."
+        )
+    if head is None:
+        return found + (
+            [
+                f"{HEAD} is missing, so nobody can say whether lines at the end were removed. Commit {LOG} to Git after having read it."
+            ]
+            if len(lines) > 1
+            else []
+        )
     known = head.get("lines", 0)
-    if known > len(lines): return found + [f"{known - len(lines)} of {known} lines at the end were removed (or Git switched to an older state of {LOG})."]
-    if known and _digest(lines[known - 1]) != head.get("sha256"): found.append(f"Line {known} was edited: {HEAD} recorded another sha256 of it.")
-    if len(lines) > known + 1: found.append(f"{len(lines) - known} lines at the end were not written by an act: {HEAD} knows {known}.")
+    if known > len(lines):
+        return found + [
+            f"{known - len(lines)} of {known} lines at the end were removed (or Git switched to an older state of {LOG})."
+        ]
+    if known and _digest(lines[known - 1]) != head.get("sha256"):
+        found.append(f"Line {known} was edited: {HEAD} recorded another sha256 of it.")
+    if len(lines) > known + 1:
+        found.append(f"{len(lines) - known} lines at the end were not written by an act: {HEAD} knows {known}.")
     return found
 
+# %% ../../nbs/delivery/05_release.ipynb #c9f79248
 def _git_trouble(root, lines):
     "None where Git does not know the log; else a sentence for each way in which the committed lines are not its beginning."
     done = subprocess.run(["git", "-C", str(main_root(root)), "show", f"HEAD:./{LOG}"], capture_output=True)
-    if done.returncode: return None
+    if done.returncode:
+        return None
     committed = done.stdout.split(b"\n")[:-1]
     wrong = next((n for n, line in enumerate(committed, 1) if n > len(lines) or lines[n - 1] != line), None)
     return [] if wrong is None else [f"Line {wrong} is not the one that was committed to Git (see: git diff {LOG})."]
 
+# %% ../../nbs/delivery/05_release.ipynb #3ccfa140
 def _log_trouble(root, with_git=False):
     "Sentences on what is wrong with the log; none when it is intact."
     lines = _lines(root)
-    try: head = json.loads((main_root(root) / HEAD).read_text())
-    except FileNotFoundError: head = None
-    except (ValueError, OSError): return [f"{HEAD} is damaged."]
-    try: git = _git_trouble(root, lines) if with_git or (head is None and len(lines) > 1) else None
-    except OSError: git = None
+    try:
+        head = json.loads((main_root(root) / HEAD).read_text())
+    except FileNotFoundError:
+        head = None
+    except (ValueError, OSError):
+        return [f"{HEAD} is damaged."]
+    try:
+        git = _git_trouble(root, lines) if with_git or (head is None and len(lines) > 1) else None
+    except OSError:
+        git = None
     chain = _chain_trouble(lines, head)
-    if git == [] and head is None: chain = [sentence for sentence in chain if HEAD not in sentence]
+    if git == [] and head is None:
+        chain = [sentence for sentence in chain if HEAD not in sentence]
     return chain + (git or [])
 
 # %% ../../nbs/delivery/05_release.ipynb #66c9b09b
 def _write_head(root, lines):
     "Record how many lines there are, and the last one's sha256."
     path, head = main_root(root) / HEAD, {"lines": len(lines), "sha256": _digest(lines[-1]) if lines else ""}
-    try: same = json.loads(path.read_text()) == head
-    except (OSError, ValueError): same = False
+    try:
+        same = json.loads(path.read_text()) == head
+    except (OSError, ValueError):
+        same = False
     if not same and lines:
-        with replace_file(path) as tmp: tmp.write_text(json.dumps(head))
+        with replace_file(path) as tmp:
+            tmp.write_text(json.dumps(head))
 
+# %% ../../nbs/delivery/05_release.ipynb #197a75b1
 def _append(root, act):
     "Write one act at the log's end; returns it with the sha256 of the line before. Call it under the lock."
     path, lines = main_root(root) / LOG, _lines(root)
@@ -107,19 +168,23 @@ def _append(root, act):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            if os.fstat(handle).st_size > size: os.ftruncate(handle, size)
+            if os.fstat(handle).st_size > size:
+                os.ftruncate(handle, size)
             os.lseek(handle, size, os.SEEK_SET)
             try:
-                if os.write(handle, line + b"\n") <= len(line): raise OSError(28, "No space left on device")
+                if os.write(handle, line + b"\n") <= len(line):
+                    raise OSError(28, "No space left on device")
                 os.fsync(handle)
             except OSError:
                 os.ftruncate(handle, size)
                 raise
-        finally: os.close(handle)
+        finally:
+            os.close(handle)
     try:
         _sync(path.parent)
         _write_head(root, [*lines, line])
-    except (OSError, UserError) as e: progress(f"{HEAD} could not be written ({e}); the next act will do it.")
+    except (OSError, UserError) as e:
+        progress(f"{HEAD} could not be written ({e}); the next act will do it.")
     return act
 
 # %% ../../nbs/delivery/05_release.ipynb #9e3be82d
@@ -132,49 +197,91 @@ def _lock(root, task, wait=0):
         file = open(path, "a+")
     with file:
         while True:
-            try: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB); break
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
             except BlockingIOError:
                 if time.monotonic() >= end:
                     file.seek(0)
-                    raise UserError(f"Another act is under way here: {file.read().strip() or 'it has just begun'}. Nothing was changed. Look at `cd4ml release status`, then decide again.") from None
+                    raise UserError(
+                        f"Another act is under way here: {file.read().strip() or 'it has just begun'}. Nothing was changed. Look at `cd4ml release status`, then decide again."
+                    ) from None
                 time.sleep(0.05)
         file.truncate(0)
         file.write(f"{task}, process {os.getpid()}")
         file.flush()
-        try: yield
-        finally: file.truncate(0)
+        try:
+            yield
+        finally:
+            file.truncate(0)
 
 # %% ../../nbs/delivery/05_release.ipynb #f9b59435
 def _files(folder):
     "Relative name -> sha256 of every file of a version, without registration.json and kept verdicts."
     names = sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file())
-    return {name: sha256_of(Path(folder) / name) for name in names if name != "registration.json" and not name.startswith((".", "decided/"))}
+    return {
+        name: sha256_of(Path(folder) / name)
+        for name in names
+        if name != "registration.json" and not name.startswith((".", "decided/"))
+    }
 
+# %% ../../nbs/delivery/05_release.ipynb #194f798d
 def _registration(folder):
     "A version's registration.json; None where it is damaged, so that one damaged version does not stop the others."
-    try: found = _read_json(folder / "registration.json")
-    except UserError: return None
-    wanted = {"model_version": str, "registered_at": str, "package": str, "releasable": bool, "gate_passed": bool, "files": dict}
-    return found if isinstance(found, dict) and all(isinstance(found.get(name), kind) for name, kind in wanted.items()) else None
+    try:
+        found = _read_json(folder / "registration.json")
+    except UserError:
+        return None
+    wanted = {
+        "model_version": str,
+        "registered_at": str,
+        "package": str,
+        "releasable": bool,
+        "gate_passed": bool,
+        "files": dict,
+    }
+    return (
+        found
+        if isinstance(found, dict) and all(isinstance(found.get(name), kind) for name, kind in wanted.items())
+        else None
+    )
 
+# %% ../../nbs/delivery/05_release.ipynb #45b78fe5
 def changed_files(
     folder: Path,  # A registered version
 ) -> list[str]:  # A sentence for each file that is not as it was registered
     "Whether a version still is what was registered."
     folder = Path(folder)
     known = _registration(folder)
-    if known is None: return ["registration.json is missing or damaged"]
+    if known is None:
+        return ["registration.json is missing or damaged"]
     recorded = known["files"]
-    found = [f"{name} is missing" if not (folder / name).is_file() else f"{name} was changed" for name, digest in recorded.items() if not (folder / name).is_file() or sha256_of(folder / name) != digest]
+    found = [
+        f"{name} is missing" if not (folder / name).is_file() else f"{name} was changed"
+        for name, digest in recorded.items()
+        if not (folder / name).is_file() or sha256_of(folder / name) != digest
+    ]
     return found if recorded else ["registration.json names no files"]
 
+# %% ../../nbs/delivery/05_release.ipynb #d80174f1
 def _seal_version(folder, model_version):
     "Complete a new version's registration.json: the package's sha256 and each file's."
     for name in ("registration.json", "package/forecaster.json", "gate.json"):
-        if not (folder / name).is_file(): raise UserError(f"The version {model_version} cannot be registered without its {name}.")
+        if not (folder / name).is_file():
+            raise UserError(f"The version {model_version} cannot be registered without its {name}.")
     given = _read_json(folder / "registration.json")
-    given = {"registered_at": _now(), "releasable": False, "why_not": "", **given, "model_version": model_version, "gate_passed": bool(_read_json(folder / "gate.json").get("passed")), "package": sha256_of(folder / "package/forecaster.json"), "files": _files(folder)}
+    given = {
+        "registered_at": _now(),
+        "releasable": False,
+        "why_not": "",
+        **given,
+        "model_version": model_version,
+        "gate_passed": bool(_read_json(folder / "gate.json").get("passed")),
+        "package": sha256_of(folder / "package/forecaster.json"),
+        "files": _files(folder),
+    }
     (folder / "registration.json").write_text(json.dumps(given, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+
 
 def _package_trouble(folder):
     "Sentences on files of a version's package that are not as they were registered."
@@ -187,43 +294,60 @@ def new_version(
     model_version: str,  # As in the package's card
 ):  # Yields an empty folder, which becomes data/registry/<model_version> when the block ends well
     "Register a version whole, or not at all."
-    if not model_version or Path(model_version).name != model_version or model_version.startswith("."): raise UserError(f"'{model_version}' cannot be the name of a version.")
+    if not model_version or Path(model_version).name != model_version or model_version.startswith("."):
+        raise UserError(f"'{model_version}' cannot be the name of a version.")
     folder = registry_folder(root) / model_version
     tmp = folder.with_name(f".{model_version}.{os.getpid()}.tmp")
     with _explain_disk_trouble(folder):
-        for left in [tmp, *(old for old in folder.parent.glob(".*.tmp") if time.time() - old.stat().st_mtime > 86400)]: shutil.rmtree(left, ignore_errors=True)  # of killed ones
+        for left in [tmp, *(old for old in folder.parent.glob(".*.tmp") if time.time() - old.stat().st_mtime > 86400)]:
+            shutil.rmtree(left, ignore_errors=True)  # of killed ones
         tmp.mkdir(parents=True)
         try:
             yield tmp
             _seal_version(tmp, model_version)
-            for file in tmp.rglob("*"): _sync(file)
-            with _lock(root, f"register {model_version}", wait=60): _place(root, tmp, folder)
-        finally: shutil.rmtree(tmp, ignore_errors=True)
+            for file in tmp.rglob("*"):
+                _sync(file)
+            with _lock(root, f"register {model_version}", wait=60):
+                _place(root, tmp, folder)
+        finally:
+            shutil.rmtree(tmp, ignore_errors=True)
 
 # %% ../../nbs/delivery/05_release.ipynb #983cbf5f
 def _place(root, tmp, folder):
     "Put a version in place. One that is there keeps its package and the verdicts on which somebody decided."
     acts = [act for act in read_log(root) if act["model_version"] == folder.name]
     if not _sound_package(root, folder, acts):
-        if acts and acts[-1]["package"] != sha256_of(tmp / "package/forecaster.json") and folder.exists(): raise UserError(f"The package of {folder.name} in {folder} was changed after somebody decided on it, so it is not replaced. Bring back its files from a backup, then register again.")
-        if folder.exists(): os.replace(folder, folder.with_name(f".{folder.name}.{os.getpid()}.old"))
+        if acts and acts[-1]["package"] != sha256_of(tmp / "package/forecaster.json") and folder.exists():
+            raise UserError(
+                f"The package of {folder.name} in {folder} was changed after somebody decided on it, so it is not replaced. Bring back its files from a backup, then register again."
+            )
+        if folder.exists():
+            os.replace(folder, folder.with_name(f".{folder.name}.{os.getpid()}.old"))
         os.replace(tmp, folder)
         shutil.rmtree(folder.with_name(f".{folder.name}.{os.getpid()}.old"), ignore_errors=True)
-    else: _renew(folder, tmp)
+    else:
+        _renew(folder, tmp)
     _sync(folder.parent)
 
+# %% ../../nbs/delivery/05_release.ipynb #4eaf6fff
 def _sound_package(root, folder, acts):
     "Whether there is a package that is what was registered, or at least what somebody decided on."
-    if _registration(folder): return not _package_trouble(folder)
-    try: return bool(acts) and bool(package_folder(root, acts[-1]))
-    except UserError: return False
+    if _registration(folder):
+        return not _package_trouble(folder)
+    try:
+        return bool(acts) and bool(package_folder(root, acts[-1]))
+    except UserError:
+        return False
 
+# %% ../../nbs/delivery/05_release.ipynb #aab4c36d
 def _renew(folder, tmp):
     "Replace a version's evidence file by file, registration.json last."
     shutil.rmtree(tmp / "package")
     shutil.copytree(folder / "package", tmp / "package")
     first = _registration(folder) or _registration(tmp)
-    (tmp / "registration.json").write_text(json.dumps({**_read_json(tmp / "registration.json"), "registered_at": first["registered_at"]}))
+    (tmp / "registration.json").write_text(
+        json.dumps({**_read_json(tmp / "registration.json"), "registered_at": first["registered_at"]})
+    )
     _seal_version(tmp, folder.name)
     shutil.rmtree(tmp / "package")
     if (folder / "gate.json").is_file() and sha256_of(folder / "gate.json") != sha256_of(tmp / "gate.json"):
@@ -234,39 +358,57 @@ def _renew(folder, tmp):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         os.replace(tmp / name, folder / name)
     for name in set(_files(folder)) - fresh:
-        if not name.startswith("package/"): (folder / name).unlink()
+        if not name.startswith("package/"):
+            (folder / name).unlink()
 
 # %% ../../nbs/delivery/05_release.ipynb #6f346db8
 def registered(
     root: Path,  # The project's folder
 ) -> list[dict]:  # Each version's registration.json, the newest first
     "What can be released."
-    known = [found for folder in registry_folder(root).glob("[!.]*") if folder.is_dir() and (found := _registration(folder)) and found["model_version"] == folder.name]
+    known = [
+        found
+        for folder in registry_folder(root).glob("[!.]*")
+        if folder.is_dir() and (found := _registration(folder)) and found["model_version"] == folder.name
+    ]
     return sorted(known, key=lambda r: (r["registered_at"], r["model_version"]), reverse=True)
 
+# %% ../../nbs/delivery/05_release.ipynb #5a50280c
 def find_version(
     root: Path,  # The project's folder
     version: str,  # A model_version, the beginning of one, or MLflow's number
 ) -> dict:  # Its registration
     "The registered version that somebody means, or a UserError."
     known, version = registered(root), str(version).strip()
-    if not known: raise UserError(f"No model is registered in {registry_folder(root)}. Make one with: make pipeline")
-    exact = [r for r in known if version == r["model_version"] or version.removeprefix("v") == str(r.get("mlflow_version") or "-")]
+    if not known:
+        raise UserError(f"No model is registered in {registry_folder(root)}. Make one with: make pipeline")
+    exact = [
+        r
+        for r in known
+        if version == r["model_version"] or version.removeprefix("v") == str(r.get("mlflow_version") or "-")
+    ]
     close = exact or [r for r in known if version and r["model_version"].startswith(version)]
     names = ", ".join(r["model_version"] for r in (close or known)[:5])
-    if not close: raise UserError(f"There is no registered version '{version[:80]}'. The newest: {names}.")
-    if len(close) > 1: raise UserError(f"'{version}' could be {names}. Write more of it.")
+    if not close:
+        raise UserError(f"There is no registered version '{version[:80]}'. The newest: {names}.")
+    if len(close) > 1:
+        raise UserError(f"'{version}' could be {names}. Write more of it.")
     return close[0]
 
 # %% ../../nbs/delivery/05_release.ipynb #ccb7b143
 STATUS = {"approve": "approved", "reject": "rejected", "rollback": "rolled back"}
 
-def _key(act): return act["model_version"], act["package"]
+
+def _key(act):
+    return act["model_version"], act["package"]
+
 
 def _step(champions, roles, decided, act):
     "Follow one act."
-    if act["act"] in ("approve", "reject"): decided[_key(act)] = act
-    elif act["act"] == "promote" and act["role"] in roles: roles[act["role"]] = act
+    if act["act"] in ("approve", "reject"):
+        decided[_key(act)] = act
+    elif act["act"] == "promote" and act["role"] in roles:
+        roles[act["role"]] = act
     elif act["act"] == "promote":
         champions.append(act)
         roles.update({role: None for role, held in roles.items() if held and _key(held) == _key(act)})
@@ -274,10 +416,12 @@ def _step(champions, roles, decided, act):
         decided[_key(champions.pop())] = act
         champions[-1] = {**champions[-1], **{name: act[name] for name in ("time", "by", "reason")}}
 
+
 def _fold(acts):
     "Champions (the live one last), challenger, shadow, and the last decision on each version."
     champions, roles, decided = [], {"challenger": None, "shadow": None}, {}
-    for act in acts: _step(champions, roles, decided, act)
+    for act in acts:
+        _step(champions, roles, decided, act)
     return champions, roles, decided
 
 # %% ../../nbs/delivery/05_release.ipynb #c4654b04
@@ -287,46 +431,114 @@ def state(
     "What is live, what was before, and what waits; a UserError when the log was tampered with."
     acts = _trusted_log(root)
     champions, roles, decided = _fold(acts)
-    as_role = lambda act: act and {"since": act["time"], **{name: act[name] for name in ("by", "reason", "model_version", "data_version", "git_revision", "gate", "gate_passed", "overridden", "package")}}
+    as_role = lambda act: (
+        act
+        and {
+            "since": act["time"],
+            **{
+                name: act[name]
+                for name in (
+                    "by",
+                    "reason",
+                    "model_version",
+                    "data_version",
+                    "git_revision",
+                    "gate",
+                    "gate_passed",
+                    "overridden",
+                    "package",
+                )
+            },
+        }
+    )
     live = champions[-1] if champions else None
-    versions = [{**r, "status": STATUS[decided[_key(r)]["act"]] if _key(r) in decided else "undecided", "live": bool(live and _key(r) == _key(live))} for r in registered(root)]
+    versions = [
+        {
+            **r,
+            "status": STATUS[decided[_key(r)]["act"]] if _key(r) in decided else "undecided",
+            "live": bool(live and _key(r) == _key(live)),
+        }
+        for r in registered(root)
+    ]
     newer = max([r["registered_at"] for r in versions if r["live"]], default="")
-    waits = [r for r in versions if r["releasable"] and r["gate_passed"] and r["status"] == "undecided" and r["registered_at"] >= newer and not r["live"]]
+    waits = [
+        r
+        for r in versions
+        if r["releasable"]
+        and r["gate_passed"]
+        and r["status"] == "undecided"
+        and r["registered_at"] >= newer
+        and not r["live"]
+    ]
     candidate = {**waits[0], "doubt": _doubt(root, waits[0], live)} if waits else None
-    return {"champion": as_role(live), "previous": as_role(champions[-2] if len(champions) > 1 else None), "candidate": candidate,
-            **{role: as_role(held) for role, held in roles.items()}, "versions": versions, "lines": len(acts)}
+    return {
+        "champion": as_role(live),
+        "previous": as_role(champions[-2] if len(champions) > 1 else None),
+        "candidate": candidate,
+        **{role: as_role(held) for role, held in roles.items()},
+        "versions": versions,
+        "lines": len(acts),
+    }
 
+# %% ../../nbs/delivery/05_release.ipynb #73c60995
 def _doubt(root, entry, live):
     "Empty, or why a candidate cannot be approved as it is."
-    try: gate = _read_json(registry_folder(root) / entry["model_version"] / "gate.json")
-    except UserError as e: return str(e)
+    try:
+        gate = _read_json(registry_folder(root) / entry["model_version"] / "gate.json")
+    except UserError as e:
+        return str(e)
     return _other_champion(gate, live)
+
 
 def _trusted_log(root, with_git=False):
     "The acts of an intact log, or a UserError."
     found = _log_trouble(root, with_git) or _impossible_acts(read_log(root))
     if found:
-        raise UserError(f"The log of releases ({LOG}) is not what was written, so nothing is released or loaded by it: {' '.join(found)} Bring back the true one from Git or a backup; `cd4ml release verify` checks it.")
+        raise UserError(
+            f"The log of releases ({LOG}) is not what was written, so nothing is released or loaded by it: {' '.join(found)} Bring back the true one from Git or a backup; `cd4ml release verify` checks it."
+        )
     return read_log(root)
 
 # %% ../../nbs/delivery/05_release.ipynb #71b027b7
-FIELDS = ("time", "act", "role", "by", "reason", "model_version", "data_version", "git_revision", "gate", "gate_passed", "overridden", "package", "before")
+FIELDS = (
+    "time",
+    "act",
+    "role",
+    "by",
+    "reason",
+    "model_version",
+    "data_version",
+    "git_revision",
+    "gate",
+    "gate_passed",
+    "overridden",
+    "package",
+    "before",
+)
 
+# %% ../../nbs/delivery/05_release.ipynb #e2022ea5
 def _why_impossible(act, earlier, champions, decided):
     "Empty, or why an act could not have been done after those before it."
-    if lacks := [name for name in FIELDS if name not in act]: return f"lacks {', '.join(lacks)}"
+    if lacks := [name for name in FIELDS if name not in act]:
+        return f"lacks {', '.join(lacks)}"
     name, decision = act["model_version"], (decided.get(_key(act)) or {}).get("act")
-    if act["act"] not in (*STATUS, "promote"): return f"says '{act['act']}', which is not an act"
-    if act["act"] == "approve" and not act["gate_passed"] and not act["overridden"]: return f"approves {name}, which the gate refused, and names no override"
-    if act["act"] == "promote" and decision != "approve": return f"promotes {name}, which was not approved"
-    if act["act"] == "rollback" and (len(champions) < 2 or _key(champions[-2]) != _key(act)): return f"rolls back to {name}, which was not the previous champion"
+    if act["act"] not in (*STATUS, "promote"):
+        return f"says '{act['act']}', which is not an act"
+    if act["act"] == "approve" and not act["gate_passed"] and not act["overridden"]:
+        return f"approves {name}, which the gate refused, and names no override"
+    if act["act"] == "promote" and decision != "approve":
+        return f"promotes {name}, which was not approved"
+    if act["act"] == "rollback" and (len(champions) < 2 or _key(champions[-2]) != _key(act)):
+        return f"rolls back to {name}, which was not the previous champion"
     return "is dated before the line above it" if earlier and act["time"] < earlier[-1]["time"] else ""
+
 
 def _impossible_acts(acts):
     "A sentence on the first act that could not have been done at its place in the log."
     champions, roles, decided = _fold([])
     for number, act in enumerate(acts, 1):
-        if why := _why_impossible(act, acts[:number - 1][-1:], champions, decided): return [f"Line {number} {why}."]
+        if why := _why_impossible(act, acts[: number - 1][-1:], champions, decided):
+            return [f"Line {number} {why}."]
         _step(champions, roles, decided, act)
     return []
 
@@ -334,47 +546,77 @@ def _impossible_acts(acts):
 def _probe(root):
     "A UserError unless MLflow's registry can be written; cheap."
     from cd4ml_nb.delivery.tracking import probe
+
     probe(root)
+
 
 def _mirror(root, aliases):
     "Set MLflow's aliases."
     from cd4ml_nb.delivery.tracking import mirror
+
     mirror(root, aliases)
+
 
 def aliases(
     found: dict,  # From `state`
 ) -> dict:  # champion, previous, candidate, challenger, shadow -> model_version or None
     "What MLflow should call each version."
-    return {role: (found[role] or {}).get("model_version") for role in ("champion", "previous", "candidate", "challenger", "shadow")}
+    return {
+        role: (found[role] or {}).get("model_version")
+        for role in ("champion", "previous", "candidate", "challenger", "shadow")
+    }
 
+# %% ../../nbs/delivery/05_release.ipynb #9d9da08a
 def whoever(
     root: Path,  # The project's folder, or one in it
 ) -> str:  # A name
     "Who works here: Git's user, else the login."
-    try: name = subprocess.run(["git", "-C", str(main_root(root)), "config", "user.name"], capture_output=True, text=True).stdout.strip()
-    except OSError: name = ""
-    try: return name or getpass.getuser()
-    except (OSError, KeyError): return "unknown"
+    try:
+        name = subprocess.run(
+            ["git", "-C", str(main_root(root)), "config", "user.name"], capture_output=True, text=True
+        ).stdout.strip()
+    except OSError:
+        name = ""
+    try:
+        return name or getpass.getuser()
+    except (OSError, KeyError):
+        return "unknown"
 
+# %% ../../nbs/delivery/05_release.ipynb #ca5c19a9
 def _signed(root, by, reason):
     "Who decides and why, as one line each; a UserError when one is empty."
-    tidy = lambda text: " ".join("".join(c if c.isprintable() else " " for c in str(text).encode(errors="replace").decode()).split())[:2000]
+    tidy = lambda text: " ".join(
+        "".join(c if c.isprintable() else " " for c in str(text).encode(errors="replace").decode()).split()
+    )[:2000]
     by = whoever(root) if by is None else by
-    if not tidy(by): raise UserError("Say who decides: --by \"Ana Pérez\". Nothing was changed.")
-    if not tidy(reason or ""): raise UserError("Say why, in a few words: --reason \"better on fresh food\". The log keeps it. Nothing was changed.")
+    if not tidy(by):
+        raise UserError('Say who decides: --by "Ana Pérez". Nothing was changed.')
+    if not tidy(reason or ""):
+        raise UserError(
+            'Say why, in a few words: --reason "better on fresh food". The log keeps it. Nothing was changed.'
+        )
     return tidy(by), tidy(reason)
 
 # %% ../../nbs/delivery/05_release.ipynb #0c2ba76e
 def _act(root, task, decide):
     "Run one act; `decide(state)` gives its line or refuses."
-    if not registry_folder(root).is_dir(): raise UserError(f"There is no registry in {registry_folder(root)}. Make a model with: make pipeline (or bring back that folder from a backup). Nothing was changed.")
+    if not registry_folder(root).is_dir():
+        raise UserError(
+            f"There is no registry in {registry_folder(root)}. Make a model with: make pipeline (or bring back that folder from a backup). Nothing was changed."
+        )
     with _lock(root, task):
         _trusted_log(root, with_git=True)
         act, earlier = decide(state(root)), read_log(root)
         _probe(root)
-        done = _append(root, {"time": max([_now(), *(line["time"] for line in earlier[-1:])]), **act})  # never before the last act, whatever the clock says
-        try: _mirror(root, aliases(state(root)))
-        except Exception as e: progress(f"The act is done and logged, but MLflow's aliases could not be set ({(str(e).splitlines() or [type(e).__name__])[0]}). The next act will set them.")
+        done = _append(
+            root, {"time": max([_now(), *(line["time"] for line in earlier[-1:])]), **act}
+        )  # never before the last act, whatever the clock says
+        try:
+            _mirror(root, aliases(state(root)))
+        except Exception as e:
+            progress(
+                f"The act is done and logged, but MLflow's aliases could not be set ({(str(e).splitlines() or [type(e).__name__])[0]}). The next act will set them."
+            )
     return {"line": len(earlier) + 1, **done}
 
 # %% ../../nbs/delivery/05_release.ipynb #1ba36342
@@ -382,20 +624,45 @@ def _evidence(root, version):
     "A version's registration and its gate, after checking every file; a UserError when something was changed."
     entry = find_version(root, version)
     folder = registry_folder(root) / entry["model_version"]
-    if wrong := changed_files(folder): raise UserError(f"{entry['model_version']} is not what was registered: {', '.join(wrong)}. Register it again (make pipeline), or bring back {folder} from a backup. Nothing was changed.")
+    if wrong := changed_files(folder):
+        raise UserError(
+            f"{entry['model_version']} is not what was registered: {', '.join(wrong)}. Register it again (make pipeline), or bring back {folder} from a backup. Nothing was changed."
+        )
     gate = _read_json(folder / "gate.json")
-    if gate.get("model_version", entry["model_version"]) != entry["model_version"]: raise UserError(f"The gate in {folder} judged {gate['model_version']}, not {entry['model_version']}. Judge it: make gate")
+    if gate.get("model_version", entry["model_version"]) != entry["model_version"]:
+        raise UserError(
+            f"The gate in {folder} judged {gate['model_version']}, not {entry['model_version']}. Judge it: make gate"
+        )
     return entry, gate
 
+# %% ../../nbs/delivery/05_release.ipynb #e49e8e08
 def _line(act, role, entry, gate, by, reason, overridden, replaced=""):
     "An act as the log keeps it, but for its time."
-    return {"act": act, "role": role, "by": by, "reason": reason, "model_version": entry["model_version"], "data_version": entry.get("data_version", ""), "git_revision": entry.get("git_revision", ""),
-            "gate": entry["files"]["gate.json"], "gate_passed": bool(gate["passed"]), "overridden": bool(overridden), "package": entry["package"], "replaced": replaced}
+    return {
+        "act": act,
+        "role": role,
+        "by": by,
+        "reason": reason,
+        "model_version": entry["model_version"],
+        "data_version": entry.get("data_version", ""),
+        "git_revision": entry.get("git_revision", ""),
+        "gate": entry["files"]["gate.json"],
+        "gate_passed": bool(gate["passed"]),
+        "overridden": bool(overridden),
+        "package": entry["package"],
+        "replaced": replaced,
+    }
 
+# %% ../../nbs/delivery/05_release.ipynb #24cfe58b
 def _other_champion(gate, champion):
     "Empty, or why the gate's comparison does not hold any more."
     judged, live = gate.get("champion"), (champion or {}).get("model_version")
-    return "" if judged == live else f"the gate compared it with {judged or 'no champion'}, and {live or 'none'} is live now; judge it again: make gate"
+    return (
+        ""
+        if judged == live
+        else f"the gate compared it with {judged or 'no champion'}, and {live or 'none'} is live now; judge it again: make gate"
+    )
+
 
 def _decision(root, entry):
     "The last decision on a version: the log's act, or None."
@@ -411,17 +678,30 @@ def approve(
 ) -> dict:  # The act as logged, with the number of its line
     "Allow a version to go live."
     by, reason = _signed(root, by, reason)
+
     def decide(found):
         entry, gate = _evidence(root, version)
         name, before = entry["model_version"], _decision(root, entry)
-        if not entry["releasable"]: raise UserError(f"{name} was registered as not releasable: {entry.get('why_not') or 'its run was an experiment'}. Nothing was changed.")
-        if before and before["act"] == "approve" and before["gate"] == entry["files"]["gate.json"]: raise UserError(f"{name} was approved already, by {before['by']} on {before['time'][:10]}: {before['reason']}. Nothing was changed.")
+        if not entry["releasable"]:
+            raise UserError(
+                f"{name} was registered as not releasable: {entry.get('why_not') or 'its run was an experiment'}. Nothing was changed."
+            )
+        if before and before["act"] == "approve" and before["gate"] == entry["files"]["gate.json"]:
+            raise UserError(
+                f"{name} was approved already, by {before['by']} on {before['time'][:10]}: {before['reason']}. Nothing was changed."
+            )
         failed = [check["says"] for check in gate.get("checks", []) if check.get("verdict") == "failed"]
         doubts = [] if gate["passed"] else ["the gate refused it: " + (" ".join(failed).rstrip(".") or "see gate.json")]
-        if before and before["act"] == "reject": doubts.append(f"{before['by']} rejected it on {before['time'][:10]}: {before['reason']}")
-        if other := _other_champion(gate, found["champion"]): doubts.append(other)
-        if doubts and not override: raise UserError(f"{name} cannot be approved: {'; '.join(doubts)}. To approve it all the same, for everybody to see: --override --reason \"…\". Nothing was changed.")
+        if before and before["act"] == "reject":
+            doubts.append(f"{before['by']} rejected it on {before['time'][:10]}: {before['reason']}")
+        if other := _other_champion(gate, found["champion"]):
+            doubts.append(other)
+        if doubts and not override:
+            raise UserError(
+                f'{name} cannot be approved: {"; ".join(doubts)}. To approve it all the same, for everybody to see: --override --reason "…". Nothing was changed.'
+            )
         return _line("approve", "", entry, gate, by, reason, bool(doubts))
+
     return _act(root, f"approve {version}", decide)
 
 # %% ../../nbs/delivery/05_release.ipynb #a4f908e4
@@ -433,17 +713,28 @@ def reject(
 ) -> dict:  # The act as logged, with the number of its line
     "Say that a version must not go live; also takes back an approval."
     by, reason = _signed(root, by, reason)
+
     def decide(found):
         entry = find_version(root, version)
         name, before = entry["model_version"], _decision(root, entry)
-        if before and before["act"] == "reject": raise UserError(f"{name} was rejected already, by {before['by']} on {before['time'][:10]}: {before['reason']}. Nothing was changed.")
-        if held := [role for role in ("champion", "challenger", "shadow") if found[role] and _key(found[role]) == _key(entry)]: raise UserError(f"{name} is the {held[0]} and cannot be rejected. Take it off with: cd4ml release rollback, or promote another. Nothing was changed.")
+        if before and before["act"] == "reject":
+            raise UserError(
+                f"{name} was rejected already, by {before['by']} on {before['time'][:10]}: {before['reason']}. Nothing was changed."
+            )
+        if held := [
+            role for role in ("champion", "challenger", "shadow") if found[role] and _key(found[role]) == _key(entry)
+        ]:
+            raise UserError(
+                f"{name} is the {held[0]} and cannot be rejected. Take it off with: cd4ml release rollback, or promote another. Nothing was changed."
+            )
         return _line("reject", "", entry, {"passed": entry["gate_passed"]}, by, reason, False)
+
     return _act(root, f"reject {version}", decide)
 
 # %% ../../nbs/delivery/05_release.ipynb #98848276
 ROLES = ("champion", "challenger", "shadow")
 
+# %% ../../nbs/delivery/05_release.ipynb #d68758e8
 def promote(
     root: Path,  # The project's folder
     version: str,  # An approved version
@@ -453,19 +744,42 @@ def promote(
     override: bool = False,  # Although the gate compared it with another champion than the live one
 ) -> dict:  # The act as logged, with the number of its line
     "Put an approved version live, or beside the live one."
-    if role not in ROLES: raise UserError(f"'{role}' is not a role. It is one of {', '.join(ROLES)}.")
+    if role not in ROLES:
+        raise UserError(f"'{role}' is not a role. It is one of {', '.join(ROLES)}.")
     by, reason = _signed(root, by, reason)
+
     def decide(found):
         entry, gate = _evidence(root, version)
         name, decision, live = entry["model_version"], _decision(root, entry), found["champion"]
         status = STATUS[decision["act"]] if decision else "not approved yet"
-        if status != "approved": raise UserError(f"{name} cannot be promoted: it is {status}. First: cd4ml release approve {name} --reason \"…\". Nothing was changed.")
-        if found[role] and _key(found[role]) == _key(entry): raise UserError(f"{name} is the {role} already, since {found[role]['since'][:10]}. Nothing was changed.")
-        if live and _key(live) == _key(entry): raise UserError(f"{name} is live, so it cannot be its own {role}. Nothing was changed.")
-        if decision["gate"] != entry["files"]["gate.json"]: raise UserError(f"{name} was judged again after it was approved. Read the new verdict, then: cd4ml release approve {name} --reason \"…\". Nothing was changed.")
+        if status != "approved":
+            raise UserError(
+                f'{name} cannot be promoted: it is {status}. First: cd4ml release approve {name} --reason "…". Nothing was changed.'
+            )
+        if found[role] and _key(found[role]) == _key(entry):
+            raise UserError(f"{name} is the {role} already, since {found[role]['since'][:10]}. Nothing was changed.")
+        if live and _key(live) == _key(entry):
+            raise UserError(f"{name} is live, so it cannot be its own {role}. Nothing was changed.")
+        if decision["gate"] != entry["files"]["gate.json"]:
+            raise UserError(
+                f'{name} was judged again after it was approved. Read the new verdict, then: cd4ml release approve {name} --reason "…". Nothing was changed.'
+            )
         other = _other_champion(gate, found["champion"]) if role == "champion" and not decision["overridden"] else ""
-        if other and not override: raise UserError(f"{name} cannot be promoted: {other}. To promote it all the same, for everybody to see: --override. Nothing was changed.")
-        return _line("promote", role, entry, gate, by, reason, decision["overridden"] or bool(other), (found[role] or {}).get("model_version", ""))
+        if other and not override:
+            raise UserError(
+                f"{name} cannot be promoted: {other}. To promote it all the same, for everybody to see: --override. Nothing was changed."
+            )
+        return _line(
+            "promote",
+            role,
+            entry,
+            gate,
+            by,
+            reason,
+            decision["overridden"] or bool(other),
+            (found[role] or {}).get("model_version", ""),
+        )
+
     return _act(root, f"promote {version}", decide)
 
 # %% ../../nbs/delivery/05_release.ipynb #be649294
@@ -476,12 +790,36 @@ def rollback(
 ) -> dict:  # The act as logged, with the number of its line; its model_version is the one that is live again
     "Make the previous champion live again, without training anything."
     by, reason = _signed(root, by, reason)
+
     def decide(found):
         previous, live = found["previous"], found["champion"]
-        if live is None: raise UserError("No model is live, so there is nothing to roll back. See: cd4ml release status")
-        if previous is None: raise UserError(f"There is no earlier champion to go back to: {live['model_version']} is the first. Nothing was changed.")
+        if live is None:
+            raise UserError("No model is live, so there is nothing to roll back. See: cd4ml release status")
+        if previous is None:
+            raise UserError(
+                f"There is no earlier champion to go back to: {live['model_version']} is the first. Nothing was changed."
+            )
         package_folder(root, previous, "previous champion")
-        return {**{name: previous[name] for name in ("model_version", "data_version", "git_revision", "gate", "gate_passed", "overridden", "package")}, "act": "rollback", "role": "champion", "by": by, "reason": reason, "replaced": live["model_version"]}
+        return {
+            **{
+                name: previous[name]
+                for name in (
+                    "model_version",
+                    "data_version",
+                    "git_revision",
+                    "gate",
+                    "gate_passed",
+                    "overridden",
+                    "package",
+                )
+            },
+            "act": "rollback",
+            "role": "champion",
+            "by": by,
+            "reason": reason,
+            "replaced": live["model_version"],
+        }
+
     return _act(root, "rollback", decide)
 
 # %% ../../nbs/delivery/05_release.ipynb #7f322e46
@@ -493,12 +831,19 @@ def package_folder(
     "Where a released package lies, after checking that it is the released one."
     folder = registry_folder(root) / held["model_version"] / "package"
     sealed, name = folder / "forecaster.json", f"The {what}, {held['model_version']},"
-    if not sealed.is_file(): raise UserError(f"{name} is not in {folder}. Bring it: cd4ml release pull, or copy that folder from a backup.")
-    if sha256_of(sealed) != held["package"]: raise UserError(f"{name} is refused: forecaster.json in {folder} was changed after the release. Bring back the folder from a backup, or go back to an earlier model: cd4ml release rollback.")
+    if not sealed.is_file():
+        raise UserError(f"{name} is not in {folder}. Bring it: cd4ml release pull, or copy that folder from a backup.")
+    if sha256_of(sealed) != held["package"]:
+        raise UserError(
+            f"{name} is refused: forecaster.json in {folder} was changed after the release. Bring back the folder from a backup, or go back to an earlier model: cd4ml release rollback."
+        )
     for file, digest in json.loads(sealed.read_text()).get("files", {}).items():
         if not (folder / file).is_file() or sha256_of(folder / file) != digest:
-            raise UserError(f"{name} is refused: the file {file} was changed after it was packaged. Bring back {folder} from a backup, or go back to an earlier model: cd4ml release rollback.")
+            raise UserError(
+                f"{name} is refused: the file {file} was changed after it was packaged. Bring back {folder} from a backup, or go back to an earlier model: cd4ml release rollback."
+            )
     return folder
+
 
 def champion_folder(
     root: Path,  # The project's folder
@@ -512,65 +857,112 @@ def nothing_live(
     found: dict,  # From `state`
 ) -> str:  # One or two sentences
     "Why no model is live, and what to do."
-    if waits := found["candidate"]: return f"No model is live yet: {waits['model_version']} passed the gate and waits for a decision. Decide on the review page (make review), or with: cd4ml release approve {waits['model_version']} --reason \"…\" and cd4ml release promote {waits['model_version']} --reason \"…\"."
+    if waits := found["candidate"]:
+        return f'No model is live yet: {waits["model_version"]} passed the gate and waits for a decision. Decide on the review page (make review), or with: cd4ml release approve {waits["model_version"]} --reason "…" and cd4ml release promote {waits["model_version"]} --reason "…".'
     approved = [r["model_version"] for r in found["versions"] if r["status"] == "approved"]
-    if approved: return f"No model is live yet: {approved[0]} is approved. Put it live with: cd4ml release promote {approved[0]} --reason \"…\""
+    if approved:
+        return f'No model is live yet: {approved[0]} is approved. Put it live with: cd4ml release promote {approved[0]} --reason "…"'
     for newest in found["versions"][:1]:
-        why = "failed the gate" if not newest["gate_passed"] else f"is not releasable ({newest['why_not']})" if not newest["releasable"] else f"was {newest['status']}"
+        why = (
+            "failed the gate"
+            if not newest["gate_passed"]
+            else f"is not releasable ({newest['why_not']})"
+            if not newest["releasable"]
+            else f"was {newest['status']}"
+        )
         return f"No model is live yet: the newest, {newest['model_version']}, {why}. See more with: cd4ml release show {newest['model_version']}"
     return "No model is live yet: none is registered. Make one with: make pipeline"
 
+# %% ../../nbs/delivery/05_release.ipynb #f5550c28
 def load_champion(
     root: Path,  # The project's folder
 ):  # A Forecaster; its card also has live_since, released_by, release_reason
     "The live model, and nothing else."
     found = state(root)
-    if not found["champion"]: raise UserError(nothing_live(found))
+    if not found["champion"]:
+        raise UserError(nothing_live(found))
     from cd4ml_nb.model.forecaster import load_forecaster
+
     forecaster = load_forecaster(package_folder(root, found["champion"]))
-    forecaster.card = {**forecaster.card, **{name: found["champion"][key] for name, key in (("live_since", "since"), ("released_by", "by"), ("release_reason", "reason"))}}
+    forecaster.card = {
+        **forecaster.card,
+        **{
+            name: found["champion"][key]
+            for name, key in (("live_since", "since"), ("released_by", "by"), ("release_reason", "reason"))
+        },
+    }
     return forecaster
 
 # %% ../../nbs/delivery/05_release.ipynb #54fdef1f
 RULES = ("first", "always", "never")
 
+
 def _rule(root):
     "What params.yaml says of automatic approval."
     rule = read_params("release", main_root(root)).get("auto_approve")
-    if rule not in RULES: raise UserError(f"params.yaml, release.auto_approve: '{rule}' should be one of {', '.join(RULES)}.")
+    if rule not in RULES:
+        raise UserError(f"params.yaml, release.auto_approve: '{rule}' should be one of {', '.join(RULES)}.")
     return rule
 
+# %% ../../nbs/delivery/05_release.ipynb #dddc1b0a
 def auto(
     root: Path,  # The project's folder
 ) -> dict:  # released (a model_version or None) and says (a sentence)
     "Approve and promote what the rule in params.yaml allows."
     rule, found = _rule(root), state(root)
-    if found["champion"]: package_folder(root, found["champion"])  # a log without its models is nothing to go on from
+    if found["champion"]:
+        package_folder(root, found["champion"])  # a log without its models is nothing to go on from
     by, done = f"rule release.auto_approve: {rule}", {"released": None}
-    if found["champion"] and rule != "always": return {**done, "says": f"{found['champion']['model_version']} is live since {found['champion']['since'][:10]}. " + (f"{found['candidate']['model_version']} waits for a person's decision: cd4ml release approve" if found["candidate"] else "Nothing waits for approval.")}
-    if rule == "never": return {**done, "says": nothing_live(found) + " (release.auto_approve in params.yaml is never)"}
+    if found["champion"] and rule != "always":
+        return {
+            **done,
+            "says": f"{found['champion']['model_version']} is live since {found['champion']['since'][:10]}. "
+            + (
+                f"{found['candidate']['model_version']} waits for a person's decision: cd4ml release approve"
+                if found["candidate"]
+                else "Nothing waits for approval."
+            ),
+        }
+    if rule == "never":
+        return {**done, "says": nothing_live(found) + " (release.auto_approve in params.yaml is never)"}
     halfway = [act["model_version"] for act in read_log(root)[-1:] if act["act"] == "approve" and act["by"] == by]
     name = halfway[0] if halfway else (found["candidate"] or {}).get("model_version")
-    if name is None: return {**done, "says": nothing_live(found) if not found["champion"] else "Nothing waits for approval."}
+    if name is None:
+        return {**done, "says": nothing_live(found) if not found["champion"] else "Nothing waits for approval."}
     checks = _read_json(registry_folder(root) / name / "gate.json").get("checks", [])
     judged = sum(check.get("verdict") == "passed" for check in checks)
     reason = f"{'the first model; ' if not found['champion'] else ''}it passed the gate ({judged} checks)"
-    if not halfway: approve(root, name, by, reason)
+    if not halfway:
+        approve(root, name, by, reason)
     promote(root, name, by=by, reason=reason)
-    return {"released": name, "says": f"{name} is live: approved and promoted by the rule release.auto_approve: {rule} in params.yaml, as {reason}. Later models {'wait for a person' if rule == 'first' else 'go the same way'}."}
+    return {
+        "released": name,
+        "says": f"{name} is live: approved and promoted by the rule release.auto_approve: {rule} in params.yaml, as {reason}. Later models {'wait for a person' if rule == 'first' else 'go the same way'}.",
+    }
 
 # %% ../../nbs/delivery/05_release.ipynb #364a3025
 def verify(
     root: Path,  # The project's folder
 ) -> list[str]:  # A sentence for each thing that is wrong; none when all is well
     "Whether the log and the released packages are what they were."
-    if found := _log_trouble(root, with_git=True) or _impossible_acts(read_log(root)): return found
+    if found := _log_trouble(root, with_git=True) or _impossible_acts(read_log(root)):
+        return found
     folders = [folder for folder in registry_folder(root).glob("[!.]*") if folder.is_dir()]
-    found, now = [f"The version in {folder} has no sound registration.json and is left out. Register it again: make pipeline" for folder in folders if not _registration(folder)], state(root)
+    found, now = (
+        [
+            f"The version in {folder} has no sound registration.json and is left out. Register it again: make pipeline"
+            for folder in folders
+            if not _registration(folder)
+        ],
+        state(root),
+    )
     for role in ("champion", "previous", "challenger", "shadow"):
-        if now[role] is None: continue
-        try: package_folder(root, now[role], "live model" if role == "champion" else role)
-        except UserError as e: found.append(str(e))
+        if now[role] is None:
+            continue
+        try:
+            package_folder(root, now[role], "live model" if role == "champion" else role)
+        except UserError as e:
+            found.append(str(e))
     return found
 
 # %% ../../nbs/delivery/05_release.ipynb #c221c399
@@ -589,10 +981,23 @@ def show(
     found, entry = state(root), find_version(root, version)
     folder = registry_folder(root) / entry["model_version"]
     status = next(r["status"] for r in found["versions"] if r["model_version"] == entry["model_version"])
-    roles = [role for role, name in aliases(found).items() if name == entry["model_version"] and found[role]["package"] == entry["package"]]
+    roles = [
+        role
+        for role, name in aliases(found).items()
+        if name == entry["model_version"] and found[role]["package"] == entry["package"]
+    ]
     gate = _read_json(folder / "gate.json")
-    return {"registration": entry, "status": status, "roles": roles, "gate": gate, "acts": [act for act in history(root) if act["model_version"] == entry["model_version"]], "changed": changed_files(folder), "folder": str(folder)}
+    return {
+        "registration": entry,
+        "status": status,
+        "roles": roles,
+        "gate": gate,
+        "acts": [act for act in history(root) if act["model_version"] == entry["model_version"]],
+        "changed": changed_files(folder),
+        "folder": str(folder),
+    }
 
+# %% ../../nbs/delivery/05_release.ipynb #6071ba81
 def say_when(
     time: str,  # As the log has it
 ) -> str:  # Such as 24 November 2026, 10:05 UTC
@@ -600,17 +1005,27 @@ def say_when(
     moment = datetime.fromisoformat(time).astimezone(timezone.utc)
     return f"{moment.day} {moment:%B %Y, %H:%M} UTC"
 
+
 def _act_in_words(act):
     "One act as a sentence."
-    what = {"approve": "approved {v}", "reject": "rejected {v}", "promote": "made {v} the {r}", "rollback": "rolled back {o}; {v} is live again"}[act["act"]]
+    what = {
+        "approve": "approved {v}",
+        "reject": "rejected {v}",
+        "promote": "made {v} the {r}",
+        "rollback": "rolled back {o}; {v} is live again",
+    }[act["act"]]
     said = what.format(v=act["model_version"], r=act["role"], o=act.get("replaced") or "the champion")
     return f"{say_when(act['time'])}  {act['by']} {said}{' (OVERRIDING THE GATE)' if act['overridden'] and act['act'] in ('approve', 'promote') else ''}: {act['reason']}"
 
+# %% ../../nbs/delivery/05_release.ipynb #a5974b58
 def history_in_words(
     acts: list[dict],  # From `history`
 ) -> str:  # A line an act, the newest first
     "The log for a reader."
-    return "\n".join(f"{act['line']:4}  {_act_in_words(act)}" for act in reversed(acts)) or "Nothing was released or decided yet."
+    return (
+        "\n".join(f"{act['line']:4}  {_act_in_words(act)}" for act in reversed(acts))
+        or "Nothing was released or decided yet."
+    )
 
 # %% ../../nbs/delivery/05_release.ipynb #0cacf94a
 def status_in_words(
@@ -618,34 +1033,75 @@ def status_in_words(
 ) -> str:  # A few lines
     "What is live, what waits, what to do."
     live = found["champion"]
-    lines = [f"champion    {live['model_version']}, live since {say_when(live['since'])}, released by {live['by']}: {live['reason']}" if live else nothing_live(found)]
-    if live and live["overridden"]: lines.append("            released although the gate said no or its comparison was old (--override)")
-    if live: lines.append(f"            learnt from data {live['data_version']} by code {live['git_revision']}")
+    lines = [
+        f"champion    {live['model_version']}, live since {say_when(live['since'])}, released by {live['by']}: {live['reason']}"
+        if live
+        else nothing_live(found)
+    ]
+    if live and live["overridden"]:
+        lines.append("            released although the gate said no or its comparison was old (--override)")
+    if live:
+        lines.append(f"            learnt from data {live['data_version']} by code {live['git_revision']}")
     for role in ("previous", "challenger", "shadow"):
-        if held := found[role]: lines.append(f"{role:12}{held['model_version']}" + (", what a rollback would bring back" if role == "previous" else f", since {say_when(held['since'])}"))
+        if held := found[role]:
+            lines.append(
+                f"{role:12}{held['model_version']}"
+                + (", what a rollback would bring back" if role == "previous" else f", since {say_when(held['since'])}")
+            )
     if waits := found["candidate"]:
-        lines.append(f"candidate   {waits['model_version']}, registered {say_when(waits['registered_at'])}, passed the gate")
-        lines.append(f"            but {waits['doubt']}" if waits["doubt"] else f"            decide: cd4ml release approve {waits['model_version']} --reason \"…\"   (or reject; the evidence: cd4ml release show {waits['model_version']})")
-    if found["versions"]: lines += ["", *_version_lines(found["versions"][:10])]
+        lines.append(
+            f"candidate   {waits['model_version']}, registered {say_when(waits['registered_at'])}, passed the gate"
+        )
+        lines.append(
+            f"            but {waits['doubt']}"
+            if waits["doubt"]
+            else f'            decide: cd4ml release approve {waits["model_version"]} --reason "…"   (or reject; the evidence: cd4ml release show {waits["model_version"]})'
+        )
+    if found["versions"]:
+        lines += ["", *_version_lines(found["versions"][:10])]
     return "\n".join(lines)
 
+# %% ../../nbs/delivery/05_release.ipynb #690d3629
 def _version_lines(versions):
     "The newest versions as a table."
     verdict = lambda r: ("passed" if r["gate_passed"] else "FAILED") if r["releasable"] else "not releasable"
-    rows = [("version", "registered", "gate", "status"), *((r["model_version"], r["registered_at"][:16].replace("T", " "), verdict(r), "live" if r["live"] else r["status"]) for r in versions)]
+    rows = [
+        ("version", "registered", "gate", "status"),
+        *(
+            (
+                r["model_version"],
+                r["registered_at"][:16].replace("T", " "),
+                verdict(r),
+                "live" if r["live"] else r["status"],
+            )
+            for r in versions
+        ),
+    ]
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
     return ["  ".join([*(text.ljust(width) for text, width in zip(row, widths)), row[3]]).rstrip() for row in rows]
 
+# %% ../../nbs/delivery/05_release.ipynb #a5768848
 def version_in_words(
     known: dict,  # From `show`
 ) -> str:  # Some lines
     "One version: what it is, what the gate said, what was decided."
     entry, mark = known["registration"], {"passed": "✓", "failed": "✗"}
     role = f" ({', '.join(known['roles'])})" if known["roles"] else ""
-    lines = [f"{entry['model_version']}: {known['status']}{role}", f"registered {say_when(entry['registered_at'])}, data {entry.get('data_version')}, code {entry.get('git_revision')}"]
-    if not entry["releasable"]: lines.append(f"not releasable: {entry.get('why_not')}")
-    if known["changed"]: lines.append(f"NOT WHAT WAS REGISTERED: {', '.join(known['changed'])}")
-    lines += ["", f"The gate: {'passed' if known['gate']['passed'] else 'FAILED'}, compared with {known['gate'].get('champion') or 'no champion'}"]
-    lines += [f"  {mark.get(check.get('verdict'), '·')} {check.get('says', '')}" for check in known["gate"].get("checks", [])]
-    if known["acts"]: lines += ["", *(_act_in_words(act) for act in known["acts"])]
+    lines = [
+        f"{entry['model_version']}: {known['status']}{role}",
+        f"registered {say_when(entry['registered_at'])}, data {entry.get('data_version')}, code {entry.get('git_revision')}",
+    ]
+    if not entry["releasable"]:
+        lines.append(f"not releasable: {entry.get('why_not')}")
+    if known["changed"]:
+        lines.append(f"NOT WHAT WAS REGISTERED: {', '.join(known['changed'])}")
+    lines += [
+        "",
+        f"The gate: {'passed' if known['gate']['passed'] else 'FAILED'}, compared with {known['gate'].get('champion') or 'no champion'}",
+    ]
+    lines += [
+        f"  {mark.get(check.get('verdict'), '·')} {check.get('says', '')}" for check in known["gate"].get("checks", [])
+    ]
+    if known["acts"]:
+        lines += ["", *(_act_in_words(act) for act in known["acts"])]
     return "\n".join([*lines, "", f"The evidence: {known['folder']}/review.html"])

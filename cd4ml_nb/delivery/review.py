@@ -21,23 +21,41 @@ from .stages import page
 # %% ../../nbs/delivery/06_review.ipynb #38e7c5da
 def _json_of(path, default=None):
     "The content of a JSON file; the default when it is missing and there is one."
-    try: return json.loads(Path(path).read_text(encoding="utf-8"))
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        if default is not None: return default
-        raise UserError(f"{path} is missing, so this version cannot be reviewed. Register it again with: make pipeline") from None
-    except ValueError: raise UserError(f"{path} is damaged, so this version cannot be reviewed. Register it again with: make pipeline") from None
+        if default is not None:
+            return default
+        raise UserError(
+            f"{path} is missing, so this version cannot be reviewed. Register it again with: make pipeline"
+        ) from None
+    except ValueError:
+        raise UserError(
+            f"{path} is damaged, so this version cannot be reviewed. Register it again with: make pipeline"
+        ) from None
 
+# %% ../../nbs/delivery/06_review.ipynb #e26d706b
 def read_version(
     folder: Path,  # A version's folder in data/registry
 ) -> dict:  # card, gate, metrics, slices, explanation, params, registration, holdout (a table or None), folder
     "What the files of one registered version say."
     folder = Path(folder)
-    found = {"folder": folder, "card": _json_of(folder / "package" / "forecaster.json")["card"], "gate": _json_of(folder / "gate.json")}
-    found |= {name: _json_of(folder / f"{name}.json", {}) for name in ("metrics", "slices", "explanation", "registration")}
-    try: found["params"] = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8")) or {}
-    except (OSError, yaml.YAMLError): found["params"] = {}
-    try: found["holdout"] = pd.read_parquet(folder / "package" / "holdout.parquet")
-    except OSError: found["holdout"] = None
+    found = {
+        "folder": folder,
+        "card": _json_of(folder / "package" / "forecaster.json")["card"],
+        "gate": _json_of(folder / "gate.json"),
+    }
+    found |= {
+        name: _json_of(folder / f"{name}.json", {}) for name in ("metrics", "slices", "explanation", "registration")
+    }
+    try:
+        found["params"] = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8")) or {}
+    except (OSError, yaml.YAMLError):
+        found["params"] = {}
+    try:
+        found["holdout"] = pd.read_parquet(folder / "package" / "holdout.parquet")
+    except OSError:
+        found["holdout"] = None
     return found
 
 # %% ../../nbs/delivery/06_review.ipynb #5af06f28
@@ -46,21 +64,38 @@ def say_score(
     percent: bool = False,  # As a percentage
 ) -> str:  # Short text
     "A number as a reader wants it."
-    if value is None: return "–"
-    if isinstance(value, (list, tuple)): return " to ".join(say_score(v, percent) for v in value)
-    if isinstance(value, bool): return "yes" if value else "no"
-    if not isinstance(value, (int, float)): return str(value)
-    if percent: return f"{value:+.1%}" if value else "0 %"
-    return f"{value:,.0f}" if isinstance(value, int) or not value else f"{value:.3f}" if abs(value) >= .001 or not value else f"{value:.1e}"
+    if value is None:
+        return "–"
+    if isinstance(value, (list, tuple)):
+        return " to ".join(say_score(v, percent) for v in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if not isinstance(value, (int, float)):
+        return str(value)
+    if percent:
+        return f"{value:+.1%}" if value else "0 %"
+    return (
+        f"{value:,.0f}"
+        if isinstance(value, int) or not value
+        else f"{value:.3f}"
+        if abs(value) >= 0.001 or not value
+        else f"{value:.1e}"
+    )
 
+# %% ../../nbs/delivery/06_review.ipynb #056cf2bb
 def table_html(
     head: list,  # Column titles
     rows: list,  # Lists of texts and numbers; a dict {"class": …, "cells": […]} marks a row
 ) -> str:  # HTML
     "A table; every cell escaped."
     cell = lambda tag, value: f"<{tag}>{escape(say_score(value))}</{tag}>"
-    line = lambda row: f"<tr class='{escape(row['class'])}'>" + "".join(cell("td", c) for c in row["cells"]) + "</tr>" if isinstance(row, dict) else "<tr>" + "".join(cell("td", c) for c in row) + "</tr>"
+    line = lambda row: (
+        f"<tr class='{escape(row['class'])}'>" + "".join(cell("td", c) for c in row["cells"]) + "</tr>"
+        if isinstance(row, dict)
+        else "<tr>" + "".join(cell("td", c) for c in row) + "</tr>"
+    )
     return f"<div class='scroll'><table><thead><tr>{''.join(cell('th', h) for h in head)}</tr></thead><tbody>{''.join(map(line, rows))}</tbody></table></div>"
+
 
 def table_markdown(
     head: list,  # Column titles
@@ -70,14 +105,21 @@ def table_markdown(
     line = lambda cells: "| " + " | ".join(_marked(say_score(c)) for c in cells) + " |"
     return "\n".join([line(head), "|" + ":--|" * len(head), *map(line, rows)])
 
+# %% ../../nbs/delivery/06_review.ipynb #5c079f45
 def _marked(text):
     "A text that Markdown shows as it is."
-    for sign, shown in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|"), ("\n", " "), ("`", "'")): text = text.replace(sign, shown)
+    for sign, shown in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|"), ("\n", " "), ("`", "'")):
+        text = text.replace(sign, shown)
     return text
 
 # %% ../../nbs/delivery/06_review.ipynb #1c223741
-CANNOT = ["Stock-outs, prices and weather: it never saw them.", "A promotion that is not in the plan; ask for it with the promotion switch.",
-          "Beyond its horizon, or before its first day: it answers with an error.", "An item that a store never sold: the forecast comes from its class and its other stores, and is less sure than the interval says."]
+CANNOT = [
+    "Stock-outs, prices and weather: it never saw them.",
+    "A promotion that is not in the plan; ask for it with the promotion switch.",
+    "Beyond its horizon, or before its first day: it answers with an error.",
+    "An item that a store never sold: the forecast comes from its class and its other stores, and is less sure than the interval says.",
+]
+
 
 def owner_of(
     folder: Path,  # A version's folder
@@ -85,20 +127,55 @@ def owner_of(
 ) -> str:  # A name
     "Who answers for this model."
     from cd4ml_nb.delivery.release import whoever
+
     return str(((params or {}).get("release") or {}).get("owner") or whoever(folder))
 
+# %% ../../nbs/delivery/06_review.ipynb #7f179339
 def _window_rows(version):
     "Scores by window: of the estimator, and of the seasonal naive forecast."
     models, name = version["metrics"].get("models", {}), version["card"]["estimator"]
     own, naive = models.get(name, {}), models.get("seasonal_naive", {})
     score = lambda scores, measure, window: scores.get(measure, {}).get(window)
-    return [[window, score(own, "nwrmsle", window), score(naive, "nwrmsle", window), score(own, "wape", window), say_score(score(own, "bias", window), True)] for window in [*version["metrics"].get("windows", []), "mean"]]
+    return [
+        [
+            window,
+            score(own, "nwrmsle", window),
+            score(naive, "nwrmsle", window),
+            score(own, "wape", window),
+            say_score(score(own, "bias", window), True),
+        ]
+        for window in [*version["metrics"].get("windows", []), "mean"]
+    ]
 
+# %% ../../nbs/delivery/06_review.ipynb #4ff6333a
 def _slice_rows(slices, order):
     "Slices as table rows, the most telling first."
-    return [[f"{s['kind']}: {s['slice']}", s.get("series"), s.get("nwrmsle"), s.get("naive"), s.get("champion"), s.get("difference"), say_score(s.get("bias"), True), s.get("verdict")] for s in sorted(slices, key=order)]
+    return [
+        [
+            f"{s['kind']}: {s['slice']}",
+            s.get("series"),
+            s.get("nwrmsle"),
+            s.get("naive"),
+            s.get("champion"),
+            s.get("difference"),
+            say_score(s.get("bias"), True),
+            s.get("verdict"),
+        ]
+        for s in sorted(slices, key=order)
+    ]
 
-SLICE_HEAD = ["Slice", "Series", "NWRMSLE", "Naive", "Champion", "Difference", "Bias", "Verdict"]  # the difference is to the champion, on the windows that it has not learnt from
+# %% ../../nbs/delivery/06_review.ipynb #f0cd3c95
+SLICE_HEAD = [
+    "Slice",
+    "Series",
+    "NWRMSLE",
+    "Naive",
+    "Champion",
+    "Difference",
+    "Bias",
+    "Verdict",
+]  # the difference is to the champion, on the windows that it has not learnt from
+
 
 def against(
     one: dict,  # A slice of gate.json
@@ -112,32 +189,101 @@ def importances(
     kind: str = "groups",  # groups of features, or importance: single ones
 ) -> list[tuple[str, float]]:  # What, and how much worse NWRMSLE gets when it is shuffled; the largest first
     "What the model goes by, as name and number."
-    return sorted([(row["feature"], float(row["importance"])) for row in explanation.get(kind) or []], key=lambda pair: -pair[1])
+    return sorted(
+        [(row["feature"], float(row["importance"])) for row in explanation.get(kind) or []], key=lambda pair: -pair[1]
+    )
 
+# %% ../../nbs/delivery/06_review.ipynb #2305a51e
 def card_sections(
     version: dict,  # From `read_version`
     owner: str,  # Who answers for it
 ) -> list:  # (title, [sentence or (head, rows), …])
     "What is to be said of a model."
     card, gate = version["card"], version["gate"]
-    failed, moved = [c for c in gate.get("checks", []) if c["verdict"] == "failed"], importances(version["explanation"])[:6]
-    verdict = "It passed the gate." if gate.get("passed") else f"It did not pass the gate: {len(failed)} of {len(gate.get('checks', []))} checks failed."
+    failed, moved = (
+        [c for c in gate.get("checks", []) if c["verdict"] == "failed"],
+        importances(version["explanation"])[:6],
+    )
+    verdict = (
+        "It passed the gate."
+        if gate.get("passed")
+        else f"It did not pass the gate: {len(failed)} of {len(gate.get('checks', []))} checks failed."
+    )
     judged = [s for s in gate.get("slices", []) if s.get("verdict") != "not judged"]
-    coverage = version["metrics"].get("models", {}).get(card["estimator"], {}).get("all_stores_held", {}).get("day", {}).get("mean")
-    held = [f"The 80 % interval of all stores together held on {coverage:.0%} of days."] if isinstance(coverage, float) else []
+    coverage = (
+        version["metrics"]
+        .get("models", {})
+        .get(card["estimator"], {})
+        .get("all_stores_held", {})
+        .get("day", {})
+        .get("mean")
+    )
+    held = (
+        [f"The 80 % interval of all stores together held on {coverage:.0%} of days."]
+        if isinstance(coverage, float)
+        else []
+    )
     return [
-        ("What it is", [f"{card['model_version']} forecasts the units sold a day by store and item, from {card['first_day']} to {card['last_day']} ({card['horizon']} days), each with an interval meant to hold eight days in ten.",
-                        f"Estimator {card['estimator']} with {json.dumps(card.get('parameters', {}))}" + (f", one model for each {card['per']}." if card.get("per") else "."),
-                        "Meant for ordering and planning by people who see the interval; not for fixing prices or judging staff."]),
-        ("What it learnt from", [f"Source {card.get('source')}, data version {card['data_version']}, {card.get('series'):,} series, sales up to {card.get('trained_to')}. Trained {card.get('trained_at')} with code {card.get('git_revision')}."]),
-        ("How good it is", [(["Window from", "NWRMSLE", "Naive", "Order error", "Bias"], _window_rows(version)), *held, "NWRMSLE: lower is better. Order error: units off, as a share of units sold, on totals of the horizon. Bias: volume too high (+) or too low (−)."]),
-        ("For whom it is worst", [(SLICE_HEAD, _slice_rows(judged, lambda s: -against(s))[:8])] if judged else ["No slices were judged."]),
-        ("What the gate said", [verdict, (["Check", "Value", "Limit", "Verdict"], [[c["title"], c.get("value"), c.get("limit"), c["verdict"]] for c in gate.get("checks", [])])]),
-        ("What it goes by", [(["What", "NWRMSLE worse without it by"], [[name, value] for name, value in moved])] if moved else ["No explanation was recorded."]),
+        (
+            "What it is",
+            [
+                f"{card['model_version']} forecasts the units sold a day by store and item, from {card['first_day']} to {card['last_day']} ({card['horizon']} days), each with an interval meant to hold eight days in ten.",
+                f"Estimator {card['estimator']} with {json.dumps(card.get('parameters', {}))}"
+                + (f", one model for each {card['per']}." if card.get("per") else "."),
+                "Meant for ordering and planning by people who see the interval; not for fixing prices or judging staff.",
+            ],
+        ),
+        (
+            "What it learnt from",
+            [
+                f"Source {card.get('source')}, data version {card['data_version']}, {card.get('series'):,} series, sales up to {card.get('trained_to')}. Trained {card.get('trained_at')} with code {card.get('git_revision')}."
+            ],
+        ),
+        (
+            "How good it is",
+            [
+                (["Window from", "NWRMSLE", "Naive", "Order error", "Bias"], _window_rows(version)),
+                *held,
+                "NWRMSLE: lower is better. Order error: units off, as a share of units sold, on totals of the horizon. Bias: volume too high (+) or too low (−).",
+            ],
+        ),
+        (
+            "For whom it is worst",
+            [(SLICE_HEAD, _slice_rows(judged, lambda s: -against(s))[:8])] if judged else ["No slices were judged."],
+        ),
+        (
+            "What the gate said",
+            [
+                verdict,
+                (
+                    ["Check", "Value", "Limit", "Verdict"],
+                    [[c["title"], c.get("value"), c.get("limit"), c["verdict"]] for c in gate.get("checks", [])],
+                ),
+            ],
+        ),
+        (
+            "What it goes by",
+            [(["What", "NWRMSLE worse without it by"], [[name, value] for name, value in moved])]
+            if moved
+            else ["No explanation was recorded."],
+        ),
         ("What it cannot know", CANNOT),
-        ("Who answers for it", [f"Owner: {owner}. Who approved it and put it live, when and why: cd4ml release show {card['model_version']}"]),
-        ("How to go back", ['cd4ml release rollback --reason "why"', "This makes the model before it the champion again within seconds, without retraining; dashboard and forecasts follow. What was rolled back needs a new approval.",
-                            "Where the data came from, and how to get them back: " + f"cd4ml data provenance {card['model_version']}"])]
+        (
+            "Who answers for it",
+            [
+                f"Owner: {owner}. Who approved it and put it live, when and why: cd4ml release show {card['model_version']}"
+            ],
+        ),
+        (
+            "How to go back",
+            [
+                'cd4ml release rollback --reason "why"',
+                "This makes the model before it the champion again within seconds, without retraining; dashboard and forecasts follow. What was rolled back needs a new approval.",
+                "Where the data came from, and how to get them back: "
+                + f"cd4ml data provenance {card['model_version']}",
+            ],
+        ),
+    ]
 
 # %% ../../nbs/delivery/06_review.ipynb #2abaeac7
 def card_markdown(
@@ -149,17 +295,20 @@ def card_markdown(
     said = [f"## {title}\n\n" + "\n\n".join(map(part, parts)) for title, parts in card_sections(version, owner)]
     return "\n\n".join([f"# Model card: {_marked(version['card']['model_version'])}", *said]) + "\n"
 
+
 def write_card(
     folder: Path,  # A version's folder, with package, gate.json, metrics.json, slices.json, explanation.json and params.yaml in it
     owner: str | None = None,  # Who answers for it; by default as `owner_of` says
 ) -> Path:  # model_card.md in that folder
     "Write the model card of a version."
     version = read_version(folder)
-    with replace_file(Path(folder) / "model_card.md") as tmp: tmp.write_text(card_markdown(version, owner or owner_of(folder, version["params"])), encoding="utf-8")
+    with replace_file(Path(folder) / "model_card.md") as tmp:
+        tmp.write_text(card_markdown(version, owner or owner_of(folder, version["params"])), encoding="utf-8")
     return Path(folder) / "model_card.md"
 
 # %% ../../nbs/delivery/06_review.ipynb #c145c24c
 CANDIDATE, CHAMPION, NAIVE, SOLD = "#1769aa", "#d98324", "#b0b4ba", "#3b3f46"
+
 
 def new_axes(
     height: float,  # Inches
@@ -167,37 +316,59 @@ def new_axes(
 ):  # The figure, and its axes
     "An empty picture of the page's width."
     from matplotlib.figure import Figure
+
     figure = Figure(figsize=(8.6, height), layout="constrained")
     axes = figure.subplots(1, columns, squeeze=False)[0]
-    for one in axes: one.spines[["top", "right"]].set_visible(False)
+    for one in axes:
+        one.spines[["top", "right"]].set_visible(False)
     return figure, (axes[0] if columns == 1 else axes)
 
+# %% ../../nbs/delivery/06_review.ipynb #3a3fa5dd
 def figure_html(
     figure,  # A matplotlib figure
     says: str,  # What it shows, for those who cannot see it
 ) -> str:  # HTML
     "A picture inside the page; the same figure gives the same bytes."
     import matplotlib
+
     drawn = io.BytesIO()
-    for text in figure.findobj(matplotlib.text.Text): text.set_fontsize(min(text.get_fontsize(), 9))
-    with matplotlib.rc_context({"svg.hashsalt": "cd4ml"}): figure.savefig(drawn, format="svg", metadata={"Date": None})
+    for text in figure.findobj(matplotlib.text.Text):
+        text.set_fontsize(min(text.get_fontsize(), 9))
+    with matplotlib.rc_context({"svg.hashsalt": "cd4ml"}):
+        figure.savefig(drawn, format="svg", metadata={"Date": None})
     return f"<figure><img alt='{escape(says, quote=True)}' src='data:image/svg+xml;base64,{base64.b64encode(drawn.getvalue()).decode()}'></figure>"
 
 # %% ../../nbs/delivery/06_review.ipynb #86d61fce
 def draw_windows(
-    version: dict, champion: dict | None,  # From `read_version`
+    version: dict,
+    champion: dict | None,  # From `read_version`
 ):  # Figure and sentence, or None without scores
     "NWRMSLE by window: candidate, champion where it has that window, naive."
     scores = lambda one, name: one["metrics"].get("models", {}).get(name, {}).get("nwrmsle", {}) if one else {}
     windows = version["metrics"].get("windows", [])
     own, naive = (scores(version, name) for name in (version["card"]["estimator"], "seasonal_naive"))
-    same = champion if champion and champion["metrics"].get("data_version") == version["metrics"].get("data_version") else None
-    bars = [("candidate", CANDIDATE, own), ("champion", CHAMPION, scores(same, same["card"]["estimator"]) if same else {}), ("seasonal naive", NAIVE, naive)]
+    same = (
+        champion
+        if champion and champion["metrics"].get("data_version") == version["metrics"].get("data_version")
+        else None
+    )
+    bars = [
+        ("candidate", CANDIDATE, own),
+        ("champion", CHAMPION, scores(same, same["card"]["estimator"]) if same else {}),
+        ("seasonal naive", NAIVE, naive),
+    ]
     bars = [(name, colour, values) for name, colour, values in bars if any(w in values for w in windows)]
-    if not bars: return None
+    if not bars:
+        return None
     figure, axes = new_axes(2.4)
     for n, (name, colour, values) in enumerate(bars):
-        axes.bar(np.arange(len(windows)) + (n - (len(bars) - 1) / 2) * .25, [values.get(w, 0) for w in windows], .22, color=colour, label=name)
+        axes.bar(
+            np.arange(len(windows)) + (n - (len(bars) - 1) / 2) * 0.25,
+            [values.get(w, 0) for w in windows],
+            0.22,
+            color=colour,
+            label=name,
+        )
     best = sum(own.get(w, 9) <= min(values.get(w, 9) for _, _, values in bars) for w in windows)
     axes.set_xticks(range(len(windows)), [f"from {w}" for w in windows])
     axes.set_ylabel("NWRMSLE")
@@ -211,37 +382,57 @@ def draw_slices(
 ):  # Figure and sentence, or None
     "Candidate, champion and naive of each slice, the worst on top."
     shown = sorted([s for s in slices if s.get("nwrmsle") is not None], key=against)[-14:]
-    if not shown: return None
-    figure, axes = new_axes(.9 + .26 * len(shown))
-    place, own = range(len(shown)), [s["nwrmsle"] if s.get("champion") is None else s["beside_champion"] for s in shown]  # as a rule the champion has seen some windows
-    for name, colour, values in (("seasonal naive", NAIVE, [s.get("naive") if s.get("champion") is None else None for s in shown]), ("champion", CHAMPION, [s.get("champion") for s in shown]), ("candidate", CANDIDATE, own)):
+    if not shown:
+        return None
+    figure, axes = new_axes(0.9 + 0.26 * len(shown))
+    place, own = (
+        range(len(shown)),
+        [s["nwrmsle"] if s.get("champion") is None else s["beside_champion"] for s in shown],
+    )  # as a rule the champion has seen some windows
+    for name, colour, values in (
+        ("seasonal naive", NAIVE, [s.get("naive") if s.get("champion") is None else None for s in shown]),
+        ("champion", CHAMPION, [s.get("champion") for s in shown]),
+        ("candidate", CANDIDATE, own),
+    ):
         known = [(v, y) for v, y in zip(values, place) if v is not None]
-        if known: axes.scatter(*zip(*known), color=colour, s=34, label=name, zorder=3)
-    for y, s, at in zip(place, shown, own): axes.plot([at, at - against(s)], [y, y], color=CANDIDATE, lw=1, alpha=.5)
+        if known:
+            axes.scatter(*zip(*known), color=colour, s=34, label=name, zorder=3)
+    for y, s, at in zip(place, shown, own):
+        axes.plot([at, at - against(s)], [y, y], color=CANDIDATE, lw=1, alpha=0.5)
     axes.set_yticks(place, [f"{s['kind']}: {s['slice']}"[:38].replace("$", r"\$") for s in shown])
     axes.set_xlabel("NWRMSLE (left is better)")
     worse = sum(against(s) > 0 for s in slices)
-    axes.set_title(f"{worse} of {len(slices)} slices are worse than {'the champion' if any(s.get('champion') is not None for s in slices) else 'naive'}, noise or not", loc="left")
+    axes.set_title(
+        f"{worse} of {len(slices)} slices are worse than {'the champion' if any(s.get('champion') is not None for s in slices) else 'naive'}, noise or not",
+        loc="left",
+    )
     figure.legend(frameon=False, ncols=3, loc="outside lower left")
     return figure, axes.get_title(loc="left")
 
+# %% ../../nbs/delivery/06_review.ipynb #6ac8900b
 def draw_totals(
-    version: dict, champion: dict | None,  # From `read_version`
+    version: dict,
+    champion: dict | None,  # From `read_version`
 ):  # Figure and sentence, or None
     "All stores together on the holdout that travels with the model: sold and forecast."
     table = version["holdout"]
-    if table is None or table.empty: return None
+    if table is None or table.empty:
+        return None
     daily, figure_and_axes = table.groupby("date")[["unit_sales", "mean"]].sum(), new_axes(2.6)
     figure, axes = figure_and_axes
     axes.plot(daily.index, daily["unit_sales"], color=SOLD, lw=1.2, marker="o", ms=3, label="sold")
     axes.plot(daily.index, daily["mean"], color=CANDIDATE, lw=1.8, label="candidate")
     if champion and champion["holdout"] is not None:
         other = champion["holdout"].groupby("date")["mean"].sum()
-        if other.index.isin(daily.index).all(): axes.plot(other.index, other, color=CHAMPION, lw=1.6, label="champion")
+        if other.index.isin(daily.index).all():
+            axes.plot(other.index, other, color=CHAMPION, lw=1.6, label="champion")
     off = daily["mean"].sum() / daily["unit_sales"].sum() - 1 if daily["unit_sales"].sum() else 0
     axes.set_ylim(bottom=0)
     axes.set_ylabel("units a day")
-    axes.set_title(f"On the holdout the candidate forecast {abs(off):.1%} too {'much' if off > 0 else 'little'} in total", loc="left")
+    axes.set_title(
+        f"On the holdout the candidate forecast {abs(off):.1%} too {'much' if off > 0 else 'little'} in total",
+        loc="left",
+    )
     axes.legend(frameon=False, ncols=3)
     return figure, axes.get_title(loc="left")
 
@@ -251,38 +442,55 @@ def draw_cases(
 ):  # Figure and sentence, or None
     "The best, the middle and the worst of the series that matter."
     from cd4ml_nb.quality.pictures import plot_case, telling_cases
-    if table is None or table.empty: return None
+
+    if table is None or table.empty:
+        return None
     cases, (figure, axes) = telling_cases(table), new_axes(2.3, 3)
     for one, (name, case) in zip(axes, cases.iterrows()):
         rows = table[(table["store_nbr"] == case["store_nbr"]) & (table["item_nbr"] == case["item_nbr"])]
         label = f"{case['item_nbr']}, store {case['store_nbr']}".replace("$", r"\$")
         plot_case(one, rows, f"{name}: {label[:34]}\n{case['off']:.0%} off in total")
     axes[0].legend(frameon=False, fontsize=7)
-    return figure, f"Sold and forecast on the holdout: {', '.join(f'{name} case {case.item_nbr} in store {case.store_nbr}, {case.off:.0%} off' for name, case in cases.iterrows())}"
+    return (
+        figure,
+        f"Sold and forecast on the holdout: {', '.join(f'{name} case {case.item_nbr} in store {case.store_nbr}, {case.off:.0%} off' for name, case in cases.iterrows())}",
+    )
 
 # %% ../../nbs/delivery/06_review.ipynb #dc10bd06
 def _bars(found, what):
     "Importance as bars."
-    figure, axes = new_axes(.8 + .24 * len(found))
+    figure, axes = new_axes(0.8 + 0.24 * len(found))
     axes.barh([name for name, _ in found][::-1], [value for _, value in found][::-1], color=CANDIDATE)
     axes.set_xlabel("NWRMSLE gets worse by, when this is shuffled")
     axes.set_title(f"{what}: it goes by {found[0][0]} most", loc="left")
     return figure, f"{what} by importance; the largest is {found[0][0]}"
 
+# %% ../../nbs/delivery/06_review.ipynb #6b4005c0
 def draw_explanation(
     explanation: dict,  # explanation.json
 ) -> list:  # (figure, sentence), none where nothing is known
     "What it goes by, and how the forecast moves with it."
-    kinds = (("Groups of features", importances(explanation)), ("Single features", importances(explanation, "importance")[:12]))
+    kinds = (
+        ("Groups of features", importances(explanation)),
+        ("Single features", importances(explanation, "importance")[:12]),
+    )
     drawn, curves = [_bars(found, what) for what, found in kinds if found], explanation.get("partial_dependence") or {}
     if curves:
         curves = dict(sorted(curves.items(), key=lambda curve: len(curve[1]))[:3])
         figure, axes = new_axes(2.3, max(len(curves), 2))
         for one, (name, points) in zip(axes, curves.items()):
-            one.plot([p["value"] if isinstance(p["value"], (int, float)) else str(p["value"]) for p in points], [p["mean"] for p in points], color=CANDIDATE, marker="o", ms=4, ls=":" if len(points) == 2 else "-")
+            one.plot(
+                [p["value"] if isinstance(p["value"], (int, float)) else str(p["value"]) for p in points],
+                [p["mean"] for p in points],
+                color=CANDIDATE,
+                marker="o",
+                ms=4,
+                ls=":" if len(points) == 2 else "-",
+            )
             one.set_title(name, loc="left")
             one.set_ylim(0, 1.15 * max(p["mean"] for p in points) or 1)
-        for one in axes[len(curves):]: one.set_axis_off()
+        for one in axes[len(curves) :]:
+            one.set_axis_off()
         axes[0].set_ylabel("units a day, mean forecast")
         drawn.append((figure, f"How the mean forecast moves with {', '.join(curves)}"))
     return drawn
@@ -292,37 +500,61 @@ def examples_html(
     explanation: dict,  # explanation.json
 ) -> str:  # HTML, "" where there are none
     "A few forecasts with their reasons, as the planner reads them."
-    where = lambda e: f"{e['item_name'] or e['item_nbr']}, {'store ' + e['store_nbr'] if e['store_nbr'] else 'all stores'}, {e['first_day']} to {e['last_day']}: {e['units']:,.1f} units, usually {e['usual']:,.1f}"
+    where = lambda e: (
+        f"{e['item_name'] or e['item_nbr']}, {'store ' + e['store_nbr'] if e['store_nbr'] else 'all stores'}, {e['first_day']} to {e['last_day']}: {e['units']:,.1f} units, usually {e['usual']:,.1f}"
+    )
     line = lambda r: f"<li>{r['units']:+,.1f}: {escape(r['text'])}</li>"
-    said = "".join(f"<li>{escape(where(e))}<ul>{''.join(map(line, e['reasons']))}</ul></li>" for e in explanation.get("examples") or [])
+    said = "".join(
+        f"<li>{escape(where(e))}<ul>{''.join(map(line, e['reasons']))}</ul></li>"
+        for e in explanation.get("examples") or []
+    )
     return f"<p>Some forecasts and their reasons, as the planner sees them:</p><ul>{said}</ul>" if said else ""
 
 # %% ../../nbs/delivery/06_review.ipynb #e8e4929d
 def data_changes(
     root: Path,  # The project's folder
-    version: dict, champion: dict | None,  # From `read_version`
+    version: dict,
+    champion: dict | None,  # From `read_version`
 ) -> tuple[str, str]:  # A sentence, and the comparison in full ("" where there is none)
     "What is different in the data since the champion was made."
     now = version["card"]["data_version"]
-    if champion is None: return f"There is no other champion to compare with. This model was made from data version {now}.", ""
+    if champion is None:
+        return f"There is no other champion to compare with. This model was made from data version {now}.", ""
     before = champion["card"]["data_version"]
-    if before == now: return f"None: both were made from data version {now}.", ""
+    if before == now:
+        return f"None: both were made from data version {now}.", ""
     from cd4ml_nb.data.versions import diff_in_words, diff_versions
-    try: diff = diff_versions(Path(root), before, now)
-    except UserError as e: return f"From data version {before} to {now}. They cannot be compared here: {e}", ""
+
+    try:
+        diff = diff_versions(Path(root), before, now)
+    except UserError as e:
+        return f"From data version {before} to {now}. They cannot be compared here: {e}", ""
     return f"From data version {before} to {now}. {diff['summary']}", diff_in_words(diff)
 
+# %% ../../nbs/delivery/06_review.ipynb #40ce88f6
 def _flat(params, above=""):
     "Nested parameters as `section.key` to value."
-    return {name: value for key, below in params.items() for name, value in (_flat(below, f"{above}{key}.").items() if isinstance(below, dict) else [(f"{above}{key}", below)])}
+    return {
+        name: value
+        for key, below in params.items()
+        for name, value in (
+            _flat(below, f"{above}{key}.").items() if isinstance(below, dict) else [(f"{above}{key}", below)]
+        )
+    }
+
 
 def parameter_changes(
-    version: dict, champion: dict | None,  # From `read_version`
+    version: dict,
+    champion: dict | None,  # From `read_version`
 ) -> list:  # Rows: parameter, the champion's value, the candidate's
     "Parameters that differ."
     new, old = _flat(version["params"]), _flat(champion["params"]) if champion else {}
     show = lambda params, name: json.dumps(params[name], default=str) if name in params else "not there"
-    return [[name, show(old, name), show(new, name)] for name in sorted({*new, *old}) if champion and new.get(name, ...) != old.get(name, ...)]
+    return [
+        [name, show(old, name), show(new, name)]
+        for name in sorted({*new, *old})
+        if champion and new.get(name, ...) != old.get(name, ...)
+    ]
 
 # %% ../../nbs/delivery/06_review.ipynb #927fa0a8
 LOOK = """<style>
@@ -337,34 +569,72 @@ ORDER = {"failed": 0, "not judged": 1, "passed": 2}
 
 # %% ../../nbs/delivery/06_review.ipynb #6d4f1ea4
 def verdict_html(
-    version: dict, champion: dict | None,  # From `read_version`
+    version: dict,
+    champion: dict | None,  # From `read_version`
 ) -> str:  # HTML
     "May it go live, as far as the gate can say?"
     gate, card = version["gate"], version["card"]
     checks = gate.get("checks", [])
     failed, registered = [c for c in checks if c["verdict"] == "failed"], version["registration"]
-    said = f"The gate lets it pass: {len(checks)} checks, none failed." if gate.get("passed") else f"The gate stops it: {len(failed)} of {len(checks)} checks failed."
+    said = (
+        f"The gate lets it pass: {len(checks)} checks, none failed."
+        if gate.get("passed")
+        else f"The gate stops it: {len(failed)} of {len(checks)} checks failed."
+    )
     reasons = "".join(f"<li>{escape(c['says'])}</li>" for c in failed)
-    live = "This is the model that is live now." if version.get("live") else f"It would replace {champion['card']['model_version']}." if champion else "No model is live yet, so it would be the first."
+    live = (
+        "This is the model that is live now."
+        if version.get("live")
+        else f"It would replace {champion['card']['model_version']}."
+        if champion
+        else "No model is live yet, so it would be the first."
+    )
     other, now = gate.get("champion"), champion["card"]["model_version"] if champion else None
-    if other != now and not version.get("live"): live += f" But the gate compared it with {other or 'no champion'}: judge it again with make gate before you decide."
-    no = f"<p>It is not releasable: {escape(str(registered.get('why_not', '')))}</p>" if registered.get("releasable") is False else ""
+    if other != now and not version.get("live"):
+        live += (
+            f" But the gate compared it with {other or 'no champion'}: judge it again with make gate before you decide."
+        )
+    no = (
+        f"<p>It is not releasable: {escape(str(registered.get('why_not', '')))}</p>"
+        if registered.get("releasable") is False
+        else ""
+    )
     return f"<div class='verdict {'good' if gate.get('passed') else 'bad'}'><b>{escape(said)}</b><ul>{reasons}</ul><p>{escape(live)} Made from data {escape(card['data_version'])}, code {escape(str(card.get('git_revision')))}, trained {escape(str(card.get('trained_at')))}.</p>{no}</div>"
 
+# %% ../../nbs/delivery/06_review.ipynb #62e3a292
 def beside_html(
-    version: dict, champion: dict | None,  # From `read_version`
+    version: dict,
+    champion: dict | None,  # From `read_version`
 ) -> str:  # HTML
     "Candidate and champion, line by line."
     pair = [version, *([champion] if champion else [])]
     mean = lambda one, measure: one["card"].get("metrics", {}).get(measure)
     holdout = lambda one, measure: one["metrics"].get("holdout", {}).get(one["card"]["estimator"], {}).get(measure)
-    rows = [["Estimator", *(one["card"]["estimator"] for one in pair)], ["Trained", *(one["card"].get("trained_at") for one in pair)],
-            ["Learnt up to", *(one["card"].get("trained_to") for one in pair)], ["Forecasts", *(f"{one['card']['first_day']} to {one['card']['last_day']}" for one in pair)],
-            ["Data version", *(one["card"]["data_version"] for one in pair)], ["Series", *(one["card"].get("series") for one in pair)],
-            ["NWRMSLE, mean of its windows", *(mean(one, "nwrmsle") for one in pair)], ["Order error", *(mean(one, "wape") for one in pair)], ["Bias", *(say_score(mean(one, "bias"), True) for one in pair)],
-            ["NWRMSLE on its holdout", *(holdout(one, "nwrmsle") for one in pair)], ["Gate", *("passed" if one["gate"].get("passed") else "stopped" for one in pair)]]
-    same = champion and champion["metrics"].get("windows") == version["metrics"].get("windows") and champion["card"]["data_version"] == version["card"]["data_version"]
-    note = "" if not champion else "<p class='soft'>Both were scored on the same data and windows.</p>" if same else "<p class='soft'>Each was scored on windows of its own data, so these numbers are not comparable line by line; the gate's ratchet scores both on the same windows.</p>"
+    rows = [
+        ["Estimator", *(one["card"]["estimator"] for one in pair)],
+        ["Trained", *(one["card"].get("trained_at") for one in pair)],
+        ["Learnt up to", *(one["card"].get("trained_to") for one in pair)],
+        ["Forecasts", *(f"{one['card']['first_day']} to {one['card']['last_day']}" for one in pair)],
+        ["Data version", *(one["card"]["data_version"] for one in pair)],
+        ["Series", *(one["card"].get("series") for one in pair)],
+        ["NWRMSLE, mean of its windows", *(mean(one, "nwrmsle") for one in pair)],
+        ["Order error", *(mean(one, "wape") for one in pair)],
+        ["Bias", *(say_score(mean(one, "bias"), True) for one in pair)],
+        ["NWRMSLE on its holdout", *(holdout(one, "nwrmsle") for one in pair)],
+        ["Gate", *("passed" if one["gate"].get("passed") else "stopped" for one in pair)],
+    ]
+    same = (
+        champion
+        and champion["metrics"].get("windows") == version["metrics"].get("windows")
+        and champion["card"]["data_version"] == version["card"]["data_version"]
+    )
+    note = (
+        ""
+        if not champion
+        else "<p class='soft'>Both were scored on the same data and windows.</p>"
+        if same
+        else "<p class='soft'>Each was scored on windows of its own data, so these numbers are not comparable line by line; the gate's ratchet scores both on the same windows.</p>"
+    )
     return table_html(["", *(name for name, _ in zip(("Candidate", "Champion"), pair))], rows) + note
 
 # %% ../../nbs/delivery/06_review.ipynb #3e34b5a1
@@ -373,49 +643,104 @@ def checks_html(
 ) -> str:  # HTML
     "Every check with its number and limit, the failed ones first."
     ordered = sorted(gate.get("checks", []), key=lambda c: ORDER.get(c["verdict"], 1))
-    return table_html(["Check", "What it found", "Value", "Limit", "Verdict"], [{"class": c["verdict"].replace(" ", "-"), "cells": [c["title"], c["says"], c.get("value"), c.get("limit"), c["verdict"]]} for c in ordered])
+    return table_html(
+        ["Check", "What it found", "Value", "Limit", "Verdict"],
+        [
+            {
+                "class": c["verdict"].replace(" ", "-"),
+                "cells": [c["title"], c["says"], c.get("value"), c.get("limit"), c["verdict"]],
+            }
+            for c in ordered
+        ],
+    )
 
+# %% ../../nbs/delivery/06_review.ipynb #2b2c292e
 def slices_html(
     gate: dict,  # gate.json
 ) -> str:  # HTML
     "The slices that differ most from the champion (or from naive), both ways."
     judged = [s for s in gate.get("slices", []) if s.get("verdict") != "not judged"]
     small = len(gate.get("slices", [])) - len(judged)
-    if not judged: return "<p>No slices were judged.</p>"
-    beside = [s for s in judged if s.get("champion") is not None] or judged  # a slice that the champion was not asked for has no difference to it
+    if not judged:
+        return "<p>No slices were judged.</p>"
+    beside = [
+        s for s in judged if s.get("champion") is not None
+    ] or judged  # a slice that the champion was not asked for has no difference to it
     most = sorted(beside, key=lambda s: -abs(against(s)))[:16]
-    rows = [{"class": "worse" if s.get("verdict") == "failed" else str(s.get("verdict", "")), "cells": row} for s, row in zip(sorted(most, key=lambda s: -against(s)), _slice_rows(most, lambda s: -against(s)))]
-    drawn, note = draw_slices(most), f"<p class='soft'>{small} slices have too few series to be judged; they stand in gate.json.</p>" if small else ""
+    rows = [
+        {"class": "worse" if s.get("verdict") == "failed" else str(s.get("verdict", "")), "cells": row}
+        for s, row in zip(sorted(most, key=lambda s: -against(s)), _slice_rows(most, lambda s: -against(s)))
+    ]
+    drawn, note = (
+        draw_slices(most),
+        f"<p class='soft'>{small} slices have too few series to be judged; they stand in gate.json.</p>"
+        if small
+        else "",
+    )
     return (figure_html(*drawn) if drawn else "") + table_html(SLICE_HEAD, rows) + note
 
+# %% ../../nbs/delivery/06_review.ipynb #fb655bc7
 def card_html(
     sections: list,  # From `card_sections`
 ) -> str:  # HTML
     "The model card as part of the page."
     part = lambda p: f"<p>{escape(p)}</p>" if isinstance(p, str) else table_html(*p)
-    return "<dl class='card'>" + "".join(f"<dt>{escape(title)}</dt><dd>{''.join(map(part, parts))}</dd>" for title, parts in sections) + "</dl>"
+    return (
+        "<dl class='card'>"
+        + "".join(f"<dt>{escape(title)}</dt><dd>{''.join(map(part, parts))}</dd>" for title, parts in sections)
+        + "</dl>"
+    )
 
 # %% ../../nbs/delivery/06_review.ipynb #73f818d5
 def page_html(
-    version: dict, champion: dict | None,  # From `read_version`
+    version: dict,
+    champion: dict | None,  # From `read_version`
     owner: str,  # Who answers for it
     changes: tuple[str, str] = ("", ""),  # From `data_changes`
 ) -> str:  # A whole page
     "What a reviewer reads."
     name, parameters = version["card"]["model_version"], parameter_changes(version, champion)
-    pictures = [drawn for drawn in (draw_windows(version, champion), draw_totals(version, champion), draw_cases(version["holdout"])) if drawn]
+    pictures = [
+        drawn
+        for drawn in (draw_windows(version, champion), draw_totals(version, champion), draw_cases(version["holdout"]))
+        if drawn
+    ]
     drawn = lambda some: "".join(figure_html(*one) for one in some)
-    fairness = "<p><a href='fairness.html'>Errors by region, store cluster and store type</a> (a page of its own, with a Facets view).</p>" if (version["folder"] / "fairness.html").exists() else ""
-    full = f"<details><summary>The comparison in full</summary><pre>{escape(changes[1])}</pre></details>" if changes[1] else ""
-    sections = [("What the gate found", checks_html(version["gate"])), ("Beside the champion", beside_html(version, champion)),
-                ("Where it differs most", slices_html(version["gate"]) + fairness), ("In pictures", drawn(pictures) or "<p>The package holds no holdout to draw.</p>"),
-                ("What it goes by", drawn(draw_explanation(version["explanation"])) + examples_html(version["explanation"]) or "<p>No explanation was recorded.</p>"),
-                ("What changed in the data", f"<p>{escape(changes[0])}</p>{full}"),
-                ("What changed in the parameters", table_html(["Parameter", "Champion", "Candidate"], parameters) if parameters else f"<p>{'Nothing.' if champion else 'There is no other champion to compare with.'}</p>"),
-                ("Model card", card_html(card_sections(version, owner)))]
-    decide = f"<p class='soft'>Decide with make review, or: cd4ml release approve {escape(name)} --reason \"why\", cd4ml release reject {escape(name)} --reason \"why\"</p>"
+    fairness = (
+        "<p><a href='fairness.html'>Errors by region, store cluster and store type</a> (a page of its own, with a Facets view).</p>"
+        if (version["folder"] / "fairness.html").exists()
+        else ""
+    )
+    full = (
+        f"<details><summary>The comparison in full</summary><pre>{escape(changes[1])}</pre></details>"
+        if changes[1]
+        else ""
+    )
+    sections = [
+        ("What the gate found", checks_html(version["gate"])),
+        ("Beside the champion", beside_html(version, champion)),
+        ("Where it differs most", slices_html(version["gate"]) + fairness),
+        ("In pictures", drawn(pictures) or "<p>The package holds no holdout to draw.</p>"),
+        (
+            "What it goes by",
+            drawn(draw_explanation(version["explanation"])) + examples_html(version["explanation"])
+            or "<p>No explanation was recorded.</p>",
+        ),
+        ("What changed in the data", f"<p>{escape(changes[0])}</p>{full}"),
+        (
+            "What changed in the parameters",
+            table_html(["Parameter", "Champion", "Candidate"], parameters)
+            if parameters
+            else f"<p>{'Nothing.' if champion else 'There is no other champion to compare with.'}</p>",
+        ),
+        ("Model card", card_html(card_sections(version, owner))),
+    ]
+    decide = f'<p class=\'soft\'>Decide with make review, or: cd4ml release approve {escape(name)} --reason "why", cd4ml release reject {escape(name)} --reason "why"</p>'
     body = "".join(f"<h2>{title}</h2>{html}" for title, html in sections)
-    return page(f"Review of {name}", f"{LOOK}<h1>Review of {escape(name)}</h1><p class='subtitle'>May this model go live?</p>{verdict_html(version, champion)}{decide}{body}")
+    return page(
+        f"Review of {name}",
+        f"{LOOK}<h1>Review of {escape(name)}</h1><p class='subtitle'>May this model go live?</p>{verdict_html(version, champion)}{decide}{body}",
+    )
 
 # %% ../../nbs/delivery/06_review.ipynb #bc906a7e
 def review_html(
@@ -432,6 +757,7 @@ def review_html(
         live = None if version["live"] else live
     return page_html(version, live, owner_of(folder, version["params"]), data_changes(root, version, live))
 
+
 def write_page(
     folder: Path,  # A version's folder
     champion: Path | None,  # The champion's folder in data/registry; None when no model is live
@@ -439,7 +765,8 @@ def write_page(
 ) -> Path:  # review.html in that folder
     "Write the review page of a version."
     html = review_html(folder, champion, root)
-    with replace_file(Path(folder) / "review.html") as tmp: tmp.write_text(html, encoding="utf-8")
+    with replace_file(Path(folder) / "review.html") as tmp:
+        tmp.write_text(html, encoding="utf-8")
     return Path(folder) / "review.html"
 
 # %% ../../nbs/delivery/06_review.ipynb #e82b9260
@@ -447,21 +774,35 @@ def possible_acts(
     entry: dict,  # A version as `release.state` lists it: status, live, releasable
 ) -> list[str]:  # approve, promote, reject
     "What a reviewer may do with a version."
-    if entry["live"] or not entry["releasable"]: return []
+    if entry["live"] or not entry["releasable"]:
+        return []
     return {"undecided": ["approve", "reject"], "approved": ["promote", "reject"]}.get(entry["status"], ["approve"])
 
+# %% ../../nbs/delivery/06_review.ipynb #1fb2bc77
 def version_choices(
     found: dict,  # From `release.state`
 ) -> list[list[str]]:  # [model_version, name, note], the one that waits first
     "The versions to pick from."
     waits = (found["candidate"] or {}).get("model_version")
-    def note(entry):
-        if entry["live"]: return "live"
-        if not entry["releasable"]: return "not releasable"
-        return "waits for a decision" if entry["model_version"] == waits else f"{entry['status']}, gate {'passed' if entry['gate_passed'] else 'failed'}"
-    ordered = sorted(found["versions"], key=lambda entry: entry["model_version"] != waits)
-    return [[entry["model_version"], entry["model_version"], f"{note(entry)} · {entry['registered_at'][:10]}"] for entry in ordered]
 
+    def note(entry):
+        if entry["live"]:
+            return "live"
+        if not entry["releasable"]:
+            return "not releasable"
+        return (
+            "waits for a decision"
+            if entry["model_version"] == waits
+            else f"{entry['status']}, gate {'passed' if entry['gate_passed'] else 'failed'}"
+        )
+
+    ordered = sorted(found["versions"], key=lambda entry: entry["model_version"] != waits)
+    return [
+        [entry["model_version"], entry["model_version"], f"{note(entry)} · {entry['registered_at'][:10]}"]
+        for entry in ordered
+    ]
+
+# %% ../../nbs/delivery/06_review.ipynb #223fa52a
 def standing_html(
     found: dict,  # From `release.state`
     entry: dict,  # The version that is shown
@@ -469,25 +810,51 @@ def standing_html(
 ) -> str:  # HTML
     "Which model is live, how this one stands, and who has decided what about it."
     live, own = found["champion"], [act for act in acts if act["model_version"] == entry["model_version"]]
-    said = f"Live now: {live['model_version']}, since {live['since'][:16].replace('T', ' ')} UTC, released by {live['by']}." if live else "No model is live yet."
-    stands = "It is live." if entry["live"] else f"It cannot be released: {entry.get('why_not') or 'it is not releasable'}." if not entry["releasable"] else f"It is {entry['status']}; the gate {'let it pass' if entry['gate_passed'] else 'stopped it'}."
-    word = {"approve": "approved it", "reject": "rejected it", "promote": f"made it {{role}}", "rollback": "went back to it"}
-    line = lambda act: f"<li>{escape(act['time'][:16].replace('T', ' '))} UTC: {escape(act['by'])} {escape(word[act['act']].format(role=act['role']))}{' against the gate' if act['overridden'] else ''}: {escape(act['reason'])}</li>"
-    return f"<p>{escape(said)}</p><p><b>{escape(entry['model_version'])}</b>: {escape(stands)}</p>" + (f"<ul class='cd-acts'>{''.join(map(line, own))}</ul>" if own else "")
+    said = (
+        f"Live now: {live['model_version']}, since {live['since'][:16].replace('T', ' ')} UTC, released by {live['by']}."
+        if live
+        else "No model is live yet."
+    )
+    stands = (
+        "It is live."
+        if entry["live"]
+        else f"It cannot be released: {entry.get('why_not') or 'it is not releasable'}."
+        if not entry["releasable"]
+        else f"It is {entry['status']}; the gate {'let it pass' if entry['gate_passed'] else 'stopped it'}."
+    )
+    word = {
+        "approve": "approved it",
+        "reject": "rejected it",
+        "promote": f"made it {{role}}",
+        "rollback": "went back to it",
+    }
+    line = lambda act: (
+        f"<li>{escape(act['time'][:16].replace('T', ' '))} UTC: {escape(act['by'])} {escape(word[act['act']].format(role=act['role']))}{' against the gate' if act['overridden'] else ''}: {escape(act['reason'])}</li>"
+    )
+    return f"<p>{escape(said)}</p><p><b>{escape(entry['model_version'])}</b>: {escape(stands)}</p>" + (
+        f"<ul class='cd-acts'>{''.join(map(line, own))}</ul>" if own else ""
+    )
 
 # %% ../../nbs/delivery/06_review.ipynb #7f1a6725
 def decide(
     root: Path,  # The project's folder
     act: str,  # approve, reject or promote
     version: str,  # model_version
-    by: str, reason: str,  # As typed
+    by: str,
+    reason: str,  # As typed
     override: bool = False,  # Against the gate
 ) -> str:  # What was done, as a sentence
     "Do what a button says, as the command line would."
     from cd4ml_nb.delivery import release
-    if not by.strip(): raise UserError("Say who you are: the log of releases keeps your name.")
-    if not reason.strip(): raise UserError("Say why, in a few words: the log of releases keeps your reason.")
+
+    if not by.strip():
+        raise UserError("Say who you are: the log of releases keeps your name.")
+    if not reason.strip():
+        raise UserError("Say why, in a few words: the log of releases keeps your reason.")
     more = {"approve": {"override": override}, "promote": {"override": override}, "reject": {}}[act]
     getattr(release, act)(root, version, by=by, reason=reason, **more)
-    return {"approve": f"{version} is approved. It is not live yet: put it live when you are ready.", "reject": f"{version} is rejected. What is live did not change.",
-            "promote": f"{version} is live now. The dashboard follows at its next change."}[act]
+    return {
+        "approve": f"{version} is approved. It is not live yet: put it live when you are ready.",
+        "reject": f"{version} is rejected. What is live did not change.",
+        "promote": f"{version} is live now. The dashboard follows at its next change.",
+    }[act]

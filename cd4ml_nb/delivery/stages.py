@@ -16,7 +16,18 @@ from html import escape
 from importlib import import_module
 from pathlib import Path
 import yaml
-from ..core import UserError, _explain_disk_trouble, check_keys, git_revision, progress, project_root, read_params, replace_file, replace_folder, write_json
+from cd4ml_nb.core import (
+    UserError,
+    _explain_disk_trouble,
+    check_keys,
+    git_revision,
+    progress,
+    project_root,
+    read_params,
+    replace_file,
+    replace_folder,
+    write_json,
+)
 
 # %% ../../nbs/delivery/01_stages.ipynb #b127990b
 STAGES = {
@@ -31,12 +42,23 @@ STAGES = {
     "register": "cd4ml_nb.delivery.tracking.register",
 }
 
+# %% ../../nbs/delivery/01_stages.ipynb #92c74c88
 # A stage's parameters are its own section of params.yaml and these, named `section.key` or `section`.
 SHARED = {
     "ingest": {"favorita": "favorita", "synthetic": "synthetic", "table": "table"},
     "prepare": {"horizon": "split.horizon", "evaluation_windows": "split.evaluation_windows"},
-    "backtest": {"estimator_parameters": "estimators.{estimator}", "training_rows": "training_rows", "per": "models.per", "engine": "prepare.engine"},
-    "train": {"estimator_parameters": "estimators.{estimator}", "training_rows": "training_rows", "per": "models.per", "engine": "prepare.engine"},
+    "backtest": {
+        "estimator_parameters": "estimators.{estimator}",
+        "training_rows": "training_rows",
+        "per": "models.per",
+        "engine": "prepare.engine",
+    },
+    "train": {
+        "estimator_parameters": "estimators.{estimator}",
+        "training_rows": "training_rows",
+        "per": "models.per",
+        "engine": "prepare.engine",
+    },
     "accept": {"estimator": "train.estimator"},
 }
 
@@ -49,32 +71,47 @@ def _literals(source, name):
             (target,), value = line.targets, ast.literal_eval(line.value)
             found[target.id] = value
         except (AttributeError, ValueError):
-            raise UserError(f"{name}: the parameters cell may hold only lines such as 'trees = 10'; line {line.lineno} is '{ast.unparse(line)}'. Move it to the next cell.") from None
+            raise UserError(
+                f"{name}: the parameters cell may hold only lines such as 'trees = 10'; line {line.lineno} is '{ast.unparse(line)}'. Move it to the next cell."
+            ) from None
     return found
 
+# %% ../../nbs/delivery/01_stages.ipynb #9abf6295
 def notebook_parameters(
     path: Path,  # A stage notebook
 ) -> dict:  # Each parameter's name and default
     "What the notebook's `parameters` cell asks for."
     path = Path(path)
-    try: cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    except FileNotFoundError: raise UserError(f"{path} is missing: there is no such stage notebook.") from None
-    except (ValueError, KeyError): raise UserError(f"{path} is not a notebook. Restore it with: git checkout {path.name}") from None
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: there is no such stage notebook.") from None
+    except (ValueError, KeyError):
+        raise UserError(f"{path} is not a notebook. Restore it with: git checkout {path.name}") from None
     tagged = [c for c in cells if "parameters" in c.get("metadata", {}).get("tags", [])]
     if len(tagged) != 1:
-        raise UserError(f"{path.name} has {len(tagged) or 'no'} cells with the tag 'parameters', and needs exactly one: without it the values of params.yaml would be ignored. Add the tag in JupyterLab under Property Inspector, Cell Tags.")
+        raise UserError(
+            f"{path.name} has {len(tagged) or 'no'} cells with the tag 'parameters', and needs exactly one: without it the values of params.yaml would be ignored. Add the tag in JupyterLab under Property Inspector, Cell Tags."
+        )
     return _literals("".join(tagged[0]["source"]), path.name)
 
 # %% ../../nbs/delivery/01_stages.ipynb #aa433b27
 def _look_up(params, dotted, stage):
     "The value of `section.key` or of a whole `section`, or an error that lists what is there."
     section, _, key = dotted.partition(".")
-    if not isinstance(params.get(section), dict): raise UserError(f"params.yaml has no section '{section}', which the stage '{stage}' needs. Add it, or mend its spelling.")
-    if not key: return params[section]
+    if not isinstance(params.get(section), dict):
+        raise UserError(
+            f"params.yaml has no section '{section}', which the stage '{stage}' needs. Add it, or mend its spelling."
+        )
+    if not key:
+        return params[section]
     if key not in params[section]:
-        raise UserError(f"params.yaml has no '{key}' in the section '{section}', which the stage '{stage}' needs; it has: {', '.join(map(str, params[section]))}.")
+        raise UserError(
+            f"params.yaml has no '{key}' in the section '{section}', which the stage '{stage}' needs; it has: {', '.join(map(str, params[section]))}."
+        )
     return {} if params[section][key] is None and section == "estimators" else params[section][key]
 
+# %% ../../nbs/delivery/01_stages.ipynb #adec0c4f
 def stage_values(
     stage: str,  # Name of the stage
     params: dict,  # The whole of params.yaml
@@ -82,11 +119,16 @@ def stage_values(
 ) -> dict:  # Parameter name to value
     "The values that a stage notebook will be run with."
     section = params.get(stage) or {}
-    if not isinstance(section, dict): raise UserError(f"params.yaml, section '{stage}': it should hold keys, such as 'key: value', one a line.")
+    if not isinstance(section, dict):
+        raise UserError(f"params.yaml, section '{stage}': it should hold keys, such as 'key: value', one a line.")
     values = {**section, **given}
     for name, dotted in SHARED.get(stage, {}).items():
-        try: dotted = dotted.format(**values)
-        except KeyError as e: raise UserError(f"The stage '{stage}' is run once for each {e.args[0]}: say which, such as cd4ml stage {stage} {e.args[0]}=NAME") from None
+        try:
+            dotted = dotted.format(**values)
+        except KeyError as e:
+            raise UserError(
+                f"The stage '{stage}' is run once for each {e.args[0]}: say which, such as cd4ml stage {stage} {e.args[0]}=NAME"
+            ) from None
         values[name] = _look_up(params, dotted, stage)
     return values
 
@@ -104,8 +146,10 @@ def data_version(
     root: Path,  # The project's folder
 ) -> str | None:  # None before the stage `prepare` has run
     "Which prepared data is this?"
-    try: return json.loads((root / "data" / "prepared" / "version.json").read_text())["data_version"]
-    except (OSError, ValueError, KeyError): return None
+    try:
+        return json.loads((root / "data" / "prepared" / "version.json").read_text())["data_version"]
+    except (OSError, ValueError, KeyError):
+        return None
 
 # %% ../../nbs/delivery/01_stages.ipynb #e1a38e0c
 @contextmanager
@@ -119,7 +163,8 @@ def project_lock(
         path.parent.mkdir(parents=True, exist_ok=True)
         file = open(path, "a+")
     with file:
-        try: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
             progress(f"Waiting for {file.read().strip() or 'another run'}, which holds this project ...")
@@ -127,25 +172,33 @@ def project_lock(
         file.truncate(0)
         file.write(f"process {os.getpid()} ({task}, since {datetime.now():%H:%M})")
         file.flush()
-        try: yield
-        finally: file.truncate(0)
+        try:
+            yield
+        finally:
+            file.truncate(0)
 
 # %% ../../nbs/delivery/01_stages.ipynb #79200672
 class PeakMemory:
     "While the block runs, watch the memory of this process's children; `megabytes` afterwards."
+
     def __enter__(self):
         self.megabytes, self._done = 0.0, threading.Event()
         self._watch = threading.Thread(target=self._look, daemon=True)
         self._watch.start()
         return self
+
     def _look(self):
         import psutil
+
         while not self._done.wait(0.2):
             total = 0
             for child in psutil.Process().children(recursive=True):
-                try: total += child.memory_info().rss
-                except psutil.Error: pass
+                try:
+                    total += child.memory_info().rss
+                except psutil.Error:
+                    pass
             self.megabytes = max(self.megabytes, total / 1e6)
+
     def __exit__(self, *_):
         self._done.set()
         self._watch.join()
@@ -156,28 +209,45 @@ def _explain_failure(stage, executed, failed):
     "Turn what papermill raises into a UserError, and keep the failed notebook for inspection."
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
-    try: yield
+
+    try:
+        yield
     except (PapermillExecutionError, DeadKernelError) as e:
         if executed.exists():
-            with replace_file(failed) as tmp: shutil.copyfile(executed, tmp)
+            with replace_file(failed) as tmp:
+                shutil.copyfile(executed, tmp)
         where = f"The notebook as far as it came: {failed.parent.name}/{failed.name}"
-        if isinstance(e, DeadKernelError): raise UserError(f"The stage '{stage}' was ended from outside, most likely because memory ran out. {where}") from None
-        if e.ename == "UserError": raise UserError(e.evalue) from None
-        if "No space left on device" in e.evalue: raise UserError(f"The stage '{stage}' stopped because the disk is full. Free some space, then run again. What was there before is untouched.") from None
+        if isinstance(e, DeadKernelError):
+            raise UserError(
+                f"The stage '{stage}' was ended from outside, most likely because memory ran out. {where}"
+            ) from None
+        if e.ename == "UserError":
+            raise UserError(e.evalue) from None
+        if "No space left on device" in e.evalue:
+            raise UserError(
+                f"The stage '{stage}' stopped because the disk is full. Free some space, then run again. What was there before is untouched."
+            ) from None
         raise UserError(f"The stage '{stage}' failed with {e.ename}: {e.evalue}. {where}") from None
 
 # %% ../../nbs/delivery/01_stages.ipynb #aee362d2
-KERNEL_ENVIRONMENT = {"PYDEVD_DISABLE_FILE_VALIDATION": "1",  # no notice about the debugger
-                      "OMP_WAIT_POLICY": "PASSIVE",  # idle threads sleep; spinning, they slow a busy machine tenfold
-                      "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+KERNEL_ENVIRONMENT = {
+    "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # no notice about the debugger
+    "OMP_WAIT_POLICY": "PASSIVE",  # idle threads sleep; spinning, they slow a busy machine tenfold
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+}
+
 
 def _silent_kernel():
     "A kernel manager whose kernels keep their own chatter (start-up notices, shutdown noise) off the terminal."
     from jupyter_client.manager import AsyncKernelManager
+
     class SilentKernel(AsyncKernelManager):
-        async def start_kernel(self, **kw): return await super().start_kernel(**{**kw, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL})
+        async def start_kernel(self, **kw):
+            return await super().start_kernel(**{**kw, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL})
+
     return SilentKernel
 
+# %% ../../nbs/delivery/01_stages.ipynb #54dbe77a
 def execute_notebook(
     notebook: Path,  # What to run
     values: dict,  # Its parameters
@@ -186,39 +256,65 @@ def execute_notebook(
 ):  # The executed notebook
     "Run a notebook in a fresh kernel `python3`, without noise."
     import logging, papermill
+
     logging.getLogger("papermill").setLevel(logging.CRITICAL)
-    for name, value in KERNEL_ENVIRONMENT.items(): os.environ.setdefault(name, value)
+    for name, value in KERNEL_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     with tempfile.TemporaryDirectory() as folder:
         executed = Path(folder) / "executed.ipynb"
         with _explain_failure(failed.name.split(".")[0], executed, failed), _explain_disk_trouble(folder):
-            return papermill.execute_notebook(notebook, executed, values, kernel_name="python3", cwd=root, progress_bar=False,
-                                              stderr_file=sys.stderr, kernel_manager_class=_silent_kernel())
+            return papermill.execute_notebook(
+                notebook,
+                executed,
+                values,
+                kernel_name="python3",
+                cwd=root,
+                progress_bar=False,
+                stderr_file=sys.stderr,
+                kernel_manager_class=_silent_kernel(),
+            )
 
 # %% ../../nbs/delivery/01_stages.ipynb #6085eed5
 def _plain(value):
     "A parameter as a reader writes it."
     return json.dumps(value, ensure_ascii=False, default=str)
 
+
 def report_header(
     run: dict,  # As `run_stage` records it
 ) -> str:  # Markdown
     "A table: parameters, data, code, time."
     parameters = ", ".join(f"{name} = {_plain(value)}" for name, value in run["parameters"].items())
-    rows = [("Parameters", parameters or "none"), ("Data version", run["data_version"] or "not made yet: this stage comes before it"),
-            ("Code", f"git {run['git_revision'].replace('+changes', ' and changes not yet committed')}" if run["git_revision"] != "no git" else "not under git"),
-            ("Run", f"{run['started']}, {run['seconds']:.0f} s, peak memory {run['peak_memory_mb']:,.0f} MB")]
-    return "\n".join(["| This run | |", "|:--|:--|", *(f"| {name} | {value.replace('|', chr(92) + '|')} |" for name, value in rows)])
+    rows = [
+        ("Parameters", parameters or "none"),
+        ("Data version", run["data_version"] or "not made yet: this stage comes before it"),
+        (
+            "Code",
+            f"git {run['git_revision'].replace('+changes', ' and changes not yet committed')}"
+            if run["git_revision"] != "no git"
+            else "not under git",
+        ),
+        ("Run", f"{run['started']}, {run['seconds']:.0f} s, peak memory {run['peak_memory_mb']:,.0f} MB"),
+    ]
+    return "\n".join(
+        ["| This run | |", "|:--|:--|", *(f"| {name} | {value.replace('|', chr(92) + '|')} |" for name, value in rows)]
+    )
 
+# %% ../../nbs/delivery/01_stages.ipynb #371abfdb
 def make_report(
     nb,  # An executed notebook
     run: dict,  # As `run_stage` records it
 ):  # The same notebook, fit to be read
     "Drop the noise, add the header."
     from nbformat.v4 import new_markdown_cell
-    nb.metadata = {key: nb.metadata[key] for key in ("kernelspec", "language_info") if key in nb.metadata} | {"cd4ml": run}
+
+    nb.metadata = {key: nb.metadata[key] for key in ("kernelspec", "language_info") if key in nb.metadata} | {
+        "cd4ml": run
+    }
     for cell in nb.cells:
         cell.metadata = {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
-        if cell.cell_type == "code": cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+        if cell.cell_type == "code":
+            cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
     nb.cells.insert(1, new_markdown_cell(report_header(run), id="this-run"))
     return nb
 
@@ -240,6 +336,7 @@ details { margin: .6rem 0; } summary { color: var(--soft); font-size: .85rem; cu
 .anchor-link { display: none; } nav { font-size: .9rem; } .best { font-weight: 600; }
 """
 
+# %% ../../nbs/delivery/01_stages.ipynb #1996d1ad
 TEMPLATE = """
 {%- extends 'basic/index.html.j2' -%}
 {% block in_prompt %}{% endblock %}{% block empty_in_prompt %}{% endblock %}{% block output_area_prompt %}{% endblock %}
@@ -262,16 +359,19 @@ def page(
 </body></html>
 """
 
+# %% ../../nbs/delivery/01_stages.ipynb #f7a3ded1
 def report_html(
     nb,  # A report
 ) -> str:  # A whole page
     "The report as a page that opens anywhere, offline."
     from jinja2 import DictLoader
     from nbconvert import HTMLExporter
+
     exporter = HTMLExporter(extra_loaders=[DictLoader({"report.html.j2": TEMPLATE})], template_file="report.html.j2")
     body, _ = exporter.from_notebook_node(nb)
     up = "../" * nb.metadata.get("cd4ml", {}).get("stage", "").count("/")
     return page(report_title(nb)[0], f'<nav><a href="{up}index.html">All reports</a></nav>\n{body}')
+
 
 def report_title(
     nb,  # A notebook
@@ -284,19 +384,26 @@ def report_title(
 def _record(root, label, run):
     "Put one stage's run into reports/run.json."
     path = root / "reports" / "run.json"
-    try: runs = json.loads(path.read_text())
-    except (OSError, ValueError): runs = {}
+    try:
+        runs = json.loads(path.read_text())
+    except (OSError, ValueError):
+        runs = {}
     machine = {"cores": os.cpu_count(), "python": platform.python_version(), "system": platform.platform(terse=True)}
     write_json(path, {**runs, label: {**run, "machine": machine}})
+
 
 def _publish(root, label, nb):
     "Write a report as notebook and page, each whole or not at all."
     import nbformat
+
     reports = root / "reports"
-    with replace_file(reports / f"{label}.html") as tmp: tmp.write_text(report_html(nb), encoding="utf-8")
-    with replace_file(reports / f"{label}.ipynb") as tmp: nbformat.write(nb, tmp, version=4)
+    with replace_file(reports / f"{label}.html") as tmp:
+        tmp.write_text(report_html(nb), encoding="utf-8")
+    with replace_file(reports / f"{label}.ipynb") as tmp:
+        nbformat.write(nb, tmp, version=4)
     (reports / f"{label}.failed.ipynb").unlink(missing_ok=True)
 
+# %% ../../nbs/delivery/01_stages.ipynb #40a6cc45
 def run_stage(
     stage: str,  # One of `STAGES`, or any notebook in nbs/stages
     root: Path | None = None,  # The project's folder
@@ -305,7 +412,10 @@ def run_stage(
     "Run one stage of the pipeline and write its report."
     root = Path(root or project_root())
     notebook = root / "nbs" / "stages" / f"{stage}.ipynb"
-    if not notebook.exists(): raise UserError(f"There is no stage '{stage}'; there are: {', '.join(sorted(file.stem for file in notebook.parent.glob('*.ipynb')))}.")
+    if not notebook.exists():
+        raise UserError(
+            f"There is no stage '{stage}'; there are: {', '.join(sorted(file.stem for file in notebook.parent.glob('*.ipynb')))}."
+        )
     values = stage_values(stage, read_params(root=root), **given)
     check_values(stage, values, notebook_parameters(notebook))
     label = "-".join([stage, *map(str, given.values())])
@@ -313,8 +423,15 @@ def run_stage(
         progress(f"{label} ...")
         began, started = time.perf_counter(), f"{datetime.now():%Y-%m-%d %H:%M}"
         nb = execute_notebook(notebook, {**values, "tiny": False}, root, root / "reports" / f"{label}.failed.ipynb")
-        run = {"stage": label, "parameters": values, "data_version": data_version(root), "git_revision": git_revision(root), "started": started,
-               "seconds": round(time.perf_counter() - began, 2), "peak_memory_mb": round(memory.megabytes, 1)}
+        run = {
+            "stage": label,
+            "parameters": values,
+            "data_version": data_version(root),
+            "git_revision": git_revision(root),
+            "started": started,
+            "seconds": round(time.perf_counter() - began, 2),
+            "peak_memory_mb": round(memory.megabytes, 1),
+        }
         _publish(root, label, make_report(nb, run))
         _record(root, label, run)
     progress(f"{label}: {run['seconds']:.1f} s, {run['peak_memory_mb']:,.0f} MB")
@@ -327,17 +444,32 @@ def run_benchmarks(
     "Run every benchmark notebook; `make bench` calls this."
     root = Path(root or project_root())
     notebooks, pages = sorted((root / "nbs" / "benchmarks").glob("*.ipynb")), []
-    if not notebooks: raise UserError(f"There are no benchmark notebooks in {root / 'nbs' / 'benchmarks'}. Restore them with: git checkout nbs/benchmarks")
+    if not notebooks:
+        raise UserError(
+            f"There are no benchmark notebooks in {root / 'nbs' / 'benchmarks'}. Restore them with: git checkout nbs/benchmarks"
+        )
     for notebook in notebooks:
         label = f"benchmarks/{notebook.stem}"
         with project_lock(root, f"benchmark {notebook.stem}"), PeakMemory() as memory:
             progress(f"{notebook.stem} ...")
             began, started = time.perf_counter(), f"{datetime.now():%Y-%m-%d %H:%M}"
             (root / "reports" / "benchmarks").mkdir(parents=True, exist_ok=True)
-            asked = any("parameters" in c.get("metadata", {}).get("tags", []) for c in json.loads(notebook.read_text(encoding="utf-8"))["cells"])
-            nb = execute_notebook(notebook, {"tiny": False} if asked else {}, root, root / "reports" / f"{label}.failed.ipynb")
-            run = {"stage": label, "parameters": {}, "data_version": data_version(root), "git_revision": git_revision(root), "started": started,
-                   "seconds": round(time.perf_counter() - began, 2), "peak_memory_mb": round(memory.megabytes, 1)}
+            asked = any(
+                "parameters" in c.get("metadata", {}).get("tags", [])
+                for c in json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+            )
+            nb = execute_notebook(
+                notebook, {"tiny": False} if asked else {}, root, root / "reports" / f"{label}.failed.ipynb"
+            )
+            run = {
+                "stage": label,
+                "parameters": {},
+                "data_version": data_version(root),
+                "git_revision": git_revision(root),
+                "started": started,
+                "seconds": round(time.perf_counter() - began, 2),
+                "peak_memory_mb": round(memory.megabytes, 1),
+            }
             _publish(root, label, make_report(nb, run))
         pages.append(root / "reports" / f"{label}.html")
         progress(f"{notebook.stem}: {run['seconds']:.0f} s; {pages[-1]}")
@@ -347,28 +479,51 @@ def run_benchmarks(
 def _entry(root, path):
     "One line of the index."
     import nbformat
+
     nb = nbformat.read(path, as_version=4)
     (title, question), run = report_title(nb), nb.metadata.get("cd4ml", {})
     about = ", ".join(_plain(v).strip('"') for k, v in run.get("parameters", {}).items() if k == "estimator")
-    return (f'<tr><td><a href="{path.stem}.html">{escape(title)}{": " + escape(about) if about else ""}</a><br>{escape(question)}</td>'
-            f'<td>{run.get("started", "")}</td><td>{run.get("seconds", 0):.0f}&nbsp;s</td></tr>')
+    return (
+        f'<tr><td><a href="{path.stem}.html">{escape(title)}{": " + escape(about) if about else ""}</a><br>{escape(question)}</td>'
+        f"<td>{run.get('started', '')}</td><td>{run.get('seconds', 0):.0f}&nbsp;s</td></tr>"
+    )
 
+# %% ../../nbs/delivery/01_stages.ipynb #d786ae78
 def _scores(root):
     "The table of estimators, from reports/metrics.json."
-    try: metrics = json.loads((root / "reports" / "metrics.json").read_text())
-    except (OSError, ValueError): return ""
+    try:
+        metrics = json.loads((root / "reports" / "metrics.json").read_text())
+    except (OSError, ValueError):
+        return ""
     measures = {"nwrmsle": "NWRMSLE", "wape": "Order error", "bias": "Bias"}
-    rows = "".join(f'<tr{" class=best" if name == metrics.get("best") else ""}><td>{escape(name.replace("_", " "))}</td>'
-                   + "".join(f"<td>{model[m]['mean']:.3f}</td>" if m in model else "<td></td>" for m in measures) + "</tr>"
-                   for name, model in sorted(metrics.get("models", {}).items(), key=lambda item: item[1].get("nwrmsle", {}).get("mean", 0)))
-    return (f'<h2>How good the forecasts are</h2><p>Means over {len(metrics.get("windows", []))} test windows, on data version {escape(str(metrics.get("data_version")))}; '
-            f'lower is better, and for bias nearer to 0.</p><div class="scroll"><table><thead><tr><th>Estimator</th>'
-            f'{"".join(f"<th>{name}</th>" for name in measures.values())}</tr></thead>{rows}</table></div>')
+    rows = "".join(
+        f"<tr{' class=best' if name == metrics.get('best') else ''}><td>{escape(name.replace('_', ' '))}</td>"
+        + "".join(f"<td>{model[m]['mean']:.3f}</td>" if m in model else "<td></td>" for m in measures)
+        + "</tr>"
+        for name, model in sorted(
+            metrics.get("models", {}).items(), key=lambda item: item[1].get("nwrmsle", {}).get("mean", 0)
+        )
+    )
+    return (
+        f"<h2>How good the forecasts are</h2><p>Means over {len(metrics.get('windows', []))} test windows, on data version {escape(str(metrics.get('data_version')))}; "
+        f'lower is better, and for bias nearer to 0.</p><div class="scroll"><table><thead><tr><th>Estimator</th>'
+        f"{''.join(f'<th>{name}</th>' for name in measures.values())}</tr></thead>{rows}</table></div>"
+    )
 
+# %% ../../nbs/delivery/01_stages.ipynb #b0f06ac5
 def _others(reports):
     "Pages that belong to a report, such as the Facets overview."
-    pages = [p for p in sorted(reports.rglob("*.html")) if not p.name.startswith(".") and p.name != "index.html" and not (p.parent == reports and p.with_suffix(".ipynb").exists())]
-    links = "".join(f'<li><a href="{p.relative_to(reports)}">{escape(p.stem.replace("_", " ").replace("-", " ").capitalize())}</a></li>' for p in pages)
+    pages = [
+        p
+        for p in sorted(reports.rglob("*.html"))
+        if not p.name.startswith(".")
+        and p.name != "index.html"
+        and not (p.parent == reports and p.with_suffix(".ipynb").exists())
+    ]
+    links = "".join(
+        f'<li><a href="{p.relative_to(reports)}">{escape(p.stem.replace("_", " ").replace("-", " ").capitalize())}</a></li>'
+        for p in pages
+    )
     return f"<h2>To look further</h2><ul>{links}</ul>" if links else ""
 
 # %% ../../nbs/delivery/01_stages.ipynb #85c58f56
@@ -378,12 +533,22 @@ def write_index(
     "Write the page that leads to every report."
     root = Path(root or project_root())
     reports, order = root / "reports", list(STAGES)
-    rank = lambda path: (next((i for i, stage in enumerate(order) if path.stem == stage or path.stem.startswith(f"{stage}-")), len(order)), path.stem)
-    found = sorted((p for p in reports.glob("*.ipynb") if not p.name.startswith(".") and ".failed" not in p.name), key=rank)
+    rank = lambda path: (
+        next(
+            (i for i, stage in enumerate(order) if path.stem == stage or path.stem.startswith(f"{stage}-")), len(order)
+        ),
+        path.stem,
+    )
+    found = sorted(
+        (p for p in reports.glob("*.ipynb") if not p.name.startswith(".") and ".failed" not in p.name), key=rank
+    )
     rows = "".join(_entry(root, path) for path in found)
-    body = (f'<h1>Reports</h1><p class="subtitle">What the pipeline did, step by step</p>{_scores(root)}<h2>Step by step</h2>'
-            f'<div class="scroll"><table class="index"><thead><tr><th>Report</th><th>Run</th><th>Took</th></tr></thead>{rows}</table></div>{_others(reports)}')
-    with replace_file(reports / "index.html") as tmp: tmp.write_text(page("Reports", body), encoding="utf-8")
+    body = (
+        f'<h1>Reports</h1><p class="subtitle">What the pipeline did, step by step</p>{_scores(root)}<h2>Step by step</h2>'
+        f'<div class="scroll"><table class="index"><thead><tr><th>Report</th><th>Run</th><th>Took</th></tr></thead>{rows}</table></div>{_others(reports)}'
+    )
+    with replace_file(reports / "index.html") as tmp:
+        tmp.write_text(page("Reports", body), encoding="utf-8")
     return reports / "index.html"
 
 # %% ../../nbs/delivery/01_stages.ipynb #96f9f8a6
@@ -410,18 +575,22 @@ release: {auto_approve: first}
 """
 _copies = []  # Temporary folders of this process
 
+# %% ../../nbs/delivery/01_stages.ipynb #2a65d07d
 def _tiny_folder():
     "Where the tiny project of this very library stands, for all processes of this user."
     library = Path(__file__).parents[1] if "__file__" in globals() else project_root() / "cd4ml_nb"
     digest = hashlib.sha256(TINY.encode())
-    for path in sorted(library.rglob("*.py")): digest.update(path.read_bytes())
+    for path in sorted(library.rglob("*.py")):
+        digest.update(path.read_bytes())
     return Path(tempfile.gettempdir()) / f"cd4ml-tiny-{os.getuid()}-{digest.hexdigest()[:12]}"
+
 
 def _tiny_stage(name, root, params):
     "Run one stage's function on the tiny project."
     module, _, function = STAGES[name].rpartition(".")
     each = [{"estimator": e} for e in params["estimators"]] if name == "backtest" else [{}]
-    for given in each: getattr(import_module(module), function)(root, **stage_values(name, params, **given))
+    for given in each:
+        getattr(import_module(module), function)(root, **stage_values(name, params, **given))
 
 # %% ../../nbs/delivery/01_stages.ipynb #d1306312
 @contextmanager
@@ -429,28 +598,35 @@ def _tiny_upto(stage):
     "The folder in which every stage before this one has run; done once, whoever asks first."
     folder, params, all_stages = _tiny_folder(), yaml.safe_load(TINY), list(STAGES)
     for old in folder.parent.glob(f"cd4ml-tiny-{os.getuid()}-*"):
-        if old != folder and time.time() - old.stat().st_mtime > 86400: shutil.rmtree(old, ignore_errors=True)  # of a library that is no more
+        if old != folder and time.time() - old.stat().st_mtime > 86400:
+            shutil.rmtree(old, ignore_errors=True)  # of a library that is no more
     folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_uid != os.getuid(): raise UserError(f"{folder} belongs to another user, so it is not trusted. Set TMPDIR to a folder of your own.")
+    if folder.stat().st_uid != os.getuid():
+        raise UserError(f"{folder} belongs to another user, so it is not trusted. Set TMPDIR to a folder of your own.")
     with open(folder / "done.txt", "a+") as done, redirect_stderr(io.StringIO()):
         fcntl.flock(done, fcntl.LOCK_EX)
         for name in all_stages[: all_stages.index(stage)]:
             root = folder / name
-            if root.exists(): continue
+            if root.exists():
+                continue
             with replace_folder(root) as tmp:
-                if name != all_stages[0]: shutil.copytree(folder / all_stages[all_stages.index(name) - 1], tmp, dirs_exist_ok=True)
+                if name != all_stages[0]:
+                    shutil.copytree(folder / all_stages[all_stages.index(name) - 1], tmp, dirs_exist_ok=True)
                 (tmp / "params.yaml").write_text(TINY)
                 _tiny_stage(name, tmp, params)
         yield folder / all_stages[all_stages.index(stage) - 1] if stage != all_stages[0] else None
 
+# %% ../../nbs/delivery/01_stages.ipynb #ab34f8cf
 def tiny_project(
     stage: str,  # A name in `STAGES`
 ) -> Path:  # Folder with the outputs of all stages before it; a copy of one's own, removed when Python ends
     "A small project in a temporary folder, ready for this stage."
-    if stage not in STAGES: raise UserError(f"There is no stage '{stage}'; there are: {', '.join(STAGES)}.")
+    if stage not in STAGES:
+        raise UserError(f"There is no stage '{stage}'; there are: {', '.join(STAGES)}.")
     copy = tempfile.TemporaryDirectory(prefix=f"cd4ml-tiny-{stage}-")
     with _tiny_upto(stage) as done:
-        if done: shutil.copytree(done, copy.name, dirs_exist_ok=True)
+        if done:
+            shutil.copytree(done, copy.name, dirs_exist_ok=True)
     (Path(copy.name) / "params.yaml").write_text(TINY)
     _copies.append(copy)
     return Path(copy.name)

@@ -18,10 +18,21 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
-from ..core import UserError, _explain_disk_trouble, git_revision, main_root, progress, read_params, replace_file, sha256_of, write_json
+from cd4ml_nb.core import (
+    UserError,
+    _explain_disk_trouble,
+    git_revision,
+    main_root,
+    progress,
+    read_params,
+    replace_file,
+    sha256_of,
+    write_json,
+)
 
 # %% ../../nbs/delivery/04_tracking.ipynb #3f2be20f
 MODEL, EXPERIMENT = "sales_forecast", "sales_forecast"  # Names in MLflow
+
 
 def store_uris(
     root: Path,  # The project's folder, or DVC's temporary copy of it
@@ -31,9 +42,11 @@ def store_uris(
     tracking = os.environ.get("MLFLOW_TRACKING_URI") or own
     return tracking, os.environ.get("MLFLOW_REGISTRY_URI") or tracking
 
+
 def _sqlite_file(uri):
     "The file behind a SQLite address, else None."
     return Path(uri.removeprefix("sqlite:///").split("?")[0]) if uri.startswith("sqlite:///") else None
+
 
 def _own_file(root):
     "The project's own SQLite file."
@@ -42,19 +55,28 @@ def _own_file(root):
 # %% ../../nbs/delivery/04_tracking.ipynb #23e0d7a7
 def _probe_sqlite(path):
     "A UserError unless MLflow's SQLite file is there and gives the right to write."
-    if not path.is_file(): raise UserError(f"MLflow's registry {path} is not there. Make it by registering a model: make pipeline")
+    if not path.is_file():
+        raise UserError(f"MLflow's registry {path} is not there. Make it by registering a model: make pipeline")
     try:
         con = sqlite3.connect(f"file:{path}?mode=rw", uri=True, timeout=2, isolation_level=None)
         try:
             con.execute("BEGIN IMMEDIATE")
             found = con.execute("SELECT 1 FROM sqlite_master WHERE name = 'registered_model_aliases'").fetchone()
             con.execute("ROLLBACK")
-        finally: con.close()
+        finally:
+            con.close()
     except sqlite3.Error as e:
-        raise UserError(f"MLflow's registry {path} cannot be written ({e}). See that no other program holds it and that you may write there, then try again.") from None
-    if not found: raise UserError(f"{path} is not a registry of MLflow. Move it away, then make a new one: make pipeline")
-    if not os.access(path, os.W_OK) or not os.access(path.parent, os.W_OK): raise UserError(f"MLflow's registry {path} is read-only. Make the file and its folder writable, then try again.")
+        raise UserError(
+            f"MLflow's registry {path} cannot be written ({e}). See that no other program holds it and that you may write there, then try again."
+        ) from None
+    if not found:
+        raise UserError(f"{path} is not a registry of MLflow. Move it away, then make a new one: make pipeline")
+    if not os.access(path, os.W_OK) or not os.access(path.parent, os.W_OK):
+        raise UserError(
+            f"MLflow's registry {path} is read-only. Make the file and its folder writable, then try again."
+        )
 
+# %% ../../nbs/delivery/04_tracking.ipynb #16bb02b9
 def probe(
     root: Path,  # The project's folder
 ) -> None:  # A UserError when the registry cannot be reached or written
@@ -63,12 +85,24 @@ def probe(
     path, address = _sqlite_file(uri), urlsplit(uri)
     shown = address._replace(netloc=address.netloc.rpartition("@")[2]).geturl()  # without a password
     try:
-        if path: return _probe_sqlite(path)
-        if address.scheme in ("http", "https"): urlopen(f"{shown.rstrip('/')}/health", timeout=3).close()
-        elif address.hostname: socket.create_connection((address.hostname, address.port or {"postgresql": 5432, "mysql": 3306}.get(address.scheme.split("+")[0], 1433)), timeout=3).close()
-        elif not os.access(address.path, os.W_OK): raise OSError("the folder is not there or not writable")
+        if path:
+            return _probe_sqlite(path)
+        if address.scheme in ("http", "https"):
+            urlopen(f"{shown.rstrip('/')}/health", timeout=3).close()
+        elif address.hostname:
+            socket.create_connection(
+                (
+                    address.hostname,
+                    address.port or {"postgresql": 5432, "mysql": 3306}.get(address.scheme.split("+")[0], 1433),
+                ),
+                timeout=3,
+            ).close()
+        elif not os.access(address.path, os.W_OK):
+            raise OSError("the folder is not there or not writable")
     except (URLError, OSError, ValueError) as e:
-        raise UserError(f"MLflow's registry {shown} does not answer ({getattr(e, 'reason', None) or e}). Start it, or mend MLFLOW_TRACKING_URI.") from None
+        raise UserError(
+            f"MLflow's registry {shown} does not answer ({getattr(e, 'reason', None) or e}). Start it, or mend MLFLOW_TRACKING_URI."
+        ) from None
 
 # %% ../../nbs/delivery/04_tracking.ipynb #f81933ca
 @contextmanager
@@ -81,71 +115,109 @@ def store_lock(
         path.parent.mkdir(parents=True, exist_ok=True)
         file = open(path, "a")
     with file:
-        try: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             progress("Waiting for another run to be written down ...")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
-PATHS = {"experiments": "artifact_location", "runs": "artifact_uri", "logged_models": "artifact_location", "model_versions": "storage_location"}  # Where MLflow keeps whole paths
 
+PATHS = {
+    "experiments": "artifact_location",
+    "runs": "artifact_uri",
+    "logged_models": "artifact_location",
+    "model_versions": "storage_location",
+}  # Where MLflow keeps whole paths
+
+# %% ../../nbs/delivery/04_tracking.ipynb #958154a0
 def follow_move(
     database: Path,  # MLflow's SQLite file
 ) -> int:  # How many paths were rewritten
     "Rewrite the paths of a project that was moved or copied."
-    if not database.is_file(): return 0
+    if not database.is_file():
+        return 0
     here, changed = str(database.parent / "artifacts"), 0
     with contextlib.closing(sqlite3.connect(database, timeout=60)) as con, con:
-        tables = {name for name, in con.execute("SELECT name FROM sqlite_master")}
-        if "experiments" not in tables: return 0
+        tables = {name for (name,) in con.execute("SELECT name FROM sqlite_master")}
+        if "experiments" not in tables:
+            return 0
         found = con.execute("SELECT artifact_location FROM experiments WHERE name = ?", (EXPERIMENT,)).fetchone()
-        if not found or found[0] == here: return 0
+        if not found or found[0] == here:
+            return 0
         for table, column in PATHS.items():
-            if table not in tables: continue
-            changed += con.execute(f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE {column} = ? OR substr({column}, 1, ?) = ?",
-                                   (here, len(found[0]) + 1, found[0], len(found[0]) + 1, found[0] + "/")).rowcount
+            if table not in tables:
+                continue
+            changed += con.execute(
+                f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE {column} = ? OR substr({column}, 1, ?) = ?",
+                (here, len(found[0]) + 1, found[0], len(found[0]) + 1, found[0] + "/"),
+            ).rowcount
     return changed
 
 # %% ../../nbs/delivery/04_tracking.ipynb #278cc53c
-QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-         "MLFLOW_CONFIGURE_LOGGING": "false", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
+QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_CONFIGURE_LOGGING": "false",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+}
+
 
 def _mlflow():
     "MLflow, without its chatter."
     import logging
-    for name, value in QUIET.items(): os.environ.setdefault(name, value)
+
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import mlflow
-    for name in ("mlflow", "alembic"): logging.getLogger(name).setLevel(logging.ERROR)
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     return mlflow
 
+# %% ../../nbs/delivery/04_tracking.ipynb #eb9d52b1
 @contextmanager
 def _explain_store_trouble(root):
     "Turn what MLflow and its database raise into a UserError."
     from alembic.util import CommandError
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
-    try: yield
+
+    try:
+        yield
     except (MlflowException, SQLAlchemyError, CommandError, sqlite3.Error) as e:
         address = urlsplit(store_uris(root)[0])
         shown = address._replace(netloc=address.netloc.rpartition("@")[2]).geturl()
-        raise UserError(f"MLflow's store {shown} refused: {(str(e).strip().splitlines() or [type(e).__name__])[0]} Mend that, then try again.") from None
+        raise UserError(
+            f"MLflow's store {shown} refused: {(str(e).strip().splitlines() or [type(e).__name__])[0]} Mend that, then try again."
+        ) from None
 
 # %% ../../nbs/delivery/04_tracking.ipynb #195fbaea
 URIS = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
 
+
 def _forget_uris(mlflow, former):
     "MLflow keeps its addresses for the whole process and its children; give back what was there before."
-    mlflow.set_tracking_uri(former[URIS[0]] or ""); mlflow.set_registry_uri(former[URIS[1]] or "")
+    mlflow.set_tracking_uri(former[URIS[0]] or "")
+    mlflow.set_registry_uri(former[URIS[1]] or "")
     for name, value in former.items():
-        if value is None: os.environ.pop(name, None)
-        else: os.environ[name] = value
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
 
 def _make_tables(mlflow, database):
     "MLflow's tables in a new file, whole or not at all: a file with half of them could not be opened again."
-    with replace_file(database) as tmp: mlflow.MlflowClient(f"sqlite:///{tmp}")
+    with replace_file(database) as tmp:
+        mlflow.MlflowClient(f"sqlite:///{tmp}")
 
+# %% ../../nbs/delivery/04_tracking.ipynb #bea6a95d
 @contextmanager
 def open_store(
     root: Path,  # The project's folder
@@ -153,40 +225,72 @@ def open_store(
     "MLflow at the project's store, made when it is not there yet."
     mlflow, (tracking, registry) = _mlflow(), store_uris(root)
     database, former = _own_file(root), {name: os.environ.get(name) for name in URIS}
-    if urlsplit(tracking).scheme in ("http", "https"): probe(root)
+    if urlsplit(tracking).scheme in ("http", "https"):
+        probe(root)
     with warnings.catch_warnings(), _explain_store_trouble(root), _explain_disk_trouble(database.parent):
         warnings.simplefilter("ignore")
         if _sqlite_file(tracking) == database:
-            with store_lock(root): follow_move(database)
-        mlflow.set_tracking_uri(tracking); mlflow.set_registry_uri(registry)
+            with store_lock(root):
+                follow_move(database)
+        mlflow.set_tracking_uri(tracking)
+        mlflow.set_registry_uri(registry)
         try:
             location = str(database.parent / "artifacts") if _sqlite_file(tracking) == database else None
             with store_lock(root):
-                if location and not database.exists(): _make_tables(mlflow, database)
+                if location and not database.exists():
+                    _make_tables(mlflow, database)
                 client = mlflow.MlflowClient()
                 known = client.get_experiment_by_name(EXPERIMENT)
-                number = known.experiment_id if known else client.create_experiment(EXPERIMENT, artifact_location=location)
+                number = (
+                    known.experiment_id if known else client.create_experiment(EXPERIMENT, artifact_location=location)
+                )
             yield mlflow, client, number
-        finally: _forget_uris(mlflow, former)
+        finally:
+            _forget_uris(mlflow, former)
 
 # %% ../../nbs/delivery/04_tracking.ipynb #3882d9c9
 def _version_number(root, model_version):
     "Under which number MLflow knows a registered version."
     path = main_root(root) / "data/registry" / model_version / "registration.json"
-    try: return int(json.loads(path.read_text())["mlflow_version"])
-    except (OSError, ValueError, KeyError, TypeError): raise UserError(f"{path} does not say under which number MLflow knows {model_version}. Register it again: cd4ml stage register") from None
+    try:
+        return int(json.loads(path.read_text())["mlflow_version"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(
+            f"{path} does not say under which number MLflow knows {model_version}. Register it again: cd4ml stage register"
+        ) from None
 
+# %% ../../nbs/delivery/04_tracking.ipynb #be1c62f1
 def _mirror_sqlite(path, numbers):
     "Set or remove aliases in one transaction; False if this store keeps them otherwise."
     with contextlib.closing(sqlite3.connect(f"file:{path}?mode=rw", uri=True, timeout=10)) as con, con:
-        if {row[1] for row in con.execute("PRAGMA table_info(registered_model_aliases)")} != {"alias", "version", "name", "workspace"}: return False
-        known = {version: workspace for version, workspace in con.execute("SELECT version, workspace FROM model_versions WHERE name = ? AND current_stage != 'Deleted_Internal'", (MODEL,))}
+        if {row[1] for row in con.execute("PRAGMA table_info(registered_model_aliases)")} != {
+            "alias",
+            "version",
+            "name",
+            "workspace",
+        }:
+            return False
+        known = {
+            version: workspace
+            for version, workspace in con.execute(
+                "SELECT version, workspace FROM model_versions WHERE name = ? AND current_stage != 'Deleted_Internal'",
+                (MODEL,),
+            )
+        }
         for alias, number in numbers.items():
-            if number is not None and number not in known: raise UserError(f"MLflow's registry {path} has no version {number} of {MODEL}. Register the model again: cd4ml stage register")
+            if number is not None and number not in known:
+                raise UserError(
+                    f"MLflow's registry {path} has no version {number} of {MODEL}. Register the model again: cd4ml stage register"
+                )
             con.execute("DELETE FROM registered_model_aliases WHERE name = ? AND alias = ?", (MODEL, alias))
-            if number is not None: con.execute("INSERT INTO registered_model_aliases (alias, version, name, workspace) VALUES (?, ?, ?, ?)", (alias, number, MODEL, known[number]))
+            if number is not None:
+                con.execute(
+                    "INSERT INTO registered_model_aliases (alias, version, name, workspace) VALUES (?, ?, ?, ?)",
+                    (alias, number, MODEL, known[number]),
+                )
     return True
 
+# %% ../../nbs/delivery/04_tracking.ipynb #babb46c2
 def mirror(
     root: Path,  # The project's folder
     aliases: dict,  # Alias -> model version, None where there is none
@@ -195,13 +299,19 @@ def mirror(
     numbers = {alias: version and _version_number(root, version) for alias, version in aliases.items()}
     path = _sqlite_file(store_uris(root)[1])
     try:
-        if path and _mirror_sqlite(path, numbers): return
-    except sqlite3.Error as e: raise UserError(f"MLflow's registry {path} cannot be written ({e}). The next act of a release sets its aliases again.") from None
+        if path and _mirror_sqlite(path, numbers):
+            return
+    except sqlite3.Error as e:
+        raise UserError(
+            f"MLflow's registry {path} cannot be written ({e}). The next act of a release sets its aliases again."
+        ) from None
     with open_store(root) as (_, client, _):
         known = client.get_registered_model(MODEL).aliases
         for alias, number in numbers.items():
-            if number is not None: client.set_registered_model_alias(MODEL, alias, str(number))
-            elif alias in known: client.delete_registered_model_alias(MODEL, alias)
+            if number is not None:
+                client.set_registered_model_alias(MODEL, alias, str(number))
+            elif alias in known:
+                client.delete_registered_model_alias(MODEL, alias)
 
 # %% ../../nbs/delivery/04_tracking.ipynb #c9e1f3f4
 def experiment_name(
@@ -211,17 +321,25 @@ def experiment_name(
     root = Path(root).resolve()
     return os.environ.get("DVC_EXP_NAME") or ("" if main_root(root) == root else root.name)
 
+
 def why_not_releasable(
     root: Path,  # The project's folder
     releasable: str,  # committed: only runs whose params.yaml is committed as it is and that are no DVC experiment; any
 ) -> str:  # A sentence, "" if it may
     "What forbids that the model of this run goes live."
-    if releasable not in ("committed", "any"): raise UserError(f"params.yaml, section 'register': releasable is '{releasable}', and should be committed or any.")
-    if releasable == "any": return ""
+    if releasable not in ("committed", "any"):
+        raise UserError(
+            f"params.yaml, section 'register': releasable is '{releasable}', and should be committed or any."
+        )
+    if releasable == "any":
+        return ""
     git = lambda *words: subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True)
-    if name := experiment_name(root): return f"It comes from the DVC experiment '{name}'. To make it releasable: dvc exp apply {name}, commit params.yaml and dvc.lock, then cd4ml stage register"
-    if git("ls-files", "--error-unmatch", "params.yaml").returncode: return "params.yaml is not under git, so nobody can say with which parameters it was made. Commit it, then run: cd4ml stage register"
-    if git("diff", "--quiet", "HEAD", "--", "params.yaml").returncode: return "params.yaml differs from the committed one. Commit it, then run: cd4ml stage register"
+    if name := experiment_name(root):
+        return f"It comes from the DVC experiment '{name}'. To make it releasable: dvc exp apply {name}, commit params.yaml and dvc.lock, then cd4ml stage register"
+    if git("ls-files", "--error-unmatch", "params.yaml").returncode:
+        return "params.yaml is not under git, so nobody can say with which parameters it was made. Commit it, then run: cd4ml stage register"
+    if git("diff", "--quiet", "HEAD", "--", "params.yaml").returncode:
+        return "params.yaml differs from the committed one. Commit it, then run: cd4ml stage register"
     return ""
 
 # %% ../../nbs/delivery/04_tracking.ipynb #296eedff
@@ -237,6 +355,7 @@ def flat(
         found |= flat(value, joint, key + joint) if isinstance(value, dict) and value else {key: value}
     return found
 
+
 def run_metrics(
     metrics: dict,  # reports/metrics.json
     slices: dict,  # reports/slices.json
@@ -246,8 +365,13 @@ def run_metrics(
     mine = {name: {k: v for k, v in values.items()} for name, values in metrics["models"][estimator].items()}
     found = flat({**mine, "holdout": metrics["holdout"][estimator], "slice": slices.get(estimator, {})})
     for other, scores in metrics["models"].items():
-        if other != estimator: found |= {f"estimator/{other}/{name}": scores[name]["mean"] for name in ("nwrmsle", "wape", "bias")}
-    return {name.removesuffix("/mean"): float(value) for name, value in found.items() if isinstance(value, (int, float)) and not isinstance(value, bool)}
+        if other != estimator:
+            found |= {f"estimator/{other}/{name}": scores[name]["mean"] for name in ("nwrmsle", "wape", "bias")}
+    return {
+        name.removesuffix("/mean"): float(value)
+        for name, value in found.items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool)
+    }
 
 # %% ../../nbs/delivery/04_tracking.ipynb #8fc02f23
 def window_errors(
@@ -256,7 +380,14 @@ def window_errors(
     "What each series adds to a run's NWRMSLE, window by window."
     import pandas as pd
     from cd4ml_nb.quality.bootstrap import series_errors
-    return pd.concat([series_errors(part).assign(forecast_origin=origin) for origin, part in table.groupby("forecast_origin", sort=True)], ignore_index=True)
+
+    return pd.concat(
+        [
+            series_errors(part).assign(forecast_origin=origin)
+            for origin, part in table.groupby("forecast_origin", sort=True)
+        ],
+        ignore_index=True,
+    )
 
 # %% ../../nbs/delivery/04_tracking.ipynb #34a4ea81
 def report_notebooks(
@@ -264,34 +395,46 @@ def report_notebooks(
 ) -> dict:  # Stage label -> path of its executed notebook
     "The executed notebooks of this run."
     found = sorted((Path(root) / "reports").glob("*.ipynb"))
-    return {path.stem: path for path in found if not path.name.startswith(".") and not path.stem.endswith(".failed") and path.stem != "register"}
+    return {
+        path.stem: path
+        for path in found
+        if not path.name.startswith(".") and not path.stem.endswith(".failed") and path.stem != "register"
+    }
 
+# %% ../../nbs/delivery/04_tracking.ipynb #6e5bd4e4
 def durations(
     notebooks: dict,  # Stage label -> path of its executed notebook
 ) -> dict:  # seconds/<stage> and seconds -> seconds
     "How long each stage took when it last ran."
     seconds = {}
     for label, path in notebooks.items():
-        try: seconds[f"seconds/{label}"] = float(json.loads(path.read_text(encoding="utf-8"))["metadata"]["cd4ml"]["seconds"])
-        except (OSError, ValueError, KeyError, TypeError): continue
+        try:
+            seconds[f"seconds/{label}"] = float(
+                json.loads(path.read_text(encoding="utf-8"))["metadata"]["cd4ml"]["seconds"]
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
     return {"seconds": sum(seconds.values()), **seconds}
 
+# %% ../../nbs/delivery/04_tracking.ipynb #437bbea5
 def write_pictures(
     notebook: Path,  # An executed notebook
     folder: Path,  # Where its pictures go
 ) -> list[Path]:  # In the order of the notebook
     "Take the pictures out of an executed notebook."
     import base64
+
     written = []
     for cell in json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]:
         for output in cell.get("outputs", []):
-            if not (data := output.get("data", {}).get("image/png")): continue
+            if not (data := output.get("data", {}).get("image/png")):
+                continue
             written.append(Path(folder) / f"{Path(notebook).stem}-{len(written) + 1}.png")
             written[-1].write_bytes(base64.b64decode("".join(data)))
     return written
 
 # %% ../../nbs/delivery/04_tracking.ipynb #5a580509
-MODEL_CODE = '''"A packaged sales forecaster in MLflow's format."
+MODEL_CODE = """"A packaged sales forecaster in MLflow's format."
 import pandas as pd
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
@@ -305,8 +448,16 @@ class SalesForecast(PythonModel):
         return self.forecaster.forecast_table(model_input)
 
 set_model(SalesForecast())
-'''
-NEEDS = ("numpy", "pandas", "pyarrow", "onnxruntime", "fastcore", "pyyaml", "joblib")  # What the model imports when it is loaded
+"""
+NEEDS = (
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "onnxruntime",
+    "fastcore",
+    "pyyaml",
+    "joblib",
+)  # What the model imports when it is loaded
 
 # %% ../../nbs/delivery/04_tracking.ipynb #0b420757
 def model_signature(
@@ -315,13 +466,21 @@ def model_signature(
     "What goes into the model and what comes out, by name and type."
     from mlflow.models import ModelSignature, infer_signature
     from mlflow.types import ColSpec, Schema
+
     series = forecaster.series.head(3)
-    example = series[["item_nbr", "store_nbr"]].assign(date=forecaster.card["first_day"], promotion="").reset_index(drop=True)
-    given = [ColSpec("string", name) for name in ("item_nbr", "store_nbr", "date")] + [ColSpec("string", "promotion", required=False)]
+    example = (
+        series[["item_nbr", "store_nbr"]].assign(date=forecaster.card["first_day"], promotion="").reset_index(drop=True)
+    )
+    given = [ColSpec("string", name) for name in ("item_nbr", "store_nbr", "date")] + [
+        ColSpec("string", "promotion", required=False)
+    ]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # MLflow's hint that whole numbers cannot be missing: `horizon` never is
-        return ModelSignature(Schema(given), infer_signature(example, forecaster.forecast_table(example)).outputs), example
+        return ModelSignature(
+            Schema(given), infer_signature(example, forecaster.forecast_table(example)).outputs
+        ), example
 
+# %% ../../nbs/delivery/04_tracking.ipynb #6511bbd4
 def log_model(
     mlflow,  # MLflow
     package: Path,  # A packaged model
@@ -331,24 +490,38 @@ def log_model(
     from importlib.metadata import PackageNotFoundError, version
     from cd4ml_nb.model.forecaster import load_forecaster
     import cd4ml_nb
+
     signature, example = model_signature(load_forecaster(package))
     needs = []
     for name in NEEDS:
-        with contextlib.suppress(PackageNotFoundError): needs.append(f"{name}=={version(name)}")
+        with contextlib.suppress(PackageNotFoundError):
+            needs.append(f"{name}=={version(name)}")
     with tempfile.TemporaryDirectory() as folder:
         library, code = Path(folder) / "cd4ml_nb", Path(folder) / "sales_forecast.py"
         shutil.copytree(Path(cd4ml_nb.__file__).parent, library, ignore=shutil.ignore_patterns("__pycache__", ".*"))
         code.write_text(MODEL_CODE)
-        return mlflow.pyfunc.log_model(name="forecaster", python_model=str(code), artifacts={"package": str(package)}, code_paths=[str(library)],
-                                       signature=signature, input_example=example, pip_requirements=needs, tags=tags)
+        return mlflow.pyfunc.log_model(
+            name="forecaster",
+            python_model=str(code),
+            artifacts={"package": str(package)},
+            code_paths=[str(library)],
+            signature=signature,
+            input_example=example,
+            pip_requirements=needs,
+            tags=tags,
+        )
 
 # %% ../../nbs/delivery/04_tracking.ipynb #6c45300a
 def _read_json(path):
     "What a stage left, or a UserError that says which stage is missing."
-    try: return json.loads(Path(path).read_text())
-    except FileNotFoundError: raise UserError(f"{path} is missing, so there is nothing to register. Run: make pipeline") from None
-    except ValueError: raise UserError(f"{path} is damaged. Restore it with: dvc checkout, or make pipeline") from None
+    try:
+        return json.loads(Path(path).read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing, so there is nothing to register. Run: make pipeline") from None
+    except ValueError:
+        raise UserError(f"{path} is damaged. Restore it with: dvc checkout, or make pipeline") from None
 
+# %% ../../nbs/delivery/04_tracking.ipynb #8f982e17
 def run_facts(
     root: Path,  # The project's folder, or DVC's temporary copy of it
     releasable: str,  # committed or any
@@ -357,29 +530,56 @@ def run_facts(
     root = Path(root)
     card, gate = _read_json(root / "data/model/forecaster.json")["card"], _read_json(root / "reports/gate.json")
     if gate.get("model_version") not in (None, card["model_version"]):
-        raise UserError(f"reports/gate.json judged {gate['model_version']}, but data/model holds {card['model_version']}. Judge it first: cd4ml stage accept")
+        raise UserError(
+            f"reports/gate.json judged {gate['model_version']}, but data/model holds {card['model_version']}. Judge it first: cd4ml stage accept"
+        )
     params, why_not = read_params(root=root), why_not_releasable(root, releasable)
     name, verdict = experiment_name(root), "passed" if gate["passed"] else "failed"
-    tags = {"model_version": card["model_version"], "data_version": card["data_version"], "estimator": card["estimator"], "source": card.get("source"), "git_revision": git_revision(root),
-            "dvc_experiment": name, "gate": verdict, "releasable": "yes" if not why_not else "no", "why_not": why_not, "trained_at": card.get("trained_at"),
-            "failed_checks": ", ".join(check["check"] for check in gate["checks"] if check["verdict"] == "failed")}
+    tags = {
+        "model_version": card["model_version"],
+        "data_version": card["data_version"],
+        "estimator": card["estimator"],
+        "source": card.get("source"),
+        "git_revision": git_revision(root),
+        "dvc_experiment": name,
+        "gate": verdict,
+        "releasable": "yes" if not why_not else "no",
+        "why_not": why_not,
+        "trained_at": card.get("trained_at"),
+        "failed_checks": ", ".join(check["check"] for check in gate["checks"] if check["verdict"] == "failed"),
+    }
     tags = {key: str(value) for key, value in tags.items() if value not in (None, "")}
-    what = [*(tags.get(name) for name in ("model_version", "data_version", "trained_at")), params, sha256_of(root / "reports/metrics.json")]
+    what = [
+        *(tags.get(name) for name in ("model_version", "data_version", "trained_at")),
+        params,
+        sha256_of(root / "reports/metrics.json"),
+    ]
     key = hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()[:16]
-    return {"card": card, "gate": gate, "params": params, "why_not": why_not, "experiment": name, "tags": {**tags, "run_key": key}}
+    return {
+        "card": card,
+        "gate": gate,
+        "params": params,
+        "why_not": why_not,
+        "experiment": name,
+        "tags": {**tags, "run_key": key},
+    }
 
 # %% ../../nbs/delivery/04_tracking.ipynb #374ea804
 def _artifacts(root, version, folder, estimator):
     "Gather in one folder what goes along with a run; subfolders reports and pictures."
     import pandas as pd
+
     notebooks = report_notebooks(root)
-    for name in ("reports", "pictures"): (folder / name).mkdir()
+    for name in ("reports", "pictures"):
+        (folder / name).mkdir()
     for label, path in notebooks.items():
         for file in (path, path.with_suffix(".html")):
-            if file.exists(): shutil.copy(file, folder / "reports" / file.name)
+            if file.exists():
+                shutil.copy(file, folder / "reports" / file.name)
         write_pictures(path, folder / "pictures")
     for file in [*sorted(version.iterdir()), root / "reports/data_quality.json", root / "dvc.lock"]:
-        if file.is_file() and file.name != "registration.json": shutil.copy(file, folder / file.name)
+        if file.is_file() and file.name != "registration.json":
+            shutil.copy(file, folder / file.name)
     table = pd.read_parquet(root / f"data/evaluation/{estimator}.parquet")
     window_errors(table[table["role"] == "evaluation"]).to_parquet(folder / "errors.parquet", index=False)
     return notebooks
@@ -388,34 +588,63 @@ def _artifacts(root, version, folder, estimator):
 def _log_run(mlflow, client, number, root, version, facts):
     "Write one run down, once; returns its id and MLflow's number of the model's version."
     from mlflow.entities import Metric, Param
+
     card, tags = facts["card"], facts["tags"]
-    known = client.search_runs([number], f"tags.run_key = '{tags['run_key']}' and attributes.status = 'FINISHED'", max_results=1)
+    known = client.search_runs(
+        [number], f"tags.run_key = '{tags['run_key']}' and attributes.status = 'FINISHED'", max_results=1
+    )
     if known:
-        for name in ("gate", "releasable", "why_not", "git_revision"): client.set_tag(known[0].info.run_id, name, tags.get(name, ""))
+        for name in ("gate", "releasable", "why_not", "git_revision"):
+            client.set_tag(known[0].info.run_id, name, tags.get(name, ""))
         return known[0].info.run_id, _register_version(mlflow, client, known[0], version, tags)
-    with mlflow.start_run(experiment_id=number, run_name=facts["experiment"] or card["model_version"], tags=tags) as run, tempfile.TemporaryDirectory() as folder:
+    with (
+        mlflow.start_run(experiment_id=number, run_name=facts["experiment"] or card["model_version"], tags=tags) as run,
+        tempfile.TemporaryDirectory() as folder,
+    ):
         now = int(time.time() * 1000)
         notebooks = _artifacts(root, version, Path(folder), card["estimator"])
-        scores = {**run_metrics(_read_json(root / "reports/metrics.json"), _read_json(root / "reports/slices.json"), card["estimator"]), **durations(notebooks)}
+        scores = {
+            **run_metrics(
+                _read_json(root / "reports/metrics.json"), _read_json(root / "reports/slices.json"), card["estimator"]
+            ),
+            **durations(notebooks),
+        }
         for check in facts["gate"]["checks"]:
-            if isinstance(check.get("value"), (int, float)) and not isinstance(check["value"], bool): scores[f"gate/{check['check']}"] = float(check["value"])
-        metrics, params = [Metric(name, value, now, 0) for name, value in scores.items()], [Param(name, str(value)[:6000]) for name, value in flat(facts["params"], ".").items()]
-        for at in range(0, len(params), 100): client.log_batch(run.info.run_id, params=params[at:at + 100])
-        for at in range(0, len(metrics), 1000): client.log_batch(run.info.run_id, metrics=metrics[at:at + 1000])
+            if isinstance(check.get("value"), (int, float)) and not isinstance(check["value"], bool):
+                scores[f"gate/{check['check']}"] = float(check["value"])
+        metrics, params = (
+            [Metric(name, value, now, 0) for name, value in scores.items()],
+            [Param(name, str(value)[:6000]) for name, value in flat(facts["params"], ".").items()],
+        )
+        for at in range(0, len(params), 100):
+            client.log_batch(run.info.run_id, params=params[at : at + 100])
+        for at in range(0, len(metrics), 1000):
+            client.log_batch(run.info.run_id, metrics=metrics[at : at + 1000])
         client.log_artifacts(run.info.run_id, folder)
         return run.info.run_id, _register_version(mlflow, client, run, version, tags)
 
+# %% ../../nbs/delivery/04_tracking.ipynb #cc0e2885
 def _register_version(mlflow, client, run, version, tags):
     "MLflow's number of this model version; a new one only if MLflow does not know it yet."
     from mlflow.exceptions import MlflowException
-    try: known = client.search_model_versions(f"name = '{MODEL}'", max_results=10_000)
-    except MlflowException: known = []
+
+    try:
+        known = client.search_model_versions(f"name = '{MODEL}'", max_results=10_000)
+    except MlflowException:
+        known = []
     number = next((int(v.version) for v in known if v.tags.get("model_version") == tags["model_version"]), None)
-    kept = {name: tags[name] for name in ("model_version", "data_version", "git_revision", "gate", "releasable", "why_not", "estimator") if name in tags}
+    kept = {
+        name: tags[name]
+        for name in ("model_version", "data_version", "git_revision", "gate", "releasable", "why_not", "estimator")
+        if name in tags
+    }
     if number is None:
-        with contextlib.nullcontext() if mlflow.active_run() else mlflow.start_run(run_id=run.info.run_id): logged = log_model(mlflow, version / "package", kept)
-        with contextlib.redirect_stderr(io.StringIO()): number = int(mlflow.register_model(logged.model_uri, MODEL, tags=kept).version)  # it chats
-    for name in ("gate", "releasable", "why_not"): client.set_model_version_tag(MODEL, str(number), name, kept.get(name, ""))
+        with contextlib.nullcontext() if mlflow.active_run() else mlflow.start_run(run_id=run.info.run_id):
+            logged = log_model(mlflow, version / "package", kept)
+        with contextlib.redirect_stderr(io.StringIO()):
+            number = int(mlflow.register_model(logged.model_uri, MODEL, tags=kept).version)  # it chats
+    for name in ("gate", "releasable", "why_not"):
+        client.set_model_version_tag(MODEL, str(number), name, kept.get(name, ""))
     return number
 
 # %% ../../nbs/delivery/04_tracking.ipynb #f1c6bcf5
@@ -423,21 +652,33 @@ def _fill_version(root, folder, facts):
     "Put everything that belongs to a version into its folder, card and page included."
     shutil.copytree(root / "data/model", folder / "package")
     for name in ("gate.json", "explanation.json", "metrics.json", "slices.json", "fairness.html"):
-        if (root / "reports" / name).exists(): shutil.copy(root / "reports" / name, folder / name)
+        if (root / "reports" / name).exists():
+            shutil.copy(root / "reports" / name, folder / name)
     shutil.copy(root / "params.yaml", folder / "params.yaml")
     try:
         from cd4ml_nb.delivery.review import write_card, write_page
         from cd4ml_nb.delivery.release import champion_folder
-    except ImportError: return
+    except ImportError:
+        return
     write_card(folder)
     write_page(folder, champion_folder(root), root)
 
+# %% ../../nbs/delivery/04_tracking.ipynb #15a315e8
 def _registration(facts, run_id, number):
     "What the registry says of a version; `new_version` adds the sha256 of its files."
     tags = facts["tags"]
-    return {"model_version": tags["model_version"], "registered_at": datetime.now(timezone.utc).isoformat(timespec="seconds"), "run_id": run_id, "mlflow_version": number,
-            "experiment": facts["experiment"], "data_version": tags["data_version"], "git_revision": tags["git_revision"], "releasable": not facts["why_not"], "why_not": facts["why_not"],
-            "gate_passed": bool(facts["gate"]["passed"])}
+    return {
+        "model_version": tags["model_version"],
+        "registered_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "run_id": run_id,
+        "mlflow_version": number,
+        "experiment": facts["experiment"],
+        "data_version": tags["data_version"],
+        "git_revision": tags["git_revision"],
+        "releasable": not facts["why_not"],
+        "why_not": facts["why_not"],
+        "gate_passed": bool(facts["gate"]["passed"]),
+    }
 
 # %% ../../nbs/delivery/04_tracking.ipynb #cc880f31
 def set_aliases(
@@ -445,14 +686,17 @@ def set_aliases(
 ) -> None:
     "Let MLflow's aliases say what the log of releases says."
     from cd4ml_nb.delivery.release import aliases, state
+
     mirror(root, aliases(state(root)))
 
+# %% ../../nbs/delivery/04_tracking.ipynb #a276daa2
 def register(
     root: Path,  # The project's folder, or DVC's temporary copy of it
     releasable: str,  # committed: only runs whose params.yaml is committed as it is and that are no DVC experiment; any
 ) -> dict:  # The content of data/registered.json, with run_id and mlflow_version
     "Track this run in MLflow and register its model."
     from cd4ml_nb.delivery.release import new_version
+
     root = Path(root)
     facts = run_facts(root, releasable)
     version = facts["tags"]["model_version"]
@@ -462,7 +706,13 @@ def register(
             run_id, number = _log_run(mlflow, client, experiment, root, folder, facts)
             write_json(folder / "registration.json", _registration(facts, run_id, number))
     set_aliases(root)
-    said = {"model_version": version, "data_version": facts["card"]["data_version"], "gate_passed": bool(facts["gate"]["passed"]), "releasable": not facts["why_not"], "why_not": facts["why_not"]}
+    said = {
+        "model_version": version,
+        "data_version": facts["card"]["data_version"],
+        "gate_passed": bool(facts["gate"]["passed"]),
+        "releasable": not facts["why_not"],
+        "why_not": facts["why_not"],
+    }
     write_json(root / "data/registered.json", said)
     return {**said, "run_id": run_id, "mlflow_version": number}
 
@@ -473,20 +723,31 @@ def unsettled(
 ) -> str:  # A sentence, "" when the registry says what is true
     "Why the last run should be registered again."
     root = Path(root)
-    try: said, version = json.loads((root / "data/registered.json").read_text()), json.loads((root / "data/model/forecaster.json").read_text())["card"]["model_version"]
-    except (OSError, ValueError, KeyError): return ""
-    if said["model_version"] != version: return ""
-    try: known = json.loads((main_root(root) / "data/registry" / version / "registration.json").read_text())
-    except (OSError, ValueError): return f"{version} is not in this folder's registry yet."
-    if not known["releasable"] and not why_not_releasable(root, releasable): return f"{version} may be released now: its parameters are the committed ones."
+    try:
+        said, version = (
+            json.loads((root / "data/registered.json").read_text()),
+            json.loads((root / "data/model/forecaster.json").read_text())["card"]["model_version"],
+        )
+    except (OSError, ValueError, KeyError):
+        return ""
+    if said["model_version"] != version:
+        return ""
+    try:
+        known = json.loads((main_root(root) / "data/registry" / version / "registration.json").read_text())
+    except (OSError, ValueError):
+        return f"{version} is not in this folder's registry yet."
+    if not known["releasable"] and not why_not_releasable(root, releasable):
+        return f"{version} may be released now: its parameters are the committed ones."
     return ""
 
+# %% ../../nbs/delivery/04_tracking.ipynb #4d095b0a
 def settle(
     root: Path,  # The project's folder
 ) -> dict | None:  # As `register`; None when there was nothing to do
     "Register the last run again if the registry does not say what is true."
     releasable = read_params("register", root)["releasable"]
-    if not (why := unsettled(root, releasable)): return None
+    if not (why := unsettled(root, releasable)):
+        return None
     progress(f"{why} Registering it ...")
     return register(root, releasable)
 
@@ -494,31 +755,63 @@ def settle(
 def _run_entry(run, named):
     "What the leaderboard knows of a run."
     tags, metrics = run.data.tags, run.data.metrics
-    return {"run": tags.get("mlflow.runName", run.info.run_id[:8]), "run_id": run.info.run_id, "experiment": tags.get("dvc_experiment", ""), "model_version": tags.get("model_version", ""),
-            "estimator": tags.get("estimator", ""), "data_version": tags.get("data_version", ""), "git_revision": tags.get("git_revision", ""), "gate": tags.get("gate", ""),
-            "failed_checks": tags.get("failed_checks", ""), "releasable": tags.get("releasable") == "yes", "why_not": tags.get("why_not", ""), "aliases": named.get(tags.get("model_version"), []),
-            "nwrmsle": metrics.get("nwrmsle"), "wape": metrics.get("wape"), "bias": metrics.get("bias"), "seconds": metrics.get("seconds"),
-            "started": datetime.fromtimestamp(run.info.start_time / 1000, timezone.utc).isoformat(timespec="seconds"), "parameters": dict(run.data.params), "metrics": dict(metrics), "artifacts": run.info.artifact_uri}
+    return {
+        "run": tags.get("mlflow.runName", run.info.run_id[:8]),
+        "run_id": run.info.run_id,
+        "experiment": tags.get("dvc_experiment", ""),
+        "model_version": tags.get("model_version", ""),
+        "estimator": tags.get("estimator", ""),
+        "data_version": tags.get("data_version", ""),
+        "git_revision": tags.get("git_revision", ""),
+        "gate": tags.get("gate", ""),
+        "failed_checks": tags.get("failed_checks", ""),
+        "releasable": tags.get("releasable") == "yes",
+        "why_not": tags.get("why_not", ""),
+        "aliases": named.get(tags.get("model_version"), []),
+        "nwrmsle": metrics.get("nwrmsle"),
+        "wape": metrics.get("wape"),
+        "bias": metrics.get("bias"),
+        "seconds": metrics.get("seconds"),
+        "started": datetime.fromtimestamp(run.info.start_time / 1000, timezone.utc).isoformat(timespec="seconds"),
+        "parameters": dict(run.data.params),
+        "metrics": dict(metrics),
+        "artifacts": run.info.artifact_uri,
+    }
 
+# %% ../../nbs/delivery/04_tracking.ipynb #68270475
 def read_runs(
     root: Path,  # The project's folder
 ) -> list[dict]:  # The newest first; of runs with the same model and parameters only the newest, with `times`
     "Every tracked run."
     database = _sqlite_file(store_uris(root)[0])
-    if database and not database.is_file(): return []
+    if database and not database.is_file():
+        return []
     with open_store(root) as (_, client, number):
         from mlflow.exceptions import MlflowException
+
         found, page = [], None
         while page != "":
-            part = client.search_runs([number], "attributes.status = 'FINISHED'", max_results=500, order_by=["attributes.start_time DESC"], page_token=page)
+            part = client.search_runs(
+                [number],
+                "attributes.status = 'FINISHED'",
+                max_results=500,
+                order_by=["attributes.start_time DESC"],
+                page_token=page,
+            )
             found, page = found + list(part), part.token or ""
         named = {}
         with contextlib.suppress(MlflowException):
-            versions = {v.version: v.tags.get("model_version") for v in client.search_model_versions(f"name = '{MODEL}'", max_results=10_000)}
-            for alias, version in sorted(client.get_registered_model(MODEL).aliases.items()): named.setdefault(versions.get(version), []).append(alias)
+            versions = {
+                v.version: v.tags.get("model_version")
+                for v in client.search_model_versions(f"name = '{MODEL}'", max_results=10_000)
+            }
+            for alias, version in sorted(client.get_registered_model(MODEL).aliases.items()):
+                named.setdefault(versions.get(version), []).append(alias)
     runs = {}
     for entry in (_run_entry(run, named) for run in found if "model_version" in run.data.tags):
-        kept = runs.setdefault((entry["model_version"], json.dumps(entry["parameters"], sort_keys=True)), {**entry, "times": 0})
+        kept = runs.setdefault(
+            (entry["model_version"], json.dumps(entry["parameters"], sort_keys=True)), {**entry, "times": 0}
+        )
         kept["times"] += 1
     return list(runs.values())
 
@@ -530,22 +823,33 @@ def read_artifact(
 ) -> Path | None:  # None if the run has none
     "A file that a run left, here on this machine."
     address = urlsplit(run["artifacts"])
-    if address.scheme in ("", "file"): return path if (path := Path(address.path) / name).exists() else None
+    if address.scheme in ("", "file"):
+        return path if (path := Path(address.path) / name).exists() else None
     import mlflow
+
     with open_store(root) as (_, client, _), contextlib.suppress(mlflow.exceptions.MlflowException, OSError):
         return Path(client.download_artifacts(run["run_id"], name))
     return None
 
+# %% ../../nbs/delivery/04_tracking.ipynb #e1c5eaa0
 def _errors(root, run):
     "What each series added to a run's error, all windows together."
     import pandas as pd
+
     path = read_artifact(root, run, "errors.parquet")
-    return None if path is None else pd.read_parquet(path).groupby(["store_nbr", "item_nbr"], as_index=False)[["errors", "weight"]].sum()
+    return (
+        None
+        if path is None
+        else pd.read_parquet(path).groupby(["store_nbr", "item_nbr"], as_index=False)[["errors", "weight"]].sum()
+    )
+
 
 def _behind(mine, best, confidence):
     "One run's distance from the best: difference, low, high and verdict."
     from cd4ml_nb.quality.bootstrap import compare
-    if mine is None or best is None: return {"difference": None, "low": None, "high": None, "verdict": "not comparable"}
+
+    if mine is None or best is None:
+        return {"difference": None, "low": None, "high": None, "verdict": "not comparable"}
     found = compare(mine, best, confidence=confidence)
     verdict = "tie" if found["low"] <= 0 <= found["high"] else "worse" if found["difference"] > 0 else "better"
     return {**{name: found[name] for name in ("difference", "low", "high")}, "verdict": verdict}
@@ -558,17 +862,37 @@ def leaderboard(
 ) -> dict:  # data_version, others {data version: runs}, confidence, varied [parameters], runs [dicts, the best first]
     "Which run is best, and which are as good."
     runs = read_runs(root)
-    if not runs: raise UserError("No run has been tracked yet. Make one with: make pipeline")
+    if not runs:
+        raise UserError("No run has been tracked yet. Make one with: make pipeline")
     counts = {}
-    for run in runs: counts[run["data_version"]] = counts.get(run["data_version"], 0) + 1
+    for run in runs:
+        counts[run["data_version"]] = counts.get(run["data_version"], 0) + 1
     chosen = [version for version in counts if version.startswith(data or runs[0]["data_version"])]
-    if len(chosen) != 1: raise UserError(f"{'No run' if not chosen else 'More than one data version'} begins with '{data}'. There are runs on: {', '.join(counts)}.")
-    listed = sorted((run for run in runs if run["data_version"] == chosen[0] and run["nwrmsle"] is not None), key=lambda run: run["nwrmsle"])
+    if len(chosen) != 1:
+        raise UserError(
+            f"{'No run' if not chosen else 'More than one data version'} begins with '{data}'. There are runs on: {', '.join(counts)}."
+        )
+    listed = sorted(
+        (run for run in runs if run["data_version"] == chosen[0] and run["nwrmsle"] is not None),
+        key=lambda run: run["nwrmsle"],
+    )
     errors = [_errors(root, run) for run in listed]
     each = 1 - (1 - confidence) / max(1, len(listed) - 1)
-    for run, mine in zip(listed, errors): run |= {"verdict": "best", "difference": 0.0, "low": 0.0, "high": 0.0} if run is listed[0] else _behind(mine, errors[0], each)
-    return {"data_version": chosen[0], "others": {v: n for v, n in counts.items() if v != chosen[0]}, "confidence": confidence, "varied": varied_parameters(listed), "runs": listed}
+    for run, mine in zip(listed, errors):
+        run |= (
+            {"verdict": "best", "difference": 0.0, "low": 0.0, "high": 0.0}
+            if run is listed[0]
+            else _behind(mine, errors[0], each)
+        )
+    return {
+        "data_version": chosen[0],
+        "others": {v: n for v, n in counts.items() if v != chosen[0]},
+        "confidence": confidence,
+        "varied": varied_parameters(listed),
+        "runs": listed,
+    }
 
+# %% ../../nbs/delivery/04_tracking.ipynb #af5e9577
 def varied_parameters(
     runs: list[dict],  # From `read_runs`
 ) -> list[str]:  # Names, sorted
@@ -584,25 +908,84 @@ def as_table(
     "A table for a terminal; numbers to the right."
     number = [all(re.match(r"^[-+−]?[\d.,]+( %)?$|^$|^-$", str(row[i])) for row in rows) for i in range(len(heads))]
     wide = [max(len(str(row[i])) for row in [heads, *rows]) for i in range(len(heads))]
-    line = lambda row: "  ".join(str(cell).rjust(w) if right else str(cell).ljust(w) for cell, w, right in zip(row, wide, number)).rstrip()
+    line = lambda row: "  ".join(
+        str(cell).rjust(w) if right else str(cell).ljust(w) for cell, w, right in zip(row, wide, number)
+    ).rstrip()
     return "\n".join([line(heads), *map(line, rows)])
 
+# %% ../../nbs/delivery/04_tracking.ipynb #ade10707
 def leaderboard_in_words(
     board: dict,  # From `leaderboard`
 ) -> str:  # Lines
     "The leaderboard as a data scientist reads it."
+
     def behind(run):
-        if run["verdict"] in ("best", "not comparable"): return run["verdict"]
+        if run["verdict"] in ("best", "not comparable"):
+            return run["verdict"]
         return f"{run['difference']:+.4f} ({run['low']:+.4f} to {run['high']:+.4f}) {run['verdict']}"
-    def gate(run): return run["gate"] + (f": {run['failed_checks']}" if run["failed_checks"] else "")
-    def name(run): return run["run"] + (f" ({', '.join(run['aliases'])})" if run["aliases"] else "") + (f" x{run['times']}" if run["times"] > 1 else "")
-    def differs(run): return ", ".join(f"{key}={run['parameters'].get(key, '-')}" for key in board["varied"] if not key.startswith("estimators.") or key.split(".")[1] == run["estimator"])
-    rows = [[name(run), run["model_version"], f"{run['nwrmsle']:.4f}", behind(run), f"{run['wape']:.1%}".replace("%", " %"), f"{run['bias']:+.1%}".replace("%", " %"), gate(run),
-             "yes" if run["releasable"] else "no", differs(run)] for run in board["runs"]]
-    said = [f"{len(rows)} run{'s' * (len(rows) != 1)} on data version {board['data_version']}, best first.", "",
-            as_table(["run", "model version", "NWRMSLE", "behind the best", "order error", "bias", "gate", "releasable", "what differs"], rows), ""]
-    if len(rows) > 1: said.append(f"Behind the best: difference of NWRMSLE with its band (paired bootstrap over series, {board['confidence']:.0%} for all rows together). Where the band holds 0 it is a tie.".replace("95%", "95 %"))
-    if board["others"]: said.append("Other data versions: " + ", ".join(f"{version} ({count})" for version, count in board["others"].items()) + "; see them with --data VERSION.")
+
+    def gate(run):
+        return run["gate"] + (f": {run['failed_checks']}" if run["failed_checks"] else "")
+
+    def name(run):
+        return (
+            run["run"]
+            + (f" ({', '.join(run['aliases'])})" if run["aliases"] else "")
+            + (f" x{run['times']}" if run["times"] > 1 else "")
+        )
+
+    def differs(run):
+        return ", ".join(
+            f"{key}={run['parameters'].get(key, '-')}"
+            for key in board["varied"]
+            if not key.startswith("estimators.") or key.split(".")[1] == run["estimator"]
+        )
+
+    rows = [
+        [
+            name(run),
+            run["model_version"],
+            f"{run['nwrmsle']:.4f}",
+            behind(run),
+            f"{run['wape']:.1%}".replace("%", " %"),
+            f"{run['bias']:+.1%}".replace("%", " %"),
+            gate(run),
+            "yes" if run["releasable"] else "no",
+            differs(run),
+        ]
+        for run in board["runs"]
+    ]
+    said = [
+        f"{len(rows)} run{'s' * (len(rows) != 1)} on data version {board['data_version']}, best first.",
+        "",
+        as_table(
+            [
+                "run",
+                "model version",
+                "NWRMSLE",
+                "behind the best",
+                "order error",
+                "bias",
+                "gate",
+                "releasable",
+                "what differs",
+            ],
+            rows,
+        ),
+        "",
+    ]
+    if len(rows) > 1:
+        said.append(
+            f"Behind the best: difference of NWRMSLE with its band (paired bootstrap over series, {board['confidence']:.0%} for all rows together). Where the band holds 0 it is a tie.".replace(
+                "95%", "95 %"
+            )
+        )
+    if board["others"]:
+        said.append(
+            "Other data versions: "
+            + ", ".join(f"{version} ({count})" for version, count in board["others"].items())
+            + "; see them with --data VERSION."
+        )
     return "\n".join(said).rstrip()
 
 # %% ../../nbs/delivery/04_tracking.ipynb #25c85c24
@@ -614,29 +997,58 @@ def find_runs(
     runs, chosen = read_runs(root), []
     for name in names:
         exact = [run for run in runs if name in (run["run"], run["model_version"], run["run_id"])]
-        found = exact or [run for run in runs if any(run[key].startswith(name) for key in ("run", "model_version", "run_id"))]
-        if not found: raise UserError(f"There is no run '{name}'. There are: {', '.join(dict.fromkeys(run['run'] for run in runs)) or 'none yet'}.")
-        if not exact and len({run["run_id"] for run in found}) > 1: raise UserError(f"'{name}' is the beginning of more than one run: {', '.join(run['run'] for run in found)}. Write more of it.")
+        found = exact or [
+            run for run in runs if any(run[key].startswith(name) for key in ("run", "model_version", "run_id"))
+        ]
+        if not found:
+            raise UserError(
+                f"There is no run '{name}'. There are: {', '.join(dict.fromkeys(run['run'] for run in runs)) or 'none yet'}."
+            )
+        if not exact and len({run["run_id"] for run in found}) > 1:
+            raise UserError(
+                f"'{name}' is the beginning of more than one run: {', '.join(run['run'] for run in found)}. Write more of it."
+            )
         chosen.append(found[0])
     return chosen
 
+# %% ../../nbs/delivery/04_tracking.ipynb #100b2076
 def compare_runs(
     root: Path,  # The project's folder
     names: list[str],  # Two runs or more, as for `find_runs`
 ) -> dict:  # runs, parameters {name: [values]}, metrics {name: [values]}, slices [dicts, most different first], behind (each run against the first)
     "What differs between runs: parameters, scores, slices."
-    if len(set(names)) < 2: raise UserError("Name two runs or more: cd4ml experiments RUN RUN")
+    if len(set(names)) < 2:
+        raise UserError("Name two runs or more: cd4ml experiments RUN RUN")
     runs = find_runs(root, names)
-    if len({run["data_version"] for run in runs}) > 1: progress("These runs stand on different data versions, so their scores are of different days or series.")
+    if len({run["data_version"] for run in runs}) > 1:
+        progress("These runs stand on different data versions, so their scores are of different days or series.")
     values = lambda key: [run["metrics"].get(key) for run in runs]
     shared = [key for key in runs[0]["metrics"] if all(value is not None for value in values(key))]
-    slices = [{"kind": kind, "slice": name, "nwrmsle": values(key), "rows": runs[0]["metrics"].get(f"slice/{kind}/{name}/rows"), "spread": max(values(key)) - min(values(key))}
-              for key in shared if re.fullmatch(r"slice/[^/]+/.+/nwrmsle", key) for kind, name in [key.removeprefix("slice/").removesuffix("/nwrmsle").split("/", 1)]]
+    slices = [
+        {
+            "kind": kind,
+            "slice": name,
+            "nwrmsle": values(key),
+            "rows": runs[0]["metrics"].get(f"slice/{kind}/{name}/rows"),
+            "spread": max(values(key)) - min(values(key)),
+        }
+        for key in shared
+        if re.fullmatch(r"slice/[^/]+/.+/nwrmsle", key)
+        for kind, name in [key.removeprefix("slice/").removesuffix("/nwrmsle").split("/", 1)]
+    ]
     errors = [_errors(root, run) for run in runs]
     same = [run["data_version"] == runs[0]["data_version"] for run in runs]
-    return {"runs": runs, "parameters": {name: [run["parameters"].get(name) for run in runs] for name in varied_parameters(runs)},
-            "metrics": {key: values(key) for key in shared if not key.startswith(("slice/", "estimator/", "gate/", "coverage/", "holdout/coverage/"))},
-            "slices": sorted(slices, key=lambda row: -row["spread"]), "behind": [_behind(mine if fits else None, errors[0], 0.95) for mine, fits in zip(errors, same)]}
+    return {
+        "runs": runs,
+        "parameters": {name: [run["parameters"].get(name) for run in runs] for name in varied_parameters(runs)},
+        "metrics": {
+            key: values(key)
+            for key in shared
+            if not key.startswith(("slice/", "estimator/", "gate/", "coverage/", "holdout/coverage/"))
+        },
+        "slices": sorted(slices, key=lambda row: -row["spread"]),
+        "behind": [_behind(mine if fits else None, errors[0], 0.95) for mine, fits in zip(errors, same)],
+    }
 
 # %% ../../nbs/delivery/04_tracking.ipynb #777283b9
 def comparison_in_words(
@@ -646,14 +1058,41 @@ def comparison_in_words(
     "A comparison of runs as one reads it in a terminal."
     names = [run["run"] for run in found["runs"]]
     shown = lambda value: "-" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
-    said = ["Parameters that differ", as_table(["parameter", *names], [[name, *map(shown, values)] for name, values in found["parameters"].items()]) if found["parameters"] else "none", ""]
-    said += ["Scores", as_table(["score", *names], [[name, *map(shown, values)] for name, values in found["metrics"].items() if not name.startswith("seconds")]), ""]
+    said = [
+        "Parameters that differ",
+        as_table(["parameter", *names], [[name, *map(shown, values)] for name, values in found["parameters"].items()])
+        if found["parameters"]
+        else "none",
+        "",
+    ]
+    said += [
+        "Scores",
+        as_table(
+            ["score", *names],
+            [
+                [name, *map(shown, values)]
+                for name, values in found["metrics"].items()
+                if not name.startswith("seconds")
+            ],
+        ),
+        "",
+    ]
     for name, behind in list(zip(names, found["behind"]))[1:]:
-        if behind["difference"] is None: said.append(f"{name} against {names[0]}: not comparable (other data, or the run kept no errors).")
-        else: said.append(f"{name} against {names[0]}: NWRMSLE {behind['difference']:+.4f} (95 % band {behind['low']:+.4f} to {behind['high']:+.4f}): {behind['verdict']}.")
-    rows = [[row["kind"], row["slice"], f"{row['rows'] or 0:,.0f}", *map(shown, row["nwrmsle"])] for row in found["slices"][:slices]]
-    return "\n".join([*said, "", "Slices where they differ most (NWRMSLE)", as_table(["kind", "slice", "rows", *names], rows)])
+        if behind["difference"] is None:
+            said.append(f"{name} against {names[0]}: not comparable (other data, or the run kept no errors).")
+        else:
+            said.append(
+                f"{name} against {names[0]}: NWRMSLE {behind['difference']:+.4f} (95 % band {behind['low']:+.4f} to {behind['high']:+.4f}): {behind['verdict']}."
+            )
+    rows = [
+        [row["kind"], row["slice"], f"{row['rows'] or 0:,.0f}", *map(shown, row["nwrmsle"])]
+        for row in found["slices"][:slices]
+    ]
+    return "\n".join(
+        [*said, "", "Slices where they differ most (NWRMSLE)", as_table(["kind", "slice", "rows", *names], rows)]
+    )
 
+# %% ../../nbs/delivery/04_tracking.ipynb #01dc172b
 def side_by_side(
     root: Path,  # The project's folder
     names: list[str],  # Two runs or more, as for `find_runs`
@@ -662,15 +1101,23 @@ def side_by_side(
     "The executed notebooks of several runs on one page, beside each other."
     from html import escape
     from cd4ml_nb.delivery.stages import page
+
     columns = []
-    if len(set(names)) < 2: raise UserError("Name two runs or more: cd4ml experiments RUN RUN --report evaluate")
+    if len(set(names)) < 2:
+        raise UserError("Name two runs or more: cd4ml experiments RUN RUN --report evaluate")
     for run in find_runs(root, names):
         path = read_artifact(root, run, f"reports/{report}.html")
-        if path is None: raise UserError(f"The run {run['run']} kept no report '{report}'. Each run keeps those of its stages, such as evaluate or backtest-{run['estimator']}.")
-        columns.append(f'<section><h2>{escape(run["run"])}</h2><p>{escape(run["model_version"])}, NWRMSLE {run["nwrmsle"]:.4f}</p><iframe sandbox="allow-scripts" title="{escape(run["run"])}" srcdoc="{escape(path.read_text(encoding="utf-8"))}"></iframe></section>')
+        if path is None:
+            raise UserError(
+                f"The run {run['run']} kept no report '{report}'. Each run keeps those of its stages, such as evaluate or backtest-{run['estimator']}."
+            )
+        columns.append(
+            f'<section><h2>{escape(run["run"])}</h2><p>{escape(run["model_version"])}, NWRMSLE {run["nwrmsle"]:.4f}</p><iframe sandbox="allow-scripts" title="{escape(run["run"])}" srcdoc="{escape(path.read_text(encoding="utf-8"))}"></iframe></section>'
+        )
     style = "<style>body { max-width: none; } .columns { display: flex; gap: 1rem; } section { flex: 1 1 0; min-width: 24rem; } iframe { height: 80vh; }</style>"
     body = f'{style}<h1>{escape(report.capitalize())}, side by side</h1><div class="columns scroll">{"".join(columns)}</div>'
-    with replace_file(Path(root) / "reports/side-by-side.html") as tmp: tmp.write_text(page(f"{report}, side by side", body), encoding="utf-8")
+    with replace_file(Path(root) / "reports/side-by-side.html") as tmp:
+        tmp.write_text(page(f"{report}, side by side", body), encoding="utf-8")
     return Path(root) / "reports/side-by-side.html"
 
 # %% ../../nbs/delivery/04_tracking.ipynb #4ca032ea
@@ -680,16 +1127,39 @@ def pages_command(
 ) -> list[str]:  # The words of the command
     "The command that serves MLflow's pages."
     import sys
+
     tracking, registry = store_uris(root)
     path = _sqlite_file(tracking)
-    if urlsplit(tracking).scheme in ("http", "https"): raise UserError(f"The runs are on the server that MLFLOW_TRACKING_URI names. Open {tracking} in a browser.")
-    if path and not path.is_file(): raise UserError(f"No run has been tracked yet: {path} is not there. Make one with: make pipeline")
+    if urlsplit(tracking).scheme in ("http", "https"):
+        raise UserError(f"The runs are on the server that MLFLOW_TRACKING_URI names. Open {tracking} in a browser.")
+    if path and not path.is_file():
+        raise UserError(f"No run has been tracked yet: {path} is not there. Make one with: make pipeline")
     with socket.socket() as free:
         free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try: free.bind(("127.0.0.1", port))
-        except (OSError, OverflowError): raise UserError(f"Port {port} is not free. Choose another one, such as: cd4ml mlflow --port 5001") from None
-    return [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", tracking, "--registry-store-uri", registry, "--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--uvicorn-opts", "--log-level warning"]
+        try:
+            free.bind(("127.0.0.1", port))
+        except (OSError, OverflowError):
+            raise UserError(f"Port {port} is not free. Choose another one, such as: cd4ml mlflow --port 5001") from None
+    return [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--backend-store-uri",
+        tracking,
+        "--registry-store-uri",
+        registry,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+        "--uvicorn-opts",
+        "--log-level warning",
+    ]
 
+# %% ../../nbs/delivery/04_tracking.ipynb #84a1de86
 def serve_pages(
     root: Path,  # The project's folder
     port: int = 5000,  # Where to listen, on this machine only
@@ -697,7 +1167,9 @@ def serve_pages(
     "Become the server of MLflow's pages; Ctrl-C ends it."
     words = pages_command(root, port)
     follow_move(_own_file(root))
-    for name, value in {**QUIET, "PYTHONWARNINGS": "ignore"}.items(): os.environ.setdefault(name, value)
-    for name in URIS: os.environ.pop(name, None)
+    for name, value in {**QUIET, "PYTHONWARNINGS": "ignore"}.items():
+        os.environ.setdefault(name, value)
+    for name in URIS:
+        os.environ.pop(name, None)
     progress(f"MLflow's pages: http://127.0.0.1:{port} (Ctrl-C ends)")
     os.execv(words[0], words)

@@ -16,6 +16,7 @@ from ..core import UserError
 @dataclass
 class Block:
     "Some series as arrays of shape (n_series, days)."
+
     series: pd.DataFrame  # One row a series: store_nbr, item_nbr and the static columns
     first_day: np.datetime64  # The first column's day
     sales: np.ndarray  # Units sold, shape (n_series, n_days); NaN where unknown
@@ -26,7 +27,8 @@ class Block:
     holiday: np.ndarray  # Whether it is a holiday or event there, shape (n_series, more days)
 
     @property
-    def n_days(self): return self.sales.shape[1]
+    def n_days(self):
+        return self.sales.shape[1]
 
     def day(self, date) -> int:
         "The column of a date; dates before the first day are negative."
@@ -42,8 +44,12 @@ def take_series(
     rows: np.ndarray,  # Row numbers or a mask
 ) -> Block:
     "The block of some of the series."
-    arrays = {name: getattr(block, name)[rows] for name in ("sales", "item_sales", "class_sales", "onpromotion", "is_open", "holiday")}
+    arrays = {
+        name: getattr(block, name)[rows]
+        for name in ("sales", "item_sales", "class_sales", "onpromotion", "is_open", "holiday")
+    }
     return replace(block, series=block.series.iloc[np.arange(len(block.series))[rows]].reset_index(drop=True), **arrays)
+
 
 def last_days(
     block: Block,
@@ -51,11 +57,15 @@ def last_days(
 ) -> Block:
     "The block without its oldest days."
     skip = max(0, block.n_days - n_days)
-    arrays = {name: getattr(block, name)[:, skip:] for name in ("sales", "item_sales", "class_sales", "onpromotion", "is_open", "holiday")}
+    arrays = {
+        name: getattr(block, name)[:, skip:]
+        for name in ("sales", "item_sales", "class_sales", "onpromotion", "is_open", "holiday")
+    }
     return replace(block, first_day=block.date(skip), **arrays)
 
 # %% ../../nbs/model/01_block.ipynb #dee554ff
 STATIC = ["item_name", "family", "class", "perishable", "city", "state", "type", "cluster"]
+
 
 def class_pool(
     sales: np.ndarray,  # Units sold, shape (n_series, n_days), all series of a store; NaN where not offered
@@ -63,6 +73,7 @@ def class_pool(
 ) -> np.ndarray:  # Same shape as `sales`
     "Mean log1p sales of each series' class, day by day."
     from cd4ml_nb.data.sales import exact, exact_mean  # here, because a dashboard needs blocks and no engine
+
     codes, group = np.unique(classes.astype(str), return_inverse=True)
     order = np.argsort(group, kind="stable")
     starts, known = np.searchsorted(group[order], np.arange(len(codes))), np.isfinite(sales)
@@ -73,12 +84,20 @@ def class_pool(
 # %% ../../nbs/model/01_block.ipynb #f1e684e5
 def _item_pool(prepared, items, first_day, n_days):
     "The pooled log1p sales of some items, shape (n_items, n_days)."
-    rows = pq.read_table(prepared / "item_pool.parquet", columns=["item_nbr", "date", "log_sales"], filters=[("item_nbr", "in", list(items))], partitioning=None)
+    rows = pq.read_table(
+        prepared / "item_pool.parquet",
+        columns=["item_nbr", "date", "log_sales"],
+        filters=[("item_nbr", "in", list(items))],
+        partitioning=None,
+    )
     at = pd.Index(items).get_indexer(rows["item_nbr"].to_pandas())
     pool = np.full((len(items), n_days), np.nan, np.float32)
-    pool[at, rows["date"].to_numpy().astype("datetime64[D]").astype(int) - first_day.astype(int)] = rows["log_sales"].to_numpy()
+    pool[at, rows["date"].to_numpy().astype("datetime64[D]").astype(int) - first_day.astype(int)] = rows[
+        "log_sales"
+    ].to_numpy()
     return pool
 
+# %% ../../nbs/model/01_block.ipynb #a56147e9
 def load_block(
     prepared: Path,  # The folder data/prepared
     stores: list | None = None,  # Only these stores; all by default
@@ -86,17 +105,36 @@ def load_block(
 ) -> Block:  # In order of store and item
     "Read a block from the prepared tables."
     from cd4ml_nb.data.prepare import each_store
+
     prepared, parts = Path(prepared), []
     wanted = None if series is None else pd.MultiIndex.from_frame(series[["store_nbr", "item_nbr"]])
-    if series is not None: stores = sorted(series["store_nbr"].unique() if stores is None else set(stores) & set(series["store_nbr"]))
+    if series is not None:
+        stores = sorted(series["store_nbr"].unique() if stores is None else set(stores) & set(series["store_nbr"]))
     for _, own, calendar, arrays in each_store(prepared, stores):
-        keep = slice(None) if wanted is None else np.flatnonzero(pd.MultiIndex.from_frame(own[["store_nbr", "item_nbr"]]).isin(wanted))
+        keep = (
+            slice(None)
+            if wanted is None
+            else np.flatnonzero(pd.MultiIndex.from_frame(own[["store_nbr", "item_nbr"]]).isin(wanted))
+        )
         own_class, own = class_pool(arrays["sales"], own["class"].to_numpy())[keep], own.iloc[keep]
         repeated = {name: np.repeat(arrays[name][None], len(own), axis=0) for name in ("is_open", "holiday")}
-        parts.append({"series": own, "first_day": calendar["date"].iloc[0], "sales": arrays["sales"][keep].astype(np.float32), "class_sales": own_class, "onpromotion": arrays["onpromotion"][keep], **repeated})
-    if not parts: raise UserError(f"{prepared} holds none of the series that were asked for.")
+        parts.append(
+            {
+                "series": own,
+                "first_day": calendar["date"].iloc[0],
+                "sales": arrays["sales"][keep].astype(np.float32),
+                "class_sales": own_class,
+                "onpromotion": arrays["onpromotion"][keep],
+                **repeated,
+            }
+        )
+    if not parts:
+        raise UserError(f"{prepared} holds none of the series that were asked for.")
     every = pd.concat([part["series"] for part in parts], ignore_index=True)[["store_nbr", "item_nbr", *STATIC]]
-    joined = {name: np.concatenate([part.pop(name) for part in parts]) for name in ("sales", "class_sales", "onpromotion", "is_open", "holiday")}
+    joined = {
+        name: np.concatenate([part.pop(name) for part in parts])
+        for name in ("sales", "class_sales", "onpromotion", "is_open", "holiday")
+    }
     first, items = np.datetime64(parts[0]["first_day"], "D"), every["item_nbr"].unique()
     pool = _item_pool(prepared, items, first, joined["sales"].shape[1])
     return Block(every, first, item_sales=pool[pd.Index(items).get_indexer(every["item_nbr"])], **joined)

@@ -29,15 +29,19 @@ def _stand_in(
 # %% ../../nbs/model/03_estimators.ipynb #ff0a006e
 class SeasonalNaive:
     "The last known sale on the target's weekday."
-    def __init__(self, weeks: int = 4): self.weeks = weeks  # How far back to look for a known day
 
-    def fit(self, block, last, horizon, encoding=None): return self
+    def __init__(self, weeks: int = 4):
+        self.weeks = weeks  # How far back to look for a known day
+
+    def fit(self, block, last, horizon, encoding=None):
+        return self
 
     def forecast(self, block, origin, horizon):
         steps = np.arange(1, horizon + 1)
         latest, last = origin + steps - 7 * -(-steps // 7), _Running(block.sales, 7)
         units = np.full((len(block.series), horizon), np.nan)
-        for week in range(self.weeks): units = np.where(np.isfinite(units), units, last.mean(np.maximum(latest - 7 * week, -1), 1))
+        for week in range(self.weeks):
+            units = np.where(np.isfinite(units), units, last.mean(np.maximum(latest - 7 * week, -1), 1))
         units = np.where(np.isfinite(units), units, _stand_in(block, origin)[:, None])
         return units, units
 
@@ -45,17 +49,20 @@ class SeasonalNaive:
 def _fit_ets(log, horizon, seasonal):
     "Forecast of one series of log1p sales, and the smearing factor of its residuals."
     from statsmodels.tsa.exponential_smoothing.ets import ETSModel
+
     best = None
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         for season in ({}, {"seasonal": "add", "seasonal_periods": 7}) if seasonal else ({},):
             fitted = ETSModel(log, initialization_method="heuristic", **season).fit(disp=False)
-            if best is None or fitted.aicc < best.aicc: best = fitted
+            if best is None or fitted.aicc < best.aicc:
+                best = fitted
     return np.asarray(best.forecast(horizon)), float(np.mean(np.exp(best.resid)))
+
 
 def _ets_series(sales, horizon):
     "Forecast (log, smearing factor) of one series; constant sales and short pasts by their mean."
-    sales = sales[np.argmax(np.isfinite(sales)):]
+    sales = sales[np.argmax(np.isfinite(sales)) :]
     log, known = np.log1p(sales), np.isfinite(sales)
     if known.sum() < 35 or np.nanstd(log) < 1e-9:
         return np.full(horizon, np.nanmean(log)), float(np.nanmean(np.exp(log - np.nanmean(log))))
@@ -66,35 +73,46 @@ def _ets_series(sales, horizon):
 # %% ../../nbs/model/03_estimators.ipynb #7dfa8b9a
 class Ets:
     "Exponential smoothing, series by series, in parallel processes."
-    def __init__(self, processes: int = 2): self.processes = processes  # Parallel processes
 
-    def fit(self, block, last, horizon, encoding=None): return self
+    def __init__(self, processes: int = 2):
+        self.processes = processes  # Parallel processes
+
+    def fit(self, block, last, horizon, encoding=None):
+        return self
 
     def forecast(self, block, origin, horizon):
-        past = block.sales[:, :origin + 1].astype(float)
+        past = block.sales[:, : origin + 1].astype(float)
         seen = np.flatnonzero(np.isfinite(past).any(axis=1))
         chunks = np.array_split(seen, max(1, min(8 * self.processes, len(seen))))
         run = lambda rows: [_ets_series(past[row], horizon) for row in rows]
         done = [one for part in Parallel(n_jobs=self.processes)(delayed(run)(rows) for rows in chunks) for one in part]
         log, smear = np.repeat(np.log1p(_stand_in(block, origin))[:, None], horizon, axis=1), np.ones(len(past))
-        for row, (path, factor) in zip(seen, done): log[row], smear[row] = path, factor
+        for row, (path, factor) in zip(seen, done):
+            log[row], smear[row] = path, factor
         return np.maximum(np.exp(log) * smear[:, None] - 1, 0), np.maximum(np.expm1(log), 0)
 
 # %% ../../nbs/model/03_estimators.ipynb #1251e7bb
 def _fit_alone(model, x, y):
     "Fit with one thread, because the other model has the other."
-    with threadpool_limits(1, user_api="openmp"): return model.fit(x, y)
+    with threadpool_limits(1, user_api="openmp"):
+        return model.fit(x, y)
 
+# %% ../../nbs/model/03_estimators.ipynb #5d7dd2db
 class Trees:
     "Base of the estimators that learn from rows of features: one model for each of the two numbers."
+
     dtype = np.float32  # What the algorithm computes with; given so, both models share one array
     fill = None  # What stands for unknown; None leaves NaN to the model
     log_link = False  # Whether the mean model answers in logs once packaged
 
     def __init__(self, rows: dict, **parameters):
-        self.rows, self.parameters = {name: value for name, value in rows.items() if name != "max_series"}, parameters  # Arguments of `training_rows`; the algorithm's own
+        self.rows, self.parameters = (
+            {name: value for name, value in rows.items() if name != "max_series"},
+            parameters,
+        )  # Arguments of `training_rows`; the algorithm's own
 
-    def fit(self, block, last, horizon, encoding=None): return self.learn(*self.examples(block, last, horizon, encoding))
+    def fit(self, block, last, horizon, encoding=None):
+        return self.learn(*self.examples(block, last, horizon, encoding))
 
     def examples(self, block, last, horizon, encoding=None):
         "The rows to learn from, and what was sold; the encoding is the block's unless one is given."
@@ -102,48 +120,74 @@ class Trees:
         return training_rows(block, last, horizon, self.encoding, **self.rows)
 
     def learn(self, x, y):
-        x[:, np.isnan(x).all(axis=0)] = 0  # such as promotions that nobody knows: scikit-learn cannot bin a column without a value, and never splits on a constant
+        x[:, np.isnan(x).all(axis=0)] = (
+            0  # such as promotions that nobody knows: scikit-learn cannot bin a column without a value, and never splits on a constant
+        )
         x = self.filled(x).astype(self.dtype, copy=False)
-        self.mean, self.log_mean = Parallel(n_jobs=2, prefer="threads")(delayed(_fit_alone)(model, x, target) for model, target in zip(self.models(), (y, np.log1p(y))))
+        self.mean, self.log_mean = Parallel(n_jobs=2, prefer="threads")(
+            delayed(_fit_alone)(model, x, target) for model, target in zip(self.models(), (y, np.log1p(y)))
+        )
         return self
 
-    def filled(self, x): return x if self.fill is None else np.where(np.isnan(x), np.float32(self.fill), x)
+    def filled(self, x):
+        return x if self.fill is None else np.where(np.isnan(x), np.float32(self.fill), x)
 
     def forecast(self, block, origin, horizon):
         mean, log = np.empty((2, len(block.series), horizon))
         for rows, x in feature_parts(block, origin, horizon, self.encoding):
             flat = self.filled(x).reshape(-1, len(FEATURES))
-            if len(flat): mean[rows], log[rows] = (model.predict(flat).reshape(-1, horizon) for model in (self.mean, self.log_mean))
+            if len(flat):
+                mean[rows], log[rows] = (
+                    model.predict(flat).reshape(-1, horizon) for model in (self.mean, self.log_mean)
+                )
         return np.maximum(mean, 0), np.maximum(np.expm1(log), 0)
 
 # %% ../../nbs/model/03_estimators.ipynb #7d906d05
 class DecisionTree(Trees):
     "One tree, as in the article."
+
     fill = -9.0
 
     def models(self):
         from sklearn.tree import DecisionTreeRegressor
+
         return [DecisionTreeRegressor(**self.parameters) for _ in range(2)]
+
 
 class RandomForest(Trees):
     "Many trees on samples of rows and features (Breiman, 2001)."
+
     fill = -9.0
 
     def models(self):
         from sklearn.ensemble import RandomForestRegressor
+
         return [RandomForestRegressor(**self.parameters) for _ in range(2)]
 
+# %% ../../nbs/model/03_estimators.ipynb #fbf8aa16
 class GradientBoosting(Trees):
     "Histogram gradient boosting: a Poisson loss for the mean, squares for the log mean."
+
     dtype = np.float64
     log_link = True
 
     def models(self):
         from sklearn.ensemble import HistGradientBoostingRegressor
-        return [HistGradientBoostingRegressor(loss=loss, early_stopping=False, **self.parameters) for loss in ("poisson", "squared_error")]
+
+        return [
+            HistGradientBoostingRegressor(loss=loss, early_stopping=False, **self.parameters)
+            for loss in ("poisson", "squared_error")
+        ]
 
 # %% ../../nbs/model/03_estimators.ipynb #211ab5e6
-ESTIMATORS = {"seasonal_naive": SeasonalNaive, "ets": Ets, "decision_tree": DecisionTree, "random_forest": RandomForest, "gradient_boosting": GradientBoosting}
+ESTIMATORS = {
+    "seasonal_naive": SeasonalNaive,
+    "ets": Ets,
+    "decision_tree": DecisionTree,
+    "random_forest": RandomForest,
+    "gradient_boosting": GradientBoosting,
+}
+
 
 def make_estimator(
     name: str,  # One of ESTIMATORS
@@ -151,10 +195,17 @@ def make_estimator(
     rows: dict,  # The section `training_rows`
 ):  # An object with `fit(block, last, horizon)` and `forecast(block, origin, horizon)`
     "An estimator by its name and parameters."
-    if name not in ESTIMATORS: raise UserError(f"There is no estimator '{name}'. Choose one of: {', '.join(ESTIMATORS)} (params.yaml, train.estimator).")
+    if name not in ESTIMATORS:
+        raise UserError(
+            f"There is no estimator '{name}'. Choose one of: {', '.join(ESTIMATORS)} (params.yaml, train.estimator)."
+        )
     kind = ESTIMATORS[name]
     try:
         estimator = kind(rows=rows, **parameters) if issubclass(kind, Trees) else kind(**parameters)
-        if isinstance(estimator, Trees): estimator.models()
-    except TypeError as e: raise UserError(f"params.yaml, estimators.{name}: {str(e).split('__init__() ')[-1]}. It has: {', '.join(parameters)}.") from None
+        if isinstance(estimator, Trees):
+            estimator.models()
+    except TypeError as e:
+        raise UserError(
+            f"params.yaml, estimators.{name}: {str(e).split('__init__() ')[-1]}. It has: {', '.join(parameters)}."
+        ) from None
     return estimator

@@ -13,10 +13,13 @@ from ..core import UserError
 from .block import Block, last_days, take_series
 
 # %% ../../nbs/model/02_features.ipynb #b662502f
-def _exact(values): return np.round(np.asarray(values, float) * 2**20) / 2**20
+def _exact(values):
+    return np.round(np.asarray(values, float) * 2**20) / 2**20
+
 
 class _Running:
     "Running sums along days, of all days (`step` 1) or of each weekday (`step` 7)."
+
     def __init__(self, values, step=1):
         known = np.isfinite(values)
         n, days = values.shape
@@ -34,13 +37,31 @@ class _Running:
 
 # %% ../../nbs/model/02_features.ipynb #5bb8acc0
 FEATURES = [
-    *[f"log_mean_{w}" for w in (1, 3, 7, 14, 28, 56, 140)], *[f"mean_{w}" for w in (7, 28, 140)],
-    "share_of_days_with_sales_28", "days_since_sale", "days_known",
-    *[f"item_log_mean_{w}" for w in (7, 28, 140)], *[f"class_log_mean_{w}" for w in (7, 28, 140)],
-    *[f"weekday_log_mean_{w}" for w in (4, 8, 20)], "weekday_mean_8", "item_weekday_log_mean_8", "class_weekday_log_mean_8",
-    "promotion_56", "promotion_7", "promotion", "promotion_change",
-    "horizon", "weekday", "day_of_month", "is_holiday", "days_to_holiday", "days_since_holiday",
-    "perishable", "family", "class", "type",
+    *[f"log_mean_{w}" for w in (1, 3, 7, 14, 28, 56, 140)],
+    *[f"mean_{w}" for w in (7, 28, 140)],
+    "share_of_days_with_sales_28",
+    "days_since_sale",
+    "days_known",
+    *[f"item_log_mean_{w}" for w in (7, 28, 140)],
+    *[f"class_log_mean_{w}" for w in (7, 28, 140)],
+    *[f"weekday_log_mean_{w}" for w in (4, 8, 20)],
+    "weekday_mean_8",
+    "item_weekday_log_mean_8",
+    "class_weekday_log_mean_8",
+    "promotion_56",
+    "promotion_7",
+    "promotion",
+    "promotion_change",
+    "horizon",
+    "weekday",
+    "day_of_month",
+    "is_holiday",
+    "days_to_holiday",
+    "days_since_holiday",
+    "perishable",
+    "family",
+    "class",
+    "type",
 ]
 HISTORY = 161  # Days of sales before the origin that the longest window (23 weeks, for 20 of one weekday) can touch
 HOLIDAY_REACH = 14  # Days ahead and behind that a holiday is felt
@@ -49,6 +70,7 @@ HOLIDAY_REACH = 14  # Days ahead and behind that a holiday is felt
 @dataclass
 class Rows:
     "Features of many forecasts: one row per origin, series and target day."
+
     x: np.ndarray  # float32, shape (n_origins, n_series, horizon, n_features)
     y: np.ndarray  # Units sold on the target day, shape (n_origins, n_series, horizon); NaN where unknown
     block: Block  # Where they came from
@@ -61,8 +83,12 @@ def make_encoding(
     "The values of the text columns, sorted."
     return {column: sorted(series[column].dropna().unique().tolist()) for column in ("family", "class", "type")}
 
+
 def _static(series, encoding):
-    codes = [series[column].map({value: i for i, value in enumerate(encoding[column])}).to_numpy(float) for column in ("family", "class", "type")]
+    codes = [
+        series[column].map({value: i for i, value in enumerate(encoding[column])}).to_numpy(float)
+        for column in ("family", "class", "type")
+    ]
     return np.stack([series["perishable"].to_numpy(float), *codes], axis=1)
 
 # %% ../../nbs/model/02_features.ipynb #c186f952
@@ -70,6 +96,7 @@ def _since(flags, last, reach):
     "Days from the latest True up to `last`, at most `reach`."
     at = np.where(flags, np.arange(flags.shape[1]), -reach - 1)
     return np.minimum(np.asarray(last) - np.maximum.accumulate(at, axis=1)[:, last], reach)
+
 
 def _behind(block, origins):
     "Features of the past, shape (n_series, n_origins, 21)."
@@ -79,11 +106,20 @@ def _behind(block, origins):
     seen = _Running(np.where(known, sold, np.nan))
     counted = own.sums[1][:, np.asarray(origins) + 1] - own.sums[1][:, np.maximum(np.asarray(origins) + 1 - 140, 0)]
     since = np.where(counted > 0, _since(sold, origins, 56), np.nan)
-    return np.stack([
-        *[own.mean(origins, w) for w in (1, 3, 7, 14, 28, 56, 140)], *[plain.mean(origins, w) for w in (7, 28, 140)],
-        seen.mean(origins, 28), since, counted,
-        *[item.mean(origins, w) for w in (7, 28, 140)], *[kind.mean(origins, w) for w in (7, 28, 140)],
-        promotion.mean(origins, 56), promotion.mean(origins, 7)], axis=2)
+    return np.stack(
+        [
+            *[own.mean(origins, w) for w in (1, 3, 7, 14, 28, 56, 140)],
+            *[plain.mean(origins, w) for w in (7, 28, 140)],
+            seen.mean(origins, 28),
+            since,
+            counted,
+            *[item.mean(origins, w) for w in (7, 28, 140)],
+            *[kind.mean(origins, w) for w in (7, 28, 140)],
+            promotion.mean(origins, 56),
+            promotion.mean(origins, 7),
+        ],
+        axis=2,
+    )
 
 # %% ../../nbs/model/02_features.ipynb #c6d2d3ec
 def _target(block, origins, horizon):
@@ -91,10 +127,25 @@ def _target(block, origins, horizon):
     steps = np.arange(1, horizon + 1)
     targets = origins[:, None] + steps
     latest = targets - 7 * -(-steps // 7)
-    weekday = {name: _Running(values, 7) for name, values in (("log", np.log1p(block.sales)), ("plain", block.sales), ("item", block.item_sales), ("class", block.class_sales))}
-    past = [*[weekday["log"].mean(latest, w) for w in (4, 8, 20)], *[weekday[name].mean(latest, 8) for name in ("plain", "item", "class")]]
+    weekday = {
+        name: _Running(values, 7)
+        for name, values in (
+            ("log", np.log1p(block.sales)),
+            ("plain", block.sales),
+            ("item", block.item_sales),
+            ("class", block.class_sales),
+        )
+    }
+    past = [
+        *[weekday["log"].mean(latest, w) for w in (4, 8, 20)],
+        *[weekday[name].mean(latest, 8) for name in ("plain", "item", "class")],
+    ]
     n, shape = len(block.series), (len(block.series), *targets.shape)
-    promotion = np.pad(np.log1p(block.onpromotion), ((0, 0), (0, max(0, targets.max() + 1 - block.onpromotion.shape[1]))), constant_values=np.nan)
+    promotion = np.pad(
+        np.log1p(block.onpromotion),
+        ((0, 0), (0, max(0, targets.max() + 1 - block.onpromotion.shape[1]))),
+        constant_values=np.nan,
+    )
     dates = block.first_day + targets
     month_day = (dates - dates.astype("datetime64[M]")).astype(int) + 1
     calendar = [np.broadcast_to(a, shape) for a in (steps, (dates.astype(int) + 3) % 7, month_day)]
@@ -116,9 +167,18 @@ def build_features(
     past, promotion, calendar = _target(block, origins, horizon)
     usual = behind[:, :, -2][:, :, None]
     x = np.empty((len(origins), len(block.series), horizon, len(FEATURES)), np.float32)
-    columns = [*np.moveaxis(behind[:, :, None, :19], 3, 0), *past, usual, behind[:, :, -1][:, :, None],
-               promotion, promotion - usual, *calendar, *np.moveaxis(_static(block.series, encoding)[:, None, None], 3, 0)]
-    for i, column in enumerate(columns): x[..., i] = np.moveaxis(np.broadcast_to(column, (x.shape[1], x.shape[0], horizon)), 0, 1)
+    columns = [
+        *np.moveaxis(behind[:, :, None, :19], 3, 0),
+        *past,
+        usual,
+        behind[:, :, -1][:, :, None],
+        promotion,
+        promotion - usual,
+        *calendar,
+        *np.moveaxis(_static(block.series, encoding)[:, None, None], 3, 0),
+    ]
+    for i, column in enumerate(columns):
+        x[..., i] = np.moveaxis(np.broadcast_to(column, (x.shape[1], x.shape[0], horizon)), 0, 1)
     targets = origins[:, None] + np.arange(1, horizon + 1)
     sales = np.pad(block.sales, ((0, 0), (0, max(0, targets.max() + 1 - block.n_days))), constant_values=np.nan)
     return Rows(x, np.moveaxis(sales[:, targets], 1, 0), block, origins)
@@ -131,9 +191,12 @@ def days_around(
 ) -> tuple:  # The block cut to what features of this origin look at, and the origin's day number in it
     "The days that one origin's features need."
     start, ahead = max(0, origin + 1 - HISTORY), origin + 1 + horizon + HOLIDAY_REACH
-    cut = {**{name: getattr(block, name)[:, start:origin + 1] for name in ("sales", "item_sales", "class_sales")},
-           **{name: getattr(block, name)[:, start:ahead] for name in ("onpromotion", "is_open", "holiday")}}
+    cut = {
+        **{name: getattr(block, name)[:, start : origin + 1] for name in ("sales", "item_sales", "class_sales")},
+        **{name: getattr(block, name)[:, start:ahead] for name in ("onpromotion", "is_open", "holiday")},
+    }
     return replace(block, first_day=block.date(start), **cut), origin - start
+
 
 def feature_parts(
     block: Block,
@@ -149,9 +212,16 @@ def feature_parts(
         yield rows, build_features(take_series(near, rows), day, horizon, encoding).x[0]
 
 # %% ../../nbs/model/02_features.ipynb #e26ac628
-OWN_PAST = [i for i, name in enumerate(FEATURES) if name.startswith(("log_mean", "mean_", "weekday_log", "weekday_mean", "share_of", "days_since_sale", "promotion_"))]
+OWN_PAST = [
+    i
+    for i, name in enumerate(FEATURES)
+    if name.startswith(
+        ("log_mean", "mean_", "weekday_log", "weekday_mean", "share_of", "days_since_sale", "promotion_")
+    )
+]
 ITEM_PAST = [i for i, name in enumerate(FEATURES) if name.startswith("item_")]
 PLAN = [FEATURES.index(name) for name in ("promotion", "promotion_change")]
+
 
 def training_origins(
     last: int,  # The last day that training may see
@@ -161,14 +231,21 @@ def training_origins(
 ) -> np.ndarray:  # Day numbers, ascending; their targets end at `last`
     "The forecast origins to learn from."
     origins = np.arange(last - horizon, first - 1, -every)[::-1]
-    if not len(origins): raise UserError(f"Training up to day {last + 1} of the data leaves no forecast origin: at least {first + horizon + 1} days are needed. Give more days, or lower training_rows.first in params.yaml.")
+    if not len(origins):
+        raise UserError(
+            f"Training up to day {last + 1} of the data leaves no forecast origin: at least {first + horizon + 1} days are needed. Give more days, or lower training_rows.first in params.yaml."
+        )
     return origins
 
 # %% ../../nbs/model/02_features.ipynb #2cc0e55c
 def draw_rows(
-    origin: int, seed: int,  # Day number of the forecast origin; the seed
-    n: int, horizon: int,  # Series; days ahead
-    share: float, unknown_plan: float, new_series: float,  # As in `training_rows`
+    origin: int,
+    seed: int,  # Day number of the forecast origin; the seed
+    n: int,
+    horizon: int,  # Series; days ahead
+    share: float,
+    unknown_plan: float,
+    new_series: float,  # As in `training_rows`
 ) -> tuple:  # Of booleans: rows kept, shape (n, horizon); plan hidden, own past hidden, item's past hidden, shape (n,)
     "What is learnt from and what is hidden at one origin."
     rng = np.random.default_rng([seed, origin])
@@ -176,18 +253,23 @@ def draw_rows(
     item = new & (rng.random(n) < 0.5)
     return rng.random((n, horizon)) < share, plan, new, item
 
+
 def hide(
     x: np.ndarray,  # Features, shape (n_series, horizon, n_features); changed in place
-    plan: np.ndarray, new: np.ndarray, item: np.ndarray,  # Whose plan, own past, item's past is hidden, shape (n_series,)
+    plan: np.ndarray,
+    new: np.ndarray,
+    item: np.ndarray,  # Whose plan, own past, item's past is hidden, shape (n_series,)
 ) -> None:
     "Hide the plan of some, and the past of some, as serving will meet them."
     for columns, chosen in ((PLAN, plan), (OWN_PAST, new), (ITEM_PAST, item)):
-        for column in columns: x[chosen, :, column] = np.nan
+        for column in columns:
+            x[chosen, :, column] = np.nan
     x[new, :, FEATURES.index("days_known")] = 0
 
 # %% ../../nbs/model/02_features.ipynb #7789c469
 CELLS_AT_ONCE = 2_000_000  # Series times days whose running sums are held in memory together: about 500 MB
 
+# %% ../../nbs/model/02_features.ipynb #b37c4f9b
 def training_rows(
     block: Block,
     last: int,  # Day number of the last day that training may see
@@ -211,12 +293,18 @@ def training_rows(
         for few in np.array_split(origins, -(-len(origins) // at_once)):
             rows = build_features(part, few, horizon, encoding)
             for x, y, origin in zip(rows.x, rows.y, few):
-                kept, *hidden = (drawn[some] for drawn in draw_rows(origin, seed, n, horizon, share, unknown_plan, new_series))
+                kept, *hidden = (
+                    drawn[some] for drawn in draw_rows(origin, seed, n, horizon, share, unknown_plan, new_series)
+                )
                 hide(x, *hidden)
                 kept &= np.isfinite(y)
                 found.append((origin, x[kept], y[kept]))
     found.sort(key=lambda part: part[0])
-    ys, xs, end = np.concatenate([y for _, _, y in found]), np.empty((sum(len(y) for _, _, y in found), len(FEATURES)), np.float32), 0
+    ys, xs, end = (
+        np.concatenate([y for _, _, y in found]),
+        np.empty((sum(len(y) for _, _, y in found), len(FEATURES)), np.float32),
+        0,
+    )
     for i, (_, x, y) in enumerate(found):  # each part is let go once it is copied, so that they are not in memory twice
         start, end, found[i] = end, end + len(y), None
         xs[start:end] = x

@@ -22,23 +22,37 @@ from .intervals import quantiles, sells_whole_units
 # %% ../../nbs/model/05_forecaster.ipynb #c596b8cc
 ARRAYS = ("sales", "item_sales", "class_sales", "onpromotion", "is_open", "holiday")
 
+
 def write_state(
     path: Path,  # Parquet file
     block: Block,  # Cut to the days that features need
 ) -> None:
     "Write a block as one row a series, arrays as lists."
-    lists = {name: pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(getattr(block, name)).ravel()), getattr(block, name).shape[1]) for name in ARRAYS}
+    lists = {
+        name: pa.FixedSizeListArray.from_arrays(
+            pa.array(np.ascontiguousarray(getattr(block, name)).ravel()), getattr(block, name).shape[1]
+        )
+        for name in ARRAYS
+    }
     table = pa.Table.from_pandas(block.series, preserve_index=False)
-    for name, column in lists.items(): table = table.append_column(name, column)
+    for name, column in lists.items():
+        table = table.append_column(name, column)
     pq.write_table(table.replace_schema_metadata({"first_day": str(block.first_day)}), path, compression="zstd")
 
+# %% ../../nbs/model/05_forecaster.ipynb #1e36d843
 def read_state(
     path: Path,  # Parquet file
 ) -> Block:
     "Read what `write_state` wrote."
     table = pq.read_table(path)
-    array = lambda name: (lambda column: column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1))(table[name].combine_chunks())
-    return Block(table.drop_columns(list(ARRAYS)).to_pandas(), np.datetime64(table.schema.metadata[b"first_day"].decode()), **{name: array(name) for name in ARRAYS})
+    array = lambda name: (lambda column: column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1))(
+        table[name].combine_chunks()
+    )
+    return Block(
+        table.drop_columns(list(ARRAYS)).to_pandas(),
+        np.datetime64(table.schema.metadata[b"first_day"].decode()),
+        **{name: array(name) for name in ARRAYS},
+    )
 
 # %% ../../nbs/model/05_forecaster.ipynb #2def028a
 def seal(
@@ -53,15 +67,27 @@ def seal(
     write_json(Path(folder) / "forecaster.json", {"card": card, "serving": serving, "files": files})
     return card
 
+# %% ../../nbs/model/05_forecaster.ipynb #117961ae
 def _unseal(folder):
     "The content of forecaster.json, after checking every file that it names."
     folder = Path(folder)
-    try: sealed = json.loads((folder / "forecaster.json").read_text())
-    except FileNotFoundError: raise UserError(f"There is no model in {folder}. Make one with: make pipeline") from None
-    except ValueError: raise UserError(f"{folder / 'forecaster.json'} is damaged. Restore it with: dvc checkout, or make pipeline") from None
+    try:
+        sealed = json.loads((folder / "forecaster.json").read_text())
+    except FileNotFoundError:
+        raise UserError(f"There is no model in {folder}. Make one with: make pipeline") from None
+    except ValueError:
+        raise UserError(
+            f"{folder / 'forecaster.json'} is damaged. Restore it with: dvc checkout, or make pipeline"
+        ) from None
     for name, digest in sealed["files"].items():
-        if not (folder / name).is_file(): raise UserError(f"The model in {folder} lacks the file {name}. Restore it with: dvc checkout, or make pipeline")
-        if sha256_of(folder / name) != digest: raise UserError(f"The file {name} of the model in {folder} was changed after it was packaged, so the model is refused. Restore it with: dvc checkout, or make pipeline")
+        if not (folder / name).is_file():
+            raise UserError(
+                f"The model in {folder} lacks the file {name}. Restore it with: dvc checkout, or make pipeline"
+            )
+        if sha256_of(folder / name) != digest:
+            raise UserError(
+                f"The file {name} of the model in {folder} was changed after it was packaged, so the model is refused. Restore it with: dvc checkout, or make pipeline"
+            )
     return sealed
 
 # %% ../../nbs/model/05_forecaster.ipynb #694aa6f6
@@ -69,23 +95,36 @@ def _closest(value, known, what, names=None):
     "A UserError for an unknown item or store, with the nearest known ones."
     labels = {**{str(k).lower(): k for k in known}, **{str(name).lower(): k for name, k in (names or {}).items()}}
     said = str(value).strip().lower()
-    close = [label for label in labels if said and said in label] + difflib.get_close_matches(said, labels, n=3, cutoff=0.5)
+    close = [label for label in labels if said and said in label] + difflib.get_close_matches(
+        said, labels, n=3, cutoff=0.5
+    )
     near = list(dict.fromkeys(labels[label] for label in close))[:3]
-    hint = f"Did you mean {', '.join(near)}?" if near else f"There are {len(known)}, such as {', '.join(map(str, list(known)[:3]))}."
+    hint = (
+        f"Did you mean {', '.join(near)}?"
+        if near
+        else f"There are {len(known)}, such as {', '.join(map(str, list(known)[:3]))}."
+    )
     return UserError(f"There is no {what} '{value}'. {hint}")
 
-def _listed(value): return [str(value)] if isinstance(value, (str, int)) else [str(v) for v in value]
+
+def _listed(value):
+    return [str(value)] if isinstance(value, (str, int)) else [str(v) for v in value]
 
 # %% ../../nbs/model/05_forecaster.ipynb #9bffb76a
 class Forecaster:
     "A loaded model: forecasts by item, store and day. Make one with `load_forecaster`."
+
     def __init__(self, card, serving, block, predict, calendar):
         self.card, self.serving, self.block, self._predict, self.calendar = card, serving, block, predict, calendar
         self.origin, self.horizon = block.day(card["forecast_origin"]), card["horizon"]
         self.dates = pd.date_range(block.date(self.origin + 1), periods=self.horizon)
         self.series = block.series[["store_nbr", "item_nbr"]]
-        self.items = block.series.drop_duplicates("item_nbr")[["item_nbr", "item_name", "family", "class", "perishable"]].sort_values("item_nbr", ignore_index=True)
-        self.stores = block.series.drop_duplicates("store_nbr")[["store_nbr", "city", "state", "type", "cluster"]].sort_values("store_nbr", ignore_index=True)
+        self.items = block.series.drop_duplicates("item_nbr")[
+            ["item_nbr", "item_name", "family", "class", "perishable"]
+        ].sort_values("item_nbr", ignore_index=True)
+        self.stores = block.series.drop_duplicates("store_nbr")[
+            ["store_nbr", "city", "state", "type", "cluster"]
+        ].sort_values("store_nbr", ignore_index=True)
         self.whole = sells_whole_units(block, self.origin)
         self._row = pd.Series(np.arange(len(block.series)), index=pd.MultiIndex.from_frame(self.series))
         self._plan = None
@@ -101,20 +140,28 @@ def _known(self: Forecaster, item_nbr, store_nbr, date):
     "Checked lists of items and stores (None for all) and day indices."
     items, stores = (None if value is None else _listed(value) for value in (item_nbr, store_nbr))
     for item in items or []:
-        if item not in set(self.items["item_nbr"]): raise _closest(item, self.items["item_nbr"], "item", dict(zip(self.items["item_name"], self.items["item_nbr"])))
+        if item not in set(self.items["item_nbr"]):
+            raise _closest(
+                item, self.items["item_nbr"], "item", dict(zip(self.items["item_name"], self.items["item_nbr"]))
+            )
     for store in stores or []:
-        if store not in set(self.stores["store_nbr"]): raise _closest(store, self.stores["store_nbr"], "store")
+        if store not in set(self.stores["store_nbr"]):
+            raise _closest(store, self.stores["store_nbr"], "store")
     return items, stores, np.arange(self.horizon) if date is None else self.days(date)
+
 
 @patch
 def days(self: Forecaster, date) -> np.ndarray:
     "Positions of dates within the horizon; a UserError for a date outside of it."
     said = pd.Series([date] if isinstance(date, str) or not hasattr(date, "__iter__") else list(date))
     dates = pd.to_datetime(said, errors="coerce", format="ISO8601").dt.tz_localize(None)
-    if dates.isna().any(): raise UserError(f"'{said[dates.isna()].iloc[0]}' is not a date. Write it like {self.card['first_day']}.")
+    if dates.isna().any():
+        raise UserError(f"'{said[dates.isna()].iloc[0]}' is not a date. Write it like {self.card['first_day']}.")
     days = (dates.dt.normalize() - self.dates[0]).dt.days.to_numpy()
     if (outside := (days < 0) | (days >= self.horizon)).any():
-        raise UserError(f"There is no forecast for {said[outside].iloc[0]}: forecasts reach from {self.card['first_day']} to {self.card['last_day']}.")
+        raise UserError(
+            f"There is no forecast for {said[outside].iloc[0]}: forecasts reach from {self.card['first_day']} to {self.card['last_day']}."
+        )
     return days
 
 # %% ../../nbs/model/05_forecaster.ipynb #4d457bf7
@@ -123,19 +170,31 @@ def total(self: Forecaster, item_nbr, store_nbr=None, first_date=None, last_date
     "Units of one item in one store, or in all of them (None), from the first to the last date: mean, q10, q50, q90."
     first, last = first_date or self.card["first_day"], last_date or first_date or self.card["last_day"]
     items, stores, ends = self._known(item_nbr, store_nbr, [first, last])
-    if ends[1] < ends[0]: raise UserError(f"The last date {last} is before the first date {first}.")
+    if ends[1] < ends[0]:
+        raise UserError(f"The last date {last} is before the first date {first}.")
     block, mean, _, whole = _ask(self, items, stores, promotion)
-    units = mean[:, ends[0]:ends[1] + 1].sum()
-    q = quantiles(self.serving["calibration"], "series" if stores else "all_stores", [units], whole.all(), ends[1] - ends[0] + 1, [ends[0] + 1])[0]
+    units = mean[:, ends[0] : ends[1] + 1].sum()
+    q = quantiles(
+        self.serving["calibration"],
+        "series" if stores else "all_stores",
+        [units],
+        whole.all(),
+        ends[1] - ends[0] + 1,
+        [ends[0] + 1],
+    )[0]
     return {"mean": float(units), **dict(zip(("q10", "q50", "q90"), map(float, q if units > 0 else q * 0)))}
 
+# %% ../../nbs/model/05_forecaster.ipynb #36007fc3
 @patch
 def daily_totals(self: Forecaster, item_nbr, store_nbr=None, promotion=None) -> pd.DataFrame:
     "Units of one item by day, in one store or in all of them (None): date, mean, q10, q50, q90."
     items, stores, days = self._known(item_nbr, store_nbr, None)
     _, mean, _, whole = _ask(self, items, stores, promotion)
     units = mean.sum(axis=0)
-    q = quantiles(self.serving["calibration"], "series" if stores else "all_stores", units, whole.all(), 1, days + 1) * (units > 0)[:, None]
+    q = (
+        quantiles(self.serving["calibration"], "series" if stores else "all_stores", units, whole.all(), 1, days + 1)
+        * (units > 0)[:, None]
+    )
     return pd.DataFrame({"date": self.dates, "mean": units, "q10": q[:, 0], "q50": q[:, 1], "q90": q[:, 2]})
 
 # %% ../../nbs/model/05_forecaster.ipynb #f3af8904
@@ -143,18 +202,28 @@ def daily_totals(self: Forecaster, item_nbr, store_nbr=None, promotion=None) -> 
 def recent(self: Forecaster, item_nbr, store_nbr=None, days=56) -> pd.DataFrame:
     "The last days' sales of an item in a store or summed over all: date, unit_sales (NaN where closed or not offered)."
     items, stores, _ = self._known(item_nbr, store_nbr, None)
-    sales = _block_of(self, items, stores)[0].sales[:, max(0, self.origin + 1 - days):self.origin + 1]
+    sales = _block_of(self, items, stores)[0].sales[:, max(0, self.origin + 1 - days) : self.origin + 1]
     units = np.where(np.isfinite(sales).any(axis=0), np.nansum(sales, axis=0), np.nan)
-    return pd.DataFrame({"date": pd.date_range(end=self.block.date(self.origin), periods=sales.shape[1]), "unit_sales": units})
+    return pd.DataFrame(
+        {"date": pd.date_range(end=self.block.date(self.origin), periods=sales.shape[1]), "unit_sales": units}
+    )
+
 
 @patch
 def known(self: Forecaster, item_nbr, store_nbr=None) -> pd.DataFrame:
     "What is known of the days ahead: store_nbr, date, onpromotion (NaN unknown), holiday (a name or None), is_open."
     block = _block_of(self, *self._known(item_nbr, store_nbr, None)[:2])[0]
-    plan = block.onpromotion[:, self.origin + 1:self.origin + 1 + self.horizon]
-    table = pd.DataFrame({"store_nbr": np.repeat(block.series["store_nbr"].to_numpy(), self.horizon), "date": np.tile(self.dates, len(block.series)), "onpromotion": plan.ravel()})
+    plan = block.onpromotion[:, self.origin + 1 : self.origin + 1 + self.horizon]
+    table = pd.DataFrame(
+        {
+            "store_nbr": np.repeat(block.series["store_nbr"].to_numpy(), self.horizon),
+            "date": np.tile(self.dates, len(block.series)),
+            "onpromotion": plan.ravel(),
+        }
+    )
     return table.merge(self.calendar, on=["store_nbr", "date"], how="left")
 
+# %% ../../nbs/model/05_forecaster.ipynb #ac8cd605
 @patch
 def forecast_table(self: Forecaster, table) -> pd.DataFrame:
     "Forecasts for a table with item_nbr, store_nbr, date and, if wanted, promotion (true, false or empty): one row each, in its order."
@@ -169,19 +238,36 @@ def _new_series(f, item, store):
     same_class = np.flatnonzero(in_store & (series["class"] == series["class"].iat[like_item]))
     like_store = int(np.flatnonzero(in_store)[0])
     block, store_block = take_series(f.block, [like_item]), take_series(f.block, [like_store])
-    statics = block.series.assign(**{column: store_block.series[column].to_numpy() for column in ("store_nbr", "city", "state", "type", "cluster")})
+    statics = block.series.assign(
+        **{
+            column: store_block.series[column].to_numpy()
+            for column in ("store_nbr", "city", "state", "type", "cluster")
+        }
+    )
     kind = f.block.class_sales[same_class[:1]] if len(same_class) else np.full_like(block.class_sales, np.nan)
-    return replace(block, series=statics, sales=np.full_like(block.sales, np.nan), class_sales=kind, onpromotion=np.full_like(block.onpromotion, np.nan),
-                   is_open=store_block.is_open, holiday=store_block.holiday)
+    return replace(
+        block,
+        series=statics,
+        sales=np.full_like(block.sales, np.nan),
+        class_sales=kind,
+        onpromotion=np.full_like(block.onpromotion, np.nan),
+        is_open=store_block.is_open,
+        holiday=store_block.holiday,
+    )
 
+# %% ../../nbs/model/05_forecaster.ipynb #c4d654b2
 def _block_of(f, items, stores):
     "The block of the asked series and their whole-units flags; one pair that was never sold is made up."
     chosen = np.ones(len(f.series), bool)
-    if items is not None: chosen &= f.series["item_nbr"].isin(items).to_numpy()
-    if stores is not None: chosen &= f.series["store_nbr"].isin(stores).to_numpy()
-    if chosen.any() or items is None or stores is None: return take_series(f.block, chosen), f.whole[chosen], np.flatnonzero(chosen)
+    if items is not None:
+        chosen &= f.series["item_nbr"].isin(items).to_numpy()
+    if stores is not None:
+        chosen &= f.series["store_nbr"].isin(stores).to_numpy()
+    if chosen.any() or items is None or stores is None:
+        return take_series(f.block, chosen), f.whole[chosen], np.flatnonzero(chosen)
     blocks = [_new_series(f, item, store) for item in items for store in stores]
     return stack_blocks(blocks), np.ones(len(blocks), bool), None
+
 
 def stack_blocks(blocks):
     "Several blocks over the same days as one."
@@ -195,110 +281,181 @@ def what_if(
     promotion: bool | None,  # None leaves the plan
 ) -> Block:
     "The block with every target day on promotion, or none."
-    if promotion is None: return block
-    past = block.onpromotion[:, :origin + 1]
+    if promotion is None:
+        return block
+    past = block.onpromotion[:, : origin + 1]
     with np.errstate(all="ignore"):
         usual = pd.DataFrame(np.where(past > 0, past, np.nan)).median(axis=1).fillna(1).to_numpy(np.float32)
-    plan = np.where(np.arange(block.onpromotion.shape[1]) > origin, usual[:, None] * promotion, block.onpromotion).astype(np.float32)
+    plan = np.where(
+        np.arange(block.onpromotion.shape[1]) > origin, usual[:, None] * promotion, block.onpromotion
+    ).astype(np.float32)
     return replace(block, onpromotion=plan)
 
+# %% ../../nbs/model/05_forecaster.ipynb #812a48f8
 def _ask(f, items, stores, promotion):
     "Block, mean and log_mean of shape (n_series, horizon), and whole-units flags of the asked series."
     block, whole, rows = _block_of(f, items, stores)
-    if promotion is None and rows is not None and f._plan is not None: return block, f._plan[0][rows], f._plan[1][rows], whole
+    if promotion is None and rows is not None and f._plan is not None:
+        return block, f._plan[0][rows], f._plan[1][rows], whole
     mean, log_mean = f._predict(what_if(block, f.origin, promotion), f.origin, f.horizon, rows)
-    is_open = block.is_open[:, f.origin + 1:f.origin + 1 + f.horizon]
+    is_open = block.is_open[:, f.origin + 1 : f.origin + 1 + f.horizon]
     mean, log_mean = mean * is_open, log_mean * is_open
-    if promotion is None and rows is not None and len(rows) == len(f.series): f._plan = mean, log_mean
+    if promotion is None and rows is not None and len(rows) == len(f.series):
+        f._plan = mean, log_mean
     return block, mean, log_mean, whole
 
+# %% ../../nbs/model/05_forecaster.ipynb #a1cc3d29
 def _table(f, block, mean, log_mean, whole, days):
     "Forecasts as a table, one row per series and asked day."
     n, k = len(block.series), len(days)
     flat = {"mean": mean[:, days].ravel(), "log_mean": log_mean[:, days].ravel()}
     q = _day_quantiles(f, flat["mean"], np.repeat(whole, k), np.tile(days + 1, n))
     keys = {name: np.repeat(block.series[name].to_numpy(), k) for name in ("item_nbr", "store_nbr")}
-    return pd.DataFrame({**keys, "date": np.tile(f.dates[days], n), "horizon": np.tile(days + 1, n), "mean": flat["mean"], "q10": q[:, 0], "q50": q[:, 1], "q90": q[:, 2],
-                         "log_mean": flat["log_mean"], "model_version": f.card["model_version"], "data_version": f.card["data_version"]})
+    return pd.DataFrame(
+        {
+            **keys,
+            "date": np.tile(f.dates[days], n),
+            "horizon": np.tile(days + 1, n),
+            "mean": flat["mean"],
+            "q10": q[:, 0],
+            "q50": q[:, 1],
+            "q90": q[:, 2],
+            "log_mean": flat["log_mean"],
+            "model_version": f.card["model_version"],
+            "data_version": f.card["data_version"],
+        }
+    )
 
+# %% ../../nbs/model/05_forecaster.ipynb #24ba39f3
 def _day_quantiles(f, mean, whole, horizons):
     "Quantiles of single days; a day on which nothing can be sold has none but zero."
-    if not len(mean): return np.empty((0, 3))
-    return quantiles(f.serving["calibration"], "series", mean, whole, horizons=horizons) * (np.asarray(mean) > 0)[:, None]
+    if not len(mean):
+        return np.empty((0, 3))
+    return (
+        quantiles(f.serving["calibration"], "series", mean, whole, horizons=horizons) * (np.asarray(mean) > 0)[:, None]
+    )
 
 # %% ../../nbs/model/05_forecaster.ipynb #2eec324f
 def _promotion_column(table):
     "Promotion answers as -1 (as planned), 0 or 1."
-    if "promotion" not in table: return np.full(len(table), -1)
-    words = {"true": 1, "yes": 1, "1": 1, "1.0": 1, "false": 0, "no": 0, "0": 0, "0.0": 0, "": -1, "nan": -1, "none": -1, "<na>": -1}
+    if "promotion" not in table:
+        return np.full(len(table), -1)
+    words = {
+        "true": 1,
+        "yes": 1,
+        "1": 1,
+        "1.0": 1,
+        "false": 0,
+        "no": 0,
+        "0": 0,
+        "0.0": 0,
+        "": -1,
+        "nan": -1,
+        "none": -1,
+        "<na>": -1,
+    }
     codes = table["promotion"].astype(str).str.strip().str.lower().map(words)
     if codes.isna().any():
         row = int(np.flatnonzero(codes.isna())[0])
         raise UserError(f"Row {row + 1}, column promotion: '{table['promotion'].iat[row]}' should be yes, no or empty.")
     return codes.to_numpy(int)
 
+# %% ../../nbs/model/05_forecaster.ipynb #e91450df
 def _check_column(f, table, column, known, names=None):
     "The column as strings, or a UserError that names the first row with an unknown value."
     values = table[column].astype(str)
     unknown = ~values.isin(set(known))
     if unknown.any():
         row = int(np.flatnonzero(unknown)[0])
-        raise UserError(f"Row {row + 1}, column {column}: {_closest(values.iat[row], known, column.removesuffix('_nbr'), names)}")
+        raise UserError(
+            f"Row {row + 1}, column {column}: {_closest(values.iat[row], known, column.removesuffix('_nbr'), names)}"
+        )
     return values
 
 # %% ../../nbs/model/05_forecaster.ipynb #fbf737fd
 def _check_table(f, table):
     "Items, stores, days and promotion answers of a table's rows, or a UserError that names the first wrong one."
     missing = [column for column in ("item_nbr", "store_nbr", "date") if column not in table]
-    if missing: raise UserError(f"The table lacks the column {', '.join(missing)}. It needs item_nbr, store_nbr and date, and may have promotion (yes, no or empty).")
-    if not len(table): raise UserError("The table has no rows.")
-    items = _check_column(f, table, "item_nbr", f.items["item_nbr"], dict(zip(f.items["item_name"], f.items["item_nbr"])))
+    if missing:
+        raise UserError(
+            f"The table lacks the column {', '.join(missing)}. It needs item_nbr, store_nbr and date, and may have promotion (yes, no or empty)."
+        )
+    if not len(table):
+        raise UserError("The table has no rows.")
+    items = _check_column(
+        f, table, "item_nbr", f.items["item_nbr"], dict(zip(f.items["item_name"], f.items["item_nbr"]))
+    )
     stores = _check_column(f, table, "store_nbr", f.stores["store_nbr"])
     return items, stores, f.days(table["date"]), _promotion_column(table)
 
+# %% ../../nbs/model/05_forecaster.ipynb #ee4da999
 def _pairs_block(f, unique):
     "The block of some (store, item) pairs in their order, those never sold made up; their rows in the panel (-1 for these) and whole-units flags."
     rows = f._row.reindex(unique).fillna(-1).to_numpy(int)
     new = np.flatnonzero(rows < 0)
     blocks = [take_series(f.block, rows[rows >= 0]), *[_new_series(f, unique[i][1], unique[i][0]) for i in new]]
     order = np.argsort(np.concatenate([np.flatnonzero(rows >= 0), new]), kind="stable")
-    return take_series(stack_blocks([b for b in blocks if len(b.series)]), order), rows, np.where(rows >= 0, f.whole[rows], True)
+    return (
+        take_series(stack_blocks([b for b in blocks if len(b.series)]), order),
+        rows,
+        np.where(rows >= 0, f.whole[rows], True),
+    )
 
+# %% ../../nbs/model/05_forecaster.ipynb #e0800fdb
 def _forecast_table(f, table):
     "Forecasts of each row of a table; see `Forecaster.forecast_table`."
     items, stores, days, promotion = _check_table(f, table)
     pair, unique = pd.MultiIndex.from_arrays([stores, items]).factorize()
     block, rows, whole = _pairs_block(f, unique)
     mean, log_mean = np.empty(len(table)), np.empty(len(table))
-    is_open = block.is_open[:, f.origin + 1:f.origin + 1 + f.horizon]
+    is_open = block.is_open[:, f.origin + 1 : f.origin + 1 + f.horizon]
     for answer in np.unique(promotion):
         at = promotion == answer
         both = f._predict(what_if(block, f.origin, None if answer < 0 else bool(answer)), f.origin, f.horizon, rows)
         mean[at], log_mean[at] = ((part * is_open)[pair[at], days[at]] for part in both)
     q = _day_quantiles(f, mean, whole[pair], days + 1)
-    return pd.DataFrame({"item_nbr": items.to_numpy(), "store_nbr": stores.to_numpy(), "date": f.dates[days], "horizon": days + 1, "mean": mean, "q10": q[:, 0], "q50": q[:, 1], "q90": q[:, 2],
-                         "log_mean": log_mean, "model_version": f.card["model_version"], "data_version": f.card["data_version"]})
+    return pd.DataFrame(
+        {
+            "item_nbr": items.to_numpy(),
+            "store_nbr": stores.to_numpy(),
+            "date": f.dates[days],
+            "horizon": days + 1,
+            "mean": mean,
+            "q10": q[:, 0],
+            "q50": q[:, 1],
+            "q90": q[:, 2],
+            "log_mean": log_mean,
+            "model_version": f.card["model_version"],
+            "data_version": f.card["data_version"],
+        }
+    )
 
 # %% ../../nbs/model/05_forecaster.ipynb #a05a5b85
 def _session(path):
     "An ONNX model as a function of rows of features, shape (n, n_features), that answers with shape (n,)."
     import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     return lambda x: session.run(None, {name: x})[0].astype(float).reshape(-1)
 
+
 def _models(folder, serving):
     "A function (block) -> [(rows, mean model, log_mean model)]: who answers for which series. A group's models are opened when first asked for."
     pair = lambda end: tuple(_session(folder / f"{name}{end}.onnx") for name in ("mean", "log_mean"))
     whole, per, files = pair(""), serving.get("per"), serving.get("groups", {})
     group = lru_cache(maxsize=OPEN_GROUPS)(pair)
+
     def choose(series):
-        if per is None: return [(slice(None), *whole)]
+        if per is None:
+            return [(slice(None), *whole)]
         found = series.groupby(series[per].map(files).fillna("").to_numpy(), sort=True).indices
         return [(rows, *(group(end) if end else whole)) for end, rows in found.items()]
+
     return choose
+
 
 OPEN_GROUPS = 1024  # Groups whose models are kept open
 
@@ -306,20 +463,28 @@ OPEN_GROUPS = 1024  # Groups whose models are kept open
 def _onnx_predictor(folder, serving):
     "A function (block, origin, horizon, rows) -> mean, log_mean that runs the ONNX models; its `on_rows` takes features in place of a block."
     choose = _models(folder, serving)
-    def on_rows(series, x, number="mean"):  # x of shape (n_series, n_rows, n_features); units of shape (n_series, n_rows)
+
+    def on_rows(
+        series, x, number="mean"
+    ):  # x of shape (n_series, n_rows, n_features); units of shape (n_series, n_rows)
         units = np.empty(x.shape[:2])
         for own, *pair in choose(series):
             flat = x[own].reshape(-1, len(FEATURES))
-            if serving["fill"] is not None: flat = np.where(np.isnan(flat), np.float32(serving["fill"]), flat)
+            if serving["fill"] is not None:
+                flat = np.where(np.isnan(flat), np.float32(serving["fill"]), flat)
             said = pair[number == "log_mean"](flat)
             said = np.expm1(said) if number == "log_mean" else np.exp(said) if serving["log_link"] else said
             units[own] = np.maximum(said, 0).reshape(-1, x.shape[1])
         return units
+
     def predict(block, origin, horizon, rows):
         mean, log_mean = np.empty((2, len(block.series), horizon))
         for part, x in feature_parts(block, origin, horizon, serving["encoding"]):
-            mean[part], log_mean[part] = (on_rows(block.series.iloc[part], x, number) for number in ("mean", "log_mean"))
+            mean[part], log_mean[part] = (
+                on_rows(block.series.iloc[part], x, number) for number in ("mean", "log_mean")
+            )
         return mean, log_mean
+
     predict.on_rows = on_rows
     return predict
 
@@ -328,13 +493,18 @@ def _path_predictor(folder, block):
     "A function (block, origin, horizon, rows) -> mean, log_mean that looks them up; a series without a past gets its class's mean."
     paths = pq.read_table(folder / "paths.parquet").to_pandas()
     stored = [np.stack(paths[name].to_list()) for name in ("mean", "log_mean")]
+
     def predict(asked, origin, horizon, rows):
         from cd4ml_nb.model.estimators import _stand_in
+
         level = np.repeat(_stand_in(asked, origin)[:, None], horizon, axis=1)
-        if rows is None: return level, level
+        if rows is None:
+            return level, level
         return tuple(np.where((np.asarray(rows) >= 0)[:, None], table[rows], level) for table in stored)
+
     return predict
 
+# %% ../../nbs/model/05_forecaster.ipynb #b764d32a
 def load_forecaster(
     folder: Path,  # data/model, or a copy of it
 ) -> Forecaster:
@@ -342,5 +512,13 @@ def load_forecaster(
     folder = Path(folder)
     sealed = _unseal(folder)
     block = read_state(folder / "state.parquet")
-    predict = _onnx_predictor(folder, sealed["serving"]) if "mean.onnx" in sealed["files"] else _path_predictor(folder, block)
-    return Forecaster(sealed["card"], sealed["serving"], block, predict, pq.read_table(folder / "calendar.parquet").to_pandas(date_as_object=False))
+    predict = (
+        _onnx_predictor(folder, sealed["serving"]) if "mean.onnx" in sealed["files"] else _path_predictor(folder, block)
+    )
+    return Forecaster(
+        sealed["card"],
+        sealed["serving"],
+        block,
+        predict,
+        pq.read_table(folder / "calendar.parquet").to_pandas(date_as_object=False),
+    )

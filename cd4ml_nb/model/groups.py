@@ -17,7 +17,10 @@ from .estimators import ESTIMATORS, Trees, make_estimator
 # %% ../../nbs/model/03a_groups.ipynb #bdcdb311
 KEYS = ["store_nbr", "item_nbr"]
 
-def _number(seed, *names): return hashlib.blake2b("|".join([str(seed), *names]).encode(), digest_size=8).digest()
+
+def _number(seed, *names):
+    return hashlib.blake2b("|".join([str(seed), *names]).encode(), digest_size=8).digest()
+
 
 def sample_series(
     series: pd.DataFrame,  # One row a series: store_nbr, item_nbr
@@ -26,11 +29,13 @@ def sample_series(
 ) -> pd.DataFrame:  # The sample's rows, in the order in which they were
     "The series with the smallest hash of seed, store and item."
     _check_most(most)
-    if most is None or len(series) <= most: return series
+    if most is None or len(series) <= most:
+        return series
     numbers = [_number(seed, store, item) for store, item in zip(series["store_nbr"], series["item_nbr"])]
     chosen = sorted(range(len(series)), key=numbers.__getitem__)[:most]
     return series.iloc[sorted(chosen)]
 
+# %% ../../nbs/model/03a_groups.ipynb #c18fa534
 def sample_items(
     series: pd.DataFrame,  # One row a series: store_nbr, item_nbr
     most: int | None,  # Series to keep at most; None keeps all
@@ -38,18 +43,23 @@ def sample_items(
 ) -> pd.DataFrame:  # Every series of the items that are drawn; of one item at least
     "Whole items with the smallest hash of seed and item, as many as fit."
     _check_most(most)
-    if most is None or len(series) <= most: return series
+    if most is None or len(series) <= most:
+        return series
     counts = series["item_nbr"].value_counts()
     order = sorted(counts.index, key=lambda item: _number(seed, item))
     fits = counts[order].cumsum().to_numpy() <= most
-    return series[series["item_nbr"].isin(order[:max(1, fits.sum())])]
+    return series[series["item_nbr"].isin(order[: max(1, fits.sum())])]
+
 
 def _check_most(most):
     if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 1):
-        raise UserError(f"max_series is {most!r} in params.yaml; it should be a whole number of at least 1, or null for all series.")
+        raise UserError(
+            f"max_series is {most!r} in params.yaml; it should be a whole number of at least 1, or null for all series."
+        )
 
 # %% ../../nbs/model/03a_groups.ipynb #680f2a93
 CELLS = 20_000_000  # Series times days of a block: about 400 MB
+
 
 def series_parts(
     series: pd.DataFrame,  # One row a series, sorted by store
@@ -62,8 +72,9 @@ def series_parts(
     parts, size = [], 0
     for _, store in series.groupby("store_nbr", sort=False):
         for start in range(0, len(store), most):
-            piece = store.iloc[start:start + most]
-            if size == 0 or size + len(piece) > most: parts, size = [*parts, []], 0
+            piece = store.iloc[start : start + most]
+            if size == 0 or size + len(piece) > most:
+                parts, size = [*parts, []], 0
             parts[-1].append(piece)
             size += len(piece)
     return [pd.concat(pieces) for pieces in parts]
@@ -71,21 +82,29 @@ def series_parts(
 # %% ../../nbs/model/03a_groups.ipynb #d12ee853
 PER = ("store_nbr", "family", "item_nbr")
 
+
 def check_per(
     per: str | None,  # models.per of params.yaml
     estimator: str,  # The estimator's name
 ) -> str | None:  # None where the estimator goes series by series anyway
     "By what the series are grouped, or a UserError."
-    if per is not None and per not in PER: raise UserError(f"params.yaml, models.per is {per!r}; it should be one of {', '.join(PER)}, or null for one model of all series.")
+    if per is not None and per not in PER:
+        raise UserError(
+            f"params.yaml, models.per is {per!r}; it should be one of {', '.join(PER)}, or null for one model of all series."
+        )
     return per if issubclass(ESTIMATORS.get(estimator, Trees), Trees) else None
+
 
 def group_rows(
     series: pd.DataFrame,  # One row a series
     per: str,  # One of PER
 ) -> dict:  # Group name -> row numbers, sorted by name
     "Which rows belong to which group."
-    return {name: np.sort(rows) for name, rows in sorted(series.groupby(series[per].to_numpy(), sort=True).indices.items())}
+    return {
+        name: np.sort(rows) for name, rows in sorted(series.groupby(series[per].to_numpy(), sort=True).indices.items())
+    }
 
+# %% ../../nbs/model/03a_groups.ipynb #49c043ab
 def group_batches(
     series: pd.DataFrame,  # One row a series
     per: str,  # One of PER
@@ -97,7 +116,8 @@ def group_batches(
     rows, batches, size = group_rows(series, per), [], 0
     most = max(1, min(cells // max(1, days), -(-len(series) // max(1, at_least))))
     for own in rows.values():
-        if size == 0 or size + len(own) > most: batches, size = [*batches, []], 0
+        if size == 0 or size + len(own) > most:
+            batches, size = [*batches, []], 0
         batches[-1].append(own)
         size += len(own)
     return [series.iloc[np.sort(np.concatenate(batch))] for batch in batches]
@@ -105,10 +125,14 @@ def group_batches(
 # %% ../../nbs/model/03a_groups.ipynb #1c4d339c
 LEAST_ROWS = 1000  # Rows to learn from below which a group is too small for a model of its own
 
+
 def fit_group(
-    name: str, parameters: dict, training_rows: dict,  # As `make_estimator` takes them
+    name: str,
+    parameters: dict,
+    training_rows: dict,  # As `make_estimator` takes them
     block: Block,  # The group's series, or their sample
-    last: int, horizon: int,  # Day number up to which may be learnt; days ahead
+    last: int,
+    horizon: int,  # Day number up to which may be learnt; days ahead
     encoding: dict,  # Of the whole panel
     least: int = LEAST_ROWS,  # Rows to learn from, at least
 ) -> Trees | None:  # None if the group is too small
@@ -120,7 +144,10 @@ def fit_group(
 # %% ../../nbs/model/03a_groups.ipynb #87106232
 class Grouped:
     "A model for each group, and one of all series for the groups without; forecasts like an estimator."
-    def __init__(self, per: str, models: dict, whole):  # models: group name -> fitted estimator, or the file that holds one
+
+    def __init__(
+        self, per: str, models: dict, whole
+    ):  # models: group name -> fitted estimator, or the file that holds one
         self.per, self.models, self.whole = per, models, whole
 
     def model(self, name):

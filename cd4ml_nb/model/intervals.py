@@ -13,6 +13,7 @@ from .block import Block
 # %% ../../nbs/model/04_intervals.ipynb #c27f9961
 QUANTILES = (0.1, 0.5, 0.9)
 
+
 def fit_knots(
     y: np.ndarray,  # What was sold, shape (n,)
     mean: np.ndarray,  # What was forecast, shape (n,), ≥ 0
@@ -25,9 +26,12 @@ def fit_knots(
     order = np.argsort(mean, kind="stable")
     ratio = (y + np.where(whole, rng.random(len(y)), 0.5)) / (mean + 1)
     parts = np.array_split(order, int(np.clip(len(y) // per_knot, 1, most)))
-    knots = pd.DataFrame([[mean[part].mean(), *np.quantile(ratio[part], QUANTILES)] for part in parts]).groupby(0).mean()
+    knots = (
+        pd.DataFrame([[mean[part].mean(), *np.quantile(ratio[part], QUANTILES)] for part in parts]).groupby(0).mean()
+    )
     return {"mean": knots.index.tolist(), "ratio": knots.to_numpy().tolist()}
 
+# %% ../../nbs/model/04_intervals.ipynb #8cf74620
 def apply_knots(
     knots: dict,  # From `fit_knots`
     mean: np.ndarray,  # Forecast means, shape (n,)
@@ -35,7 +39,9 @@ def apply_knots(
 ) -> np.ndarray:  # q10, q50, q90, shape (n, 3), ascending, ≥ 0
     "The quantiles that belong to forecast means."
     at, ratio = np.log1p(knots["mean"]), np.asarray(knots["ratio"])
-    z = np.stack([np.interp(np.log1p(mean), at, ratio[:, i]) for i in range(len(QUANTILES))], axis=1) * (np.asarray(mean)[:, None] + 1)
+    z = np.stack([np.interp(np.log1p(mean), at, ratio[:, i]) for i in range(len(QUANTILES))], axis=1) * (
+        np.asarray(mean)[:, None] + 1
+    )
     return np.maximum(np.where(np.asarray(whole)[:, None], np.ceil(z - 1), z - 0.5), 0)
 
 # %% ../../nbs/model/04_intervals.ipynb #418075aa
@@ -44,38 +50,50 @@ def sells_whole_units(
     last: int,  # Day number up to which sales are looked at
 ) -> np.ndarray:  # Shape (n_series,)
     "Whether a series has only ever sold whole units."
-    past = block.sales[:, :last + 1]
+    past = block.sales[:, : last + 1]
     return ~(np.isfinite(past) & (past != np.round(past))).any(axis=1)
 
 # %% ../../nbs/model/04_intervals.ipynb #13d23f96
 def _sums(table, horizon, by):
     "Arrays (n, horizon) of sold and forecast units, with the whole-units flag of each row, for series or item totals."
     table = table.dropna(subset=["unit_sales"])
-    total = table.groupby([*by, "horizon"], sort=True).agg(y=("unit_sales", "sum"), mean=("mean", "sum"), whole=("whole", "min"))
-    wide = total.unstack("horizon").reindex(columns=pd.MultiIndex.from_product([["y", "mean", "whole"], range(1, horizon + 1)]))
+    total = table.groupby([*by, "horizon"], sort=True).agg(
+        y=("unit_sales", "sum"), mean=("mean", "sum"), whole=("whole", "min")
+    )
+    wide = total.unstack("horizon").reindex(
+        columns=pd.MultiIndex.from_product([["y", "mean", "whole"], range(1, horizon + 1)])
+    )
     return wide["y"].to_numpy(float), wide["mean"].to_numpy(float), wide["whole"].min(axis=1).to_numpy(bool)
 
+# %% ../../nbs/model/04_intervals.ipynb #a35b50c4
 def calibrate(
     table: pd.DataFrame,  # Earlier forecasts: forecast_origin, store_nbr, item_nbr, horizon, unit_sales, mean, whole
     horizon: int,  # Days ahead
     seed: int = 0,  # For the random part of counts
 ) -> dict:  # {"series": {"1": {...}, …}, "all_stores": {…}}; single days have one entry per week of the horizon
     "Quantiles for each kind of sum that can be asked for."
-    if not len(table): raise UserError("There is no earlier window to calibrate intervals on. Set split.calibration_windows in params.yaml to at least 1.")
+    if not len(table):
+        raise UserError(
+            "There is no earlier window to calibrate intervals on. Set split.calibration_windows in params.yaml to at least 1."
+        )
     rng, levels = np.random.default_rng(seed), {}
-    for level, by in (("series", ["forecast_origin", "store_nbr", "item_nbr"]), ("all_stores", ["forecast_origin", "item_nbr"])):
+    for level, by in (
+        ("series", ["forecast_origin", "store_nbr", "item_nbr"]),
+        ("all_stores", ["forecast_origin", "item_nbr"]),
+    ):
         y, mean, whole = _sums(table, horizon, by)
         whole &= level == "series"  # A sum over stores is large enough to be cut finer than a unit
         levels[level] = {}
         for days in range(1, horizon + 1):
             starts = np.arange(horizon - days + 1)
-            ys, means = (np.stack([a[:, s:s + days].sum(axis=1) for s in starts], axis=1) for a in (y, mean))
+            ys, means = (np.stack([a[:, s : s + days].sum(axis=1) for s in starts], axis=1) for a in (y, mean))
             for week in sorted(set(starts // 7)) if days == 1 and level == "series" else [None]:
                 chosen = slice(None) if week is None else starts // 7 == week
                 yy, mm = ys[:, chosen], means[:, chosen]
                 known, flag = np.isfinite(yy), np.broadcast_to(whole[:, None], yy.shape)
                 key = str(days) if week is None else f"1 week {week + 1}"
-                if known.sum() >= 30: levels[level][key] = fit_knots(yy[known], mm[known], flag[known], rng)
+                if known.sum() >= 30:
+                    levels[level][key] = fit_knots(yy[known], mm[known], flag[known], rng)
     return levels
 
 # %% ../../nbs/model/04_intervals.ipynb #39f61a40
@@ -91,7 +109,9 @@ def quantiles(
     mean, known = np.atleast_1d(np.asarray(mean, float)), levels[level]
     whole = np.broadcast_to(whole, mean.shape) & (level == "series")
     if days > 1 or level != "series":
-        return apply_knots(known[str(days) if str(days) in known else max(known, key=lambda key: int(key.split()[0]))], mean, whole)
+        return apply_knots(
+            known[str(days) if str(days) in known else max(known, key=lambda key: int(key.split()[0]))], mean, whole
+        )
     out, weeks = np.empty((len(mean), len(QUANTILES))), (np.asarray(horizons) - 1) // 7 + 1
     for week in np.unique(weeks):
         key, at = f"1 week {week}", weeks == week

@@ -18,12 +18,21 @@ from ..data.split import read_windows
 from ..model.block import Block, load_block, take_series
 from ..model.estimators import ESTIMATORS, Trees, make_estimator
 from ..model.features import make_encoding
-from ..model.groups import check_per, fit_group, group_batches, group_rows, sample_items, sample_series, series_parts
+from cd4ml_nb.model.groups import (
+    check_per,
+    fit_group,
+    group_batches,
+    group_rows,
+    sample_items,
+    sample_series,
+    series_parts,
+)
 from ..model.intervals import calibrate, quantiles, sells_whole_units
 
 # %% ../../nbs/quality/02_backtest.ipynb #1545c6ad
 PERISHABLE_WEIGHT = 1.25  # Kaggle Favorita, evaluation page; all other items weigh 1
 
+# %% ../../nbs/quality/02_backtest.ipynb #78214042
 def forecast_table(
     block: Block,
     origin: int,  # Day number of the forecast origin
@@ -33,15 +42,27 @@ def forecast_table(
     "Forecasts of one origin as a table, beside what was sold (NaN where that is not known)."
     n, horizon = mean.shape
     targets = origin + np.arange(1, horizon + 1)
-    keys = block.series.loc[np.repeat(np.arange(n), horizon), ["store_nbr", "item_nbr", "perishable"]].reset_index(drop=True)
+    keys = block.series.loc[np.repeat(np.arange(n), horizon), ["store_nbr", "item_nbr", "perishable"]].reset_index(
+        drop=True
+    )
     is_open = block.is_open[:, targets]
-    sold = np.pad(block.sales, ((0, 0), (0, max(0, targets[-1] + 1 - block.n_days))), constant_values=np.nan)[:, targets]
-    return pd.DataFrame({
-        "forecast_origin": str(block.date(origin)), "store_nbr": keys["store_nbr"], "item_nbr": keys["item_nbr"],
-        "date": np.tile(block.first_day.astype("datetime64[ns]") + targets.astype("timedelta64[D]"), n), "horizon": np.tile(np.arange(1, horizon + 1), n),
-        "unit_sales": sold.ravel().astype(float), "weight": np.where(keys["perishable"], PERISHABLE_WEIGHT, 1.0),
-        "whole": np.repeat(sells_whole_units(block, origin), horizon),
-        "mean": np.where(is_open, mean, 0).ravel(), "log_mean": np.where(is_open, log_mean, 0).ravel()})
+    sold = np.pad(block.sales, ((0, 0), (0, max(0, targets[-1] + 1 - block.n_days))), constant_values=np.nan)[
+        :, targets
+    ]
+    return pd.DataFrame(
+        {
+            "forecast_origin": str(block.date(origin)),
+            "store_nbr": keys["store_nbr"],
+            "item_nbr": keys["item_nbr"],
+            "date": np.tile(block.first_day.astype("datetime64[ns]") + targets.astype("timedelta64[D]"), n),
+            "horizon": np.tile(np.arange(1, horizon + 1), n),
+            "unit_sales": sold.ravel().astype(float),
+            "weight": np.where(keys["perishable"], PERISHABLE_WEIGHT, 1.0),
+            "whole": np.repeat(sells_whole_units(block, origin), horizon),
+            "mean": np.where(is_open, mean, 0).ravel(),
+            "log_mean": np.where(is_open, log_mean, 0).ravel(),
+        }
+    )
 
 # %% ../../nbs/quality/02_backtest.ipynb #945069db
 def panel_days(
@@ -51,17 +72,26 @@ def panel_days(
     version = json.loads((Path(prepared) / "version.json").read_text())
     return (date.fromisoformat(version["last_day"]) - date.fromisoformat(version["first_day"])).days + 1
 
+
 _last_block = {}  # At most one: what was asked for -> the block
+
 
 def block_of(
     prepared: Path,  # The folder data/prepared
     series: pd.DataFrame,  # store_nbr, item_nbr
 ) -> Block:
     "The block of these series; asked again for the same, it is not loaded again."
-    key = str(prepared), (Path(prepared) / "version.json").stat().st_mtime_ns, tuple(series["store_nbr"]), tuple(series["item_nbr"])
+    key = (
+        str(prepared),
+        (Path(prepared) / "version.json").stat().st_mtime_ns,
+        tuple(series["store_nbr"]),
+        tuple(series["item_nbr"]),
+    )
     if key not in _last_block:
         _last_block.clear()
-        _last_block[key] = load_block(prepared, stores=sorted(set(series["store_nbr"])), series=series[["store_nbr", "item_nbr"]])
+        _last_block[key] = load_block(
+            prepared, stores=sorted(set(series["store_nbr"])), series=series[["store_nbr", "item_nbr"]]
+        )
     return _last_block[key]
 
 # %% ../../nbs/quality/02_backtest.ipynb #24da6cd4
@@ -75,6 +105,7 @@ def fit_window(
     model = make_estimator(plan["estimator"], plan["parameters"], plan["training_rows"])
     return model.fit(block, origin, last - origin, plan["encoding"]), time.perf_counter() - start
 
+# %% ../../nbs/quality/02_backtest.ipynb #7e227518
 def forecast_windows(
     task: dict,  # plan; series: to forecast; models: a fitted estimator for each of the plan's windows; alone: tell each window
 ) -> list:  # (table, seconds) for each window; days without sales known are left out
@@ -82,28 +113,52 @@ def forecast_windows(
     plan, done = task["plan"], []
     block = block_of(plan["prepared"], task["series"])
     for window, model in zip(plan["windows"], task["models"]):
-        origin, last, start = block.day(window["forecast_origin"]), block.day(window["last_target"]), time.perf_counter()
+        origin, last, start = (
+            block.day(window["forecast_origin"]),
+            block.day(window["last_target"]),
+            time.perf_counter(),
+        )
         table = forecast_table(block, origin, *model.forecast(block, origin, last - origin))
         done.append((table.dropna(subset=["unit_sales"]), time.perf_counter() - start))
-        if task["alone"] and (done[-1][1] > 1 or len(done) == len(plan["windows"])): progress(f"{plan['estimator']}: forecast from origin {window['forecast_origin']}, {len(done)} of {len(plan['windows'])}, {done[-1][1]:.1f} s")
+        if task["alone"] and (done[-1][1] > 1 or len(done) == len(plan["windows"])):
+            progress(
+                f"{plan['estimator']}: forecast from origin {window['forecast_origin']}, {len(done)} of {len(plan['windows'])}, {done[-1][1]:.1f} s"
+            )
     return done
 
 # %% ../../nbs/quality/02_backtest.ipynb #815eef80
 def forecast_groups(
     task: dict,  # plan, with per; series: of whole groups, with a column `learn` and one `judge`; models: of all series, one for each window
-) -> list:  # (table, seconds of fitting, seconds of forecasting, groups, groups without a model of their own) for each window
+) -> (
+    list
+):  # (table, seconds of fitting, seconds of forecasting, groups, groups without a model of their own) for each window
     "Fit and forecast some groups at each origin."
     plan, series, done = task["plan"], task["series"], []
     learn, judge = (block_of(plan["prepared"], series[series[flag]]) for flag in ("learn", "judge"))
     for window, whole in zip(plan["windows"], task["models"]):
-        origin, horizon = learn.day(window["forecast_origin"]), learn.day(window["last_target"]) - learn.day(window["forecast_origin"])
+        origin, horizon = (
+            learn.day(window["forecast_origin"]),
+            learn.day(window["last_target"]) - learn.day(window["forecast_origin"]),
+        )
         fitted, start = {}, time.perf_counter()
         for name, rows in group_rows(learn.series, plan["per"]).items():
-            fitted[name] = fit_group(plan["estimator"], plan["parameters"], plan["training_rows"], take_series(learn, rows), origin, horizon, plan["encoding"])
+            fitted[name] = fit_group(
+                plan["estimator"],
+                plan["parameters"],
+                plan["training_rows"],
+                take_series(learn, rows),
+                origin,
+                horizon,
+                plan["encoding"],
+            )
         between, tables, at = time.perf_counter(), [], judge.day(window["forecast_origin"])
         for name, rows in group_rows(judge.series, plan["per"]).items():
             part = take_series(judge, rows)
-            tables.append(forecast_table(part, at, *(fitted.get(name) or whole).forecast(part, at, horizon)).dropna(subset=["unit_sales"]))
+            tables.append(
+                forecast_table(part, at, *(fitted.get(name) or whole).forecast(part, at, horizon)).dropna(
+                    subset=["unit_sales"]
+                )
+            )
         small = sum(model is None for model in fitted.values())
         done.append((pd.concat(tables), between - start, time.perf_counter() - between, len(fitted), small))
     return done
@@ -126,12 +181,22 @@ def make_plan(root, estimator, parameters, training_rows, per=None, windows=None
     "What the tasks of a backtest or a training share: names and numbers."
     make_estimator(estimator, parameters, training_rows)  # a wrong name or parameter is said before anything is loaded
     prepared, series = Path(root) / "data/prepared", read_series(Path(root) / "data/prepared")
-    return {"prepared": prepared, "estimator": estimator, "parameters": parameters, "training_rows": training_rows, "per": check_per(per, estimator),
-            "windows": windows, "encoding": make_encoding(series), "series": series}
+    return {
+        "prepared": prepared,
+        "estimator": estimator,
+        "parameters": parameters,
+        "training_rows": training_rows,
+        "per": check_per(per, estimator),
+        "windows": windows,
+        "encoding": make_encoding(series),
+        "series": series,
+    }
+
 
 def lean(plan):
     "The plan without the list of series, as it travels."
     return {name: value for name, value in plan.items() if name != "series"}
+
 
 def fit_all_series(plan, windows, engine="duckdb") -> list:
     "One model of all series, or of their sample, for each window: (model, seconds)."
@@ -145,26 +210,60 @@ def fit_all_series(plan, windows, engine="duckdb") -> list:
 def _forecast_all(plan, judged, engine):
     "Tables of each window, and what it took: one model of all series for each window, then the parts of the panel."
     models = fit_all_series(plan, plan["windows"], engine)
-    parts = series_parts(judged[["store_nbr", "item_nbr"]], panel_days(plan["prepared"]), 4 * parallelism(engine) if engine == "spark" else 1)
-    tasks = [{"plan": lean(plan), "series": part, "models": [model for model, _ in models], "alone": len(parts) == 1} for part in parts]
-    done = run_tasks(forecast_windows, tasks, engine, 1, what=f"{plan['estimator']}: forecast part" if len(parts) > 1 else "")
+    parts = series_parts(
+        judged[["store_nbr", "item_nbr"]],
+        panel_days(plan["prepared"]),
+        4 * parallelism(engine) if engine == "spark" else 1,
+    )
+    tasks = [
+        {"plan": lean(plan), "series": part, "models": [model for model, _ in models], "alone": len(parts) == 1}
+        for part in parts
+    ]
+    done = run_tasks(
+        forecast_windows, tasks, engine, 1, what=f"{plan['estimator']}: forecast part" if len(parts) > 1 else ""
+    )
     return [pd.concat([part[i][0] for part in done]) for i in range(len(models))], [
-        {"fit": models[i][1], "forecast": sum(part[i][1] for part in done), "models": 1, "too_small": 0} for i in range(len(models))]
+        {"fit": models[i][1], "forecast": sum(part[i][1] for part in done), "models": 1, "too_small": 0}
+        for i in range(len(models))
+    ]
 
+# %% ../../nbs/quality/02_backtest.ipynb #93c8a90f
 def _forecast_by_group(plan, judged, engine, processes):
     "The same with a model for each group."
     rows, series, wanted = plan["training_rows"], plan["series"], set(judged[plan["per"]])
     whole = fit_all_series(plan, plan["windows"], engine)
-    learn = pd.concat([sample_series(series.iloc[own], rows.get("max_series"), rows["seed"]) for name, own in group_rows(series, plan["per"]).items() if name in wanted])
-    flagged = series[list(dict.fromkeys(["store_nbr", "item_nbr", plan["per"]]))].assign(learn=series.index.isin(learn.index), judge=series.index.isin(judged.index))
-    batches = group_batches(flagged[flagged["learn"] | flagged["judge"]], plan["per"], panel_days(plan["prepared"]), 4 * parallelism(engine, processes))
+    learn = pd.concat(
+        [
+            sample_series(series.iloc[own], rows.get("max_series"), rows["seed"])
+            for name, own in group_rows(series, plan["per"]).items()
+            if name in wanted
+        ]
+    )
+    flagged = series[list(dict.fromkeys(["store_nbr", "item_nbr", plan["per"]]))].assign(
+        learn=series.index.isin(learn.index), judge=series.index.isin(judged.index)
+    )
+    batches = group_batches(
+        flagged[flagged["learn"] | flagged["judge"]],
+        plan["per"],
+        panel_days(plan["prepared"]),
+        4 * parallelism(engine, processes),
+    )
     tasks = [{"plan": lean(plan), "series": batch, "models": [model for model, _ in whole]} for batch in batches]
     done = run_tasks(forecast_groups, tasks, engine, processes, what=f"{plan['estimator']}: groups")
     order = pd.Series(np.arange(len(series)), index=pd.MultiIndex.from_frame(series[["store_nbr", "item_nbr"]]))
-    sort = lambda table: table.iloc[np.argsort(order.reindex(pd.MultiIndex.from_frame(table[["store_nbr", "item_nbr"]])).to_numpy(), kind="stable")]
+    sort = lambda table: table.iloc[
+        np.argsort(order.reindex(pd.MultiIndex.from_frame(table[["store_nbr", "item_nbr"]])).to_numpy(), kind="stable")
+    ]
     total = lambda i, k: sum(part[i][k] for part in done)
     return [sort(pd.concat([part[i][0] for part in done])) for i in range(len(whole))], [
-        {"fit": total(i, 1) + whole[i][1], "forecast": total(i, 2), "models": total(i, 3) - total(i, 4), "too_small": total(i, 4)} for i in range(len(whole))]
+        {
+            "fit": total(i, 1) + whole[i][1],
+            "forecast": total(i, 2),
+            "models": total(i, 3) - total(i, 4),
+            "too_small": total(i, 4),
+        }
+        for i in range(len(whole))
+    ]
 
 # %% ../../nbs/quality/02_backtest.ipynb #6300f079
 def backtest(
@@ -176,18 +275,30 @@ def backtest(
     per: str | None = None,  # A model for each store_nbr, family or item_nbr; None for one of all series
     engine: str = "duckdb",  # duckdb: on this machine; spark: as Spark tasks
     processes: int | None = None,  # Parallel processes for groups on this machine; as many as there are processors
-) -> pd.DataFrame:  # Seconds of fitting and forecasting and models per window; the forecasts go to data/evaluation/<estimator>.parquet
+) -> (
+    pd.DataFrame
+):  # Seconds of fitting and forecasting and models per window; the forecasts go to data/evaluation/<estimator>.parquet
     "Fit and forecast at every window's origin."
     root, done = Path(root), []
     windows = read_windows(root)
     plan = make_plan(root, estimator, estimator_parameters, training_rows, per, windows)
     judged = sample_items(plan["series"], max_series, training_rows["seed"])
-    tables, took = _forecast_by_group(plan, judged, engine, processes) if plan["per"] else _forecast_all(plan, judged, engine)
+    tables, took = (
+        _forecast_by_group(plan, judged, engine, processes) if plan["per"] else _forecast_all(plan, judged, engine)
+    )
     _last_block.clear()
     for window, table in zip(windows, tables):
         table = table.assign(role=window["role"])
         horizon = (date.fromisoformat(window["last_target"]) - date.fromisoformat(window["forecast_origin"])).days
         done.append(with_intervals(table, pd.concat(done) if done else table[:0], horizon))
-    table = pd.concat(done, ignore_index=True).astype({name: "float32" for name in ("mean", "log_mean", "q10", "q50", "q90")})
-    with replace_file(root / f"data/evaluation/{estimator}.parquet") as tmp: table.to_parquet(tmp, index=False)
-    return pd.DataFrame([{"forecast_origin": window["forecast_origin"], "role": window["role"], **seconds} for window, seconds in zip(windows, took)])
+    table = pd.concat(done, ignore_index=True).astype(
+        {name: "float32" for name in ("mean", "log_mean", "q10", "q50", "q90")}
+    )
+    with replace_file(root / f"data/evaluation/{estimator}.parquet") as tmp:
+        table.to_parquet(tmp, index=False)
+    return pd.DataFrame(
+        [
+            {"forecast_origin": window["forecast_origin"], "role": window["role"], **seconds}
+            for window, seconds in zip(windows, took)
+        ]
+    )

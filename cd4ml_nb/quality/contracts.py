@@ -16,47 +16,78 @@ from .equivalence import equivalence_checks, finding, guarded
 
 # %% ../../nbs/quality/10_contracts.ipynb #e1792465
 ASKS = ("forecast", "total", "daily_totals", "recent", "known", "forecast_table", "items", "stores", "series", "card")
+
+
 def _is_date(value):
-    try: return isinstance(value, str) and pd.Timestamp(value) is not pd.NaT
-    except ValueError: return False
+    try:
+        return isinstance(value, str) and pd.Timestamp(value) is not pd.NaT
+    except ValueError:
+        return False
 
-TYPES = {"text": lambda v: isinstance(v, str), "number": lambda v: isinstance(v, (int, float)) and not isinstance(v, bool) and np.isfinite(v),
-         "whole number": lambda v: isinstance(v, (int, float)) and not isinstance(v, bool) and float(v).is_integer(), "date": _is_date, "yes or no": lambda v: isinstance(v, bool)}
 
+TYPES = {
+    "text": lambda v: isinstance(v, str),
+    "number": lambda v: isinstance(v, (int, float)) and not isinstance(v, bool) and np.isfinite(v),
+    "whole number": lambda v: isinstance(v, (int, float)) and not isinstance(v, bool) and float(v).is_integer(),
+    "date": _is_date,
+    "yes or no": lambda v: isinstance(v, bool),
+}
+
+# %% ../../nbs/quality/10_contracts.ipynb #410ab582
 def _check_fields(where, fields, keys):
     "Raise a UserError for a field that is not declared as it should be."
-    if not isinstance(fields, dict): raise UserError(f"{where} should be fields by name, each such as {{\"type\": \"number\", \"least\": 0}}.")
+    if not isinstance(fields, dict):
+        raise UserError(f'{where} should be fields by name, each such as {{"type": "number", "least": 0}}.')
     for name, rule in fields.items():
-        if not isinstance(rule, dict) or rule.get("type") not in TYPES: raise UserError(f"{where}, field {name}: its type should be one of {', '.join(TYPES)}.")
-        if odd := set(rule) - keys: raise UserError(f"{where}, field {name}: unknown {', '.join(sorted(odd))}; it may have {', '.join(sorted(keys))}.")
+        if not isinstance(rule, dict) or rule.get("type") not in TYPES:
+            raise UserError(f"{where}, field {name}: its type should be one of {', '.join(TYPES)}.")
+        if odd := set(rule) - keys:
+            raise UserError(
+                f"{where}, field {name}: unknown {', '.join(sorted(odd))}; it may have {', '.join(sorted(keys))}."
+            )
 
+# %% ../../nbs/quality/10_contracts.ipynb #0af00e85
 def _check_example(where, question):
     "Raise a UserError if the example does not use the declared inputs, as they are declared."
     inputs, example = question.get("inputs", {}), question.get("example") or {}
     for row in example["table"] if isinstance(example.get("table"), list) else [example]:
-        if set(row) != set(inputs): raise UserError(f"{where}: its example has {', '.join(row) or 'nothing'}, and should have each of its inputs: {', '.join(inputs) or 'none'}.")
+        if set(row) != set(inputs):
+            raise UserError(
+                f"{where}: its example has {', '.join(row) or 'nothing'}, and should have each of its inputs: {', '.join(inputs) or 'none'}."
+            )
         for name, value in row.items():
-            if value is None and inputs[name].get("required", True): raise UserError(f"{where}: its example leaves {name} empty, which is required; say \"required\": false if it need not be given.")
+            if value is None and inputs[name].get("required", True):
+                raise UserError(
+                    f'{where}: its example leaves {name} empty, which is required; say "required": false if it need not be given.'
+                )
             kind = inputs[name]["type"]
-            if value is not None and not str(value).startswith("<") and not TYPES[kind](value): raise UserError(f"{where}: its example gives {value!r} for {name}, which should be a {kind}.")
+            if value is not None and not str(value).startswith("<") and not TYPES[kind](value):
+                raise UserError(f"{where}: its example gives {value!r} for {name}, which should be a {kind}.")
 
 # %% ../../nbs/quality/10_contracts.ipynb #3cd5f4db
 def read_contract(
     path: Path,  # A JSON file
 ) -> dict:  # consumer, about, least_horizon, questions
     "A contract, or a UserError that says what is wrong with the file."
-    try: contract = json.loads(Path(path).read_text())
-    except ValueError as e: raise UserError(f"The contract {path} is not JSON: {e}.") from None
-    if not isinstance(contract, dict) or not {"consumer", "least_horizon", "questions"} <= set(contract): raise UserError(f"The contract {path} should have consumer, least_horizon and questions.")
-    if not isinstance(contract["least_horizon"], int) or contract["least_horizon"] < 1: raise UserError(f"The contract {path}: least_horizon should be a whole number of days, at least 1.")
+    try:
+        contract = json.loads(Path(path).read_text())
+    except ValueError as e:
+        raise UserError(f"The contract {path} is not JSON: {e}.") from None
+    if not isinstance(contract, dict) or not {"consumer", "least_horizon", "questions"} <= set(contract):
+        raise UserError(f"The contract {path} should have consumer, least_horizon and questions.")
+    if not isinstance(contract["least_horizon"], int) or contract["least_horizon"] < 1:
+        raise UserError(f"The contract {path}: least_horizon should be a whole number of days, at least 1.")
     for i, question in enumerate(contract["questions"], 1):
         where = f"The contract {path}, question {i}"
-        if not isinstance(question, dict) or question.get("ask") not in ASKS: raise UserError(f"{where}: ask should be one of {', '.join(ASKS)}.")
-        if question.get("answer") not in ("one", "rows"): raise UserError(f"{where}: answer should be one (a record) or rows (several).")
+        if not isinstance(question, dict) or question.get("ask") not in ASKS:
+            raise UserError(f"{where}: ask should be one of {', '.join(ASKS)}.")
+        if question.get("answer") not in ("one", "rows"):
+            raise UserError(f"{where}: answer should be one (a record) or rows (several).")
         _check_fields(f"{where}, outputs", question.get("outputs"), {"type", "least", "most", "empty"})
         _check_fields(f"{where}, inputs", question.get("inputs", {}), {"type", "required"})
         _check_example(where, question)
     return contract
+
 
 def read_contracts(
     folder: Path,  # Such as tests/contracts
@@ -69,16 +100,27 @@ def _fill(value, f):
     "An example's placeholders replaced by what the model knows."
     last_item, last_store = f.series["item_nbr"].iloc[-1], f.series["store_nbr"].iloc[-1]
     day = lambda n: f"{f.dates[min(n, len(f.dates)) - 1]:%Y-%m-%d}"
-    known = {"<item>": last_item, "<store>": last_store, "<first day>": day(1), "<seventh day>": day(7), "<last day>": day(len(f.dates))}
-    if isinstance(value, dict): return {key: _fill(v, f) for key, v in value.items()}
-    if isinstance(value, list): return [_fill(v, f) for v in value]
+    known = {
+        "<item>": last_item,
+        "<store>": last_store,
+        "<first day>": day(1),
+        "<seventh day>": day(7),
+        "<last day>": day(len(f.dates)),
+    }
+    if isinstance(value, dict):
+        return {key: _fill(v, f) for key, v in value.items()}
+    if isinstance(value, list):
+        return [_fill(v, f) for v in value]
     return known.get(value, value) if isinstance(value, str) else value
+
 
 def _required(given, inputs):
     "A question's values without those that need not be given."
-    if isinstance(given.get("table"), list): return {"table": [_required(row, inputs) for row in given["table"]]}
+    if isinstance(given.get("table"), list):
+        return {"table": [_required(row, inputs) for row in given["table"]]}
     return {name: value for name, value in given.items() if inputs.get(name, {}).get("required", True)}
 
+# %% ../../nbs/quality/10_contracts.ipynb #a5f00e7e
 def ask(
     forecaster: Forecaster,
     question: dict,  # Of a contract
@@ -86,37 +128,49 @@ def ask(
 ):  # A table or a dict
     "The forecaster's answer to a question's example."
     given, name = _fill(question.get("example") or {}, forecaster), question["ask"]
-    if bare: given = _required(given, question.get("inputs", {}))
-    if name == "forecast_table": given = {"table": pd.DataFrame(given["table"])}
+    if bare:
+        given = _required(given, question.get("inputs", {}))
+    if name == "forecast_table":
+        given = {"table": pd.DataFrame(given["table"])}
     answer = getattr(forecaster, name)
     return answer(**given) if callable(answer) else answer
+
 
 def as_records(
     answer,  # From `ask`
 ) -> list[dict]:  # One record or several
     "An answer as a program reads it from JSON."
-    if isinstance(answer, pd.DataFrame): return json.loads(answer.to_json(orient="records", date_format="iso"))
+    if isinstance(answer, pd.DataFrame):
+        return json.loads(answer.to_json(orient="records", date_format="iso"))
     return [json.loads(json.dumps(answer, default=lambda v: v.item() if hasattr(v, "item") else str(v)))]
 
 # %% ../../nbs/quality/10_contracts.ipynb #affeae14
 def _at(record, name):
     "A field of a record; a dot leads into a nested one. Raises KeyError."
     for key in name.split("."):
-        if not isinstance(record, dict): raise KeyError(name)
+        if not isinstance(record, dict):
+            raise KeyError(name)
         record = record[key]
     return record
 
+
 def _field_break(records, name, rule):
     "What is wrong with one field of an answer; empty if nothing is."
-    try: values = [_at(record, name) for record in records]
-    except KeyError: return f"the field {name} is missing"
-    if any(v is None for v in values) and not rule.get("empty"): return f"the field {name} is empty in {sum(v is None for v in values):,} of {len(values):,} records"
+    try:
+        values = [_at(record, name) for record in records]
+    except KeyError:
+        return f"the field {name} is missing"
+    if any(v is None for v in values) and not rule.get("empty"):
+        return f"the field {name} is empty in {sum(v is None for v in values):,} of {len(values):,} records"
     values = [v for v in values if v is not None]
-    if odd := [v for v in values if not TYPES[rule["type"]](v)]: return f"the field {name} should be a {rule['type']}, and is {odd[0]!r}"
+    if odd := [v for v in values if not TYPES[rule["type"]](v)]:
+        return f"the field {name} should be a {rule['type']}, and is {odd[0]!r}"
     for end, outside in (("least", lambda v: v < rule["least"]), ("most", lambda v: v > rule["most"])):
-        if end in rule and (odd := [v for v in values if outside(v)]): return f"the field {name} should be at {end} {rule[end]:g}, and is {odd[0]!r}"
+        if end in rule and (odd := [v for v in values if outside(v)]):
+            return f"the field {name} should be at {end} {rule[end]:g}, and is {odd[0]!r}"
     return ""
 
+# %% ../../nbs/quality/10_contracts.ipynb #2e32cdcc
 def _order_break(records, names):
     "Whether fields that should ascend do not."
     values = np.array([[_at(record, name) for name in names] for record in records], float)
@@ -128,13 +182,19 @@ def question_breaks(
     question: dict,  # Of a contract
 ) -> list[str]:
     "What the answer to a question lacks; empty if it is as agreed."
-    try: records, _ = as_records(ask(forecaster, question)), ask(forecaster, question, bare=True)
-    except AttributeError: return [f"the question {question['ask']} is gone"]
-    except (UserError, TypeError) as e: return [f"the example of {question['ask']} is refused ({e})"]
-    if not records: return [f"the answer of {question['ask']} is empty"]
+    try:
+        records, _ = as_records(ask(forecaster, question)), ask(forecaster, question, bare=True)
+    except AttributeError:
+        return [f"the question {question['ask']} is gone"]
+    except (UserError, TypeError) as e:
+        return [f"the example of {question['ask']} is refused ({e})"]
+    if not records:
+        return [f"the answer of {question['ask']} is empty"]
     said = [text for name, rule in question["outputs"].items() if (text := _field_break(records, name, rule))]
-    if not said and question.get("ascending"): said = [text for text in [_order_break(records, question["ascending"])] if text]
+    if not said and question.get("ascending"):
+        said = [text for text in [_order_break(records, question["ascending"])] if text]
     return [f"{text} in the answer of {question['ask']}" for text in said]
+
 
 def contract_breaks(
     forecaster: Forecaster,
@@ -152,26 +212,47 @@ def check_contracts(
 ) -> list[dict]:  # A finding for each contract
     "Does the package keep every consumer's contract?"
     title, paths, forecaster = "Consumer contract", sorted(Path(folder).glob("*.json")), load_forecaster(package)
-    if not paths: return [finding("contract", title, None, f"No consumer has declared a contract in {folder}.")]
+    if not paths:
+        return [finding("contract", title, None, f"No consumer has declared a contract in {folder}.")]
+
     def judge(path):
         contract = read_contract(path)
-        broken, asked = contract_breaks(forecaster, contract), sum(len(question["outputs"]) for question in contract["questions"])
+        broken, asked = (
+            contract_breaks(forecaster, contract),
+            sum(len(question["outputs"]) for question in contract["questions"]),
+        )
         consumer = contract["consumer"]
-        says = f"This model breaks what {consumer} relies on: {'; '.join(broken)}." if broken else f"The {len(contract['questions'])} questions of {consumer} are answered with all {asked} fields as declared, {forecaster.horizon} days ahead ({contract['least_horizon']} are needed)."
+        says = (
+            f"This model breaks what {consumer} relies on: {'; '.join(broken)}."
+            if broken
+            else f"The {len(contract['questions'])} questions of {consumer} are answered with all {asked} fields as declared, {forecaster.horizon} days ahead ({contract['least_horizon']} are needed)."
+        )
         return [finding(f"contract_{path.stem}", f"{title}: {consumer}", not broken, says, len(broken), 0)]
+
     return [found for path in paths for found in guarded(f"contract_{path.stem}", f"{title}: {path.stem}", judge, path)]
 
 # %% ../../nbs/quality/10_contracts.ipynb #316e1e03
 def more_asked(
-    before: dict, after: dict,  # Two versions of a contract
+    before: dict,
+    after: dict,  # Two versions of a contract
 ) -> list[str]:
     "What the later version of a contract asks beyond the earlier one."
-    said = [f"{after['least_horizon']} days ahead instead of {before['least_horizon']}"] if after["least_horizon"] > before["least_horizon"] else []
+    said = (
+        [f"{after['least_horizon']} days ahead instead of {before['least_horizon']}"]
+        if after["least_horizon"] > before["least_horizon"]
+        else []
+    )
     known = {question["ask"]: question["outputs"] for question in before["questions"]}
     for question in after["questions"]:
         fields = known.get(question["ask"])
-        if fields is None: said.append(f"the question {question['ask']}")
-        else: said += [f"the field {name} of {question['ask']}{' as ' + rule['type'] if name in fields else ''}" for name, rule in question["outputs"].items() if fields.get(name) != rule]
+        if fields is None:
+            said.append(f"the question {question['ask']}")
+        else:
+            said += [
+                f"the field {name} of {question['ask']}{' as ' + rule['type'] if name in fields else ''}"
+                for name, rule in question["outputs"].items()
+                if fields.get(name) != rule
+            ]
     return said
 
 # %% ../../nbs/quality/10_contracts.ipynb #ec49a7fe
@@ -183,4 +264,7 @@ def package_checks(
     limits: dict,  # The section `accept` of params.yaml
 ) -> list[dict]:  # Findings: check, title, says, value, limit, verdict
     "What the gate wants to know of a package: equivalence with training, behaviour, contracts."
-    return [*equivalence_checks(root, package, fitted, limits), *guarded("contract", "Consumer contract", check_contracts, package, contracts)]
+    return [
+        *equivalence_checks(root, package, fitted, limits),
+        *guarded("contract", "Consumer contract", check_contracts, package, contracts),
+    ]

@@ -35,32 +35,47 @@ def finding(
 ) -> dict:  # check, title, says, value, limit, verdict
     "One check's verdict, in words and numbers."
     verdict = "not judged" if passed is None else "passed" if passed else "failed"
-    return {"check": check, "title": title, "says": says, "value": None if value is None else float(value), "limit": limit, "verdict": verdict}
+    return {
+        "check": check,
+        "title": title,
+        "says": says,
+        "value": None if value is None else float(value),
+        "limit": limit,
+        "verdict": verdict,
+    }
 
+# %% ../../nbs/quality/09_equivalence.ipynb #b403c331
 def guarded(
-    check: str, title: str,  # Of the finding, should it raise
+    check: str,
+    title: str,  # Of the finding, should it raise
     judge,  # A function that gives a list of findings
     *given,  # Its arguments
 ) -> list[dict]:
     "What `judge` finds; a check that raises has failed, says why, and leaves the others to run."
-    try: return judge(*given)
-    except UserError as e: return [finding(check, title, False, str(e))]
-    except Exception as e: return [finding(check, title, False, f"This check broke off: {type(e).__name__}: {e}.")]
+    try:
+        return judge(*given)
+    except UserError as e:
+        return [finding(check, title, False, str(e))]
+    except Exception as e:
+        return [finding(check, title, False, f"This check broke off: {type(e).__name__}: {e}.")]
 
 # %% ../../nbs/quality/09_equivalence.ipynb #eaa8a07e
 JUDGED = 2000  # Series that are compared, at most
 LEAST_STORES = 4  # From so many stores at least, so that a large panel need not be read whole
+
 
 def some_series(
     series: pd.DataFrame,  # One row a series: store_nbr, item_nbr
     most: int = JUDGED,
 ) -> pd.DataFrame:  # At most so many, of a few stores
     "A seeded sample of the series that needs few stores to be read."
-    if len(series) <= most: return series
+    if len(series) <= most:
+        return series
     stores = series[["store_nbr"]].drop_duplicates().assign(item_nbr="")
     for count in range(LEAST_STORES, len(stores) + 1):
         own = series[series["store_nbr"].isin(sample_series(stores, count)["store_nbr"])]
-        if len(own) >= most: break
+        if len(own) >= most:
+            break
     return sample_series(own, most)
 
 # %% ../../nbs/quality/09_equivalence.ipynb #b09f132b
@@ -73,28 +88,47 @@ def gather(
     root, forecaster, prepared = Path(root), load_forecaster(package), Path(root) / "data/prepared"
     series = some_series(read_series(prepared))
     rows = forecaster._row.reindex(pd.MultiIndex.from_frame(series[["store_nbr", "item_nbr"]])).fillna(-1).to_numpy(int)
-    if (rows < 0).all(): raise UserError("The package knows none of the series of data/prepared. Make it again with: make pipeline")
+    if (rows < 0).all():
+        raise UserError("The package knows none of the series of data/prepared. Make it again with: make pipeline")
     block = load_block(prepared, series=series[rows >= 0])
     rows = forecaster._row.reindex(pd.MultiIndex.from_frame(block.series[["store_nbr", "item_nbr"]])).to_numpy(int)
-    return SimpleNamespace(root=root, folder=Path(package), forecaster=forecaster, fitted=fitted, block=block, own=take_series(forecaster.block, rows), rows=rows,
-                           windows=read_windows(root), version=read_version(root), encoding=getattr(getattr(fitted, "whole", fitted), "encoding", None) or make_encoding(block.series))
+    return SimpleNamespace(
+        root=root,
+        folder=Path(package),
+        forecaster=forecaster,
+        fitted=fitted,
+        block=block,
+        own=take_series(forecaster.block, rows),
+        rows=rows,
+        windows=read_windows(root),
+        version=read_version(root),
+        encoding=getattr(getattr(fitted, "whole", fitted), "encoding", None) or make_encoding(block.series),
+    )
 
+# %% ../../nbs/quality/09_equivalence.ipynb #e59918fc
 def is_path(
     forecaster: Forecaster,
 ) -> bool:
     "Whether the package holds finished forecasts instead of a function of features, as `seasonal_naive` and `ets` do."
     return not forecaster.serving["encoding"]
 
+
 def _origin(both, origin):
     "Day numbers of an origin in the package's block and in the prepared one, or a UserError."
     at, there = both.own.day(origin), both.block.day(origin)
-    if at < HISTORY - 1 or at >= both.own.n_days: raise UserError(f"The package's state reaches from {both.own.first_day} to {both.own.date(both.own.n_days - 1)}, so it cannot stand at {origin} with {HISTORY} days behind it. Package the model again with: make pipeline")
+    if at < HISTORY - 1 or at >= both.own.n_days:
+        raise UserError(
+            f"The package's state reaches from {both.own.first_day} to {both.own.date(both.own.n_days - 1)}, so it cannot stand at {origin} with {HISTORY} days behind it. Package the model again with: make pipeline"
+        )
     return at, there
 
 # %% ../../nbs/quality/09_equivalence.ipynb #d9fa4c1d
 FEW = 60  # Series on which an estimator that goes series by series is asked again
 
-def _off(answer, expected): return max(float((np.abs(a - e) / np.maximum(e, 0.01)).max()) for a, e in zip(answer, expected))
+
+def _off(answer, expected):
+    return max(float((np.abs(a - e) / np.maximum(e, 0.01)).max()) for a, e in zip(answer, expected))
+
 
 def _both_answers(both):
     "Mean and log_mean of the package and of the fitted estimator, and from which origin."
@@ -102,10 +136,15 @@ def _both_answers(both):
     if is_path(f):
         few = np.unique(np.linspace(0, len(both.rows) - 1, FEW).astype(int))
         at, block = both.block.n_days - 1, take_series(both.block, few)
-        return f._predict(take_series(both.own, few), f.origin, f.horizon, both.rows[few]), both.fitted.forecast(block, at, f.horizon), str(both.block.date(at))
+        return (
+            f._predict(take_series(both.own, few), f.origin, f.horizon, both.rows[few]),
+            both.fitted.forecast(block, at, f.horizon),
+            str(both.block.date(at)),
+        )
     at, there = _origin(both, origin)
     return f._predict(both.own, at, f.horizon, both.rows), both.fitted.forecast(both.block, there, f.horizon), origin
 
+# %% ../../nbs/quality/09_equivalence.ipynb #0a4f27d0
 def check_packaging(
     both: SimpleNamespace,  # From `gather`
     most: float = 1e-4,  # Relative difference that is allowed
@@ -120,22 +159,39 @@ def check_packaging(
 def _held_out(both):
     "The holdout that travels with the package, and its log forecasts, made again where that is possible."
     held, f = pd.read_parquet(both.folder / "holdout.parquet"), both.forecaster
-    if is_path(f): return held, held["log_mean"].to_numpy(float)
+    if is_path(f):
+        return held, held["log_mean"].to_numpy(float)
     at = f.block.day(held["forecast_origin"].iloc[0])
     place = f._row.reindex(pd.MultiIndex.from_frame(held[["store_nbr", "item_nbr"]])).to_numpy()
-    if at < HISTORY - 1 or np.isnan(place).any(): raise UserError("The holdout in the package is of other series or of another time than its state. Package the model again with: make pipeline")
+    if at < HISTORY - 1 or np.isnan(place).any():
+        raise UserError(
+            "The holdout in the package is of other series or of another time than its state. Package the model again with: make pipeline"
+        )
     shown, where = np.unique(place.astype(int), return_inverse=True)
     part = take_series(f.block, shown)
-    again = f._predict(part, at, f.horizon, shown)[1] * part.is_open[:, at + 1:at + 1 + f.horizon]
+    again = f._predict(part, at, f.horizon, shown)[1] * part.is_open[:, at + 1 : at + 1 + f.horizon]
     return held, again[where, held["horizon"].to_numpy() - 1]
 
+# %% ../../nbs/quality/09_equivalence.ipynb #adf0950e
 def check_holdout(
     both: SimpleNamespace,  # From `gather`
     most: float = 1e-4,  # Relative difference that is allowed
 ) -> list[dict]:
     "Does the holdout in the package reproduce the score on its card?"
-    check, title, recorded = "holdout_score", "Shipped holdout reproduces its score", (both.forecaster.card.get("holdout") or {}).get("nwrmsle")
-    if recorded is None: return [finding(check, title, False, "The package's card records no score on the holdout. Package the model again with: make pipeline")]
+    check, title, recorded = (
+        "holdout_score",
+        "Shipped holdout reproduces its score",
+        (both.forecaster.card.get("holdout") or {}).get("nwrmsle"),
+    )
+    if recorded is None:
+        return [
+            finding(
+                check,
+                title,
+                False,
+                "The package's card records no score on the holdout. Package the model again with: make pipeline",
+            )
+        ]
     held, again = _held_out(both)
     score = nwrmsle(held["unit_sales"], again, held["weight"])
     off = abs(score - recorded) / recorded
@@ -149,7 +205,12 @@ def check_intervals(
 ) -> list[dict]:
     "Do the package's intervals hold on the holdout that travels with it?"
     held = pd.read_parquet(both.folder / "holdout.parquet")
-    q = quantiles(both.forecaster.serving["calibration"], "series", held["mean"], held["whole"], horizons=held["horizon"]) * (held["mean"].to_numpy() > 0)[:, None]
+    q = (
+        quantiles(
+            both.forecaster.serving["calibration"], "series", held["mean"], held["whole"], horizons=held["horizon"]
+        )
+        * (held["mean"].to_numpy() > 0)[:, None]
+    )
     said = [shares(held["unit_sales"].to_numpy(), q[:, i]) for i in range(len(QUANTILES))]
     off = max(max(s["below"] - p, p - s["at_or_below"]) for s, p in zip(said, QUANTILES))
     allowed = slack + 2 * np.sqrt(0.1 * 0.9 / len(held[["store_nbr", "item_nbr"]].drop_duplicates()))
@@ -164,6 +225,7 @@ def _differing(train, serve, names):
     wrong = ~((train == serve) | (np.isnan(train) & np.isnan(serve)))
     return {name: int(count) for name, count in zip(names, wrong.reshape(-1, len(names)).sum(axis=0)) if count}
 
+
 def _example(both, train, serve, origin, name):
     "One difference, said."
     i = FEATURES.index(name)
@@ -171,6 +233,7 @@ def _example(both, train, serve, origin, name):
     series = both.block.series.iloc[s]
     return f"{name} of item {series['item_nbr']} in store {series['store_nbr']}, {day + 1} days after {origin}, is {train[s, day, i]:g} in training and {serve[s, day, i]:g} in serving"
 
+# %% ../../nbs/quality/09_equivalence.ipynb #68270b7a
 def check_skew(
     both: SimpleNamespace,  # From `gather`
 ) -> list[dict]:
@@ -180,12 +243,19 @@ def check_skew(
     for origin in origins:
         at, there = _origin(both, origin)
         train = build_features(both.block, there, f.horizon, both.encoding).x[0]
-        serve = np.concatenate([x for _, x in feature_parts(both.own, at, f.horizon, f.serving["encoding"] or both.encoding)])
+        serve = np.concatenate(
+            [x for _, x in feature_parts(both.own, at, f.horizon, f.serving["encoding"] or both.encoding)]
+        )
         differ = _differing(train, serve, FEATURES)
-        if differ and not said: said = _example(both, train, serve, origin, next(iter(differ)))
+        if differ and not said:
+            said = _example(both, train, serve, origin, next(iter(differ)))
         found = {name: found.get(name, 0) + differ.get(name, 0) for name in (*found, *differ)}
     what = f"{len(both.rows):,} series at {' and '.join(origins)}"
-    says = f"{len(found)} of {len(FEATURES)} features differ for {what}: {said}." if found else f"All {len(FEATURES)} features are equal for {what}, on the serving path and in training."
+    says = (
+        f"{len(found)} of {len(FEATURES)} features differ for {what}: {said}."
+        if found
+        else f"All {len(FEATURES)} features are equal for {what}, on the serving path and in training."
+    )
     return [finding("skew", "Serving features equal training's", not found, says, len(found), 0)]
 
 # %% ../../nbs/quality/09_equivalence.ipynb #a63a9d5e
@@ -196,30 +266,60 @@ def _stale(both):
     state = np.isfinite(both.own.sales).any(axis=0)
     last_known = str(both.own.date(int(np.flatnonzero(state)[-1]))) if state.any() else "no day"
     evaluated = [window["forecast_origin"] for window in both.windows if window["role"] == "evaluation"]
-    wanted = [("data_version", version["data_version"], "it was made from data version {}, and today's is {}"), ("trained_to", holdout, "it was trained up to {}, and the holdout starts after {}"),
-              ("first_day", tomorrow, "its forecasts start on {}, and should start on {}, the day after the last sale"), ("windows", evaluated, "its card's scores are of the windows {}, and today's are {}")]
+    wanted = [
+        ("data_version", version["data_version"], "it was made from data version {}, and today's is {}"),
+        ("trained_to", holdout, "it was trained up to {}, and the holdout starts after {}"),
+        ("first_day", tomorrow, "its forecasts start on {}, and should start on {}, the day after the last sale"),
+        ("windows", evaluated, "its card's scores are of the windows {}, and today's are {}"),
+    ]
     said = [text.format(card.get(key), value) for key, value, text in wanted if card.get(key) != value]
-    if last_known != str(version["last_day"]): said.append(f"its state ends on {last_known}, and the sales on {version['last_day']}")
+    if last_known != str(version["last_day"]):
+        said.append(f"its state ends on {last_known}, and the sales on {version['last_day']}")
     known = pd.MultiIndex.from_frame(read_series(both.root / "data/prepared")[["store_nbr", "item_nbr"]])
-    if len(odd := known.symmetric_difference(both.forecaster._row.index)): said.append(f"{len(odd)} series are in the data or in the package only")
+    if len(odd := known.symmetric_difference(both.forecaster._row.index)):
+        said.append(f"{len(odd)} series are in the data or in the package only")
     return said
 
+# %% ../../nbs/quality/09_equivalence.ipynb #2450009e
 def check_freshness(
     both: SimpleNamespace,  # From `gather`
 ) -> list[dict]:
     "Is the package made from today's data?"
     said, card = _stale(both), both.forecaster.card
-    says = f"The package is stale: {'; '.join(said)}. Make it again with: make pipeline" if said else f"The package is of today's data, version {card['data_version']}, trained up to {card['trained_to']}; its forecasts start on {card['first_day']}, the day after the last sale."
+    says = (
+        f"The package is stale: {'; '.join(said)}. Make it again with: make pipeline"
+        if said
+        else f"The package is of today's data, version {card['data_version']}, trained up to {card['trained_to']}; its forecasts start on {card['first_day']}, the day after the last sale."
+    )
     return [finding("freshness", "Made from today's data", not said, says, len(said), 0)]
 
 # %% ../../nbs/quality/09_equivalence.ipynb #ca5ba653
 def _with_other_future(block, origin):
     "The block with nonsense for sales after a day."
     after = np.arange(block.n_days) > origin
-    return replace(block, **{name: np.where(after, np.float32(value), getattr(block, name)) for name, value in (("sales", 987), ("item_sales", 6.5), ("class_sales", 6.5))})
+    return replace(
+        block,
+        **{
+            name: np.where(after, np.float32(value), getattr(block, name))
+            for name, value in (("sales", 987), ("item_sales", 6.5), ("class_sales", 6.5))
+        },
+    )
 
-def _moved(before, after): return float(np.nanmax(np.abs(np.where(np.isnan(before) & np.isnan(after), 0, np.nan_to_num(after, nan=1e9) - np.nan_to_num(before, nan=1e9)))))
 
+def _moved(before, after):
+    return float(
+        np.nanmax(
+            np.abs(
+                np.where(
+                    np.isnan(before) & np.isnan(after),
+                    0,
+                    np.nan_to_num(after, nan=1e9) - np.nan_to_num(before, nan=1e9),
+                )
+            )
+        )
+    )
+
+# %% ../../nbs/quality/09_equivalence.ipynb #2104aa28
 def check_blindness(
     both: SimpleNamespace,  # From `gather`
 ) -> list[dict]:
@@ -229,34 +329,67 @@ def check_blindness(
     few = np.unique(np.linspace(0, len(both.rows) - 1, FEW).astype(int)) if is_path(f) else slice(None)
     block, own, rows = take_series(both.block, few), take_series(both.own, few), both.rows[few]
     features = lambda b: build_features(b, there, f.horizon, both.encoding).x
-    moved = {"a feature": _moved(features(block), features(_with_other_future(block, there))),
-             "the fitted model": max(map(_moved, both.fitted.forecast(block, there, f.horizon), both.fitted.forecast(_with_other_future(block, there), there, f.horizon))),
-             "the package": 0.0 if is_path(f) else max(map(_moved, f._predict(own, at, f.horizon, rows), f._predict(_with_other_future(own, at), at, f.horizon, rows)))}
+    moved = {
+        "a feature": _moved(features(block), features(_with_other_future(block, there))),
+        "the fitted model": max(
+            map(
+                _moved,
+                both.fitted.forecast(block, there, f.horizon),
+                both.fitted.forecast(_with_other_future(block, there), there, f.horizon),
+            )
+        ),
+        "the package": 0.0
+        if is_path(f)
+        else max(
+            map(
+                _moved,
+                f._predict(own, at, f.horizon, rows),
+                f._predict(_with_other_future(own, at), at, f.horizon, rows),
+            )
+        ),
+    }
     leaks = [name for name, size in moved.items() if size]
-    says = f"Sales after {origin} change what {' and '.join(leaks)} says, by up to {max(moved.values()):.3g}: the future leaks into the forecast." if leaks else f"Other sales after {origin} change no feature and no forecast of {len(rows):,} series."
+    says = (
+        f"Sales after {origin} change what {' and '.join(leaks)} says, by up to {max(moved.values()):.3g}: the future leaks into the forecast."
+        if leaks
+        else f"Other sales after {origin} change no feature and no forecast of {len(rows):,} series."
+    )
     return [finding("blindness", "Blind to the future", not leaks, says, max(moved.values()), 0)]
 
 # %% ../../nbs/quality/09_equivalence.ipynb #85eda052
 def _answer(f, block, rows):
     "What the forecaster says for a block: mean and log_mean, nothing on closed days."
-    is_open = block.is_open[:, f.origin + 1:f.origin + 1 + f.horizon]
+    is_open = block.is_open[:, f.origin + 1 : f.origin + 1 + f.horizon]
     return tuple(part * is_open for part in f._predict(block, f.origin, f.horizon, rows))
 
+# %% ../../nbs/quality/09_equivalence.ipynb #630660a1
 def check_promotion(
     both: SimpleNamespace,  # From `gather`
     least: float = 1.0,  # Ratio of forecasts with and without promotion
 ) -> list[dict]:
     "Does a promotion sell at least as much, on average, where promotions were learnt?"
-    f, past = both.forecaster, both.own.onpromotion[:, :both.forecaster.origin + 1]
+    f, past = both.forecaster, both.own.onpromotion[:, : both.forecaster.origin + 1]
     learnt = (past > 0).any(axis=1) & (past == 0).any(axis=1)
     title = "A promotion sells at least as much"
-    if is_path(f): return [finding("promotion", title, None, "This estimator does not look at promotions.", None, least)]
-    if not learnt.any(): return [finding("promotion", title, None, "No series had days with and days without a promotion to learn from.", None, least)]
+    if is_path(f):
+        return [finding("promotion", title, None, "This estimator does not look at promotions.", None, least)]
+    if not learnt.any():
+        return [
+            finding(
+                "promotion",
+                title,
+                None,
+                "No series had days with and days without a promotion to learn from.",
+                None,
+                least,
+            )
+        ]
     block, rows = take_series(both.own, learnt), both.rows[learnt]
     on, off = (_answer(f, what_if(block, f.origin, switch), rows)[0].sum() for switch in (True, False))
     says = f"With a promotion on every day the model forecasts {on / off:.2f} times what it forecasts without one, over the {learnt.sum():,} series that had promotions; at least {least:g} is asked."
     return [finding("promotion", title, on / off >= least, says, on / off, least)]
 
+# %% ../../nbs/quality/09_equivalence.ipynb #2279d6fd
 def check_closed(
     both: SimpleNamespace,  # From `gather`
 ) -> list[dict]:
@@ -279,16 +412,54 @@ def check_level(
     "Is the forecast of the size of what was sold, and do more sales give more?"
     f, own = both.forecaster, both.own
     mean, _ = _answer(f, own, both.rows)
-    ahead, behind = mean[own.is_open[:, f.origin + 1:f.origin + 1 + f.horizon]].mean(), np.nanmean(own.sales[:, f.origin - 27:f.origin + 1])
+    ahead, behind = (
+        mean[own.is_open[:, f.origin + 1 : f.origin + 1 + f.horizon]].mean(),
+        np.nanmean(own.sales[:, f.origin - 27 : f.origin + 1]),
+    )
     ratio = ahead / behind if behind > 0 else np.nan
     says = f"On an open day {ahead:.2f} units are forecast where {behind:.2f} were sold in the last four weeks, {ratio:.2f} times as many; between {1 / within:.2f} and {within:g} is asked."
-    found = [finding("level", "Of the size of recent sales", None if np.isnan(ratio) else 1 / within <= ratio <= within, says, ratio, [1 / within, within])]
-    if is_path(f): return [*found, finding("more_sales", "More sales, no lower forecast", None, "This estimator's forecasts are finished numbers.", None, 1)]
+    found = [
+        finding(
+            "level",
+            "Of the size of recent sales",
+            None if np.isnan(ratio) else 1 / within <= ratio <= within,
+            says,
+            ratio,
+            [1 / within, within],
+        )
+    ]
+    if is_path(f):
+        return [
+            *found,
+            finding(
+                "more_sales",
+                "More sales, no lower forecast",
+                None,
+                "This estimator's forecasts are finished numbers.",
+                None,
+                1,
+            ),
+        ]
     recent = np.arange(own.n_days) > f.origin - 28
     twice = lambda values: np.where(recent, np.log1p(2 * np.expm1(values)), values)
-    scaled = replace(own, sales=np.where(recent, 2 * own.sales, own.sales), item_sales=twice(own.item_sales), class_sales=twice(own.class_sales))
+    scaled = replace(
+        own,
+        sales=np.where(recent, 2 * own.sales, own.sales),
+        item_sales=twice(own.item_sales),
+        class_sales=twice(own.class_sales),
+    )
     more = _answer(f, scaled, both.rows)[0].sum() / mean.sum()
-    return [*found, finding("more_sales", "More sales, no lower forecast", more >= 1, f"Twice the sales in the last four weeks give {more:.2f} times the forecast; at least 1 is asked.", more, 1)]
+    return [
+        *found,
+        finding(
+            "more_sales",
+            "More sales, no lower forecast",
+            more >= 1,
+            f"Twice the sales in the last four weeks give {more:.2f} times the forecast; at least 1 is asked.",
+            more,
+            1,
+        ),
+    ]
 
 # %% ../../nbs/quality/09_equivalence.ipynb #0631c13a
 def check_alone(
@@ -296,26 +467,41 @@ def check_alone(
 ) -> list[dict]:
     "Do order, company and another store's sales leave a forecast as it is?"
     f, own, title = both.forecaster, both.own, "Each series answered for itself"
-    if is_path(f): return [finding("alone", title, None, "This estimator's forecasts are finished numbers.", None, 0)]
+    if is_path(f):
+        return [finding("alone", title, None, "This estimator's forecasts are finished numbers.", None, 0)]
     mean, order = _answer(f, own, both.rows)[0], np.random.default_rng(0).permutation(len(both.rows))
     mixed = _answer(f, take_series(own, order), both.rows[order])[0]
     one = _answer(f, take_series(own, order[:1]), both.rows[order[:1]])[0]
     there = (own.series["store_nbr"] == own.series["store_nbr"].iloc[0]).to_numpy()
     louder = _answer(f, replace(own, sales=np.where(there[:, None], 10 * own.sales, own.sales)), both.rows)[0]
-    moved = {"the order of the series": _moved(mean[order], mixed), "asking for one series alone": _moved(mean[order[:1]], one),
-             "another store's sales": _moved(mean[~there], louder[~there]) if (~there).any() else 0.0}
+    moved = {
+        "the order of the series": _moved(mean[order], mixed),
+        "asking for one series alone": _moved(mean[order[:1]], one),
+        "another store's sales": _moved(mean[~there], louder[~there]) if (~there).any() else 0.0,
+    }
     wrong = [name for name, size in moved.items() if size > 1e-6 * mean.max()]
-    says = f"The forecast of a series changes with {' and '.join(wrong)}, by up to {max(moved.values()):.3g} units." if wrong else "The order of the series, asking for one alone and another store's sales change no forecast."
+    says = (
+        f"The forecast of a series changes with {' and '.join(wrong)}, by up to {max(moved.values()):.3g} units."
+        if wrong
+        else "The order of the series, asking for one alone and another store's sales change no forecast."
+    )
     return [finding("alone", title, not wrong, says, max(moved.values()), 0)]
 
+# %% ../../nbs/quality/09_equivalence.ipynb #a4117743
 def check_answers(
     both: SimpleNamespace,  # From `gather`
 ) -> list[dict]:
     "Are all of the package's coming forecasts numbers, none below zero, quantiles in order?"
     names, answer = ["mean", "q10", "q50", "q90", "log_mean"], both.forecaster.forecast()
     values, keys = answer[names].to_numpy(float), answer[["item_nbr", "store_nbr", "date"]]
-    wrong = ~np.isfinite(values).all(axis=1) | (values < 0).any(axis=1) | (np.diff(values[:, 1:4], axis=1) < 0).any(axis=1)
-    first = f", first for item {keys['item_nbr'][wrong].iloc[0]} in store {keys['store_nbr'][wrong].iloc[0]} on {keys['date'][wrong].iloc[0]:%Y-%m-%d}" if wrong.any() else ""
+    wrong = (
+        ~np.isfinite(values).all(axis=1) | (values < 0).any(axis=1) | (np.diff(values[:, 1:4], axis=1) < 0).any(axis=1)
+    )
+    first = (
+        f", first for item {keys['item_nbr'][wrong].iloc[0]} in store {keys['store_nbr'][wrong].iloc[0]} on {keys['date'][wrong].iloc[0]:%Y-%m-%d}"
+        if wrong.any()
+        else ""
+    )
     says = f"Of {len(answer):,} coming forecasts {wrong.sum():,} lack a number, are below zero or have quantiles out of order{first}; none is allowed."
     return [finding("package_answers", "Sane coming forecasts", not wrong.any(), says, wrong.sum(), 0)]
 
@@ -327,12 +513,31 @@ def equivalence_checks(
     limits: dict,  # The section `accept` of params.yaml: packaging, quantile_slack and, if it has them, promotion and level
 ) -> list[dict]:  # Findings
     "Every check of the package against training, each on its own."
-    try: both = gather(root, package, fitted)
-    except Exception as e: return guarded("package", "Package can be loaded and compared", lambda: (_ for _ in ()).throw(e))
+    try:
+        both = gather(root, package, fitted)
+    except Exception as e:
+        return guarded("package", "Package can be loaded and compared", lambda: (_ for _ in ()).throw(e))
     most, slack = limits.get("packaging", 1e-4), limits.get("quantile_slack", 0.03)
-    plan = [("packaging", "Package answers as the fitted model", check_packaging, most), ("holdout_score", "Shipped holdout reproduces its score", check_holdout, most),
-            ("package_intervals", "Package's intervals hold", check_intervals, slack), ("skew", "Serving features equal training's", check_skew), ("freshness", "Made from today's data", check_freshness),
-            ("blindness", "Blind to the future", check_blindness), ("promotion", "A promotion sells at least as much", check_promotion, limits.get("promotion", 1.0)), ("closed_days", "Nothing sells on closed days", check_closed),
-            ("level", "Of the size of recent sales", check_level, limits.get("level", 3.0)), ("alone", "Each series answered for itself", check_alone), ("package_answers", "Sane coming forecasts", check_answers)]
-    loaded = finding("package", "Package can be loaded", True, f"The package {both.forecaster.card['model_version']} loads, and each of its files is as it was sealed.")
-    return [loaded, *(found for check, title, judge, *more in plan for found in guarded(check, title, judge, both, *more))]
+    plan = [
+        ("packaging", "Package answers as the fitted model", check_packaging, most),
+        ("holdout_score", "Shipped holdout reproduces its score", check_holdout, most),
+        ("package_intervals", "Package's intervals hold", check_intervals, slack),
+        ("skew", "Serving features equal training's", check_skew),
+        ("freshness", "Made from today's data", check_freshness),
+        ("blindness", "Blind to the future", check_blindness),
+        ("promotion", "A promotion sells at least as much", check_promotion, limits.get("promotion", 1.0)),
+        ("closed_days", "Nothing sells on closed days", check_closed),
+        ("level", "Of the size of recent sales", check_level, limits.get("level", 3.0)),
+        ("alone", "Each series answered for itself", check_alone),
+        ("package_answers", "Sane coming forecasts", check_answers),
+    ]
+    loaded = finding(
+        "package",
+        "Package can be loaded",
+        True,
+        f"The package {both.forecaster.card['model_version']} loads, and each of its files is as it was sealed.",
+    )
+    return [
+        loaded,
+        *(found for check, title, judge, *more in plan for found in guarded(check, title, judge, both, *more)),
+    ]

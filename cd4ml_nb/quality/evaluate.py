@@ -24,15 +24,20 @@ def over_windows(
     evaluation: list,  # The origins whose mean is taken
 ) -> dict:  # Metric -> {"mean": x, "<forecast_origin>": x}; coverage one level deeper
     "Scores by metric, with the mean over the evaluation windows."
+
     def gather(path):
         values = {origin: value for origin, value in ((o, _at(s, path)) for o, s in scores.items())}
         first = next(iter(values.values()))
-        if isinstance(first, dict): return {key: gather([*path, key]) for key in first}
+        if isinstance(first, dict):
+            return {key: gather([*path, key]) for key in first}
         return {"mean": float(np.mean([values[o] for o in evaluation])), **{o: values[o] for o in evaluation}}
+
     return {metric: gather([metric]) for metric in next(iter(scores.values()))}
 
+
 def _at(nested, path):
-    for key in path: nested = nested[key]
+    for key in path:
+        nested = nested[key]
     return nested
 
 # %% ../../nbs/quality/03_evaluate.ipynb #93909d70
@@ -42,23 +47,42 @@ def slice_columns(
     first_origin: str,  # The first evaluation window's forecast origin
 ) -> pd.DataFrame:  # One text column per kind of slice, indexed as `table`; missing where a row belongs to none
     "To which slices each forecast belongs."
-    place = pd.Series(np.arange(len(block.series)), index=pd.MultiIndex.from_frame(block.series[["store_nbr", "item_nbr"]]))
+    place = pd.Series(
+        np.arange(len(block.series)), index=pd.MultiIndex.from_frame(block.series[["store_nbr", "item_nbr"]])
+    )
     row = place.reindex(pd.MultiIndex.from_frame(table[["store_nbr", "item_nbr"]])).to_numpy()
     day = (table["date"].to_numpy().astype("datetime64[D]") - block.first_day).astype(int)
-    level = np.nan_to_num(np.nanmean(np.where(np.isfinite(block.sales[:, :block.day(first_origin) + 1]), block.sales[:, :block.day(first_origin) + 1], 0), axis=1))
-    third = np.array(["lowest third", "middle third", "highest third"])[np.minimum(pd.Series(level).rank(method="first", pct=True).mul(3).sub(1e-9).astype(int), 2)]
+    level = np.nan_to_num(
+        np.nanmean(
+            np.where(
+                np.isfinite(block.sales[:, : block.day(first_origin) + 1]),
+                block.sales[:, : block.day(first_origin) + 1],
+                0,
+            ),
+            axis=1,
+        )
+    )
+    third = np.array(["lowest third", "middle third", "highest third"])[
+        np.minimum(pd.Series(level).rank(method="first", pct=True).mul(3).sub(1e-9).astype(int), 2)
+    ]
     known = np.isfinite(block.sales)
     first_day = np.where(known.any(axis=1), known.argmax(axis=1), block.n_days)
     origin = (pd.to_datetime(table["forecast_origin"]).to_numpy().astype("datetime64[D]") - block.first_day).astype(int)
     promotion = block.onpromotion[row, day]
     statics = block.series.iloc[row].reset_index(drop=True)
-    return pd.DataFrame({
-        "family": statics["family"], "store": statics["store_nbr"], "volume": third[row],
-        "promotion": np.where(np.isnan(promotion), None, np.where(promotion > 0, "promoted", "not promoted")),
-        "perishable": np.where(statics["perishable"], "perishable", "not perishable"),
-        "horizon week": "week " + pd.Series((table["horizon"].to_numpy() - 1) // 7 + 1).astype(str),
-        "item age": np.where(origin - first_day[row] < NEW_DAYS, "new", "known")}).set_axis(table.index)
+    return pd.DataFrame(
+        {
+            "family": statics["family"],
+            "store": statics["store_nbr"],
+            "volume": third[row],
+            "promotion": np.where(np.isnan(promotion), None, np.where(promotion > 0, "promoted", "not promoted")),
+            "perishable": np.where(statics["perishable"], "perishable", "not perishable"),
+            "horizon week": "week " + pd.Series((table["horizon"].to_numpy() - 1) // 7 + 1).astype(str),
+            "item age": np.where(origin - first_day[row] < NEW_DAYS, "new", "known"),
+        }
+    ).set_axis(table.index)
 
+# %% ../../nbs/quality/03_evaluate.ipynb #b6d3e52c
 NEW_DAYS = 56  # A series is new until so many days after its first sale
 
 # %% ../../nbs/quality/03_evaluate.ipynb #8fa7ea87
@@ -70,7 +94,12 @@ def slice_scores(
     out = {}
     for estimator, part in table.groupby("estimator", sort=True):
         mine = columns.loc[part.index]
-        out[estimator] = {kind: {str(name): {"rows": len(group), **score(group)} for name, group in part.groupby(mine[kind], sort=True)} for kind in columns}
+        out[estimator] = {
+            kind: {
+                str(name): {"rows": len(group), **score(group)} for name, group in part.groupby(mine[kind], sort=True)
+            }
+            for kind in columns
+        }
         out[estimator]["item age"].setdefault("new", {"rows": 0})
     return out
 
@@ -78,20 +107,49 @@ def slice_scores(
 def all_stores(
     table: pd.DataFrame,  # One estimator's forecasts of all windows, calibration windows included
     windows: list,  # The windows in time order
-) -> pd.DataFrame:  # forecast_origin, item_nbr, days (1 or the whole horizon), date (the first), unit_sales, mean, q10, q50, q90
+) -> (
+    pd.DataFrame
+):  # forecast_origin, item_nbr, days (1 or the whole horizon), date (the first), unit_sales, mean, q10, q50, q90
     "Item totals over all stores, by day and over the horizon, with the intervals that earlier windows teach."
     done, horizon = [], int(table["horizon"].max())
     for window in windows:
-        mine, earlier = table[table["forecast_origin"] == window["forecast_origin"]], table[table["forecast_origin"] < window["forecast_origin"]]
-        if not len(earlier) or window["role"] == "calibration": continue
+        mine, earlier = (
+            table[table["forecast_origin"] == window["forecast_origin"]],
+            table[table["forecast_origin"] < window["forecast_origin"]],
+        )
+        if not len(earlier) or window["role"] == "calibration":
+            continue
         levels = calibrate(earlier, horizon)
         for days, by in ((1, ["item_nbr", "date"]), (horizon, ["item_nbr"])):
-            total = mine.groupby(by, sort=True).agg(unit_sales=("unit_sales", "sum"), mean=("mean", "sum"), whole=("whole", "min"), first=("date", "min")).reset_index()
+            total = (
+                mine.groupby(by, sort=True)
+                .agg(
+                    unit_sales=("unit_sales", "sum"),
+                    mean=("mean", "sum"),
+                    whole=("whole", "min"),
+                    first=("date", "min"),
+                )
+                .reset_index()
+            )
             q = quantiles(levels, "all_stores", total["mean"], total["whole"], days)
-            done.append(pd.DataFrame({"forecast_origin": window["forecast_origin"], "item_nbr": total["item_nbr"], "days": days, "date": total["first"],
-                                      "unit_sales": total["unit_sales"], "mean": total["mean"], "q10": q[:, 0], "q50": q[:, 1], "q90": q[:, 2]}))
+            done.append(
+                pd.DataFrame(
+                    {
+                        "forecast_origin": window["forecast_origin"],
+                        "item_nbr": total["item_nbr"],
+                        "days": days,
+                        "date": total["first"],
+                        "unit_sales": total["unit_sales"],
+                        "mean": total["mean"],
+                        "q10": q[:, 0],
+                        "q50": q[:, 1],
+                        "q90": q[:, 2],
+                    }
+                )
+            )
     return pd.concat(done, ignore_index=True)
 
+# %% ../../nbs/quality/03_evaluate.ipynb #7a019246
 def held(
     table: pd.DataFrame,  # With unit_sales, q10 and q90
 ) -> float:  # Share of rows, 0…1
@@ -105,18 +163,39 @@ def read_forecasts(
     "Every backtest forecast."
     paths = {name: Path(root) / f"data/evaluation/{name}.parquet" for name in ESTIMATORS}
     found = {name: pd.read_parquet(path).assign(estimator=name) for name, path in paths.items() if path.exists()}
-    if not found: raise UserError(f"{Path(root) / 'data/evaluation'} holds no backtest of {', '.join(ESTIMATORS)}. Make them with: make pipeline")
+    if not found:
+        raise UserError(
+            f"{Path(root) / 'data/evaluation'} holds no backtest of {', '.join(ESTIMATORS)}. Make them with: make pipeline"
+        )
     return pd.concat(found.values(), ignore_index=True)
 
-FORECAST_COLUMNS = ["estimator", "forecast_origin", "store_nbr", "item_nbr", "date", "unit_sales", "weight", "mean", "q10", "q50", "q90", "log_mean"]
+# %% ../../nbs/quality/03_evaluate.ipynb #76db6ee6
+FORECAST_COLUMNS = [
+    "estimator",
+    "forecast_origin",
+    "store_nbr",
+    "item_nbr",
+    "date",
+    "unit_sales",
+    "weight",
+    "mean",
+    "q10",
+    "q50",
+    "q90",
+    "log_mean",
+]
 
+# %% ../../nbs/quality/03_evaluate.ipynb #43e04d25
 def _estimator_scores(table, totals, windows):
     "One estimator's block of metrics.json."
     evaluation = [w["forecast_origin"] for w in windows if w["role"] == "evaluation"]
     scores = {}
     for origin, part in table.groupby("forecast_origin"):
         sums = totals[totals["forecast_origin"] == origin]
-        scores[origin] = {**score(part), "all_stores_held": {"day": held(sums[sums["days"] == 1]), "horizon": held(sums[sums["days"] > 1])}}
+        scores[origin] = {
+            **score(part),
+            "all_stores_held": {"day": held(sums[sums["days"] == 1]), "horizon": held(sums[sums["days"] > 1])},
+        }
     holdout = windows[-1]["forecast_origin"]
     return over_windows({o: scores[o] for o in evaluation}, evaluation), {"forecast_origin": holdout, **scores[holdout]}
 
@@ -129,20 +208,42 @@ def evaluate(
     table = read_forecasts(root)
     series = read_series(root / "data/prepared")
     judged_series = series[series["item_nbr"].isin(table["item_nbr"].unique())]
-    block = load_block(root / "data/prepared", stores=sorted(set(judged_series["store_nbr"])), series=judged_series[["store_nbr", "item_nbr"]])
-    totals = pd.concat([all_stores(part, windows).assign(estimator=name) for name, part in table.groupby("estimator")], ignore_index=True)
+    block = load_block(
+        root / "data/prepared",
+        stores=sorted(set(judged_series["store_nbr"])),
+        series=judged_series[["store_nbr", "item_nbr"]],
+    )
+    totals = pd.concat(
+        [all_stores(part, windows).assign(estimator=name) for name, part in table.groupby("estimator")],
+        ignore_index=True,
+    )
     table = table[table["role"] != "calibration"].reset_index(drop=True)
-    models = {name: _estimator_scores(part, totals[totals["estimator"] == name], windows) for name, part in table.groupby("estimator")}
+    models = {
+        name: _estimator_scores(part, totals[totals["estimator"] == name], windows)
+        for name, part in table.groupby("estimator")
+    }
     evaluation = [w["forecast_origin"] for w in windows if w["role"] == "evaluation"]
     version = json.loads((root / "data/prepared/version.json").read_text())["data_version"]
-    metrics = {"data_version": version, "windows": evaluation, "models": {name: scores for name, (scores, _) in models.items()},
-               "holdout": {name: scores for name, (_, scores) in models.items()}, "best": min(models, key=lambda name: models[name][0]["nwrmsle"]["mean"])}
+    metrics = {
+        "data_version": version,
+        "windows": evaluation,
+        "models": {name: scores for name, (scores, _) in models.items()},
+        "holdout": {name: scores for name, (_, scores) in models.items()},
+        "best": min(models, key=lambda name: models[name][0]["nwrmsle"]["mean"]),
+    }
     judged = table[table["role"] == "evaluation"]
     write_json(root / "reports/slices.json", slice_scores(judged, slice_columns(judged, block, evaluation[0])))
     for name, part in (("forecasts", table[FORECAST_COLUMNS]), ("totals", totals)):
-        with replace_file(root / f"data/evaluation/{name}.parquet") as tmp: part.to_parquet(tmp, index=False)
-    scores = [[name, origin, *(models[name][0][metric][origin] for metric in ("nwrmsle", "wape", "bias"))] for name in models for origin in evaluation]
+        with replace_file(root / f"data/evaluation/{name}.parquet") as tmp:
+            part.to_parquet(tmp, index=False)
+    scores = [
+        [name, origin, *(models[name][0][metric][origin] for metric in ("nwrmsle", "wape", "bias"))]
+        for name in models
+        for origin in evaluation
+    ]
     with replace_file(root / "reports/scores.csv") as tmp:
-        pd.DataFrame(scores, columns=["estimator", "forecast_origin", "nwrmsle", "wape", "bias"]).to_csv(tmp, index=False, float_format="%.6g")
+        pd.DataFrame(scores, columns=["estimator", "forecast_origin", "nwrmsle", "wape", "bias"]).to_csv(
+            tmp, index=False, float_format="%.6g"
+        )
     write_json(root / "reports/metrics.json", metrics)
     return json.loads((root / "reports/metrics.json").read_text())

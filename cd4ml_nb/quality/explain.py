@@ -27,7 +27,8 @@ def say_units(
     "A number of units, rounded as one would say it."
     small = abs(units) < 9.95
     text = f"{abs(units):.1f}".removesuffix(".0") if small else f"{abs(units):,.0f}"
-    if text == "0": return "0"
+    if text == "0":
+        return "0"
     return ("−" if units < 0 else "+" if signed else "") + text
 
 # %% ../../nbs/quality/06_explain.ipynb #802fda79
@@ -39,12 +40,17 @@ def say_day(
     day = pd.Timestamp(day)
     return f"{day:%a} {day.day} {day:%b}" + (f" {day.year}" if year else "")
 
+
 def say_days(
     first,  # The first of the chosen days
     last,  # The last of them, perhaps the same
 ) -> str:  # One day or a range, with the year
     "The chosen days as planners write them."
-    return say_day(last, year=True) if pd.Timestamp(first) == pd.Timestamp(last) else f"{say_day(first)} to {say_day(last, year=True)}"
+    return (
+        say_day(last, year=True)
+        if pd.Timestamp(first) == pd.Timestamp(last)
+        else f"{say_day(first)} to {say_day(last, year=True)}"
+    )
 
 # %% ../../nbs/quality/06_explain.ipynb #4dad06a7
 def say_interval(
@@ -53,6 +59,7 @@ def say_interval(
     "Where the sales will likely end up: 8 times out of 10."
     low, high = say_units(total["q10"]), say_units(total["q90"])
     return f"very likely {low}" if low == high else f"likely {low} to {high}"
+
 
 def say_forecast(
     total: dict,  # mean, q10 and q90 in units
@@ -74,7 +81,7 @@ def day_effects(
         ordinary[day] = same.mean() if len(same) else plain[holiday.isna()].mean()
     at = plain.index.get_indexer(chosen)
     start = np.clip(at - 3, 0, max(len(plain) - 7, 0))
-    week = sum(ordinary.iloc[s:s + 7].mean() for s in start)
+    week = sum(ordinary.iloc[s : s + 7].mean() for s in start)
     return float(ordinary.iloc[at].sum() - week), float((plain - ordinary).iloc[at].sum())
 
 # %% ../../nbs/quality/06_explain.ipynb #440e3837
@@ -83,7 +90,9 @@ def level_change(
 ) -> tuple[float, float]:  # Units a day in the last 28 days, and in the 28 before; NaN where nothing is known
     "The mean daily sales of the last four weeks and of the four weeks before."
     sales = recent.unit_sales.to_numpy(float)[-56:]
-    return tuple(float(np.nanmean(part)) if np.isfinite(part).any() else float("nan") for part in (sales[-28:], sales[:-28]))
+    return tuple(
+        float(np.nanmean(part)) if np.isfinite(part).any() else float("nan") for part in (sales[-28:], sales[:-28])
+    )
 
 # %% ../../nbs/quality/06_explain.ipynb #90021b9d
 def promotion_effect(
@@ -100,18 +109,31 @@ def promotion_effect(
     known = forecaster.known(item_nbr, store_nbr)
     return {**totals, "is_planned": bool(known.onpromotion[known.date.isin(chosen)].notna().any())}
 
+# %% ../../nbs/quality/06_explain.ipynb #120f4696
 def say_promotion(
     effect: dict,  # What `promotion_effect` gives
     promotion: bool | None,  # The switch: True on, False off, None as planned
 ) -> str:  # One or two sentences
     "The what-if's difference, said."
-    planned, on, off, plan = effect["planned"], effect["on"], effect["off"], "the plan" if effect["is_planned"] else "the forecast without a plan"
+    planned, on, off, plan = (
+        effect["planned"],
+        effect["on"],
+        effect["off"],
+        "the plan" if effect["is_planned"] else "the forecast without a plan",
+    )
     if promotion is None:
-        start = "" if effect["is_planned"] else "No promotion plan is known for these days, so some promotion is assumed. "
-        if abs(on - off) < 0.05: return start + "A promotion would change next to nothing."
-        return start + f"What if: {say_units(on)} with promotion, {say_units(off)} without, a difference of {say_units(on - off, True)}."
+        start = (
+            "" if effect["is_planned"] else "No promotion plan is known for these days, so some promotion is assumed. "
+        )
+        if abs(on - off) < 0.05:
+            return start + "A promotion would change next to nothing."
+        return (
+            start
+            + f"What if: {say_units(on)} with promotion, {say_units(off)} without, a difference of {say_units(on - off, True)}."
+        )
     units, switch = (on if promotion else off) - planned, "on" if promotion else "off"
-    if abs(units) < 0.05: return f"What if: with promotion {switch} the forecast stays at {say_units(planned)}, as with {plan}."
+    if abs(units) < 0.05:
+        return f"What if: with promotion {switch} the forecast stays at {say_units(planned)}, as with {plan}."
     share = f" ({units / planned:+.0%})".replace("-", "−") if planned > 0 else ""
     return f"What if: with promotion {switch} the forecast is {say_units(units, True)}{share} compared with {plan}, which is {say_units(planned)}."
 
@@ -122,6 +144,7 @@ def coalitions(
     "Every subset of the players."
     return [frozenset(some) for size in range(len(players) + 1) for some in combinations(players, size)]
 
+
 def shapley(
     values: dict,  # Every coalition (a frozenset of players) -> its value, a number or an array
 ) -> dict:  # Player -> its share, of the same shape
@@ -129,25 +152,60 @@ def shapley(
     everyone = max(values, key=len)
     n = len(everyone)
     weight = [factorial(size) * factorial(n - size - 1) / factorial(n) for size in range(n)]
-    return {player: sum(weight[len(some)] * (values[some | {player}] - value) for some, value in values.items() if player not in some) for player in sorted(everyone)}
+    return {
+        player: sum(
+            weight[len(some)] * (values[some | {player}] - value)
+            for some, value in values.items()
+            if player not in some
+        )
+        for player in sorted(everyone)
+    }
 
 # %% ../../nbs/quality/06_explain.ipynb #8dc1f2e1
 _columns = lambda *names: [FEATURES.index(name) for name in names]
+
+# %% ../../nbs/quality/06_explain.ipynb #d91c2611
 GROUPS = {
-    "weekday": _columns("weekday", "weekday_log_mean_4", "weekday_log_mean_8", "weekday_log_mean_20", "weekday_mean_8", "item_weekday_log_mean_8", "class_weekday_log_mean_8"),
+    "weekday": _columns(
+        "weekday",
+        "weekday_log_mean_4",
+        "weekday_log_mean_8",
+        "weekday_log_mean_20",
+        "weekday_mean_8",
+        "item_weekday_log_mean_8",
+        "class_weekday_log_mean_8",
+    ),
     "holiday": _columns("is_holiday", "days_to_holiday", "days_since_holiday"),
     "promotion": _columns("promotion", "promotion_change"),
-    "level": _columns(*[f"log_mean_{w}" for w in (1, 3, 7, 14, 28, 56)], "mean_7", "mean_28", "share_of_days_with_sales_28", "days_since_sale",
-                      "item_log_mean_7", "item_log_mean_28", "class_log_mean_7", "class_log_mean_28"),
+    "level": _columns(
+        *[f"log_mean_{w}" for w in (1, 3, 7, 14, 28, 56)],
+        "mean_7",
+        "mean_28",
+        "share_of_days_with_sales_28",
+        "days_since_sale",
+        "item_log_mean_7",
+        "item_log_mean_28",
+        "class_log_mean_7",
+        "class_log_mean_28",
+    ),
 }
+
+# %% ../../nbs/quality/06_explain.ipynb #3e099c6a
 NO_HOLIDAY = (0, HOLIDAY_REACH, HOLIDAY_REACH)  # is_holiday, days_to_holiday, days_since_holiday
 LONG, RECENT = 140, 56  # Days of the usual level, and of the weekday means that follow the recent one
+
 
 def _mean(values):
     "Means along days; NaN where nothing is known."
     known = np.isfinite(values)
-    return np.divide(np.where(known, values, 0).sum(axis=1), known.sum(axis=1), out=np.full(len(values), np.nan), where=known.any(axis=1))
+    return np.divide(
+        np.where(known, values, 0).sum(axis=1),
+        known.sum(axis=1),
+        out=np.full(len(values), np.nan),
+        where=known.any(axis=1),
+    )
 
+# %% ../../nbs/quality/06_explain.ipynb #f9232cf3
 def with_usual_level(
     x: np.ndarray,  # Features, shape (n_series, …, n_features)
     block: Block,  # The series
@@ -157,16 +215,27 @@ def with_usual_level(
     x, at, wide = x.copy(), FEATURES.index, lambda values: values.reshape(-1, *[1] * (x.ndim - 2))
     for name in ("log_mean", "mean", "item_log_mean", "class_log_mean"):
         for window in (1, 3, 7, 14, 28, 56):
-            if f"{name}_{window}" in FEATURES: x[..., at(f"{name}_{window}")] = x[..., at(f"{name}_{LONG}")]
-    for window in (4, 8): x[..., at(f"weekday_log_mean_{window}")] = x[..., at("weekday_log_mean_20")]
-    long, recent = ([_mean(values[:, max(0, origin + 1 - days):origin + 1]) for values in (block.sales, block.item_sales, block.class_sales)] for days in (LONG, RECENT))
+            if f"{name}_{window}" in FEATURES:
+                x[..., at(f"{name}_{window}")] = x[..., at(f"{name}_{LONG}")]
+    for window in (4, 8):
+        x[..., at(f"weekday_log_mean_{window}")] = x[..., at("weekday_log_mean_20")]
+    long, recent = (
+        [
+            _mean(values[:, max(0, origin + 1 - days) : origin + 1])
+            for values in (block.sales, block.item_sales, block.class_sales)
+        ]
+        for days in (LONG, RECENT)
+    )
     ratio = np.divide(long[0], recent[0], out=np.ones(len(x)), where=recent[0] > 0)
     x[..., at("weekday_mean_8")] *= wide(ratio)
-    for name, old, new in zip(("item", "class"), recent[1:], long[1:]): x[..., at(f"{name}_weekday_log_mean_8")] += wide(new - old)
-    sales = block.sales[:, max(0, origin + 1 - LONG):origin + 1]
+    for name, old, new in zip(("item", "class"), recent[1:], long[1:]):
+        x[..., at(f"{name}_weekday_log_mean_8")] += wide(new - old)
+    sales = block.sales[:, max(0, origin + 1 - LONG) : origin + 1]
     share = _mean(np.where(np.isfinite(sales), sales > 0, np.nan))
     x[..., at("share_of_days_with_sales_28")] = wide(share)
-    x[..., at("days_since_sale")] = wide(np.minimum(np.divide(1, share, out=np.full(len(x), np.nan), where=share > 0) - 1, RECENT))
+    x[..., at("days_since_sale")] = wide(
+        np.minimum(np.divide(1, share, out=np.full(len(x), np.nan), where=share > 0) - 1, RECENT)
+    )
     return x
 
 # %% ../../nbs/quality/06_explain.ipynb #da94fbc8
@@ -177,6 +246,7 @@ def forecaster_behind(
     owner = getattr(inspect.unwrap(forecaster.forecast), "__self__", None)
     return owner if isinstance(owner, Forecaster) else None
 
+
 def row_model(
     forecaster: Forecaster,
 ):  # A function (series, x of shape (n_series, n_rows, n_features), "mean" or "log_mean") -> units of shape (n_series, n_rows); None for finished paths
@@ -184,28 +254,49 @@ def row_model(
     return getattr(forecaster._predict, "on_rows", None)
 
 # %% ../../nbs/quality/06_explain.ipynb #0484bec7
-def _same(a, b): return np.array_equal(a, b, equal_nan=True)
+def _same(a, b):
+    return np.array_equal(a, b, equal_nan=True)
 
+# %% ../../nbs/quality/06_explain.ipynb #7aae5bb9
 def coalition_values(
     ask,  # What `row_model` gives
-    block: Block, origin: int,  # The series, and the day number of the forecast origin
-    x: np.ndarray, off: np.ndarray,  # Features as asked, and without promotion, shape (n_series, horizon, n_features)
+    block: Block,
+    origin: int,  # The series, and the day number of the forecast origin
+    x: np.ndarray,
+    off: np.ndarray,  # Features as asked, and without promotion, shape (n_series, horizon, n_features)
     days: np.ndarray,  # Positions of the chosen days in the horizon
-) -> dict:  # Coalition of GROUPS -> units, shape (n_series, n_days); groups that are at their reference anyway are left out
+) -> (
+    dict
+):  # Coalition of GROUPS -> units, shape (n_series, n_days); groups that are at their reference anyway are left out
     "What the model says for every coalition."
     n, horizon, width = x.shape
     week = np.clip(days - 3, 0, max(horizon - 7, 0))[:, None] + np.arange(min(7, horizon))
-    own, reference = x[:, days, None], {"holiday": NO_HOLIDAY, "promotion": off[:, days, None][..., GROUPS["promotion"]]}
+    own, reference = (
+        x[:, days, None],
+        {"holiday": NO_HOLIDAY, "promotion": off[:, days, None][..., GROUPS["promotion"]]},
+    )
     spread = np.repeat(own, week.shape[1], axis=2)
     spread[..., GROUPS["weekday"]] = x[:, week][..., GROUPS["weekday"]]
-    start = {(True, True): own, (False, True): spread, (True, False): with_usual_level(own, block, origin), (False, False): with_usual_level(spread, block, origin)}
-    is_open = block.is_open[:, origin + 1:origin + 1 + horizon][:, week]
+    start = {
+        (True, True): own,
+        (False, True): spread,
+        (True, False): with_usual_level(own, block, origin),
+        (False, False): with_usual_level(spread, block, origin),
+    }
+    is_open = block.is_open[:, origin + 1 : origin + 1 + horizon][:, week]
     weight = np.where(is_open.any(axis=2, keepdims=True), is_open, 1.0)
     weight, values = weight / weight.sum(axis=2, keepdims=True), {}
-    differing = [group for group, usual in reference.items() if not _same(own[..., GROUPS[group]], np.broadcast_to(np.asarray(usual, x.dtype), own[..., GROUPS[group]].shape))]
+    differing = [
+        group
+        for group, usual in reference.items()
+        if not _same(
+            own[..., GROUPS[group]], np.broadcast_to(np.asarray(usual, x.dtype), own[..., GROUPS[group]].shape)
+        )
+    ]
     for some in coalitions(["weekday", "level", *differing]):
         rows = start["weekday" in some, "level" in some].copy()
-        for group in set(differing) - some: rows[..., GROUPS[group]] = reference[group]
+        for group in set(differing) - some:
+            rows[..., GROUPS[group]] = reference[group]
         units = ask(block.series, rows.reshape(n, -1, width)).reshape(rows.shape[:3])
         values[some] = units[:, :, 0] if "weekday" in some else (units * weight).sum(axis=2)
     return values
@@ -213,26 +304,38 @@ def coalition_values(
 # %% ../../nbs/quality/06_explain.ipynb #94679f6d
 AT_ONCE = 200_000  # Rows of features held in memory together, for each coalition
 
+# %% ../../nbs/quality/06_explain.ipynb #c702fa10
 def effects(
     forecaster,  # A Forecaster, or one whose answers are remembered
     item_nbr: str,  # The product
     store_nbr: str | None,  # The store; None for all stores that sell it
-    first_date, last_date,  # First and last of the chosen days
+    first_date,
+    last_date,  # First and last of the chosen days
     promotion: bool | None = None,  # The promotion switch
-) -> dict | None:  # Units over the chosen days: usual, and what weekday, holiday, promotion, level and closed add; None for a model without features
+) -> (
+    dict | None
+):  # Units over the chosen days: usual, and what weekday, holiday, promotion, level and closed add; None for a model without features
     "A usual day's units and each reason's share: they add up to the forecast."
     f = forecaster_behind(forecaster)
     ask = f and row_model(f)
-    if not ask: return None
+    if not ask:
+        return None
     items, stores, ends = f._known(item_nbr, store_nbr, [first_date, last_date])
     days, (whole, _, _) = np.arange(ends[0], ends[1] + 1), _block_of(f, items, stores)
     total = dict.fromkeys(("usual", *GROUPS, "closed"), 0.0)
-    features = lambda switch: feature_parts(what_if(whole, f.origin, switch), f.origin, f.horizon, f.serving["encoding"], max(1, AT_ONCE // (7 * len(days))))
+    features = lambda switch: feature_parts(
+        what_if(whole, f.origin, switch), f.origin, f.horizon, f.serving["encoding"], max(1, AT_ONCE // (7 * len(days)))
+    )
     for (rows, x), (_, off) in zip(features(promotion), features(False)):
-        block = replace(whole, series=whole.series.iloc[rows], **{name: getattr(whole, name)[rows] for name in ("sales", "item_sales", "class_sales", "is_open")})
+        block = replace(
+            whole,
+            series=whole.series.iloc[rows],
+            **{name: getattr(whole, name)[rows] for name in ("sales", "item_sales", "class_sales", "is_open")},
+        )
         values = coalition_values(ask, block, f.origin, x, off, days)
-        is_open = block.is_open[:, f.origin + 1:][:, days]
-        for group, units in shapley(values).items(): total[group] += float((units * is_open).sum())
+        is_open = block.is_open[:, f.origin + 1 :][:, days]
+        for group, units in shapley(values).items():
+            total[group] += float((units * is_open).sum())
         total["usual"] += float(values[frozenset()].sum())
         total["closed"] -= float((values[frozenset()] * ~is_open).sum())
     return total
@@ -240,53 +343,83 @@ def effects(
 # %% ../../nbs/quality/06_explain.ipynb #0156f81f
 def simple_effects(
     forecaster,  # Anything with `forecast`, `known` and `recent`
-    item_nbr: str, store_nbr: str | None,  # The product; the store, None for all
-    first_date, last_date,  # First and last of the chosen days
+    item_nbr: str,
+    store_nbr: str | None,  # The product; the store, None for all
+    first_date,
+    last_date,  # First and last of the chosen days
     promotion: bool | None = None,  # The promotion switch
 ) -> dict:  # As `effects`
     "What can be told from the forecasts and the sales alone."
     chosen = pd.date_range(first_date, last_date)
     by_day = lambda switch: forecaster.forecast(item_nbr, store_nbr, None, switch).groupby("date")["mean"].sum()
     said, plain, known = by_day(promotion), by_day(False), forecaster.known(item_nbr, store_nbr)
-    holiday = known.groupby("date").holiday.agg(lambda h: h.dropna().iloc[0] if h.notna().mean() > .5 else None).reindex(plain.index)
+    holiday = (
+        known.groupby("date")
+        .holiday.agg(lambda h: h.dropna().iloc[0] if h.notna().mean() > 0.5 else None)
+        .reindex(plain.index)
+    )
     weekday, festive = day_effects(plain, holiday, chosen)
     now, before = level_change(forecaster.recent(item_nbr, store_nbr, 56))
     level, unplanned = np.nan_to_num(now - before) * len(chosen), float(plain.reindex(chosen).sum())
-    return {"usual": unplanned - weekday - festive - level, "weekday": weekday, "holiday": festive, "promotion": float(said.reindex(chosen).sum()) - unplanned, "level": level, "closed": 0.0}
+    return {
+        "usual": unplanned - weekday - festive - level,
+        "weekday": weekday,
+        "holiday": festive,
+        "promotion": float(said.reindex(chosen).sum()) - unplanned,
+        "level": level,
+        "closed": 0.0,
+    }
 
 # %% ../../nbs/quality/06_explain.ipynb #74306850
 def _day_sentence(units, chosen, usual):
     "What the weekday does, said."
     more = "more" if units > 0 else "less"
-    if len(chosen) == 1: return f"{chosen[0]:%A}s sell {more} than a usual day, which is {say_units(usual)}."
-    return f"The days from {say_day(chosen[0])} to {say_day(chosen[-1])} sell {more} than the average days of their weeks."
+    if len(chosen) == 1:
+        return f"{chosen[0]:%A}s sell {more} than a usual day, which is {say_units(usual)}."
+    return (
+        f"The days from {say_day(chosen[0])} to {say_day(chosen[-1])} sell {more} than the average days of their weeks."
+    )
+
 
 def _holiday_sentence(units, known, chosen):
     "What a holiday does, on the day itself or near it, said."
     more, named = "more" if units > 0 else "less", known.dropna(subset=["holiday"]).drop_duplicates(["date", "holiday"])
     if len(own := named[named.date.isin(chosen)]):
-        name = ' and '.join(own.holiday.unique())
+        name = " and ".join(own.holiday.unique())
         return f"{name[0].upper()}{name[1:]} sells {more} than the same weekday without one."
-    if not len(named): return f"Days near a holiday or event sell {more} than others."
+    if not len(named):
+        return f"Days near a holiday or event sell {more} than others."
     near = named.loc[min(named.index, key=lambda i: (abs((named.date[i] - chosen).days).min(), i))]
     away = int(abs((near.date - chosen).days).min())
     when = "after" if near.date < chosen[0] else "before"
     return f"{away} day{'s' if away > 1 else ''} {when} {near.holiday} sell{'' if away > 1 else 's'} {more} than a day far from any holiday."
 
+# %% ../../nbs/quality/06_explain.ipynb #f91383db
 def _promotion_sentence(known, chosen, promotion):
     "What the promotion does, said."
-    if promotion: return "Promotion is switched on, compared with none."
+    if promotion:
+        return "Promotion is switched on, compared with none."
     plan = known[known.date.isin(chosen)]
-    if not plan.onpromotion.notna().any(): return "No promotion plan is known yet; some promotion is assumed, compared with none."
+    if not plan.onpromotion.notna().any():
+        return "No promotion plan is known yet; some promotion is assumed, compared with none."
     on, stores = plan[plan.onpromotion > 0], plan.store_nbr.nunique()
-    if not len(on): return "No promotion is planned; the plan is not known everywhere."
-    where = f"in {on.store_nbr.nunique()} of {stores} stores" if stores > 1 else f"on {on.date.nunique()} of {len(chosen)} days" if len(chosen) > 1 else "that day"
+    if not len(on):
+        return "No promotion is planned; the plan is not known everywhere."
+    where = (
+        f"in {on.store_nbr.nunique()} of {stores} stores"
+        if stores > 1
+        else f"on {on.date.nunique()} of {len(chosen)} days"
+        if len(chosen) > 1
+        else "that day"
+    )
     return f"A promotion is planned {where}, compared with none."
 
+# %% ../../nbs/quality/06_explain.ipynb #fc478d77
 def _closed_sentence(known, chosen):
     "Where it is closed, said."
     shut, stores = known[known.date.isin(chosen) & ~known.is_open.astype(bool)], known.store_nbr.nunique()
-    if stores > 1 and shut.store_nbr.nunique() < stores: return f"{shut.store_nbr.nunique()} of {stores} stores are closed."
+    if stores > 1 and shut.store_nbr.nunique() < stores:
+        return f"{shut.store_nbr.nunique()} of {stores} stores are closed."
     closed = "All stores are closed" if stores > 1 else "The store is closed"
     return f"{closed} on {shut.date.nunique()} of {len(chosen)} days." if len(chosen) > 1 else f"{closed} that day."
 
@@ -296,6 +429,7 @@ def _level_sentence(now, before):
     way = "more" if now > before else "less"
     change = f"{abs(now / before - 1):.0%} {way} than" if before > 0 else "after none in"
     return f"The last four weeks sold {say_units(now)} a day, {change} the four weeks before."
+
 
 def _recent_sentence(units, recent):
     "What the recent level does, said, given the sales of twenty weeks."
@@ -324,10 +458,17 @@ def reasons(
     usual, total, known = parts.pop("usual"), None, forecaster.known(item_nbr, store_nbr)
     total = usual + sum(parts.values())
     recent = forecaster.recent(item_nbr, store_nbr, LONG if exact else 56)
-    sentences = {"weekday": lambda units: _day_sentence(units, chosen, usual), "holiday": lambda units: _holiday_sentence(units, known, chosen),
-                 "promotion": lambda units: _promotion_sentence(known, chosen, promotion), "closed": lambda units: _closed_sentence(known, chosen),
-                 "level": lambda units: _recent_sentence(units, recent) if exact else _level_sentence(*level_change(recent))}
-    kept = sorted(((kind, units) for kind, units in parts.items() if abs(units) >= max(least * total, 0.05)), key=lambda part: -abs(part[1]))
+    sentences = {
+        "weekday": lambda units: _day_sentence(units, chosen, usual),
+        "holiday": lambda units: _holiday_sentence(units, known, chosen),
+        "promotion": lambda units: _promotion_sentence(known, chosen, promotion),
+        "closed": lambda units: _closed_sentence(known, chosen),
+        "level": lambda units: _recent_sentence(units, recent) if exact else _level_sentence(*level_change(recent)),
+    }
+    kept = sorted(
+        ((kind, units) for kind, units in parts.items() if abs(units) >= max(least * total, 0.05)),
+        key=lambda part: -abs(part[1]),
+    )
     return [{"kind": kind, "units": units, "text": sentences[kind](units)} for kind, units in kept]
 
 # %% ../../nbs/quality/06_explain.ipynb #68273ba8
@@ -338,11 +479,21 @@ def say_model(
     wape, bias = (card.get("metrics", {}).get(name) for name in ("wape", "bias"))
     accuracy = "This model's error on past windows is not recorded."
     if wape is not None:
-        lean = "" if bias is None else " Over all products its orders were about right." if abs(bias) < 0.01 else f" Over all products it forecast {abs(bias):.0%} too {'much' if bias > 0 else 'little'}."
+        lean = (
+            ""
+            if bias is None
+            else " Over all products its orders were about right."
+            if abs(bias) < 0.01
+            else f" Over all products it forecast {abs(bias):.0%} too {'much' if bias > 0 else 'little'}."
+        )
         accuracy = f"On the last test windows, {card['horizon']}-day orders were off by {wape:.0%} of units.{lean}"
     name, source = (str(card.get(key, "unknown")).replace("_", " ") for key in ("estimator", "source"))
-    try: trained = say_day(str(card["trained_at"]), year=True)
-    except (KeyError, ValueError): trained = "an unknown day"
-    return {"accuracy": accuracy,
-            "model": f"{name.capitalize()}, version {card['model_version']}, trained on {trained}.",
-            "data": f"{source.title()}, sales up to {say_day(card['forecast_origin'], year=True)}, data version {card['data_version']}."}
+    try:
+        trained = say_day(str(card["trained_at"]), year=True)
+    except (KeyError, ValueError):
+        trained = "an unknown day"
+    return {
+        "accuracy": accuracy,
+        "model": f"{name.capitalize()}, version {card['model_version']}, trained on {trained}.",
+        "data": f"{source.title()}, sales up to {say_day(card['forecast_origin'], year=True)}, data version {card['data_version']}.",
+    }

@@ -20,13 +20,19 @@ def facets_entry(
 ) -> dict:  # vals, counts, missing, type, as Facets wants them
     "One column in the form that Facets Overview reads."
     from facets_overview import feature_statistics_pb2 as statistics
+
     kinds = statistics.FeatureNameStatistics
     filled = column.dropna()
-    if pd.api.types.is_bool_dtype(column): kind, values = kinds.INT, filled.to_numpy(np.int64)
-    elif pd.api.types.is_datetime64_any_dtype(column): kind, values = kinds.INT, filled.to_numpy("datetime64[D]").astype(np.int64)
-    elif pd.api.types.is_integer_dtype(column): kind, values = kinds.INT, filled.to_numpy(np.int64)
-    elif pd.api.types.is_float_dtype(column): kind, values = kinds.FLOAT, filled.to_numpy(np.float64)
-    else: kind, values = kinds.STRING, filled.astype(str).tolist()
+    if pd.api.types.is_bool_dtype(column):
+        kind, values = kinds.INT, filled.to_numpy(np.int64)
+    elif pd.api.types.is_datetime64_any_dtype(column):
+        kind, values = kinds.INT, filled.to_numpy("datetime64[D]").astype(np.int64)
+    elif pd.api.types.is_integer_dtype(column):
+        kind, values = kinds.INT, filled.to_numpy(np.int64)
+    elif pd.api.types.is_float_dtype(column):
+        kind, values = kinds.FLOAT, filled.to_numpy(np.float64)
+    else:
+        kind, values = kinds.STRING, filled.astype(str).tolist()
     return {"vals": values, "counts": [1] * len(filled), "missing": len(column) - len(filled), "type": kind}
 
 # %% ../../nbs/quality/05_facets.ipynb #20916512
@@ -35,25 +41,35 @@ def facets_statistics(
 ):  # The protocol buffer that Facets Overview draws
     "Statistics of each column of each table."
     from facets_overview.generic_feature_statistics_generator import GenericFeatureStatisticsGenerator
-    datasets = [{"name": name, "size": len(table), "entries": {c: facets_entry(table[c]) for c in table}} for name, table in tables.items()]
+
+    datasets = [
+        {"name": name, "size": len(table), "entries": {c: facets_entry(table[c]) for c in table}}
+        for name, table in tables.items()
+    ]
     return GenericFeatureStatisticsGenerator().GetDatasetsProto(datasets, histogram_categorical_levels_count=100)
 
 # %% ../../nbs/quality/05_facets.ipynb #fa9d0de0
 def _component():
     "The web component's page and script, as text."
     spec = find_spec("tensorboard_plugin_wit")
-    if spec is None: raise UserError("Facets Overview needs the package tensorboard-plugin-wit: pip install tensorboard-plugin-wit")
+    if spec is None:
+        raise UserError("Facets Overview needs the package tensorboard-plugin-wit: pip install tensorboard-plugin-wit")
     static = Path(spec.submodule_search_locations[0]) / "static"
-    return (static / "wit_tb_bin.html").read_text(encoding="utf-8"), (static / "wit_tb_bin.js").read_text(encoding="utf-8")
+    return (static / "wit_tb_bin.html").read_text(encoding="utf-8"), (static / "wit_tb_bin.js").read_text(
+        encoding="utf-8"
+    )
+
 
 PAGE = """<dom-module id="facets-overview-filter-validator"><template></template></dom-module>
 <header style="font-family: sans-serif; margin: 12px 16px"><h1 style="font-size: 1.3rem; margin: 0">{title}</h1><p style="margin: 4px 0">{text}</p></header>
 <facets-overview id="overview"></facets-overview>
 """
 
+# %% ../../nbs/quality/05_facets.ipynb #4e1b89c3
 def facets_page(
     statistics,  # As facets_statistics returns
-    title: str, text: str,  # What stands above the drawing
+    title: str,
+    text: str,  # What stands above the drawing
 ) -> str:  # HTML, about 3 MB
     "A page with Facets Overview and its data inside."
     html, script = _component()
@@ -63,10 +79,24 @@ def facets_page(
     script = re.sub(r"</(script)", r"<\\/\1", script, flags=re.IGNORECASE)
     inside = f"<script>{script}</script>\n<script>document.getElementById('overview').protoInput = '{data}';</script>"
     html = html.replace('<script src="wit_tb_bin.js"></script>', inside)
-    return html.replace("<!doctype html>", f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>', 1)
+    return html.replace(
+        "<!doctype html>", f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>', 1
+    )
 
 # %% ../../nbs/quality/05_facets.ipynb #ae17d269
-SHOWN = ["date", "unit_sales", "onpromotion", "holiday", "family", "class", "perishable", "type", "store_nbr", "item_nbr"]
+SHOWN = [
+    "date",
+    "unit_sales",
+    "onpromotion",
+    "holiday",
+    "family",
+    "class",
+    "perishable",
+    "type",
+    "store_nbr",
+    "item_nbr",
+]
+
 
 def training_and_validation(
     root: Path,  # The project's folder, with prepared and split data
@@ -77,14 +107,19 @@ def training_and_validation(
     origin, end = pd.Timestamp(windows[0]["forecast_origin"]), pd.Timestamp(windows[-1]["last_target"])
     return {"training": panel[panel.date <= origin], "validation": panel[(panel.date > origin) & (panel.date <= end)]}
 
+# %% ../../nbs/quality/05_facets.ipynb #fffbd63d
 def write_facets(
     root: Path,  # The project's folder, with prepared and split data
 ) -> Path:  # reports/facets.html
     "Draw training against validation into one offline page."
     tables = training_and_validation(root)
-    days = {name: f"{table.date.min():%-d %B %Y} to {table.date.max():%-d %B %Y}, {len(table):,} rows" for name, table in tables.items()}
+    days = {
+        name: f"{table.date.min():%-d %B %Y} to {table.date.max():%-d %B %Y}, {len(table):,} rows"
+        for name, table in tables.items()
+    }
     text = f"Training: {days['training']}. Validation: {days['validation']}. Data version {read_version(root)['data_version']}."
     drawn = {name: table.rename(columns={"date": "date (days since 1970)"}) for name, table in tables.items()}
     path = Path(root) / "reports" / "facets.html"
-    with replace_file(path) as tmp: tmp.write_text(facets_page(facets_statistics(drawn), "Training against validation", text), encoding="utf-8")
+    with replace_file(path) as tmp:
+        tmp.write_text(facets_page(facets_statistics(drawn), "Training against validation", text), encoding="utf-8")
     return path

@@ -33,23 +33,47 @@ def check(
 ) -> dict:  # check, title, says, value, limit, verdict
     "One line of the gate."
     verdict = "not judged" if passed is None else "passed" if passed else "failed"
-    return {"check": key, "title": title, "says": f"{says.rstrip('.')}: {verdict}.", "value": value, "limit": limit, "verdict": verdict}
+    return {
+        "check": key,
+        "title": title,
+        "says": f"{says.rstrip('.')}: {verdict}.",
+        "value": value,
+        "limit": limit,
+        "verdict": verdict,
+    }
 
+# %% ../../nbs/quality/08_gates.ipynb #2545398b
 def guarded(
-    key: str, title: str,  # As for `check`
+    key: str,
+    title: str,  # As for `check`
     judge,  # A function without arguments that gives a check, or a list of them
 ) -> list:  # Checks
     "Judge, or say why that was impossible; then the check has failed."
-    try: found = judge()
+    try:
+        found = judge()
     except Exception as e:
         why = str(e) if isinstance(e, UserError) else f"{type(e).__name__}: {e}"
         return [check(key, title, f"This could not be judged ({why.rstrip('.')})", passed=False)]
     return found if isinstance(found, list) else [found]
 
 # %% ../../nbs/quality/08_gates.ipynb #358f0945
-LIMITS = {"nwrmsle", "nwrmsle_floor", "naive_margin", "ratchet_tolerance", "bias", "quantile_slack", "all_stores", "slice_series", "slice_tolerance",
-          "packaging", "resamples", "confidence", "seed"}
+LIMITS = {
+    "nwrmsle",
+    "nwrmsle_floor",
+    "naive_margin",
+    "ratchet_tolerance",
+    "bias",
+    "quantile_slack",
+    "all_stores",
+    "slice_series",
+    "slice_tolerance",
+    "packaging",
+    "resamples",
+    "confidence",
+    "seed",
+}
 
+# %% ../../nbs/quality/08_gates.ipynb #5482848c
 def check_limits(
     limits: dict,  # The section accept of params.yaml
 ) -> None:
@@ -58,16 +82,31 @@ def check_limits(
     number = lambda value: isinstance(value, (int, float)) and not isinstance(value, bool)
     for name, value in limits.items():
         if name == "all_stores":
-            if not (isinstance(value, list) and len(value) == 2 and all(map(number, value)) and 0 <= value[0] <= value[1] <= 1):
-                raise UserError(f"params.yaml, accept.all_stores is {value!r}; it should be two shares, such as [0.70, 0.90].")
-        elif not number(value) or value < 0: raise UserError(f"params.yaml, accept.{name} is {value!r}; it should be a number of at least 0.")
-    if not 0 < limits["confidence"] < 1: raise UserError(f"params.yaml, accept.confidence is {limits['confidence']}; it should be between 0 and 1, such as 0.95.")
-    if not isinstance(limits["resamples"], int) or limits["resamples"] < 100: raise UserError(f"params.yaml, accept.resamples is {limits['resamples']}; it should be a whole number of at least 100.")
+            if not (
+                isinstance(value, list)
+                and len(value) == 2
+                and all(map(number, value))
+                and 0 <= value[0] <= value[1] <= 1
+            ):
+                raise UserError(
+                    f"params.yaml, accept.all_stores is {value!r}; it should be two shares, such as [0.70, 0.90]."
+                )
+        elif not number(value) or value < 0:
+            raise UserError(f"params.yaml, accept.{name} is {value!r}; it should be a number of at least 0.")
+    if not 0 < limits["confidence"] < 1:
+        raise UserError(
+            f"params.yaml, accept.confidence is {limits['confidence']}; it should be between 0 and 1, such as 0.95."
+        )
+    if not isinstance(limits["resamples"], int) or limits["resamples"] < 100:
+        raise UserError(
+            f"params.yaml, accept.resamples is {limits['resamples']}; it should be a whole number of at least 100."
+        )
 
 # %% ../../nbs/quality/08_gates.ipynb #69619fda
 @dataclass
 class Case:
     "A candidate and all that its forecasts are compared with."
+
     estimator: str  # Name of the candidate's estimator
     windows: list  # All windows, in time order
     table: pd.DataFrame  # Its forecasts of all windows
@@ -78,18 +117,26 @@ class Case:
     champion: dict | None = None  # From `with_champion`: model_version, windows, how
 
     @property
-    def origins(self): return [w["forecast_origin"] for w in self.windows if w["role"] != "calibration"]
+    def origins(self):
+        return [w["forecast_origin"] for w in self.windows if w["role"] != "calibration"]
+
 
 ROW = ["forecast_origin", *KEYS, "date"]
 
+# %% ../../nbs/quality/08_gates.ipynb #5339b801
 def make_case(
-    estimator: str, windows: list,  # Its name; all windows
-    table: pd.DataFrame, naive: pd.DataFrame,  # Backtest forecasts of the candidate and of seasonal naive
-    block: Block, limits: dict,  # The panel; the section accept
+    estimator: str,
+    windows: list,  # Its name; all windows
+    table: pd.DataFrame,
+    naive: pd.DataFrame,  # Backtest forecasts of the candidate and of seasonal naive
+    block: Block,
+    limits: dict,  # The panel; the section accept
 ) -> Case:
     "Put a candidate beside seasonal naive."
     judged = table[table["role"] != "calibration"].reset_index(drop=True)
-    other = naive.loc[naive["role"] != "calibration", [*ROW, "mean", "log_mean"]].rename(columns={"mean": "naive_mean", "log_mean": "naive"})
+    other = naive.loc[naive["role"] != "calibration", [*ROW, "mean", "log_mean"]].rename(
+        columns={"mean": "naive_mean", "log_mean": "naive"}
+    )
     both = judged[ROW].merge(other, on=ROW, how="left", validate="1:1")
     judged = judged.assign(naive=both["naive"], naive_mean=both["naive_mean"], champion=np.nan, champion_mean=np.nan)
     return Case(estimator, windows, table, judged, len(other) - int(both["naive"].notna().sum()), block, limits)
@@ -104,16 +151,20 @@ def read_case(
     root, found = Path(root), []
     for name in (estimator, "seasonal_naive"):
         path = root / f"data/evaluation/{name}.parquet"
-        if not path.exists(): raise UserError(f"{path} is missing, so the gate cannot judge. Make it with: make pipeline")
+        if not path.exists():
+            raise UserError(f"{path} is missing, so the gate cannot judge. Make it with: make pipeline")
         found.append(pd.read_parquet(path))
     series = read_series(root / "data/prepared")
     series = series[series["item_nbr"].isin(found[1]["item_nbr"].unique())]
     block = load_block(root / "data/prepared", stores=sorted(set(series["store_nbr"])), series=series[KEYS])
     return make_case(estimator, read_windows(root), *found, block, limits)
 
+
 def row_and_day(
     case: Case,
-) -> tuple:  # Row and column in the block of each judged forecast, shape (n,); -1 for a series that the panel does not have
+) -> (
+    tuple
+):  # Row and column in the block of each judged forecast, shape (n,); -1 for a series that the panel does not have
     "Where in the panel each judged forecast stands."
     place = pd.Series(np.arange(len(case.block.series)), index=pd.MultiIndex.from_frame(case.block.series[KEYS]))
     row = place.reindex(pd.MultiIndex.from_frame(case.judged[KEYS])).fillna(-1).to_numpy(int)
@@ -125,11 +176,25 @@ def sane_check(case: Case) -> dict:
     said = case.judged[["mean", "q10", "q50", "q90", "log_mean"]]
     row, day = row_and_day(case)
     sold = np.where(row >= 0, case.block.sales[row, np.clip(day, 0, case.block.n_days - 1)], np.nan)
-    bad = {"days without a forecast": case.missing, "missing numbers": int(said.isna().to_numpy().sum()), "infinite numbers": int(np.isinf(said.to_numpy(float)).sum()),
-           "negative numbers": int((said < 0).to_numpy().sum()), "quantiles out of order": int(((said["q10"] > said["q50"]) | (said["q50"] > said["q90"])).sum()),
-           "sales that differ from data/prepared": int((~np.isclose(sold, case.judged["unit_sales"], equal_nan=False)).sum())}
+    bad = {
+        "days without a forecast": case.missing,
+        "missing numbers": int(said.isna().to_numpy().sum()),
+        "infinite numbers": int(np.isinf(said.to_numpy(float)).sum()),
+        "negative numbers": int((said < 0).to_numpy().sum()),
+        "quantiles out of order": int(((said["q10"] > said["q50"]) | (said["q50"] > said["q90"])).sum()),
+        "sales that differ from data/prepared": int(
+            (~np.isclose(sold, case.judged["unit_sales"], equal_nan=False)).sum()
+        ),
+    }
     found, total = ", ".join(f"{n:,} {what}" for what, n in bad.items() if n), sum(bad.values())
-    return check("sane", "Sane numbers", f"Of {len(said):,} forecasts, found: {found or 'nothing missing, negative, infinite or out of order'}", total, 0, total == 0 and len(said) > 0)
+    return check(
+        "sane",
+        "Sane numbers",
+        f"Of {len(said):,} forecasts, found: {found or 'nothing missing, negative, infinite or out of order'}",
+        total,
+        0,
+        total == 0 and len(said) > 0,
+    )
 
 # %% ../../nbs/quality/08_gates.ipynb #ac7214d9
 def scores_by_window(
@@ -137,16 +202,36 @@ def scores_by_window(
     column: str = "log_mean",  # Or naive, champion
 ) -> dict:  # Forecast origin -> NWRMSLE, NaN where not asked
     "NWRMSLE of each judged window."
-    return {origin: nwrmsle(part["unit_sales"], part[column], part["weight"]) for origin, part in case.judged.groupby("forecast_origin", sort=True)}
+    return {
+        origin: nwrmsle(part["unit_sales"], part[column], part["weight"])
+        for origin, part in case.judged.groupby("forecast_origin", sort=True)
+    }
 
+# %% ../../nbs/quality/08_gates.ipynb #ef9dcbcd
 def absolute_checks(case: Case) -> list:
     "At most `nwrmsle` on the mean of the evaluation windows and on the holdout; at least `nwrmsle_floor` on each window."
     scores, most, floor = scores_by_window(case), case.limits["nwrmsle"], case.limits["nwrmsle_floor"]
     evaluation = [w["forecast_origin"] for w in case.windows if w["role"] == "evaluation"]
     mean, holdout = float(np.mean([scores[o] for o in evaluation])), scores[case.origins[-1]]
     worse, best = max(mean, holdout), min(scores, key=scores.get)
-    return [check("absolute", "Good enough", f"NWRMSLE is {mean:.3f} on the mean of {len(evaluation)} evaluation windows and {holdout:.3f} on the holdout; at most {most:.2f} is allowed", worse, most, bool(mean <= most and holdout <= most)),
-            check("too_good", "Not too good", f"The best window, from {best}, has an NWRMSLE of {scores[best]:.3f}; below {floor:.2f} the model has most likely seen what it should forecast", scores[best], floor, bool(scores[best] >= floor))]
+    return [
+        check(
+            "absolute",
+            "Good enough",
+            f"NWRMSLE is {mean:.3f} on the mean of {len(evaluation)} evaluation windows and {holdout:.3f} on the holdout; at most {most:.2f} is allowed",
+            worse,
+            most,
+            bool(mean <= most and holdout <= most),
+        ),
+        check(
+            "too_good",
+            "Not too good",
+            f"The best window, from {best}, has an NWRMSLE of {scores[best]:.3f}; below {floor:.2f} the model has most likely seen what it should forecast",
+            scores[best],
+            floor,
+            bool(scores[best] >= floor),
+        ),
+    ]
 
 # %% ../../nbs/quality/08_gates.ipynb #84bdac25
 def naive_check(case: Case) -> dict:
@@ -154,8 +239,14 @@ def naive_check(case: Case) -> dict:
     mine, naive, margin = scores_by_window(case), scores_by_window(case, "naive"), case.limits["naive_margin"]
     better = {origin: 1 - mine[origin] / naive[origin] for origin in mine}
     least = min(better, key=lambda origin: better[origin] if np.isfinite(better[origin]) else -np.inf)
-    return check("naive", "Better than seasonal naive", f"On the window where it gains least on seasonal naive, from {least}, its error is {abs(better[least]):.1%} {'lower' if better[least] > 0 else 'higher'} ({mine[least]:.3f} against {naive[least]:.3f}); at least {margin:.1%} lower is asked on every window",
-                 better[least], margin, bool(all(value >= margin for value in better.values())))
+    return check(
+        "naive",
+        "Better than seasonal naive",
+        f"On the window where it gains least on seasonal naive, from {least}, its error is {abs(better[least]):.1%} {'lower' if better[least] > 0 else 'higher'} ({mine[least]:.3f} against {naive[least]:.3f}); at least {margin:.1%} lower is asked on every window",
+        better[least],
+        margin,
+        bool(all(value >= margin for value in better.values())),
+    )
 
 # %% ../../nbs/quality/08_gates.ipynb #c335a977
 def bias_check(case: Case) -> dict:
@@ -163,25 +254,62 @@ def bias_check(case: Case) -> dict:
     totals = case.judged.groupby("forecast_origin", sort=True)[["mean", "unit_sales"]].sum()
     bias, by = totals["mean"].sum() / totals["unit_sales"].sum() - 1, totals["mean"] / totals["unit_sales"] - 1
     worst, most = by.abs().idxmax() if by.notna().any() else by.index[0], case.limits["bias"]
-    return check("bias", "Volume", f"Over {len(totals)} windows it forecasts {abs(bias):.1%} too {'much' if bias > 0 else 'little'} (most from {worst}: {by[worst]:+.1%}); at most {most:.1%} either way is allowed", bias, most, bool(abs(bias) <= most))
+    return check(
+        "bias",
+        "Volume",
+        f"Over {len(totals)} windows it forecasts {abs(bias):.1%} too {'much' if bias > 0 else 'little'} (most from {worst}: {by[worst]:+.1%}); at most {most:.1%} either way is allowed",
+        bias,
+        most,
+        bool(abs(bias) <= most),
+    )
 
+# %% ../../nbs/quality/08_gates.ipynb #5747d251
 def quantile_check(case: Case) -> dict:
     "Each quantile's level lies between the shares of days below and at or below it, within `quantile_slack`."
     slack, said, off = case.limits["quantile_slack"], [], []
     for level in (0.1, 0.5, 0.9):
         share = shares(case.judged["unit_sales"].to_numpy(float), case.judged[f"q{level * 100:.0f}"].to_numpy(float))
         off.append(max(share["below"] - level, level - share["at_or_below"], 0))
-        said.append(f"{share['below']:.0%} of days are below q{level * 100:.0f} and {share['at_or_below']:.0%} at or below")
-    return check("quantiles", "Intervals of a day", f"{'; '.join(said)}; the levels may be missed by {slack:.0%}", max(off), slack, bool(max(off) <= slack))
+        said.append(
+            f"{share['below']:.0%} of days are below q{level * 100:.0f} and {share['at_or_below']:.0%} at or below"
+        )
+    return check(
+        "quantiles",
+        "Intervals of a day",
+        f"{'; '.join(said)}; the levels may be missed by {slack:.0%}",
+        max(off),
+        slack,
+        bool(max(off) <= slack),
+    )
 
+# %% ../../nbs/quality/08_gates.ipynb #98c98483
 def all_stores_check(case: Case) -> dict:
     "The 80 % intervals of item totals over all stores hold as often as `all_stores` says."
     totals, (low, high) = all_stores(case.table, case.windows), case.limits["all_stores"]
-    shares = {name: held(part) for name, part in (("single days", totals[totals["days"] == 1]), ("the whole horizon", totals[totals["days"] > 1])) if len(part) >= case.limits["slice_series"]}
-    if not shares: return check("all_stores", "Intervals of all stores", f"There are only {len(totals)} totals over all stores to look at", limit=[low, high])
+    shares = {
+        name: held(part)
+        for name, part in (
+            ("single days", totals[totals["days"] == 1]),
+            ("the whole horizon", totals[totals["days"] > 1]),
+        )
+        if len(part) >= case.limits["slice_series"]
+    }
+    if not shares:
+        return check(
+            "all_stores",
+            "Intervals of all stores",
+            f"There are only {len(totals)} totals over all stores to look at",
+            limit=[low, high],
+        )
     worst = max(shares.values(), key=lambda share: max(low - share, share - high))
-    return check("all_stores", "Intervals of all stores", f"The 80 % interval of an item's total over all stores held {' and '.join(f'{share:.0%} of the time for {name}' for name, share in shares.items())}; {low:.0%} to {high:.0%} is allowed",
-                 worst, [low, high], bool(low <= worst <= high))
+    return check(
+        "all_stores",
+        "Intervals of all stores",
+        f"The 80 % interval of an item's total over all stores held {' and '.join(f'{share:.0%} of the time for {name}' for name, share in shares.items())}; {low:.0%} to {high:.0%} is allowed",
+        worst,
+        [low, high],
+        bool(low <= worst <= high),
+    )
 
 # %% ../../nbs/quality/08_gates.ipynb #04c7e253
 def champion_windows(
@@ -191,16 +319,23 @@ def champion_windows(
     "The windows that the champion has not learnt from; if there are none, the last one."
     return [origin for origin in origins if origin >= trained_to] or origins[-1:]
 
+
 def _ask_champion(case, champion, origins):
     "The frozen model's forecasts of some windows, as tables."
     tables, horizon = [], int(case.table["horizon"].max())
     for origin in origins:
         day = case.block.day(origin)
-        tables.append(forecast_table(case.block, day, *champion._predict(case.block, day, horizon, np.arange(len(case.block.series)))))
+        tables.append(
+            forecast_table(
+                case.block, day, *champion._predict(case.block, day, horizon, np.arange(len(case.block.series)))
+            )
+        )
     return pd.concat(tables)
 
+# %% ../../nbs/quality/08_gates.ipynb #f13fb78f
 def champion_forecasts(
-    case: Case, root: Path,  # The candidate's case; the project's folder
+    case: Case,
+    root: Path,  # The candidate's case; the project's folder
     folder: Path,  # The champion's package
 ) -> tuple:  # Table of its forecasts, and how they were made
     "What the champion says of the judged windows."
@@ -208,36 +343,51 @@ def champion_forecasts(
     origins = champion_windows(case.origins, champion.card.get("trained_to", ""))
     if (Path(folder) / "paths.parquet").exists():
         path = Path(root) / f"data/evaluation/{champion.card['estimator']}.parquet"
-        if not path.exists(): raise UserError(f"the champion is of the kind {champion.card['estimator']}, which has to be backtested to be compared, and {path} is missing")
+        if not path.exists():
+            raise UserError(
+                f"the champion is of the kind {champion.card['estimator']}, which has to be backtested to be compared, and {path} is missing"
+            )
         table = pd.read_parquet(path)
         return champion.card, table[table["forecast_origin"].isin(origins)], "by its estimator's backtest"
-    try: return champion.card, _ask_champion(case, champion, origins), "by its frozen package"
+    try:
+        return champion.card, _ask_champion(case, champion, origins), "by its frozen package"
     except Exception as e:
         shipped = pd.read_parquet(Path(folder) / "holdout.parquet")
         shipped = shipped[shipped["forecast_origin"].isin(case.origins)]
-        if not len(shipped): raise UserError(f"the champion's package cannot be asked by today's code ({type(e).__name__}), and the holdout shipped with it is none of today's windows") from None
+        if not len(shipped):
+            raise UserError(
+                f"the champion's package cannot be asked by today's code ({type(e).__name__}), and the holdout shipped with it is none of today's windows"
+            ) from None
         return champion.card, shipped, "by the holdout shipped with it, as today's code cannot ask its package"
 
 # %% ../../nbs/quality/08_gates.ipynb #1a49b4bb
 def with_champion(
-    case: Case, root: Path,  # The candidate's case; the project's folder
+    case: Case,
+    root: Path,  # The candidate's case; the project's folder
     folder: Path | None,  # The champion's package; None if nothing is live
 ) -> Case:
     "The case with the champion's forecasts beside the candidate's."
     return case if folder is None else beside_champion(case, *champion_forecasts(case, root, folder))
 
+
 def beside_champion(
     case: Case,
     card: dict,  # Of the champion: model_version, trained_to
-    table: pd.DataFrame, how: str,  # Its forecasts; how they were made
+    table: pd.DataFrame,
+    how: str,  # Its forecasts; how they were made
 ) -> Case:
     "Put the champion's forecasts into the case."
     found = case.judged[ROW].merge(table[[*ROW, "mean", "log_mean"]], on=ROW, how="left", validate="1:1")
-    if not found["mean"].notna().any(): raise UserError(f"the champion {card['model_version']} has no forecast of any day that the candidate forecasts")
+    if not found["mean"].notna().any():
+        raise UserError(f"the champion {card['model_version']} has no forecast of any day that the candidate forecasts")
     judged = case.judged.assign(champion=found["log_mean"], champion_mean=found["mean"])
     origins = sorted(judged.loc[found["mean"].notna(), "forecast_origin"].unique())
     fresh = origins[0] >= card.get("trained_to", "")
-    return replace(case, judged=judged, champion={"model_version": card["model_version"], "windows": origins, "how": how, "fresh": fresh})
+    return replace(
+        case,
+        judged=judged,
+        champion={"model_version": card["model_version"], "windows": origins, "how": how, "fresh": fresh},
+    )
 
 # %% ../../nbs/quality/08_gates.ipynb #eeaeba73
 def series_sums(
@@ -248,41 +398,72 @@ def series_sums(
     "Sums of columns over each series."
     return [np.bincount(codes, np.asarray(column, float), minlength=n) for column in columns]
 
+
 def _off_orders(rows, column):
     "For each row, the error of its series' total over its window, told once, at the window's first row."
     total = (rows[column] - rows["unit_sales"]).groupby([rows[key] for key in ("forecast_origin", *KEYS)], sort=False)
     return np.where(total.cumcount() == 0, total.transform("sum").abs(), 0)
 
+
 def _against(rows, other, limits, orders=False):
     "The candidate against another forecast of the same rows: score, rival, difference, low, high, band."
     codes, series = pd.MultiIndex.from_frame(rows[KEYS]).factorize(sort=True)
-    if orders: columns = [_off_orders(rows, "mean"), _off_orders(rows, f"{other}_mean"), rows["unit_sales"]]
-    else: columns = [log_errors(rows), log_errors(rows, rows[other]), rows["weight"]]
+    if orders:
+        columns = [_off_orders(rows, "mean"), _off_orders(rows, f"{other}_mean"), rows["unit_sales"]]
+    else:
+        columns = [log_errors(rows), log_errors(rows, rows[other]), rows["weight"]]
     counts = draws(len(series), limits["resamples"], limits["seed"])
-    return paired_difference(*series_sums(codes, len(series), *columns), counts, limits["confidence"], root=not orders).iloc[0]
+    return paired_difference(
+        *series_sums(codes, len(series), *columns), counts, limits["confidence"], root=not orders
+    ).iloc[0]
 
 # %% ../../nbs/quality/08_gates.ipynb #499a0e69
-def _said(origins): return f"the window from {origins[0]}" if len(origins) == 1 else f"the {len(origins)} windows from {origins[0]} on"
+def _said(origins):
+    return f"the window from {origins[0]}" if len(origins) == 1 else f"the {len(origins)} windows from {origins[0]} on"
+
 
 def ratchet_check(case: Case) -> dict:
     "Not worse than the champion by more than `ratchet_tolerance` and luck."
     key, title = "ratchet", "Not worse than the champion"
-    if case.champion is None: return check(key, title, "No model is live yet, so there is nothing to compare with")
+    if case.champion is None:
+        return check(key, title, "No model is live yet, so there is nothing to compare with")
     rows, tie = case.judged[case.judged["champion"].notna()], case.limits["ratchet_tolerance"]
     it = _against(rows, "champion", case.limits)
     learnt = "neither has learnt from" if case.champion["fresh"] else "the champion has learnt from, which flatters it"
-    return check(key, title, f"On {_said(case.champion['windows'])}, which {learnt}, its NWRMSLE is {it['score']:.4f}; that of {case.champion['model_version']}, asked again {case.champion['how']}, is {it['rival']:.4f}: "
-                 f"{abs(it['difference']):.4f} {'worse' if it['difference'] > 0 else 'better'}. Up to {tie:.4f} worse is a tie and up to {it['band']:.4f} may be luck",
-                 it["difference"], max(tie, it["band"]), bool(it["difference"] <= tie or it["difference"] <= it["band"]))
+    return check(
+        key,
+        title,
+        f"On {_said(case.champion['windows'])}, which {learnt}, its NWRMSLE is {it['score']:.4f}; that of {case.champion['model_version']}, asked again {case.champion['how']}, is {it['rival']:.4f}: "
+        f"{abs(it['difference']):.4f} {'worse' if it['difference'] > 0 else 'better'}. Up to {tie:.4f} worse is a tie and up to {it['band']:.4f} may be luck",
+        it["difference"],
+        max(tie, it["band"]),
+        bool(it["difference"] <= tie or it["difference"] <= it["band"]),
+    )
 
+# %% ../../nbs/quality/08_gates.ipynb #a197f90a
 def orders_check(case: Case) -> dict:
     "Order error not above seasonal naive's, nor the champion's, by more than `slice_tolerance` and luck."
     tolerance = case.limits["slice_tolerance"]
-    rivals = [("naive", "seasonal naive", case.origins)] + ([("champion", "the champion", case.champion["windows"])] if case.champion else [])
-    found = [(name, origins, _against(case.judged.dropna(subset=other), other, case.limits, orders=True)) for other, name, origins in rivals]
+    rivals = [("naive", "seasonal naive", case.origins)] + (
+        [("champion", "the champion", case.champion["windows"])] if case.champion else []
+    )
+    found = [
+        (name, origins, _against(case.judged.dropna(subset=other), other, case.limits, orders=True))
+        for other, name, origins in rivals
+    ]
     most = [it["rival"] + max(tolerance * it["rival"], it["band"]) for *_, it in found]
-    says = [f"on {_said(origins)} by {it['score']:.1%} of units, {name}'s by {it['rival']:.1%}, which with tolerance and luck allows {limit:.1%}" for (name, origins, it), limit in zip(found, most)]
-    return check("orders", "Order error", f"Totals of {int(case.table['horizon'].max())} days are off {'; '.join(says)}", found[-1][2]["score"], most[-1], bool(all(it["score"] <= limit for (*_, it), limit in zip(found, most))))
+    says = [
+        f"on {_said(origins)} by {it['score']:.1%} of units, {name}'s by {it['rival']:.1%}, which with tolerance and luck allows {limit:.1%}"
+        for (name, origins, it), limit in zip(found, most)
+    ]
+    return check(
+        "orders",
+        "Order error",
+        f"Totals of {int(case.table['horizon'].max())} days are off {'; '.join(says)}",
+        found[-1][2]["score"],
+        most[-1],
+        bool(all(it["score"] <= limit for (*_, it), limit in zip(found, most))),
+    )
 
 # %% ../../nbs/quality/08_gates.ipynb #2fe81c6f
 def _slice_codes(case):
@@ -291,44 +472,94 @@ def _slice_codes(case):
     columns = slice_columns(case.judged, case.block, first)
     return {kind: pd.Categorical(columns[kind].astype(object).where(columns[kind].notna(), None)) for kind in columns}
 
+
 def _slice_sums(case, codes, n_series, place, columns, rows):
     "Sums of columns by series and slice, shape (n_series, n_slices) each, of the rows that are in a slice."
     use = rows & (place.codes >= 0)
     n = len(place.categories)
     cell = codes[use] * n + place.codes[use]
-    return [np.bincount(cell, np.asarray(column, float)[use], minlength=n_series * n).reshape(n_series, n) for column in columns]
+    return [
+        np.bincount(cell, np.asarray(column, float)[use], minlength=n_series * n).reshape(n_series, n)
+        for column in columns
+    ]
 
+# %% ../../nbs/quality/08_gates.ipynb #92b51001
 def _compare_slices(case, kinds, other, counts, codes):
     "score, rival, difference, band by slice against another forecast, those of enough series with bands for all of them together."
     rows, found = case.judged[other].notna().to_numpy(), []
     columns = [log_errors(case.judged), log_errors(case.judged, case.judged[other].fillna(0)), case.judged["weight"]]
     for kind, place in kinds.items():
         errors, rival, weight = _slice_sums(case, codes, counts.shape[1], place, columns, rows)
-        found += [(kind, str(name), int((weight[:, i] > 0).sum()), errors[:, i], rival[:, i], weight[:, i]) for i, name in enumerate(place.categories)]
+        found += [
+            (kind, str(name), int((weight[:, i] > 0).sum()), errors[:, i], rival[:, i], weight[:, i])
+            for i, name in enumerate(place.categories)
+        ]
     table = pd.DataFrame([f[:3] for f in found], columns=["kind", "slice", "series"])
     table["large"] = table["series"] >= case.limits["slice_series"]
     stacked = lambda which, i: np.stack([found[j][i] for j in np.flatnonzero(which)], axis=1)
-    parts = [paired_difference(*(stacked(which, i) for i in (3, 4, 5)), counts if large else np.ones((1, counts.shape[1]), np.float32), case.limits["confidence"]).set_index(table.index[which])
-             for large in (True, False) if (which := (table["large"] == large).to_numpy()).any()]
+    parts = [
+        paired_difference(
+            *(stacked(which, i) for i in (3, 4, 5)),
+            counts if large else np.ones((1, counts.shape[1]), np.float32),
+            case.limits["confidence"],
+        ).set_index(table.index[which])
+        for large in (True, False)
+        if (which := (table["large"] == large).to_numpy()).any()
+    ]
     table = table.join(pd.concat(parts)[["score", "rival", "difference", "band"]])
     table.loc[~table["large"], "band"] = np.nan
-    table["failed"] = table["large"] & ~((table["difference"] <= case.limits["slice_tolerance"] * table["rival"]) | (table["difference"] <= table["band"]))
+    table["failed"] = table["large"] & ~(
+        (table["difference"] <= case.limits["slice_tolerance"] * table["rival"])
+        | (table["difference"] <= table["band"])
+    )
     return table.set_index(["kind", "slice"])
 
 # %% ../../nbs/quality/08_gates.ipynb #be732701
-def slice_table(case: Case) -> pd.DataFrame:  # kind, slice, series, rows, nwrmsle, naive, champion, bias, difference and band to both, verdict
+def slice_table(
+    case: Case,
+) -> pd.DataFrame:  # kind, slice, series, rows, nwrmsle, naive, champion, bias, difference and band to both, verdict
     "Every slice beside seasonal naive and the champion."
     kinds, judged = _slice_codes(case), case.judged
     codes, series = pd.MultiIndex.from_frame(judged[KEYS]).factorize(sort=True)
     counts = draws(len(series), case.limits["resamples"], case.limits["seed"])
     naive = _compare_slices(case, kinds, "naive", counts, codes)
-    live = _compare_slices(case, kinds, "champion", counts, codes) if case.champion else naive.assign(score=np.nan, rival=np.nan, difference=np.nan, band=np.nan, failed=False)
-    sums = {kind: [np.bincount(place.codes[place.codes >= 0], np.asarray(column, float)[place.codes >= 0], minlength=len(place.categories)) for column in (np.ones(len(judged)), judged["mean"], judged["unit_sales"])] for kind, place in kinds.items()}
+    live = (
+        _compare_slices(case, kinds, "champion", counts, codes)
+        if case.champion
+        else naive.assign(score=np.nan, rival=np.nan, difference=np.nan, band=np.nan, failed=False)
+    )
+    sums = {
+        kind: [
+            np.bincount(
+                place.codes[place.codes >= 0],
+                np.asarray(column, float)[place.codes >= 0],
+                minlength=len(place.categories),
+            )
+            for column in (np.ones(len(judged)), judged["mean"], judged["unit_sales"])
+        ]
+        for kind, place in kinds.items()
+    }
     rows, said, sold = (np.concatenate([sums[kind][i] for kind in kinds]) for i in range(3))
-    table = pd.DataFrame({"series": naive["series"], "rows": rows.astype(int), "nwrmsle": naive["score"], "naive": naive["rival"], "bias": np.divide(said, sold, out=np.full(len(sold), np.nan), where=sold > 0) - 1,
-                          "naive_difference": naive["difference"], "naive_band": naive["band"], "beside_champion": live["score"], "champion": live["rival"],
-                          "champion_difference": live["difference"], "champion_band": live["band"], "naive_failed": naive["failed"], "champion_failed": live["failed"]}).reset_index()
-    table["verdict"] = np.where(~naive["large"], "not judged", np.where(table["naive_failed"] | table["champion_failed"], "failed", "passed"))
+    table = pd.DataFrame(
+        {
+            "series": naive["series"],
+            "rows": rows.astype(int),
+            "nwrmsle": naive["score"],
+            "naive": naive["rival"],
+            "bias": np.divide(said, sold, out=np.full(len(sold), np.nan), where=sold > 0) - 1,
+            "naive_difference": naive["difference"],
+            "naive_band": naive["band"],
+            "beside_champion": live["score"],
+            "champion": live["rival"],
+            "champion_difference": live["difference"],
+            "champion_band": live["band"],
+            "naive_failed": naive["failed"],
+            "champion_failed": live["failed"],
+        }
+    ).reset_index()
+    table["verdict"] = np.where(
+        ~naive["large"], "not judged", np.where(table["naive_failed"] | table["champion_failed"], "failed", "passed")
+    )
     return table
 
 # %% ../../nbs/quality/08_gates.ipynb #de547ce3
@@ -338,15 +569,23 @@ def slice_checks(
 ) -> list:
     "No slice of enough series worse than seasonal naive, or than the champion."
     judged, small, checks = table[table["verdict"] != "not judged"], int((table["verdict"] == "not judged").sum()), []
-    words = {"naive": ("slices_naive", "No slice worse than seasonal naive", "seasonal naive", "nwrmsle"), "champion": ("slices_champion", "No slice worse than the champion", "the champion", "beside_champion")}
+    words = {
+        "naive": ("slices_naive", "No slice worse than seasonal naive", "seasonal naive", "nwrmsle"),
+        "champion": ("slices_champion", "No slice worse than the champion", "the champion", "beside_champion"),
+    }
     for other, (key, title, whom, mine) in words.items():
         if other == "champion" and case.champion is None:
             checks.append(check(key, title, "No model is live yet, so there is nothing to compare with"))
             continue
         bad = judged[judged[f"{other}_failed"]].sort_values(f"{other}_difference", ascending=False)
-        named = ", ".join(f"{row['kind']} {row['slice']} ({row[mine]:.3f} against {row[other]:.3f})" for _, row in bad.head(5).iterrows())
+        named = ", ".join(
+            f"{row['kind']} {row['slice']} ({row[mine]:.3f} against {row[other]:.3f})"
+            for _, row in bad.head(5).iterrows()
+        )
         says = f"{len(bad) or 'None'} of {len(judged)} slices {'is' if len(bad) < 2 else 'are'} worse than {whom} by more than {case.limits['slice_tolerance']:.0%} and luck{': ' * bool(named)}{named}{' and more' * (len(bad) > 5)}"
-        says += f"; {small} more with fewer than {case.limits['slice_series']} series are told, not judged" * bool(small)
+        says += f"; {small} more with fewer than {case.limits['slice_series']} series are told, not judged" * bool(
+            small
+        )
         checks.append(check(key, title, says, len(bad), 0, None if not len(judged) else not len(bad)))
     return checks
 
@@ -354,24 +593,55 @@ def slice_checks(
 def store_groups(case: Case) -> dict:  # Kind -> group of each series of the block, shape (n_series,)
     "What is known of the stores, and how large they are."
     series = case.block.series
-    known = {kind: series[kind].astype(object).where(series[kind].notna(), "unknown").astype(str).to_numpy() for kind in ("state", "city", "cluster", "type") if series[kind].nunique() > 1}
+    known = {
+        kind: series[kind].astype(object).where(series[kind].notna(), "unknown").astype(str).to_numpy()
+        for kind in ("state", "city", "cluster", "type")
+        if series[kind].nunique() > 1
+    }
     first = next(w["forecast_origin"] for w in case.windows if w["role"] == "evaluation")
-    units = pd.Series(np.nansum(case.block.sales[:, :case.block.day(first) + 1], axis=1)).groupby(series["store_nbr"].to_numpy()).sum()
+    units = (
+        pd.Series(np.nansum(case.block.sales[:, : case.block.day(first) + 1], axis=1))
+        .groupby(series["store_nbr"].to_numpy())
+        .sum()
+    )
     third = np.minimum(units.rank(method="first", pct=True).mul(3).sub(1e-9).astype(int), 2)
     names = np.array(["smallest third of stores", "middle third of stores", "largest third of stores"])
     return {**known, "size": names[third.reindex(series["store_nbr"]).to_numpy()]}
 
-def fairness_table(case: Case) -> pd.DataFrame:  # kind, group, stores, series, rows, units, nwrmsle, naive, orders (order error), bias
+# %% ../../nbs/quality/08_gates.ipynb #735c0415
+def fairness_table(
+    case: Case,
+) -> pd.DataFrame:  # kind, group, stores, series, rows, units, nwrmsle, naive, orders (order error), bias
     "Error and bias by groups of stores, over the judged windows."
     row, _ = row_and_day(case)
-    judged, done = case.judged.assign(off=_off_orders(case.judged, "mean"), errors=log_errors(case.judged), naive_errors=log_errors(case.judged, case.judged["naive"])), []
+    judged, done = (
+        case.judged.assign(
+            off=_off_orders(case.judged, "mean"),
+            errors=log_errors(case.judged),
+            naive_errors=log_errors(case.judged, case.judged["naive"]),
+        ),
+        [],
+    )
     for kind, groups in store_groups(case).items():
         for name, part in judged.groupby(groups[row], sort=True):
             units = part["unit_sales"].sum()
             ratio = lambda value: float(value / units) if units else float("nan")
-            done.append({"kind": kind, "group": name, "stores": part["store_nbr"].nunique(), "series": len(part[KEYS].drop_duplicates()), "rows": len(part), "units": float(units),
-                         **{label: float(np.sqrt(part[column].sum() / part["weight"].sum())) for label, column in (("nwrmsle", "errors"), ("naive", "naive_errors"))},
-                         "orders": ratio(part["off"].sum()), "bias": ratio(part["mean"].sum() - units)})
+            done.append(
+                {
+                    "kind": kind,
+                    "group": name,
+                    "stores": part["store_nbr"].nunique(),
+                    "series": len(part[KEYS].drop_duplicates()),
+                    "rows": len(part),
+                    "units": float(units),
+                    **{
+                        label: float(np.sqrt(part[column].sum() / part["weight"].sum()))
+                        for label, column in (("nwrmsle", "errors"), ("naive", "naive_errors"))
+                    },
+                    "orders": ratio(part["off"].sum()),
+                    "bias": ratio(part["mean"].sum() - units),
+                }
+            )
     return pd.DataFrame(done)
 
 # %% ../../nbs/quality/08_gates.ipynb #5a58b30e
@@ -380,7 +650,15 @@ def forecast_checks(
     slices: pd.DataFrame | None = None,  # From `slice_table`, if it is at hand
 ) -> list:  # Checks
     "Everything that the forecasts alone can show."
-    plan = [("sane", "Sane numbers", sane_check), ("absolute", "Good enough, and not too good", absolute_checks), ("naive", "Better than seasonal naive", naive_check), ("ratchet", "Not worse than the champion", ratchet_check),
-            ("orders", "Order error", orders_check), ("bias", "Volume", bias_check), ("quantiles", "Intervals of a day", quantile_check), ("all_stores", "Intervals of all stores", all_stores_check),
-            ("slices", "Slices", lambda case: slice_checks(case, slice_table(case) if slices is None else slices))]
+    plan = [
+        ("sane", "Sane numbers", sane_check),
+        ("absolute", "Good enough, and not too good", absolute_checks),
+        ("naive", "Better than seasonal naive", naive_check),
+        ("ratchet", "Not worse than the champion", ratchet_check),
+        ("orders", "Order error", orders_check),
+        ("bias", "Volume", bias_check),
+        ("quantiles", "Intervals of a day", quantile_check),
+        ("all_stores", "Intervals of all stores", all_stores_check),
+        ("slices", "Slices", lambda case: slice_checks(case, slice_table(case) if slices is None else slices)),
+    ]
     return [found for key, title, judge in plan for found in guarded(key, title, lambda: judge(case))]

@@ -24,6 +24,7 @@ from .pictures import FORECAST
 # %% ../../nbs/quality/11_importance.ipynb #53c163db
 SHOWN = 2000  # Series that are looked at, at most
 
+# %% ../../nbs/quality/11_importance.ipynb #109bd0a8
 def holdout_rows(
     forecaster: Forecaster,
     folder: Path,  # The package
@@ -34,18 +35,29 @@ def holdout_rows(
     pairs = sample_series(held[["store_nbr", "item_nbr"]].drop_duplicates(), SHOWN)
     rows = f._row.reindex(pd.MultiIndex.from_frame(pairs)).to_numpy()
     origin = f.block.day(held["forecast_origin"].iloc[0])
-    if np.isnan(rows).any() or origin < HISTORY - 1: raise UserError(f"The holdout in {folder} is of other series or of another time than its state. Package the model again with: make pipeline")
+    if np.isnan(rows).any() or origin < HISTORY - 1:
+        raise UserError(
+            f"The holdout in {folder} is of other series or of another time than its state. Package the model again with: make pipeline"
+        )
     block = take_series(f.block, rows.astype(int))
-    x = np.concatenate([part for _, part in feature_parts(what_if(block, origin, switch), origin, f.horizon, f.serving["encoding"])])
+    x = np.concatenate(
+        [part for _, part in feature_parts(what_if(block, origin, switch), origin, f.horizon, f.serving["encoding"])]
+    )
     y, weight = np.full((2, *x.shape[:2]), np.nan)
-    at = pd.Series(np.arange(len(pairs)), index=pd.MultiIndex.from_frame(pairs)).reindex(pd.MultiIndex.from_frame(held[["store_nbr", "item_nbr"]])).to_numpy()
+    at = (
+        pd.Series(np.arange(len(pairs)), index=pd.MultiIndex.from_frame(pairs))
+        .reindex(pd.MultiIndex.from_frame(held[["store_nbr", "item_nbr"]]))
+        .to_numpy()
+    )
     known = np.isfinite(at)
     place = at[known].astype(int), held["horizon"].to_numpy()[known] - 1
     y[place], weight[place] = held["unit_sales"].to_numpy(float)[known], held["weight"].to_numpy(float)[known]
     return SimpleNamespace(series=block.series, x=x, y=y, weight=weight)
 
 # %% ../../nbs/quality/11_importance.ipynb #a1a1f11f
-def _named(*starts): return [i for i, name in enumerate(FEATURES) if name.startswith(starts)]
+def _named(*starts):
+    return [i for i, name in enumerate(FEATURES) if name.startswith(starts)]
+
 
 KINDS = {
     "own past sales": _named("log_mean", "mean_", "share_of", "days_since_sale", "days_known", "weekday_"),
@@ -57,6 +69,7 @@ KINDS = {
     "family, class, store type": [FEATURES.index(name) for name in ("perishable", "family", "class", "type")],
 }
 
+# %% ../../nbs/quality/11_importance.ipynb #0d681acd
 def permutation_importance(
     ask,  # A function (series, x, "log_mean") -> units, such as `row_model` gives
     held: SimpleNamespace,  # From `holdout_rows`
@@ -66,7 +79,9 @@ def permutation_importance(
 ) -> list[dict]:  # feature, importance, least, most: what NWRMSLE gains; the largest first
     "How much worse the holdout's forecasts get without each of some features."
     known, flat = np.isfinite(held.y), held.x.reshape(-1, held.x.shape[-1])
-    score = lambda x: nwrmsle(held.y[known], ask(held.series, x.reshape(held.x.shape), "log_mean")[known], held.weight[known])
+    score = lambda x: nwrmsle(
+        held.y[known], ask(held.series, x.reshape(held.x.shape), "log_mean")[known], held.weight[known]
+    )
     rng, base, found = np.random.default_rng(seed), score(flat), []
     orders = [rng.permutation(len(flat)) for _ in range(repeats)]
     for name, columns in features.items():
@@ -81,6 +96,7 @@ def permutation_importance(
 # %% ../../nbs/quality/11_importance.ipynb #9fd98476
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
+# %% ../../nbs/quality/11_importance.ipynb #74ef3145
 def partial_dependence(
     forecaster: Forecaster,
     folder: Path,  # The package
@@ -91,7 +107,8 @@ def partial_dependence(
     weekdays, days, step = {}, held.x[0, :, FEATURES.index("weekday")].astype(int), FEATURES.index("horizon")
     for day in range(7):
         at = np.flatnonzero(days == day)
-        if not len(at): continue
+        if not len(at):
+            continue
         x = held.x.copy()
         x[..., GROUPS["weekday"]] = held.x[:, at[:1]][..., GROUPS["weekday"]]
         weekdays[DAYS[day]] = mean(x)
@@ -100,8 +117,13 @@ def partial_dependence(
         x = held.x.copy()
         x[..., step] = ahead
         horizons[ahead] = mean(x)
-    promotions = {name: mean(holdout_rows(forecaster, folder, switch).x) for name, switch in (("off", False), ("on", True))}
-    return {name: [{"value": value, "mean": units} for value, units in found.items()] for name, found in (("promotion", promotions), ("weekday", weekdays), ("horizon", horizons))}
+    promotions = {
+        name: mean(holdout_rows(forecaster, folder, switch).x) for name, switch in (("off", False), ("on", True))
+    }
+    return {
+        name: [{"value": value, "mean": units} for value, units in found.items()]
+        for name, found in (("promotion", promotions), ("weekday", weekdays), ("horizon", horizons))
+    }
 
 # %% ../../nbs/quality/11_importance.ipynb #85b254d7
 def path_dependence(
@@ -111,7 +133,10 @@ def path_dependence(
     answer = forecaster.forecast()
     by = lambda keys: answer.groupby(keys)["mean"].mean()
     weekdays, horizons = by(answer["date"].dt.dayofweek), by(answer["horizon"])
-    return {"weekday": [{"value": DAYS[day], "mean": units} for day, units in weekdays.items()], "horizon": [{"value": int(ahead), "mean": units} for ahead, units in horizons.items()]}
+    return {
+        "weekday": [{"value": DAYS[day], "mean": units} for day, units in weekdays.items()],
+        "horizon": [{"value": int(ahead), "mean": units} for ahead, units in horizons.items()],
+    }
 
 # %% ../../nbs/quality/11_importance.ipynb #ca2dc4b8
 def _words(found):
@@ -119,22 +144,33 @@ def _words(found):
     curves, said = found["partial_dependence"], []
     if groups := found["groups"]:
         first, second = groups[:2]
-        said.append(f"The model goes by {first['feature']} most: shuffled, NWRMSLE rises from {found['nwrmsle']:.3f} by {first['importance']:.3f}; next is {second['feature']}, {second['importance']:.3f}.")
+        said.append(
+            f"The model goes by {first['feature']} most: shuffled, NWRMSLE rises from {found['nwrmsle']:.3f} by {first['importance']:.3f}; next is {second['feature']}, {second['importance']:.3f}."
+        )
         idle = [row["feature"] for row in groups if row["most"] < 0.0005]
-        if idle: said.append(f"Next to nothing comes from {', '.join(idle)}.")
-    else: said.append(f"{found['estimator'].replace('_', ' ').capitalize()} looks at each series' own past only, so there are no features to weigh.")
+        if idle:
+            said.append(f"Next to nothing comes from {', '.join(idle)}.")
+    else:
+        said.append(
+            f"{found['estimator'].replace('_', ' ').capitalize()} looks at each series' own past only, so there are no features to weigh."
+        )
     if promotion := curves.get("promotion"):
         off, on = (point["mean"] for point in promotion)
         said.append(f"With a promotion on every day it forecasts {on / off - 1:+.0%} units.".replace("-", "−"))
     if len(days := curves.get("weekday", [])) > 1:
         best, worst = (pick(days, key=lambda point: point["mean"]) for pick in (max, min))
-        said.append(f"The strongest day is {best['value']}, {best['mean'] / worst['mean'] - 1:.0%} above {worst['value']}.")
+        said.append(
+            f"The strongest day is {best['value']}, {best['mean'] / worst['mean'] - 1:.0%} above {worst['value']}."
+        )
     if len(ahead := curves.get("horizon", [])) > 1 and groups:
         units = [point["mean"] for point in ahead]
         moved = (max(units) - min(units)) / np.mean(units)
-        said.append(f"How far ahead the day is {f'moves the mean forecast by {moved:.1%}' if moved >= 0.001 else 'does not move the mean forecast'}, all else being equal.")
+        said.append(
+            f"How far ahead the day is {f'moves the mean forecast by {moved:.1%}' if moved >= 0.001 else 'does not move the mean forecast'}, all else being equal."
+        )
     return said
 
+# %% ../../nbs/quality/11_importance.ipynb #964a8e18
 def _examples(f, most=3):
     "The reasons of the largest products' coming days, all stores."
     volume = f.forecast().groupby("item_nbr")["mean"].sum().sort_values(ascending=False, kind="stable")
@@ -142,7 +178,18 @@ def _examples(f, most=3):
     for item in volume.index[:most]:
         parts = effects(f, item, None, first, last)
         name = names[item] if isinstance(names[item], str) and names[item] else item
-        done.append({"item_nbr": item, "item_name": name, "store_nbr": None, "first_day": first, "last_day": last, "units": float(volume[item]), "usual": parts and parts["usual"], "reasons": reasons(f, item, None, first, last)})
+        done.append(
+            {
+                "item_nbr": item,
+                "item_name": name,
+                "store_nbr": None,
+                "first_day": first,
+                "last_day": last,
+                "units": float(volume[item]),
+                "usual": parts and parts["usual"],
+                "reasons": reasons(f, item, None, first, last),
+            }
+        )
     return done
 
 # %% ../../nbs/quality/11_importance.ipynb #7060cfd4
@@ -155,13 +202,25 @@ def explanation(
     "What the packaged model goes by, for reports/explanation.json."
     folder = Path(package or Path(root) / "data/model")
     f = load_forecaster(folder)
-    found = {**{key: f.card[key] for key in ("model_version", "data_version", "estimator")}, "groups": [], "importance": [], "nwrmsle": None, "rows": 0}
+    found = {
+        **{key: f.card[key] for key in ("model_version", "data_version", "estimator")},
+        "groups": [],
+        "importance": [],
+        "nwrmsle": None,
+        "rows": 0,
+    }
     if ask := row_model(f):
         held = holdout_rows(f, folder)
         known = np.isfinite(held.y)
-        found |= {"nwrmsle": nwrmsle(held.y[known], ask(held.series, held.x, "log_mean")[known], held.weight[known]), "rows": int(known.sum()), "series": len(held.series),
-                  "groups": permutation_importance(ask, held, KINDS, repeats, seed),
-                  "importance": permutation_importance(ask, held, {name: [i] for i, name in enumerate(FEATURES)}, repeats, seed)}
+        found |= {
+            "nwrmsle": nwrmsle(held.y[known], ask(held.series, held.x, "log_mean")[known], held.weight[known]),
+            "rows": int(known.sum()),
+            "series": len(held.series),
+            "groups": permutation_importance(ask, held, KINDS, repeats, seed),
+            "importance": permutation_importance(
+                ask, held, {name: [i] for i, name in enumerate(FEATURES)}, repeats, seed
+            ),
+        }
     found["partial_dependence"] = partial_dependence(f, folder) if ask else path_dependence(f)
     return {**found, "words": _words(found), "examples": _examples(f)}
 
@@ -171,21 +230,42 @@ def draw_explanation(
 ):  # A matplotlib figure: groups of features, and how the forecast moves
     "Importance and partial dependence in one picture."
     curves, groups = found["partial_dependence"], found["groups"][::-1]
-    figure, axes = plt.subplots(1, len(curves) + bool(groups), figsize=(12, 2.8), width_ratios=[1.6] * bool(groups) + [max(1, min(len(c), 7) / 4) for c in curves.values()], layout="constrained")
+    figure, axes = plt.subplots(
+        1,
+        len(curves) + bool(groups),
+        figsize=(12, 2.8),
+        width_ratios=[1.6] * bool(groups) + [max(1, min(len(c), 7) / 4) for c in curves.values()],
+        layout="constrained",
+    )
     axes = list(np.atleast_1d(axes))
     if groups:
         axis = axes.pop(0)
         low, high = ([abs(row[end] - row["importance"]) for row in groups] for end in ("least", "most"))
-        axis.barh([row["feature"] for row in groups], [row["importance"] for row in groups], xerr=[low, high], color=FORECAST, ecolor="#3b3f46")
+        axis.barh(
+            [row["feature"] for row in groups],
+            [row["importance"] for row in groups],
+            xerr=[low, high],
+            color=FORECAST,
+            ecolor="#3b3f46",
+        )
         axis.set_title(f"It goes by {groups[-1]['feature']} most", loc="left", fontsize=10)
         axis.set_xlabel("NWRMSLE worse by, when shuffled")
     top = max(point["mean"] for points in curves.values() for point in points)
     for axis, (name, points) in zip(axes, curves.items()):
         units = [point["mean"] for point in points]
-        if name == "horizon": axis.plot([point["value"] for point in points], units, color=FORECAST, marker="o", ms=3)
-        else: axis.bar([str(point["value"])[:3 if name == "promotion" else 2] for point in points], units, color=FORECAST)
+        if name == "horizon":
+            axis.plot([point["value"] for point in points], units, color=FORECAST, marker="o", ms=3)
+        else:
+            axis.bar(
+                [str(point["value"])[: 3 if name == "promotion" else 2] for point in points], units, color=FORECAST
+            )
         axis.set(ylim=(0, 1.1 * top), xlabel="days ahead" if name == "horizon" else name)
-        axis.set_title(f"{name}:\n{' to '.join(dict.fromkeys(map(say_units, (min(units), max(units)))))} a day", loc="left", fontsize=10)
+        axis.set_title(
+            f"{name}:\n{' to '.join(dict.fromkeys(map(say_units, (min(units), max(units)))))} a day",
+            loc="left",
+            fontsize=10,
+        )
     axes[0].set_ylabel("units a day, mean forecast")
-    for axis in figure.axes: axis.spines[["top", "right"]].set_visible(False)
+    for axis in figure.axes:
+        axis.spines[["top", "right"]].set_visible(False)
     return figure

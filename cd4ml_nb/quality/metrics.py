@@ -16,7 +16,8 @@ def nwrmsle(
 ) -> float:  # Root of the weighted mean squared log error, ≥ 0
     "Normalised weighted root mean squared logarithmic error (Kaggle Favorita, evaluation page)."
     y, forecast = np.asarray(y, float), np.asarray(forecast, float)
-    if y.shape != forecast.shape: raise ValueError(f"y has shape {y.shape}, forecast {forecast.shape}")
+    if y.shape != forecast.shape:
+        raise ValueError(f"y has shape {y.shape}, forecast {forecast.shape}")
     error = np.log1p(forecast.clip(min=0)) - np.log1p(y)
     return float(np.sqrt(np.average(error**2, weights=np.broadcast_to(weight, y.shape))))
 
@@ -39,6 +40,7 @@ def pinball(
     off = np.asarray(y, float) - quantile
     return float(np.mean(np.maximum(p * off, (p - 1) * off)))
 
+
 def shares(
     y: np.ndarray,  # Units sold, any shape
     quantile: np.ndarray,  # Forecast quantile, same shape
@@ -52,11 +54,17 @@ def score(
 ) -> dict:  # nwrmsle, wape, rmse, bias, pinball, coverage
     "Every metric of some forecasts."
     y, mean = table["unit_sales"].to_numpy(float), table["mean"].to_numpy(float)
-    totals = table.groupby(["forecast_origin", "store_nbr", "item_nbr"], observed=True, sort=False)[["unit_sales", "mean"]].sum()
+    totals = table.groupby(["forecast_origin", "store_nbr", "item_nbr"], observed=True, sort=False)[
+        ["unit_sales", "mean"]
+    ].sum()
     said = {p: table[f"q{round(p * 100)}"].to_numpy(float) for p in (0.1, 0.5, 0.9)}
-    return {"nwrmsle": nwrmsle(y, table["log_mean"], table["weight"]),
-            "wape": wape(totals[["unit_sales"]].to_numpy(float), totals[["mean"]].to_numpy(float)) if y.sum() else float("nan"),
-            "rmse": float(np.sqrt(np.mean((mean - y) ** 2))),
-            "bias": float(mean.sum() / y.sum() - 1) if y.sum() else float("nan"),
-            "pinball": float(np.mean([pinball(y, q, p) for p, q in said.items()])),
-            "coverage": {f"q{round(p * 100)}": shares(y, q) for p, q in said.items()}}
+    return {
+        "nwrmsle": nwrmsle(y, table["log_mean"], table["weight"]),
+        "wape": wape(totals[["unit_sales"]].to_numpy(float), totals[["mean"]].to_numpy(float))
+        if y.sum()
+        else float("nan"),
+        "rmse": float(np.sqrt(np.mean((mean - y) ** 2))),
+        "bias": float(mean.sum() / y.sum() - 1) if y.sum() else float("nan"),
+        "pinball": float(np.mean([pinball(y, q, p) for p, q in said.items()])),
+        "coverage": {f"q{round(p * 100)}": shares(y, q) for p, q in said.items()},
+    }

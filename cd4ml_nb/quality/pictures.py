@@ -11,8 +11,15 @@ import numpy as np, pandas as pd
 
 # %% ../../nbs/quality/04_pictures.ipynb #552d6da0
 SOLD, FORECAST, BAND, BASELINE = "#3b3f46", "#1769aa", "#a9cdea", "#b0b4ba"
-ESTIMATOR_COLOURS = {"gradient_boosting": FORECAST, "random_forest": "#7b5ea7", "ets": "#d98324", "decision_tree": "#4e8f4b", "seasonal_naive": BASELINE}
+ESTIMATOR_COLOURS = {
+    "gradient_boosting": FORECAST,
+    "random_forest": "#7b5ea7",
+    "ets": "#d98324",
+    "decision_tree": "#4e8f4b",
+    "seasonal_naive": BASELINE,
+}
 
+# %% ../../nbs/quality/04_pictures.ipynb #a28b9cac
 def plot_case(
     axes,  # A matplotlib axes
     table: pd.DataFrame,  # Forecasts of one series or total, several windows: forecast_origin, date, unit_sales, mean, q10, q90
@@ -20,12 +27,17 @@ def plot_case(
     history: pd.DataFrame | None = None,  # Earlier sales: date, unit_sales
 ) -> None:
     "Sales, forecast and interval by day; a thin line marks each forecast origin."
-    if history is not None: axes.plot(history["date"], history["unit_sales"], color=SOLD, lw=1)
+    if history is not None:
+        axes.plot(history["date"], history["unit_sales"], color=SOLD, lw=1)
     for i, (_, part) in enumerate(table.sort_values("date").groupby("forecast_origin")):
         part = part.set_index("date").asfreq("D").reset_index()
-        axes.fill_between(part["date"], part["q10"], part["q90"], color=BAND, lw=0, label="interval, 8 days in 10" if i == 0 else None)
+        axes.fill_between(
+            part["date"], part["q10"], part["q90"], color=BAND, lw=0, label="interval, 8 days in 10" if i == 0 else None
+        )
         axes.plot(part["date"], part["mean"], color=FORECAST, lw=1.8, label="forecast" if i == 0 else None)
-        axes.plot(part["date"], part["unit_sales"], color=SOLD, lw=1, marker="o", ms=3, label="sold" if i == 0 else None)
+        axes.plot(
+            part["date"], part["unit_sales"], color=SOLD, lw=1, marker="o", ms=3, label="sold" if i == 0 else None
+        )
         axes.axvline(part["date"].iloc[0] - pd.Timedelta(hours=12), color=BASELINE, lw=0.8, ls=":")
     axes.set_title(title, fontsize=10, loc="left")
     axes.set_ylabel("units a day")
@@ -40,7 +52,15 @@ def telling_cases(
 ) -> pd.DataFrame:  # Rows best, typical, worst: store_nbr, item_nbr, sold, off (share of units, on horizon totals)
     "The series with the smallest, the middle and the largest error of horizon totals."
     totals = table.groupby(["store_nbr", "item_nbr", "forecast_origin"], as_index=False)[["unit_sales", "mean"]].sum()
-    by = totals.assign(off=(totals["mean"] - totals["unit_sales"]).abs()).groupby(["store_nbr", "item_nbr"], as_index=False)[["unit_sales", "off"]].sum()
-    large = by[by["unit_sales"] >= by["unit_sales"].median()].assign(off=lambda t: t["off"] / t["unit_sales"]).sort_values(["off", "store_nbr", "item_nbr"], ignore_index=True)
+    by = (
+        totals.assign(off=(totals["mean"] - totals["unit_sales"]).abs())
+        .groupby(["store_nbr", "item_nbr"], as_index=False)[["unit_sales", "off"]]
+        .sum()
+    )
+    large = (
+        by[by["unit_sales"] >= by["unit_sales"].median()]
+        .assign(off=lambda t: t["off"] / t["unit_sales"])
+        .sort_values(["off", "store_nbr", "item_nbr"], ignore_index=True)
+    )
     chosen = large.iloc[[0, len(large) // 2, len(large) - 1]].rename(columns={"unit_sales": "sold"})
     return chosen.set_index(pd.Index(["best", "typical", "worst"], name="case"))

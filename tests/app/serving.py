@@ -1,4 +1,5 @@
 """A real dashboard server and a real browser, for the tests here and for nbs/benchmarks/03_dashboard.ipynb."""
+
 import json, os, re, shutil, signal, socket, statistics, subprocess, sys, time, urllib.request
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +28,8 @@ def make_root(folder):
 @contextmanager
 def without_mlflow():
     "Releases whose aliases nobody mirrors."
-    with patch.object(release, "_probe"), patch.object(release, "_mirror"): yield
+    with patch.object(release, "_probe"), patch.object(release, "_mirror"):
+        yield
 
 
 def put_live(root, by="Ana Pérez", reason="the best so far", name=None):
@@ -39,31 +41,62 @@ def put_live(root, by="Ana Pérez", reason="the best so far", name=None):
         with release.new_version(root, version) as new:
             shutil.copytree(PROJECT / "data/model", new / "package")
             (new / "package/forecaster.json").write_text(json.dumps(sealed))
-            (new / "gate.json").write_text(json.dumps({"passed": True, "model_version": version, "champion": champion, "checks": []}))
-            (new / "registration.json").write_text(json.dumps({"data_version": sealed["card"]["data_version"], "git_revision": "abc", "gate_passed": True, "releasable": True}))
+            (new / "gate.json").write_text(
+                json.dumps({"passed": True, "model_version": version, "champion": champion, "checks": []})
+            )
+            (new / "registration.json").write_text(
+                json.dumps(
+                    {
+                        "data_version": sealed["card"]["data_version"],
+                        "git_revision": "abc",
+                        "gate_passed": True,
+                        "releasable": True,
+                    }
+                )
+            )
         release.approve(root, version, by, reason)
         release.promote(root, version, by=by, reason=reason)
     return version
 
 
-def dashboard(root, *options): return serve(root, "forecast.ipynb", APPS / "share", *options)
+def dashboard(root, *options):
+    return serve(root, "forecast.ipynb", APPS / "share", *options)
 
 
 @contextmanager
 def serve(root, app, settings, *options):
     "An app as `cd4ml dashboard` and `cd4ml review` serve it, on a free port; ended for real afterwards."
     port = free_port()
-    env = {**os.environ, "CD4ML_ROOT": str(root), "JUPYTER_PATH": str(APPS / "share"), "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))}
-    command = [sys.executable, "-m", "voila", str(APPS / app), f"--Voila.config_file_paths={settings}", f"--port={port}", *options]
+    env = {
+        **os.environ,
+        "CD4ML_ROOT": str(root),
+        "JUPYTER_PATH": str(APPS / "share"),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")])),
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "voila",
+        str(APPS / app),
+        f"--Voila.config_file_paths={settings}",
+        f"--port={port}",
+        *options,
+    ]
     (Path(root) / "reports").mkdir(exist_ok=True)
     with open(Path(root) / "reports" / "server.txt", "w") as out:
         server = subprocess.Popen(command, env=env, cwd=root, stdout=out, stderr=out, start_new_session=True)
     try:
-        wait_for(lambda: answers(port), 60, lambda: f"The server of {app} did not start: {(Path(root) / 'reports' / 'server.txt').read_text()[-2000:]}", server)
+        wait_for(
+            lambda: answers(port),
+            60,
+            lambda: f"The server of {app} did not start: {(Path(root) / 'reports' / 'server.txt').read_text()[-2000:]}",
+            server,
+        )
         yield f"http://127.0.0.1:{port}/"
     finally:
         server.send_signal(signal.SIGTERM)
-        try: server.wait(15)
+        try:
+            server.wait(15)
         except subprocess.TimeoutExpired:
             os.killpg(server.pid, signal.SIGKILL)
             server.wait()
@@ -72,11 +105,19 @@ def serve(root, app, settings, *options):
 
 class Watched:
     "A page in the browser, watched: what went wrong in it is an error of the test."
+
     def __init__(self, chromium, address, ready, harmless=(), seconds=10, **context):
         self.context = chromium.new_context(**{"viewport": {"width": 1280, "height": 900}, **context})
         self.page, self.wrong, self.requests = self.context.new_page(), [], []
         self.page.set_default_timeout(1000 * seconds)
-        self.page.on("console", lambda m: self.wrong.append(f"console: {m.text}") if m.type == "error" and not any(word in m.text for word in harmless) else None)
+        self.page.on(
+            "console",
+            lambda m: (
+                self.wrong.append(f"console: {m.text}")
+                if m.type == "error" and not any(word in m.text for word in harmless)
+                else None
+            ),
+        )
         self.page.on("pageerror", lambda e: self.wrong.append(f"exception: {e}"))
         self.page.on("dialog", lambda d: (self.wrong.append(f"dialog: {d.message}"), d.dismiss()))
         self.page.on("request", lambda r: self.requests.append(r.url))
@@ -89,7 +130,11 @@ class Watched:
 
     def close(self):
         text = self.page.locator("body").inner_text()
-        outside = [u for u in self.requests if not re.match(r"(http://127\.0\.0\.1:\d+/|data:|blob:http://127\.0\.0\.1|about:)", u)]
+        outside = [
+            u
+            for u in self.requests
+            if not re.match(r"(http://127\.0\.0\.1:\d+/|data:|blob:http://127\.0\.0\.1|about:)", u)
+        ]
         self.context.close()
         assert not self.wrong, self.wrong
         assert not outside, f"requests to other machines: {outside}"
@@ -100,11 +145,16 @@ class Watched:
 def visits(kind, chromium, address):
     "A function (query, **size) that opens watched pages, which are checked and closed at the end."
     opened = []
+
     def go(query="", **size):
-        opened.append(kind(chromium, address + query, **({"viewport": {"width": 1280, "height": 900, **size}} if size else {})))
+        opened.append(
+            kind(chromium, address + query, **({"viewport": {"width": 1280, "height": 900, **size}} if size else {}))
+        )
         return opened[-1]
+
     yield go
-    for one in opened: one.close()
+    for one in opened:
+        one.close()
 
 
 def answers(port):
@@ -116,7 +166,8 @@ def answers(port):
 def wait_for(true, seconds, said, server=None):
     end = time.monotonic() + seconds
     while not true():
-        if time.monotonic() > end or (server and server.poll() is not None): raise RuntimeError(said())
+        if time.monotonic() > end or (server and server.poll() is not None):
+            raise RuntimeError(said())
         time.sleep(0.05)
 
 
@@ -129,12 +180,19 @@ def warm(url):
 def browser():
     "Chromium: the system's, or Playwright's own. LookupError where there is none."
     from playwright.sync_api import Error, sync_playwright
+
     system = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     with sync_playwright() as p:
-        try: opened = p.chromium.launch(executable_path=system, args=["--no-sandbox"] if os.geteuid() == 0 else [])
-        except Error as e: raise LookupError(f"no Chromium: install Debian's package chromium, or run `playwright install chromium` ({str(e).splitlines()[0]})") from None
-        try: yield opened
-        finally: opened.close()
+        try:
+            opened = p.chromium.launch(executable_path=system, args=["--no-sandbox"] if os.geteuid() == 0 else [])
+        except Error as e:
+            raise LookupError(
+                f"no Chromium: install Debian's package chromium, or run `playwright install chromium` ({str(e).splitlines()[0]})"
+            ) from None
+        try:
+            yield opened
+        finally:
+            opened.close()
 
 
 def measure(url, opened, visits=3, changes=12):
@@ -146,23 +204,33 @@ def measure(url, opened, visits=3, changes=12):
         page = context.new_page()
         start = time.perf_counter()
         page.goto(url, wait_until="commit")
-        page.wait_for_function("document.querySelector('.js-plotly-plot')?.data?.[3]?.x?.length > 0 && document.querySelector('.scatterlayer .trace:nth-child(4)') && document.querySelector('.number b')", polling=16)
+        page.wait_for_function(
+            "document.querySelector('.js-plotly-plot')?.data?.[3]?.x?.length > 0 && document.querySelector('.scatterlayer .trace:nth-child(4)') && document.querySelector('.number b')",
+            polling=16,
+        )
         first.append(time.perf_counter() - start)
-        if len(first) < visits: context.close()
+        if len(first) < visits:
+            context.close()
     stamp = "JSON.stringify([document.querySelector('.number b').textContent, document.querySelector('.cd-answer').textContent, document.querySelector('.js-plotly-plot')._fullLayout.shapes[0].x0])"
+
     def timed(kind, act):
         before = page.evaluate(stamp)
         start = page.evaluate("performance.now()")
         act()
         page.wait_for_function(f"before => {stamp} !== before", arg=before, polling=8)
         times.setdefault(kind, []).append((page.evaluate("performance.now()") - start) / 1000)
+
     for n in range(changes):
         timed("product", lambda: pick(page, "Product", n + 2))
         timed("day", lambda: page.get_by_label("From", exact=True).select_option(index=1 + n % 14))
         timed("promotion", lambda: page.get_by_label("On" if n % 2 else "Off", exact=True).check(force=True))
         timed("store", lambda: pick(page, "Store", 1 if n % 2 == 0 else 0))
     context.close()
-    return {"first picture": statistics.median(first), **{kind: statistics.median(values) for kind, values in times.items()}, "slowest change": max(map(max, times.values()))}
+    return {
+        "first picture": statistics.median(first),
+        **{kind: statistics.median(values) for kind, values in times.items()},
+        "slowest change": max(map(max, times.values())),
+    }
 
 
 def pick(page, label, index):
@@ -173,6 +241,7 @@ def pick(page, label, index):
 
 if __name__ == "__main__":  # The README's picture: python tests/app/serving.py
     import tempfile
+
     with tempfile.TemporaryDirectory() as tmp, browser() as opened, dashboard(make_root(Path(tmp) / "project")) as url:
         page = opened.new_page(viewport={"width": 1280, "height": 900})
         page.goto(url + (f"?{sys.argv[1]}" if len(sys.argv) > 1 else ""))

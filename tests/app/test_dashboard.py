@@ -1,4 +1,5 @@
 """The dashboard in a real browser, used as a planner would; its numbers are compared with the forecaster's."""
+
 import csv, io, json, re, subprocess, sys
 from urllib.parse import urlencode
 import numpy as np, pandas as pd
@@ -13,16 +14,29 @@ def item(forecaster):
     "A product whose promotion makes a difference: its number, name, and a store that sells it and one that does not."
     sells = forecaster.series.groupby("item_nbr").store_nbr.apply(list)
     some = [i for i in sells.index if 1 < len(sells[i]) < len(forecaster.stores)]
-    lift = {i: abs(forecaster.total(i, None, *days(forecaster), True)["mean"] - forecaster.total(i, None, *days(forecaster), False)["mean"]) for i in some[:25]}
+    lift = {
+        i: abs(
+            forecaster.total(i, None, *days(forecaster), True)["mean"]
+            - forecaster.total(i, None, *days(forecaster), False)["mean"]
+        )
+        for i in some[:25]
+    }
     best = max(lift, key=lift.get)
     other = sorted(set(forecaster.stores.store_nbr) - set(sells[best]))[0]
-    return {"item": best, "name": forecaster.items.set_index("item_nbr").item_name[best], "store": sorted(sells[best])[0], "new": other}
+    return {
+        "item": best,
+        "name": forecaster.items.set_index("item_nbr").item_name[best],
+        "store": sorted(sells[best])[0],
+        "new": other,
+    }
 
 
-def days(forecaster): return tuple(f"{forecaster.dates[n]:%Y-%m-%d}" for n in (1, 3))
+def days(forecaster):
+    return tuple(f"{forecaster.dates[n]:%Y-%m-%d}" for n in (1, 3))
 
 
-def link(**parts): return "?" + urlencode(parts)
+def link(**parts):
+    return "?" + urlencode(parts)
 
 
 def test_first_page(planner, forecaster, screenshots):
@@ -47,7 +61,9 @@ def test_chart_is_the_forecast(planner, forecaster):
     "The lines of the chart are the forecaster's numbers, and are drawn."
     item = re.search(r"item=([^&]+)", planner.page.url)[1]
     planner.page.wait_for_selector(".scatterlayer .trace:nth-child(4) path.js-line", state="attached")
-    drawn = planner.page.evaluate("document.querySelector('.js-plotly-plot').data.map(t => [Array.from(t.x), Array.from(t.y ?? t._y ?? [])])")
+    drawn = planner.page.evaluate(
+        "document.querySelector('.js-plotly-plot').data.map(t => [Array.from(t.x), Array.from(t.y ?? t._y ?? [])])"
+    )
     daily, recent = forecaster.daily_totals(item), forecaster.recent(item)
     assert drawn[3][0] == [f"{d:%Y-%m-%d}" for d in daily.date]
     np.testing.assert_allclose(drawn[3][1], daily["mean"], rtol=1e-6)
@@ -68,7 +84,9 @@ def test_search_and_pick(planner, forecaster, item, screenshots):
     page.screenshot(path=screenshots / "search.png")
     options.filter(has_text=re.compile(f"^{re.escape(item['name'])}")).first.click()
     planner.query(item=item["item"], store="all")
-    planner.wait_number(forecaster.total(item["item"], None, forecaster.card["first_day"], forecaster.card["first_day"])["mean"])
+    planner.wait_number(
+        forecaster.total(item["item"], None, forecaster.card["first_day"], forecaster.card["first_day"])["mean"]
+    )
     assert box.input_value() == item["name"]
 
 
@@ -84,7 +102,9 @@ def test_days_and_range(planner, forecaster, item):
     planner.shows(say_days(first, last), ".cd-answer")
     assert page.locator("tr.chosen").count() == 3
     page.get_by_role("button", name=f"All {forecaster.horizon} days").click()
-    planner.wait_number(forecaster.total(item["item"], None, forecaster.card["first_day"], forecaster.card["last_day"])["mean"])
+    planner.wait_number(
+        forecaster.total(item["item"], None, forecaster.card["first_day"], forecaster.card["last_day"])["mean"]
+    )
     page.get_by_label("To", exact=True).select_option(say_day(first))
     planner.query(to=first)
     page.get_by_label("From", exact=True).select_option(say_day(last))
@@ -123,7 +143,8 @@ def test_all_stores_table(planner, forecaster, item):
 
 
 def read_csv(visit):
-    with visit.page.expect_download() as download: visit.page.get_by_role("button", name="Download CSV").click()
+    with visit.page.expect_download() as download:
+        visit.page.get_by_role("button", name="Download CSV").click()
     text = open(download.value.path(), encoding="utf-8-sig", newline="").read()
     return download.value.suggested_filename, pd.DataFrame(csv.DictReader(io.StringIO(text)))
 
@@ -134,8 +155,12 @@ def test_download(planner, forecaster, item):
     expected = forecaster.forecast(item["item"])
     assert name == f"forecast-{item['item']}-all-stores-{forecaster.card['first_day']}.csv"
     assert list(table)[:5] == ["item_nbr", "item_name", "store_nbr", "date", "promotion"]
-    assert table.store_nbr.tolist() == expected.store_nbr.tolist() and table.date.tolist() == expected.date.dt.strftime("%Y-%m-%d").tolist()
-    for column in ("mean", "q10", "q50", "q90"): np.testing.assert_allclose(table[column].astype(float), expected[column], rtol=1e-9)
+    assert (
+        table.store_nbr.tolist() == expected.store_nbr.tolist()
+        and table.date.tolist() == expected.date.dt.strftime("%Y-%m-%d").tolist()
+    )
+    for column in ("mean", "q10", "q50", "q90"):
+        np.testing.assert_allclose(table[column].astype(float), expected[column], rtol=1e-9)
     assert set(table.model_version) == {forecaster.card["model_version"]} and set(table.item_name) == {item["name"]}
 
 
@@ -145,7 +170,9 @@ def test_store(planner, forecaster, item):
     for store in (item["store"], item["new"]):
         box.click()
         box.fill(store)
-        planner.page.locator(".cd-picker ul:not([hidden]) li[role=option]").filter(has_text=re.compile(rf"^Store {store}(?!\d)")).first.click()
+        planner.page.locator(".cd-picker ul:not([hidden]) li[role=option]").filter(
+            has_text=re.compile(rf"^Store {store}(?!\d)")
+        ).first.click()
         planner.query(store=store)
         planner.wait_number(forecaster.total(item["item"], store, first, last)["mean"])
         assert planner.page.locator(".note").count() == (store == item["new"])
@@ -172,8 +199,10 @@ def test_keyboard_only(planner, forecaster, item):
     page.keyboard.press("Enter")
     seen = []
     for _ in range(11):
-        seen.append(page.evaluate("""() => { const e = document.activeElement, s = getComputedStyle(e.matches('input[type=radio]') ? e.closest('label') : e)
-            return [e.labels?.[0]?.textContent.trim() || e.textContent.trim(), s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) >= 2] }"""))
+        seen.append(
+            page.evaluate("""() => { const e = document.activeElement, s = getComputedStyle(e.matches('input[type=radio]') ? e.closest('label') : e)
+            return [e.labels?.[0]?.textContent.trim() || e.textContent.trim(), s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) >= 2] }""")
+        )
         if seen[-1][0] == "As planned":
             page.keyboard.press("ArrowRight")
             planner.query(promotion="on")
@@ -184,8 +213,14 @@ def test_keyboard_only(planner, forecaster, item):
         page.keyboard.press("Tab")
     names = [name for name, _ in seen]
     assert names[:4] == ["Product", "Store", "From", "To"], names
-    assert {"As planned", "First week", f"All {forecaster.horizon} days", "By day", "Download CSV", "Copy link"} <= set(names), names
-    assert all(outline for name, outline in seen if name in ("Product", "Store", "From", "To", "First week", "Download CSV", "Copy link")), seen
+    assert {"As planned", "First week", f"All {forecaster.horizon} days", "By day", "Download CSV", "Copy link"} <= set(
+        names
+    ), names
+    assert all(
+        outline
+        for name, outline in seen
+        if name in ("Product", "Store", "From", "To", "First week", "Download CSV", "Copy link")
+    ), seen
 
 
 def test_phone(visit, forecaster, item, screenshots):
@@ -194,12 +229,18 @@ def test_phone(visit, forecaster, item, screenshots):
     v = visit(link(item=item["item"], store=item["store"], date=first, to=last, promotion="on"), width=390, height=844)
     v.wait_number(forecaster.total(item["item"], item["store"], first, last, True)["mean"])
     v.query(item=item["item"], store=item["store"], date=first, to=last, promotion="on")
-    assert v.page.get_by_label("On", exact=True).is_checked() and v.page.get_by_label("To", exact=True).input_value() == say_day(last)
+    assert v.page.get_by_label("On", exact=True).is_checked() and v.page.get_by_label(
+        "To", exact=True
+    ).input_value() == say_day(last)
     v.page.wait_for_selector(".js-plotly-plot .main-svg")
     assert v.page.evaluate("document.documentElement.scrollWidth") <= 390
-    out = v.page.evaluate("""[...document.querySelectorAll('.cd-page *')].filter(e => { const r = e.getBoundingClientRect(); return r.width && !e.closest('.js-plotly-plot, .cd-spoken') && (r.right > 391 || r.left < -1) }).map(e => e.className)""")
+    out = v.page.evaluate(
+        """[...document.querySelectorAll('.cd-page *')].filter(e => { const r = e.getBoundingClientRect(); return r.width && !e.closest('.js-plotly-plot, .cd-spoken') && (r.right > 391 || r.left < -1) }).map(e => e.className)"""
+    )
     assert out == [], out
-    small = v.page.evaluate("""[...document.querySelectorAll('.cd-page :is(button, select, input[type=text])')].filter(e => e.offsetHeight && e.offsetHeight < 36).length""")
+    small = v.page.evaluate(
+        """[...document.querySelectorAll('.cd-page :is(button, select, input[type=text])')].filter(e => e.offsetHeight && e.offsetHeight < 36).length"""
+    )
     assert small == 0
     v.page.screenshot(path=screenshots / "phone.png", full_page=True)
 
@@ -226,13 +267,15 @@ def test_promote_and_rollback(planner, root, forecaster):
         planner.shows("a-newer-one", ".cd-model")
         planner.shows("released by Ben <b>.", ".cd-model")
     finally:
-        with serving.without_mlflow(): release.rollback(root, "Ana Pérez", "too low")
+        with serving.without_mlflow():
+            release.rollback(root, "Ana Pérez", "too low")
     planner.page.get_by_label("On", exact=True).check(force=True)
     planner.shows("Another model is live now", ".cd-notice")
     planner.shows(forecaster.card["model_version"], ".cd-model")
     planner.page.get_by_label("Off", exact=True).check(force=True)
     planner.page.wait_for_function("document.querySelector('.cd-notice').textContent.trim() === ''")
-    with serving.without_mlflow(): release.reject(root, "a-newer-one", "Ana Pérez", "an act that leaves the live model as it is")
+    with serving.without_mlflow():
+        release.reject(root, "a-newer-one", "Ana Pérez", "an act that leaves the live model as it is")
     planner.page.get_by_label("As planned", exact=True).check(force=True)
     planner.page.wait_for_url(lambda url: "promotion=" not in url)
     assert planner.page.locator(".cd-notice").inner_text() == ""
@@ -247,7 +290,8 @@ def test_damaged_model(planner, root, forecaster):
         planner.page.get_by_label("Off", exact=True).check(force=True)
         planner.shows("was changed after it was packaged", ".cd-notice")
         assert not planner.page.locator(".number").is_visible()
-    finally: state.write_bytes(good)
+    finally:
+        state.write_bytes(good)
     planner.page.get_by_label("As planned", exact=True).check(force=True)
     planner.page.locator(".number").wait_for(state="visible")
 
@@ -261,7 +305,8 @@ def test_tampered_log(planner, root):
         planner.page.get_by_label("Off", exact=True).check(force=True)
         planner.shows("The log of releases (reports/releases.jsonl) is not what was written", ".cd-notice")
         assert not planner.page.locator(".number").is_visible()
-    finally: log.write_bytes(good)
+    finally:
+        log.write_bytes(good)
     planner.page.get_by_label("As planned", exact=True).check(force=True)
     planner.page.locator(".number").wait_for(state="visible")
 
@@ -269,7 +314,8 @@ def test_tampered_log(planner, root):
 def test_nothing_released(visit, root, screenshots):
     "Before a release a visitor is told so, and sees nothing else; never an empty page, and never a model that is only packaged."
     files = [root / release.LOG, root / release.HEAD]
-    for file in files: file.rename(file.with_suffix(".away"))
+    for file in files:
+        file.rename(file.with_suffix(".away"))
     try:
         v = visit(link(item="x"))
         v.shows("No model is live yet", "[role=alert]")
@@ -278,7 +324,8 @@ def test_nothing_released(visit, root, screenshots):
         assert not product.is_visible() or product.input_value(), "controls that hold nothing"
         v.page.screenshot(path=screenshots / "no-model.png")
     finally:
-        for file in files: file.with_suffix(".away").rename(file)
+        for file in files:
+            file.with_suffix(".away").rename(file)
 
 
 def test_light_start():
@@ -287,5 +334,11 @@ def test_light_start():
 cells = [c for c in json.load(open(sys.argv[1]))["cells"] if c["cell_type"] == "code"]
 exec("".join(cells[0]["source"]))
 print([m for m in ("mlflow", "dvc", "sklearn", "statsmodels", "matplotlib", "ibis", "duckdb", "papermill") if m in sys.modules])"""
-    done = subprocess.run([sys.executable, "-c", code, serving.APPS / "forecast.ipynb"], capture_output=True, text=True, cwd=serving.APPS, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, serving.APPS / "forecast.ipynb"],
+        capture_output=True,
+        text=True,
+        cwd=serving.APPS,
+        check=True,
+    )
     assert done.stdout.strip() == "[]"

@@ -1,4 +1,5 @@
 """The review page in a real browser, used as a reviewer would; what it does is compared with the log of releases."""
+
 import pytest
 import serving
 from small_registry import add_version, make_project
@@ -10,7 +11,8 @@ FIRST, SECOND, BAD = "gradient_boosting-aaaaaaaa", "gradient_boosting-bbbbbbbb",
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     "Two versions that passed the gate (one with a hostile slice name), and one that did not."
-    if not (serving.PROJECT / "data" / "model" / "forecaster.json").is_file(): pytest.skip("there is no model in data/model: run `make pipeline` first")
+    if not (serving.PROJECT / "data" / "model" / "forecaster.json").is_file():
+        pytest.skip("there is no model in data/model: run `make pipeline` first")
     root = make_project(tmp_path_factory.mktemp("review") / "project")
     add_version(root, BAD, 1, passed=False)
     add_version(root, FIRST, 2, slice_name=SCRIPT)
@@ -19,11 +21,15 @@ def project(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def address(project, chromium):
-    with serving.serve(project, "review.ipynb", serving.APPS / "share" / "review", "--VoilaKernelManager.fill_delay=0") as url: yield url
+    with serving.serve(
+        project, "review.ipynb", serving.APPS / "share" / "review", "--VoilaKernelManager.fill_delay=0"
+    ) as url:
+        yield url
 
 
 class Reviewer(serving.Watched):
     "One reviewer's page."
+
     def __init__(self, chromium, address, **context):
         super().__init__(chromium, address, ".cd-standing p", ["sandboxed"], 15, **context)
         self.read = self.page.frame_locator(".cd-frame iframe").first
@@ -32,7 +38,8 @@ class Reviewer(serving.Watched):
         self.page.get_by_label("Your name").fill(name)
         self.page.get_by_label("Your reason").fill(reason)
 
-    def click(self, button): self.page.get_by_role("button", name=button, exact=True).click()
+    def click(self, button):
+        self.page.get_by_role("button", name=button, exact=True).click()
 
     def pick(self, version):
         box = self.page.get_by_label("Model", exact=True)
@@ -45,7 +52,8 @@ class Reviewer(serving.Watched):
 @pytest.fixture
 def visit(chromium, address):
     "visit(query, width=…, height=…): a watched page of one's own, checked and closed when the test ends."
-    with serving.visits(Reviewer, chromium, address) as go: yield go
+    with serving.visits(Reviewer, chromium, address) as go:
+        yield go
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +66,7 @@ def v(chromium, address):
 
 def acts(root):
     from cd4ml_nb.delivery.release import read_log
+
     return [(act["act"], act["model_version"], act["by"], act["reason"], act["overridden"]) for act in read_log(root)]
 
 
@@ -66,7 +75,16 @@ def test_the_whole_evidence_stands_on_the_page(v, project, screenshots):
     v.shows("No model is live yet", ".cd-standing")
     v.shows(f"{FIRST}: It is undecided; the gate let it pass", ".cd-standing")
     v.read.get_by_text("The gate lets it pass: 2 checks, none failed.").wait_for()
-    for title in ("What the gate found", "Beside the champion", "Where it differs most", "In pictures", "What it goes by", "What changed in the data", "Model card"): assert v.read.get_by_role("heading", name=title).count() == 1, title
+    for title in (
+        "What the gate found",
+        "Beside the champion",
+        "Where it differs most",
+        "In pictures",
+        "What it goes by",
+        "What changed in the data",
+        "Model card",
+    ):
+        assert v.read.get_by_role("heading", name=title).count() == 1, title
     assert v.read.locator("script").count() == 0 and v.read.locator("img[src=x]").count() == 0
     assert v.read.get_by_text("<script>alert(2)</script>").count() >= 1
     assert v.read.locator("figure img").count() >= 3
@@ -110,11 +128,18 @@ def test_what_the_gate_refused_is_refused_here_too(v, project):
 def test_approve_and_put_live(v, project):
     "Approved, then live: in the log, in the state, on the page."
     from cd4ml_nb.delivery.release import state
+
     v.pick(FIRST)
     v.fill("Ana Pérez", "better on fresh food")
     v.click("Approve")
     v.shows(f"{FIRST} is approved. It is not live yet", ".cd-notice")
-    assert state(project)["champion"] is None and acts(project)[-1] == ("approve", FIRST, "Ana Pérez", "better on fresh food", False)
+    assert state(project)["champion"] is None and acts(project)[-1] == (
+        "approve",
+        FIRST,
+        "Ana Pérez",
+        "better on fresh food",
+        False,
+    )
     assert not v.page.get_by_role("button", name="Approve", exact=True).is_visible()
     v.fill("Ana Pérez", "the team agreed")
     v.click("Put live")
@@ -162,7 +187,8 @@ def test_a_tampered_log_stops_everything(v, project):
         v.fill("Eve", "because")
         v.click("Put live")
         v.shows("is not what was written", ".cd-notice")
-    finally: log.write_bytes(true)
+    finally:
+        log.write_bytes(true)
     assert acts(project) == before
 
 

@@ -1,22 +1,29 @@
 "The notebooks are clean, the library and README are in step with them (`make check`)."
+
 import importlib.util, json, re
 from pathlib import Path
 import pytest
 from copies import ROOT, copy_project, run
 
-NOTEBOOKS = sorted(p for p in (ROOT / "nbs").rglob("*.ipynb") if not any(part.startswith((".", "_")) for part in p.relative_to(ROOT).parts))
+NOTEBOOKS = sorted(
+    p
+    for p in (ROOT / "nbs").rglob("*.ipynb")
+    if not any(part.startswith((".", "_")) for part in p.relative_to(ROOT).parts)
+)
 STAGES = [p for p in NOTEBOOKS if p.parent.name == "stages"]
 name = lambda path: str(path.relative_to(ROOT / "nbs"))
 
 
-def cells(path, kind="code"): return [c for c in json.loads(path.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == kind]
+def cells(path, kind="code"):
+    return [c for c in json.loads(path.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == kind]
 
 
 @pytest.fixture(scope="module")
 def tidied(tmp_path_factory):
     "A copy of the project in which export and clean have run."
     copy = copy_project(tmp_path_factory.mktemp("tidy") / "project")
-    for file in (copy / "cd4ml_nb").rglob("*.py"): file.unlink()
+    for file in (copy / "cd4ml_nb").rglob("*.py"):
+        file.unlink()
     for command in ("nbdev_export", "nbdev_clean"):
         done = run(copy, command)
         assert done.returncode == 0, done.stderr
@@ -32,7 +39,8 @@ def test_the_library_is_what_the_notebooks_export(tidied):
     for folder, other in ((ROOT, tidied), (tidied, ROOT)):
         for file in (folder / "cd4ml_nb").rglob("*.py"):
             here = file.relative_to(folder)
-            if not (other / here).exists() or (other / here).read_bytes() != file.read_bytes(): wrong.append(str(here))
+            if not (other / here).exists() or (other / here).read_bytes() != file.read_bytes():
+                wrong.append(str(here))
     assert not wrong, f"Not what the notebooks export: {sorted(set(wrong))}. Edit the notebooks, then run: make tidy"
 
 
@@ -47,9 +55,13 @@ def test_a_notebook_keeps_the_house_rules(path):
     assert kernel == "python3", f"{name(path)}: its kernel is {kernel}, and should be python3"
     for cell in cells(path):
         source = "".join(cell["source"])
-        assert len(source.splitlines()) <= 40, f"{name(path)}: a cell of {len(source.splitlines())} lines, at most 40: {source[:60]!r}"
+        assert len(source.splitlines()) <= 40, (
+            f"{name(path)}: a cell of {len(source.splitlines())} lines, at most 40: {source[:60]!r}"
+        )
         assert not re.search(r"^\s*[%!]", source, re.M), f"{name(path)}: a magic or shell command in {source[:60]!r}"
-        assert not re.search(r"^\s*from (?!fastcore|nbdev)\S+ import \*", source, re.M), f"{name(path)}: a wildcard import in {source[:60]!r}"
+        assert not re.search(r"^\s*from (?!fastcore|nbdev)\S+ import \*", source, re.M), (
+            f"{name(path)}: a wildcard import in {source[:60]!r}"
+        )
         for output in cell["outputs"]:
             assert output["output_type"] != "error", f"{name(path)}: a stored error in {source[:60]!r}"
             assert output.get("name") != "stderr", f"{name(path)}: stored stderr output in {source[:60]!r}"
@@ -57,26 +69,36 @@ def test_a_notebook_keeps_the_house_rules(path):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=name)
 def test_a_notebook_opens_with_title_and_subtitle(path):
-    if path.parent.name == "apps": return  # an app opens with what its user sees
+    if path.parent.name == "apps":
+        return  # an app opens with what its user sees
     first = "".join(cells(path, "markdown")[0]["source"]).splitlines()
     assert first[0].startswith("# "), f"{name(path)} should open with a title (# ...)"
-    assert any(line.startswith("> ") for line in first) or path.name == "index.ipynb", f"{name(path)}: a line '> what it answers' should follow the title"
+    assert any(line.startswith("> ") for line in first) or path.name == "index.ipynb", (
+        f"{name(path)}: a line '> what it answers' should follow the title"
+    )
 
 
 @pytest.mark.parametrize("path", STAGES, ids=name)
 def test_a_stage_has_its_parameters_cell(path):
     from cd4ml_nb.delivery.stages import notebook_parameters
+
     asked = notebook_parameters(path)
-    assert list(asked)[:1] == ["tiny"] and asked["tiny"] is True, f"{name(path)}: the first parameter should be: tiny = True"
+    assert list(asked)[:1] == ["tiny"] and asked["tiny"] is True, (
+        f"{name(path)}: the first parameter should be: tiny = True"
+    )
     exports = [c for c in cells(path) if re.search(r"^#\|\s*(export|default_exp)", "".join(c["source"]), re.M)]
     assert not exports, f"{name(path)}: a stage exports nothing"
 
 
 def test_readme_is_what_index_says():
-    if not (ROOT / "nbs" / "index.ipynb").exists(): pytest.fail("nbs/index.ipynb is missing, and README.md is made from it")
+    if not (ROOT / "nbs" / "index.ipynb").exists():
+        pytest.fail("nbs/index.ipynb is missing, and README.md is made from it")
     spec = importlib.util.spec_from_file_location("readme", ROOT / "scripts" / "readme.py")
-    module = importlib.util.module_from_spec(spec); spec.loader.exec_module(module)
-    assert (ROOT / "README.md").read_text(encoding="utf-8") == module.readme(ROOT / "nbs" / "index.ipynb"), "README.md differs from nbs/index.ipynb. Run: make readme"
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert (ROOT / "README.md").read_text(encoding="utf-8") == module.readme(ROOT / "nbs" / "index.ipynb"), (
+        "README.md differs from nbs/index.ipynb. Run: make readme"
+    )
 
 
 def test_a_dirty_copy_is_noticed(tmp_path):
@@ -84,8 +106,10 @@ def test_a_dirty_copy_is_noticed(tmp_path):
     copy = copy_project(tmp_path / "copy")
     core = copy / "nbs" / "core.ipynb"
     before, library = core.read_bytes(), (copy / "cd4ml_nb" / "core.py").read_text()
-    notebook = json.loads(before); next(c for c in notebook["cells"] if c["cell_type"] == "code")["execution_count"] = 7
-    core.write_text(json.dumps(notebook)); (copy / "cd4ml_nb" / "core.py").write_text(library + "\nedited = True\n")
+    notebook = json.loads(before)
+    next(c for c in notebook["cells"] if c["cell_type"] == "code")["execution_count"] = 7
+    core.write_text(json.dumps(notebook))
+    (copy / "cd4ml_nb" / "core.py").write_text(library + "\nedited = True\n")
     assert run(copy, "nbdev_export").returncode == run(copy, "nbdev_clean").returncode == 0
     assert "edited" not in (copy / "cd4ml_nb" / "core.py").read_text()
     assert '"execution_count": 7' not in core.read_text()

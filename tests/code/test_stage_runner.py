@@ -1,4 +1,5 @@
 "`cd4ml stage` as a user meets it: what it refuses, and what it leaves behind when it cannot go on."
+
 import json, os, signal, subprocess, sys, time
 from pathlib import Path
 import nbformat, pytest
@@ -14,7 +15,14 @@ with replace_file(project_root() / 'data' / 'out.bin') as tmp: tmp.write_bytes(b
 
 def small_project(root, kilobytes=1, seconds=0, tag="parameters"):
     "A project of one stage, which writes so many kilobytes after so many seconds."
-    nb = new_notebook(cells=[new_markdown_cell("# Write\n\n> Does it fit?"), new_code_cell("tiny = True\nkilobytes = 1\nseconds = 0"), new_code_cell(WRITE), new_code_cell("kilobytes")])
+    nb = new_notebook(
+        cells=[
+            new_markdown_cell("# Write\n\n> Does it fit?"),
+            new_code_cell("tiny = True\nkilobytes = 1\nseconds = 0"),
+            new_code_cell(WRITE),
+            new_code_cell("kilobytes"),
+        ]
+    )
     nb.cells[1].metadata["tags"] = [tag]
     nb.metadata["kernelspec"] = {"name": "python3", "display_name": "python3", "language": "python"}
     path = Path(root) / "nbs" / "stages" / "write.ipynb"
@@ -27,6 +35,7 @@ def small_project(root, kilobytes=1, seconds=0, tag="parameters"):
 def stage(root, *words):
     "Run `cd4ml stage` in another project; the library is this one's."
     from copies import ROOT
+
     return run(root, "cd4ml", "stage", *words, PYTHONPATH=str(ROOT))
 
 
@@ -34,10 +43,12 @@ def refused(done, *words):
     "It failed with a sentence that says all this, and no traceback."
     assert done.returncode == 1, (done.returncode, done.stderr)
     assert "Traceback (most" not in done.stderr
-    for word in words: assert word in done.stderr, done.stderr
+    for word in words:
+        assert word in done.stderr, done.stderr
 
 
-def leftovers(root): return [str(p) for p in Path(root).rglob("*") if p.name.endswith((".tmp", ".old"))]
+def leftovers(root):
+    return [str(p) for p in Path(root).rglob("*") if p.name.endswith((".tmp", ".old"))]
 
 
 def test_a_good_stage_is_quiet_and_leaves_its_report(tmp_path):
@@ -46,18 +57,24 @@ def test_a_good_stage_is_quiet_and_leaves_its_report(tmp_path):
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     assert [line.split(" ")[0] for line in done.stderr.splitlines()] == ["write", "write:"], done.stderr
     html = (root / "reports" / "write.html").read_text()
-    assert all(word not in html + (root / "reports" / "write.ipynb").read_text() for word in ("Warning", "papermill", "IPKernelApp", "Traceback"))
+    assert all(
+        word not in html + (root / "reports" / "write.ipynb").read_text()
+        for word in ("Warning", "papermill", "IPKernelApp", "Traceback")
+    )
     assert json.loads((root / "reports" / "run.json").read_text())["write"]["peak_memory_mb"] > 20
 
 
-@pytest.mark.parametrize("params, words", [
-    ("write:\n  kilobyte: 1\n  seconds: 0\n", ["section 'write'", "lacks kilobytes", "unknown key kilobyte"]),
-    ("write:\n  kilobytes: 1\n  seconds: 0\n  speed: 1\n", ["unknown key speed"]),
-    ("rite:\n  kilobytes: 1\n", ["section 'write'", "lacks kilobytes, seconds"]),
-    ("write: 3\n", ["section 'write'"]),
-    ("write: [\n", ["not valid YAML"]),
-    ("", ["should hold sections"]),
-])
+@pytest.mark.parametrize(
+    "params, words",
+    [
+        ("write:\n  kilobyte: 1\n  seconds: 0\n", ["section 'write'", "lacks kilobytes", "unknown key kilobyte"]),
+        ("write:\n  kilobytes: 1\n  seconds: 0\n  speed: 1\n", ["unknown key speed"]),
+        ("rite:\n  kilobytes: 1\n", ["section 'write'", "lacks kilobytes, seconds"]),
+        ("write: 3\n", ["section 'write'"]),
+        ("write: [\n", ["not valid YAML"]),
+        ("", ["should hold sections"]),
+    ],
+)
 def test_misspelt_params_are_refused_before_anything_runs(tmp_path, params, words):
     root = small_project(tmp_path)
     (root / "params.yaml").write_text(params)
@@ -79,17 +96,30 @@ def test_unknown_stage_and_unknown_values_are_refused(tmp_path):
 
 
 def test_unknown_estimator_is_refused(project):
-    refused(run(project, "cd4ml", "stage", "backtest", "estimator=etz"), "no 'etz' in the section 'estimators'", "ets", "gradient_boosting")
+    refused(
+        run(project, "cd4ml", "stage", "backtest", "estimator=etz"),
+        "no 'etz' in the section 'estimators'",
+        "ets",
+        "gradient_boosting",
+    )
     refused(run(project, "cd4ml", "stage", "backtest"), "estimator=NAME")
 
 
 def test_a_second_run_waits_and_says_for_whom(tmp_path):
     root = small_project(tmp_path, seconds=3)
     from copies import ROOT
-    start = lambda: subprocess.Popen(["cd4ml", "stage", "write"], cwd=root, env=environment(root, PYTHONPATH=str(ROOT)), stderr=subprocess.PIPE, text=True)
+
+    start = lambda: subprocess.Popen(
+        ["cd4ml", "stage", "write"],
+        cwd=root,
+        env=environment(root, PYTHONPATH=str(ROOT)),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     first = start()
-    while not (root / "reports" / ".lock").exists(): time.sleep(.05)
-    time.sleep(.2)
+    while not (root / "reports" / ".lock").exists():
+        time.sleep(0.05)
+    time.sleep(0.2)
     second = start()
     said = [p.communicate(timeout=60)[1] for p in (first, second)]
     assert (first.returncode, second.returncode) == (0, 0)
@@ -103,9 +133,17 @@ def test_killed_and_run_again(tmp_path):
     before = {p: p.read_bytes() for p in [root / "data" / "out.bin", root / "reports" / "write.html"]}
     small_project(root, kilobytes=2, seconds=30)
     from copies import ROOT
-    victim = subprocess.Popen(["cd4ml", "stage", "write"], cwd=root, env=environment(root, PYTHONPATH=str(ROOT)), stderr=subprocess.DEVNULL, start_new_session=True)
+
+    victim = subprocess.Popen(
+        ["cd4ml", "stage", "write"],
+        cwd=root,
+        env=environment(root, PYTHONPATH=str(ROOT)),
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     time.sleep(3)
-    os.killpg(victim.pid, signal.SIGKILL); victim.wait()
+    os.killpg(victim.pid, signal.SIGKILL)
+    victim.wait()
     assert before == {p: p.read_bytes() for p in before}
     small_project(root, kilobytes=2)
     assert stage(root, "write").returncode == 0
@@ -117,8 +155,12 @@ def small_disk(tmp_path):
     "A project on a disk of two megabytes, or a loud skip."
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = os.geteuid() == 0 and subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", disk], capture_output=True).returncode == 0
-    if not mounted: pytest.skip("needs root and mount: disk full and read-only disk are NOT tested here")
+    mounted = (
+        os.geteuid() == 0
+        and subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", disk], capture_output=True).returncode == 0
+    )
+    if not mounted:
+        pytest.skip("needs root and mount: disk full and read-only disk are NOT tested here")
     yield disk
     subprocess.run(["umount", "-l", disk], check=True)
 
@@ -126,7 +168,11 @@ def small_disk(tmp_path):
 def test_a_full_disk_ends_with_a_sentence(small_disk):
     root = small_project(small_disk, kilobytes=100)
     assert stage(root, "write").returncode == 0
-    before = {p: p.read_bytes() for p in root.rglob("*") if p.is_file() and p.relative_to(root).parts[0] in ("data", "reports") and p.name != ".lock"}
+    before = {
+        p: p.read_bytes()
+        for p in root.rglob("*")
+        if p.is_file() and p.relative_to(root).parts[0] in ("data", "reports") and p.name != ".lock"
+    }
     small_project(root, kilobytes=5000)
     refused(stage(root, "write"), "the disk is full", "What was there before is untouched")
     assert all(p.read_bytes() == content for p, content in before.items()) and not leftovers(root)
@@ -144,19 +190,31 @@ def test_a_read_only_disk_ends_with_a_sentence(small_disk):
 def test_the_first_stages_on_a_full_disk(tmp_path, name, size):
     "The first stages write the most: they, too, end with a sentence and without half a table."
     from copies import copy_project
+
     root = copy_project(tmp_path / "project")
     text = (root / "params.yaml").read_text()
-    (root / "params.yaml").write_text(text.replace("source: complete_journey", "source: tiny").replace("min_days: 100", "min_days: 30"))
-    if name == "prepare": assert run(root, "cd4ml", "stage", "ingest").returncode == 0
+    (root / "params.yaml").write_text(
+        text.replace("source: complete_journey", "source: tiny").replace("min_days: 100", "min_days: 30")
+    )
+    if name == "prepare":
+        assert run(root, "cd4ml", "stage", "ingest").returncode == 0
     keep = root / "data"
     held = tmp_path / "held"
-    keep.mkdir(exist_ok=True); keep.rename(held); keep.mkdir()
-    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", keep], capture_output=True).returncode: pytest.skip("needs root and mount: disk full is NOT tested here")
+    keep.mkdir(exist_ok=True)
+    keep.rename(held)
+    keep.mkdir()
+    if (
+        os.geteuid() != 0
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", keep], capture_output=True).returncode
+    ):
+        pytest.skip("needs root and mount: disk full is NOT tested here")
     try:
-        if (held / "raw").exists(): subprocess.run(["cp", "-r", held / "raw", keep / "raw"], check=True)
+        if (held / "raw").exists():
+            subprocess.run(["cp", "-r", held / "raw", keep / "raw"], check=True)
         filled = keep / "filler"
         free = os.statvfs(keep).f_bavail * os.statvfs(keep).f_frsize
         filled.write_bytes(b"x" * max(0, free - 40_000))
         refused(run(root, "cd4ml", "stage", name), "full")
         assert not leftovers(root) and not (keep / "prepared").exists()
-    finally: subprocess.run(["umount", "-l", keep], check=True)
+    finally:
+        subprocess.run(["umount", "-l", keep], check=True)

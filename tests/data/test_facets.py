@@ -1,4 +1,5 @@
 """The Facets page of training against validation, opened offline in a real browser."""
+
 import shutil
 
 import pytest
@@ -22,8 +23,13 @@ def test_page_opens_offline_and_shows_both_sides(tmp_path):
     split(tmp_path)
     page_file, complaints, requested = write_facets(tmp_path), [], []
     with playwright.sync_playwright() as tool:
-        try: browser = tool.chromium.launch(executable_path=shutil.which("chromium") or shutil.which("chromium-browser"), args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"])
-        except playwright.Error as error: pytest.skip(f"no Chromium that starts here: {str(error).splitlines()[0]}")
+        try:
+            browser = tool.chromium.launch(
+                executable_path=shutil.which("chromium") or shutil.which("chromium-browser"),
+                args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+            )
+        except playwright.Error as error:
+            pytest.skip(f"no Chromium that starts here: {str(error).splitlines()[0]}")
         page = browser.new_context(offline=True).new_page()
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
@@ -32,5 +38,6 @@ def test_page_opens_offline_and_shows_both_sides(tmp_path):
         page.wait_for_function(f"() => ({READ})().includes('Numeric Features')", timeout=20_000)
         text = page.evaluate(READ)
         browser.close()
-    for word in ("training", "validation", "unit_sales", "onpromotion", "family", "weekday"): assert word in text, text[:500]
+    for word in ("training", "validation", "unit_sales", "onpromotion", "family", "weekday"):
+        assert word in text, text[:500]
     assert complaints == [] and requested == [page_file.as_uri()]

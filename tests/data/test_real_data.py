@@ -1,4 +1,5 @@
 """Expectations on the real default data, computed a second time by pandas from the package's own files."""
+
 import datetime
 
 import numpy as np
@@ -20,31 +21,52 @@ def real(tmp_path_factory):
     root = tmp_path_factory.mktemp("real")
     left_out = ingest(root, "complete_journey")
     steps = prepare(root)
-    return {"root": root, "left_out": left_out, "steps": steps, "panel": read_prepared(root), "version": read_version(root),
-            "train": pd.read_csv(root / "data" / "raw" / "train.csv", dtype={"store_nbr": str})}
+    return {
+        "root": root,
+        "left_out": left_out,
+        "steps": steps,
+        "panel": read_prepared(root),
+        "version": read_version(root),
+        "train": pd.read_csv(root / "data" / "raw" / "train.csv", dtype={"store_nbr": str}),
+    }
 
 
 @pytest.fixture(scope="session")
 def package():
     "The package's own Parquet files, read by pandas alone: the independent witness."
     folder = complete_journey_folder()
-    lines = pd.read_parquet(folder / "transactions.parquet").merge(pd.read_parquet(folder / "products.parquet"), on="product_id", how="left")
+    lines = pd.read_parquet(folder / "transactions.parquet").merge(
+        pd.read_parquet(folder / "products.parquet"), on="product_id", how="left"
+    )
     new_york = lines.transaction_timestamp.dt.tz_localize("UTC").dt.tz_convert("America/New_York")
-    return lines.assign(day=new_york.dt.tz_localize(None).dt.normalize(), utc_day=lines.transaction_timestamp.dt.normalize(), store_nbr=lines.store_id.astype(str))
+    return lines.assign(
+        day=new_york.dt.tz_localize(None).dt.normalize(),
+        utc_day=lines.transaction_timestamp.dt.normalize(),
+        store_nbr=lines.store_id.astype(str),
+    )
 
 
 @pytest.fixture(scope="session")
 def goods(package):
     "Purchase lines that are sales of goods."
     category = package.product_category
-    out = (package.department == "FUEL") | category.isna() | category.str.startswith("COUPON", na=False) | category.isin(NOT_GOODS)
+    out = (
+        (package.department == "FUEL")
+        | category.isna()
+        | category.str.startswith("COUPON", na=False)
+        | category.isin(NOT_GOODS)
+    )
     return package[~out & package.quantity.between(1, 100)]
 
 
 @pytest.fixture(scope="session")
 def sales(goods):
     names = {category: slug(readable_name(category)) for category in goods.product_category.unique()}
-    return goods.assign(item_nbr=goods.product_category.map(names)).groupby(["day", "store_nbr", "item_nbr"]).quantity.sum()
+    return (
+        goods.assign(item_nbr=goods.product_category.map(names))
+        .groupby(["day", "store_nbr", "item_nbr"])
+        .quantity.sum()
+    )
 
 
 @pytest.fixture(scope="session")
@@ -63,13 +85,22 @@ def test_what_was_left_out_adds_up(real, package, goods):
 
 
 def test_sales_are_those_of_the_package(real, sales):
-    train = real["train"].assign(day=pd.to_datetime(real["train"].date)).set_index(["day", "store_nbr", "item_nbr"]).unit_sales.sort_index()
+    train = (
+        real["train"]
+        .assign(day=pd.to_datetime(real["train"].date))
+        .set_index(["day", "store_nbr", "item_nbr"])
+        .unit_sales.sort_index()
+    )
     assert train.index.is_unique
-    pd.testing.assert_series_equal(train, sales.sort_index(), check_names=False, check_dtype=False, check_index_type=False)
+    pd.testing.assert_series_equal(
+        train, sales.sort_index(), check_names=False, check_dtype=False, check_index_type=False
+    )
 
 
 def test_days_are_new_york_days(real, package):
-    week = lambda days: np.where(days == pd.Timestamp("2017-01-01"), 1, 2 + (days - pd.Timestamp("2017-01-02")).dt.days // 7)
+    week = lambda days: np.where(
+        days == pd.Timestamp("2017-01-01"), 1, 2 + (days - pd.Timestamp("2017-01-02")).dt.days // 7
+    )
     assert (week(package.day) == package.week).all(), "only as New York days do the file's weeks run Monday to Sunday"
     assert (week(package.utc_day) != package.week).any(), "as UTC days they do not"
     assert real["train"].date.min() == "2017-01-01" and real["train"].date.max() == "2017-12-31"
@@ -87,7 +118,8 @@ def test_changed_test_windows_change_nothing_earlier(real, tmp_path):
     raw, later = tmp_path / "data" / "raw", real["train"].date > "2017-10-28"
     raw.mkdir(parents=True)
     for file in (real["root"] / "data" / "raw").iterdir():
-        if file.name != "train.csv": (raw / file.name).write_bytes(file.read_bytes())
+        if file.name != "train.csv":
+            (raw / file.name).write_bytes(file.read_bytes())
     keep = ~later | (np.arange(len(later)) % 3 == 0) | (real["train"].date == "2017-12-31")
     real["train"][keep].to_csv(raw / "train.csv", index=False)
     prepare(tmp_path)
@@ -98,29 +130,45 @@ def test_changed_test_windows_change_nothing_earlier(real, tmp_path):
 def test_one_row_a_series_and_day(real):
     panel = real["panel"]
     assert not panel.duplicated(["store_nbr", "item_nbr", "date"]).any()
-    assert panel[["store_nbr", "item_nbr", "date", "unit_sales", "item_name", "family", "class", "perishable"]].notna().all().all()
+    assert (
+        panel[["store_nbr", "item_nbr", "date", "unit_sales", "item_name", "family", "class", "perishable"]]
+        .notna()
+        .all()
+        .all()
+    )
     assert (panel.unit_sales >= 0).all()
-    assert real["version"]["rows"] == len(panel) and real["version"]["series"] == len(panel.groupby(["store_nbr", "item_nbr"]))
+    assert real["version"]["rows"] == len(panel) and real["version"]["series"] == len(
+        panel.groupby(["store_nbr", "item_nbr"])
+    )
 
 
 def test_zeros_follow_the_rule(real, sales, series):
     "A plain loop over days, for fifty series, against the prepared rows."
     open_days = sales.reset_index().groupby("store_nbr").day.unique().map(set)
-    calendar, panel = pd.date_range("2017-01-01", "2017-12-31"), real["panel"].set_index(["store_nbr", "item_nbr"]).sort_index()
+    calendar, panel = (
+        pd.date_range("2017-01-01", "2017-12-31"),
+        real["panel"].set_index(["store_nbr", "item_nbr"]).sort_index(),
+    )
     for key in sorted(series)[::25]:
         sold, expected, last_sale = sales.xs(key, level=["store_nbr", "item_nbr"]).to_dict(), {}, None
         for day in calendar:
-            if day in sold: expected[day], last_sale = sold[day], day
-            elif last_sale is not None and (day - last_sale).days <= 56 and day in open_days[key[0]]: expected[day] = 0
+            if day in sold:
+                expected[day], last_sale = sold[day], day
+            elif last_sale is not None and (day - last_sale).days <= 56 and day in open_days[key[0]]:
+                expected[day] = 0
         rows = panel.loc[key]
         assert dict(zip(rows.date, rows.unit_sales)) == expected, key
-    assert .45 < (real["panel"].unit_sales == 0).mean() < .6
+    assert 0.45 < (real["panel"].unit_sales == 0).mean() < 0.6
 
 
 def test_christmas_day_is_closed(real):
     calendar = read_prepared(real["root"], "calendar")
     christmas = calendar[calendar.date == "2017-12-25"]
-    assert len(christmas) == real["version"]["stores"] and not christmas.is_open.any() and (christmas.holiday == "Christmas Day").all()
+    assert (
+        len(christmas) == real["version"]["stores"]
+        and not christmas.is_open.any()
+        and (christmas.holiday == "Christmas Day").all()
+    )
     assert not (real["panel"].date == "2017-12-25").any()
     assert calendar.date.max() == pd.Timestamp("2017-12-31") + pd.Timedelta(days=60)
     assert calendar[calendar.date > "2017-12-31"].is_open.all()
@@ -129,27 +177,41 @@ def test_christmas_day_is_closed(real):
 
 def test_rows_stand_on_open_days(real):
     calendar = read_prepared(real["root"], "calendar")
-    joined = real["panel"].merge(calendar[calendar.is_open], on=["store_nbr", "date"], how="left", suffixes=("", "_calendar"), indicator=True)
+    joined = real["panel"].merge(
+        calendar[calendar.is_open], on=["store_nbr", "date"], how="left", suffixes=("", "_calendar"), indicator=True
+    )
     assert (joined._merge == "both").all()
     assert (joined.holiday.fillna("") == joined.holiday_calendar.fillna("")).all()
 
 
-@pytest.mark.parametrize("store, week", [("367", 20), ("367", 33), ("406", 31)])  # the file lists some products twice there
+@pytest.mark.parametrize(
+    "store, week", [("367", 20), ("367", 33), ("406", 31)]
+)  # the file lists some products twice there
 def test_promotions_are_counted_from_the_plan(real, store, week):
     first = datetime.date(2017, 1, 2) + datetime.timedelta(days=7 * (week - 2))
     folder = complete_journey_folder()
-    plan = pd.read_parquet(folder / "promotions.parquet", filters=[("store_id", "==", int(store)), ("week", "==", week)])
-    plan = plan[(plan.display_location != "0") | (plan.mailer_location != "0")].merge(pd.read_parquet(folder / "products.parquet"), on="product_id")
+    plan = pd.read_parquet(
+        folder / "promotions.parquet", filters=[("store_id", "==", int(store)), ("week", "==", week)]
+    )
+    plan = plan[(plan.display_location != "0") | (plan.mailer_location != "0")].merge(
+        pd.read_parquet(folder / "products.parquet"), on="product_id"
+    )
     expected = plan.groupby("product_category").product_id.nunique()
     expected.index = [slug(readable_name(category)) for category in expected.index]
     panel = real["panel"]
-    rows = panel[(panel.store_nbr == store) & panel.date.between(pd.Timestamp(first), pd.Timestamp(first) + pd.Timedelta(days=6))]
+    rows = panel[
+        (panel.store_nbr == store) & panel.date.between(pd.Timestamp(first), pd.Timestamp(first) + pd.Timedelta(days=6))
+    ]
     assert rows.date.nunique() == 7 and (rows.unit_sales == 0).any()
-    assert (rows.onpromotion == rows.item_nbr.map(expected).fillna(0)).all(), "the same on each day of the week, sold or not"
+    assert (rows.onpromotion == rows.item_nbr.map(expected).fillna(0)).all(), (
+        "the same on each day of the week, sold or not"
+    )
 
 
 def test_unknown_promotions_are_empty_not_zero(real):
-    plan = pd.read_csv(real["root"] / "data" / "raw" / "promotions.csv", dtype={"store_nbr": str}).drop_duplicates(["store_nbr", "first_date"])
+    plan = pd.read_csv(real["root"] / "data" / "raw" / "promotions.csv", dtype={"store_nbr": str}).drop_duplicates(
+        ["store_nbr", "first_date"]
+    )
     covered = set(zip(plan.store_nbr, plan.first_date))
     days = real["panel"].date
     monday = days - pd.to_timedelta(days.dt.weekday, unit="D")
@@ -177,14 +239,22 @@ def test_pools_are_means_over_the_panel(real):
 
 def test_what_is_known_only_afterwards_is_empty_ahead(real):
     calendar = read_prepared(real["root"], "calendar")
-    assert calendar[calendar.date <= "2017-12-31"].transactions.notna().any() and calendar[calendar.date > "2017-12-31"].transactions.isna().all()
+    assert (
+        calendar[calendar.date <= "2017-12-31"].transactions.notna().any()
+        and calendar[calendar.date > "2017-12-31"].transactions.isna().all()
+    )
 
 
 def test_store_sizes_use_the_first_half_year_only(real, goods):
-    baskets = goods[goods.day <= "2017-06-30"].groupby("store_nbr").basket_id.nunique().reindex(goods.store_nbr.unique(), fill_value=0)
+    baskets = (
+        goods[goods.day <= "2017-06-30"]
+        .groupby("store_nbr")
+        .basket_id.nunique()
+        .reindex(goods.store_nbr.unique(), fill_value=0)
+    )
     ordered = baskets.reset_index().sort_values(["basket_id", "store_nbr"], ascending=[False, True])
     before = (ordered.basket_id.cumsum() - ordered.basket_id) / ordered.basket_id.sum()
-    expected = dict(zip(ordered.store_nbr, np.where(before < .5, "A", np.where(before < .8, "B", "C"))))
+    expected = dict(zip(ordered.store_nbr, np.where(before < 0.5, "A", np.where(before < 0.8, "B", "C"))))
     stores = pd.read_csv(real["root"] / "data" / "raw" / "stores.csv", dtype=str)
     assert dict(zip(stores.store_nbr, stores.type)) == expected
 
@@ -207,6 +277,10 @@ def test_the_same_input_gives_the_same_bytes(real, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "raw").symlink_to(real["root"] / "data" / "raw")
     prepare(tmp_path)
-    files = lambda root: {path.relative_to(root).as_posix(): path.read_bytes() for path in (root / "data" / "prepared").rglob("*") if path.is_file()}
+    files = lambda root: {
+        path.relative_to(root).as_posix(): path.read_bytes()
+        for path in (root / "data" / "prepared").rglob("*")
+        if path.is_file()
+    }
     assert files(tmp_path) == files(real["root"])
     assert read_version(tmp_path) == real["version"]

@@ -1,4 +1,5 @@
 "The user's own table: each form of file is read rightly or refused in one sentence that names file, line, column and value."
+
 import gzip
 import hashlib
 import json
@@ -16,7 +17,12 @@ from cd4ml_nb.data.table import check_source, check_table, table
 pytestmark = pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning")  # Ibis 12 on DuckDB 2
 
 COLUMNS = {"date": "day", "item": "sku", "store": "shop", "quantity": "pieces"}
-ROWS = [("2018-01-01", "milk", "A", "2"), ("2018-01-01", "bread", "A", "5"), ("2018-01-02", "milk", "A", "3.5"), ("2018-01-02", "milk", "B", "-1")]
+ROWS = [
+    ("2018-01-01", "milk", "A", "2"),
+    ("2018-01-01", "bread", "A", "5"),
+    ("2018-01-02", "milk", "A", "3.5"),
+    ("2018-01-02", "milk", "B", "-1"),
+]
 MAPPING = {"sales": "sales.csv", "columns": COLUMNS}
 
 
@@ -27,33 +33,62 @@ def csv(rows=ROWS, header="day,sku,shop,pieces", mark=",", end="\n"):
 def bring(root, content, **mapping):
     "Write the sales, run the source as ingest does; returns rules and train.csv."
     name = mapping.setdefault("sales", "sales.csv")
-    if content is not None: (root / name).write_bytes(content.encode() if isinstance(content, str) else content)
-    with replace_folder(root / "data" / "raw") as folder: rules = table(folder, root=root, **{"columns": COLUMNS, **mapping})
+    if content is not None:
+        (root / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    with replace_folder(root / "data" / "raw") as folder:
+        rules = table(folder, root=root, **{"columns": COLUMNS, **mapping})
     return rules, pd.read_csv(root / "data" / "raw" / "train.csv", dtype=str, keep_default_na=False)
 
 
-def cells(train): return [tuple(row) for row in train[["date", "item_nbr", "store_nbr", "unit_sales"]].values]
+def cells(train):
+    return [tuple(row) for row in train[["date", "item_nbr", "store_nbr", "unit_sales"]].values]
 
 
-EXPECTED = [("2018-01-01", "milk", "A", "2.0"), ("2018-01-01", "bread", "A", "5.0"), ("2018-01-02", "milk", "A", "3.5"), ("2018-01-02", "milk", "B", "-1.0")]
-German = [(day[8:] + "." + day[5:7] + "." + day[:4], item, shop, pieces.replace(".", ",")) for day, item, shop, pieces in ROWS]
+EXPECTED = [
+    ("2018-01-01", "milk", "A", "2.0"),
+    ("2018-01-01", "bread", "A", "5.0"),
+    ("2018-01-02", "milk", "A", "3.5"),
+    ("2018-01-02", "milk", "B", "-1.0"),
+]
+German = [
+    (day[8:] + "." + day[5:7] + "." + day[:4], item, shop, pieces.replace(".", ",")) for day, item, shop, pieces in ROWS
+]
 
 HARMLESS = {
     "plain": (csv(), {}),
     "a byte-order mark": ("\ufeff" + csv(), {}),
     "semicolons": (csv(header="day;sku;shop;pieces", mark=";"), {}),
     "tabs": (csv(header="day\tsku\tshop\tpieces", mark="\t"), {}),
-    "semicolons and a comma in a name": (csv(header='day;sku;shop;pieces;"note, or two, or three, or four, or five"', mark=";", rows=[(*row, "") for row in ROWS]), {}),
+    "semicolons and a comma in a name": (
+        csv(
+            header='day;sku;shop;pieces;"note, or two, or three, or four, or five"',
+            mark=";",
+            rows=[(*row, "") for row in ROWS],
+        ),
+        {},
+    ),
     "Windows line ends": (csv(end="\r\n"), {}),
     "no last line end": (csv().rstrip("\n"), {}),
-    "quoted numbers": ("\n".join(",".join(f'"{cell}"' for cell in row) for row in [("day", "sku", "shop", "pieces"), *ROWS]) + "\n", {}),
+    "quoted numbers": (
+        "\n".join(",".join(f'"{cell}"' for cell in row) for row in [("day", "sku", "shop", "pieces"), *ROWS]) + "\n",
+        {},
+    ),
     "decimal commas": (csv(German, "day;sku;shop;pieces", ";"), {"decimal": ",", "date_format": "%d.%m.%Y"}),
-    "decimal commas within quotes": (csv([(day, item, shop, f'"{pieces}"') for day, item, shop, pieces in German]), {"decimal": ",", "date_format": "%d.%m.%Y"}),
+    "decimal commas within quotes": (
+        csv([(day, item, shop, f'"{pieces}"') for day, item, shop, pieces in German]),
+        {"decimal": ",", "date_format": "%d.%m.%Y"},
+    ),
     "other columns": (csv([("x", *row, "") for row in ROWS], "junk,day,sku,shop,pieces,"), {}),
     "an unused column twice": (csv([("x", *row, "y") for row in ROWS], "junk,day,sku,shop,pieces,junk"), {}),
     "times of day": (csv([(f"{day} 23:59:01", *rest) for day, *rest in ROWS]), {}),
-    "times of day in Greenwich": (csv([(f"{day[:-1]}{int(day[-1]) + 1}T04:30:00Z", *rest) for day, *rest in ROWS]), {"time_zone": "America/New_York"}),
-    "UTC without saying so": (csv([(f"{day[:-1]}{int(day[-1]) + 1} 04:30:00", *rest) for day, *rest in ROWS]), {"time_zone": {"from": "UTC", "to": "America/New_York"}}),
+    "times of day in Greenwich": (
+        csv([(f"{day[:-1]}{int(day[-1]) + 1}T04:30:00Z", *rest) for day, *rest in ROWS]),
+        {"time_zone": "America/New_York"},
+    ),
+    "UTC without saying so": (
+        csv([(f"{day[:-1]}{int(day[-1]) + 1} 04:30:00", *rest) for day, *rest in ROWS]),
+        {"time_zone": {"from": "UTC", "to": "America/New_York"}},
+    ),
     "UTF-16": (csv().encode("utf-16"), {"encoding": "utf-16"}),
     "gzip": (gzip.compress(csv().encode()), {"sales": "sales.csv.gz"}),
     "Windows-1252, zipped": (gzip.compress(csv().encode("cp1252")), {"sales": "sales.csv.gz", "encoding": "cp1252"}),
@@ -78,36 +113,111 @@ def faulty(line, column, value):
 cut_gzip = gzip.compress(csv([(f"2018-01-{i % 28 + 1:02d}", f"item{i}", "A", str(i)) for i in range(20000)]).encode())
 parquet_magic = b"PAR1" + b"\0" * 200
 REFUSED = {  # content, mapping, what the message must say
-    "a missing column": (csv(header="day,sku,shop,peices"), {}, ["sales.csv, column pieces: missing column", "did you mean peices", "the file has 4: day, sku, shop, peices"]),
-    "a column of another case": (csv(header="Day,sku,shop,pieces"), {}, ["column day: missing column", "did you mean Day"]),
-    "a doubled column": (csv([(*row, "1") for row in ROWS], "day,sku,shop,pieces,pieces"), {}, ["column pieces: doubled column", "one column of this name; the file has 2"]),
+    "a missing column": (
+        csv(header="day,sku,shop,peices"),
+        {},
+        ["sales.csv, column pieces: missing column", "did you mean peices", "the file has 4: day, sku, shop, peices"],
+    ),
+    "a column of another case": (
+        csv(header="Day,sku,shop,pieces"),
+        {},
+        ["column day: missing column", "did you mean Day"],
+    ),
+    "a doubled column": (
+        csv([(*row, "1") for row in ROWS], "day,sku,shop,pieces,pieces"),
+        {},
+        ["column pieces: doubled column", "one column of this name; the file has 2"],
+    ),
     "a word": (faulty(4, "pieces", "many"), {}, ["sales.csv, column pieces: wrong type in 1 rows", "line 4: 'many'"]),
     "nan": (faulty(4, "pieces", "nan"), {}, ["column pieces: wrong type", "line 4: 'nan'"]),
-    "a decimal comma": (faulty(4, "pieces", '"3,5"'), {}, ["line 4: '3,5'", '1 of 1 have a decimal comma: set decimal: ","']),
+    "a decimal comma": (
+        faulty(4, "pieces", '"3,5"'),
+        {},
+        ["line 4: '3,5'", '1 of 1 have a decimal comma: set decimal: ","'],
+    ),
     "a thousands mark": (faulty(4, "pieces", '"1,234.5"'), {}, ["line 4: '1,234.5'", "set thousands"]),
-    "a point in decimal commas": (csv(header="day;sku;shop;pieces", mark=";"), {"decimal": ","}, ["line 4: '3.5 ?'", 'set thousands: "."']),
-    "mixed dates": (faulty(4, "day", "02.01.2018"), {}, ["column day: wrong type in 1 rows", "a day such as 2017-12-31", "1 of 1 can be read as %d.%m.%Y", "if the column mixes forms, write them in one", "line 4: '02.01.2018'"]),
-    "mixed dates the other way": (faulty(4, "day", "02.01.2018"), {"date_format": "%d.%m.%Y"}, ["wrong type in 3 rows", "line 2: '2018-01-01 ?'"]),
-    "American or English dates": (csv([("01/02/2018", *row[1:]) for row in ROWS[:1]]), {}, ["%d/%m/%Y or as %m/%d/%Y", "you alone know which"]),
+    "a point in decimal commas": (
+        csv(header="day;sku;shop;pieces", mark=";"),
+        {"decimal": ","},
+        ["line 4: '3.5 ?'", 'set thousands: "."'],
+    ),
+    "mixed dates": (
+        faulty(4, "day", "02.01.2018"),
+        {},
+        [
+            "column day: wrong type in 1 rows",
+            "a day such as 2017-12-31",
+            "1 of 1 can be read as %d.%m.%Y",
+            "if the column mixes forms, write them in one",
+            "line 4: '02.01.2018'",
+        ],
+    ),
+    "mixed dates the other way": (
+        faulty(4, "day", "02.01.2018"),
+        {"date_format": "%d.%m.%Y"},
+        ["wrong type in 3 rows", "line 2: '2018-01-01 ?'"],
+    ),
+    "American or English dates": (
+        csv([("01/02/2018", *row[1:]) for row in ROWS[:1]]),
+        {},
+        ["%d/%m/%Y or as %m/%d/%Y", "you alone know which"],
+    ),
     "a day that does not exist": (faulty(3, "day", "2018-02-30"), {}, ["line 3: '2018-02-30'"]),
     "a day long ago": (faulty(3, "day", "1018-02-03"), {}, ["column day: out of range", "line 3"]),
-    "points in time without a zone": (faulty(3, "day", "2018-01-01T05:00:00+02:00"), {}, ["line 3: '2018-01-01T05:00:00+02:00'", "set time_zone, such as"]),
+    "points in time without a zone": (
+        faulty(3, "day", "2018-01-01T05:00:00+02:00"),
+        {},
+        ["line 3: '2018-01-01T05:00:00+02:00'", "set time_zone, such as"],
+    ),
     "no item": (faulty(3, "sku", ""), {}, ["column sku: missing value", "line 3"]),
     "no quantity": (faulty(3, "pieces", " "), {}, ["column pieces: missing value", "line 3"]),
     "too much": (faulty(3, "pieces", "99000000"), {}, ["column pieces: out of range", "line 3: '99000000'"]),
-    "the same day twice": (csv([*ROWS, ROWS[1]]), {}, ["column day, shop, sku: duplicate key in 2 rows", "set grain: line", "line 3: '2018-01-01, A, bread'", "line 6:"]),
-    "garbled names": (csv([("2018-01-01", "LÃ¡cteos", "A", "1")]), {}, ["column sku: garbled text", "'LÃ¡cteos' was 'Lácteos'", "line 2"]),
-    "Latin-1": (csv([("2018-01-01", "café", "A", "1"), *ROWS]).encode("latin-1"), {}, ["sales.csv: broken line", "UTF-8", "set encoding: cp1252", "line 2"]),
-    "the wrong encoding": (csv([("2018-01-01", "caf\x81", "A", "1")]).encode("latin-1"), {"encoding": "cp1252"}, ["is not cp1252: byte 0x81"]),
+    "the same day twice": (
+        csv([*ROWS, ROWS[1]]),
+        {},
+        [
+            "column day, shop, sku: duplicate key in 2 rows",
+            "set grain: line",
+            "line 3: '2018-01-01, A, bread'",
+            "line 6:",
+        ],
+    ),
+    "garbled names": (
+        csv([("2018-01-01", "LÃ¡cteos", "A", "1")]),
+        {},
+        ["column sku: garbled text", "'LÃ¡cteos' was 'Lácteos'", "line 2"],
+    ),
+    "Latin-1": (
+        csv([("2018-01-01", "café", "A", "1"), *ROWS]).encode("latin-1"),
+        {},
+        ["sales.csv: broken line", "UTF-8", "set encoding: cp1252", "line 2"],
+    ),
+    "the wrong encoding": (
+        csv([("2018-01-01", "caf\x81", "A", "1")]).encode("latin-1"),
+        {"encoding": "cp1252"},
+        ["is not cp1252: byte 0x81"],
+    ),
     "UTF-16 unsaid": (csv().encode("utf-16"), {}, ["is UTF-16 text", "set encoding: utf-16"]),
     "a truncated last line": (csv()[:-9], {}, ["sales.csv: broken line in 1 rows", "line 5: '2018-01-02"]),
     "an open quote": (faulty(3, "sku", '"bread'), {}, ["sales.csv: broken line", "quote"]),
-    "a gzip cut short": (cut_gzip[:len(cut_gzip) // 2], {"sales": "sales.csv.gz"}, ["sales.csv.gz: unreadable file", "cut short or damaged"]),
-    "a gzip without its end": (cut_gzip[:-6], {"sales": "sales.csv.gz"}, ["sales.csv.gz: unreadable file", "cut short or damaged"]),
+    "a gzip cut short": (
+        cut_gzip[: len(cut_gzip) // 2],
+        {"sales": "sales.csv.gz"},
+        ["sales.csv.gz: unreadable file", "cut short or damaged"],
+    ),
+    "a gzip without its end": (
+        cut_gzip[:-6],
+        {"sales": "sales.csv.gz"},
+        ["sales.csv.gz: unreadable file", "cut short or damaged"],
+    ),
     "no gzip": (csv(), {"sales": "sales.csv.gz"}, ["is not gzip, though its name says so"]),
     "gzip unsaid": (cut_gzip, {}, ["is a gzip file. Name it .csv.gz"]),
     "a spreadsheet": (b"PK\x03\x04" + b"\0" * 50, {}, ["is an Excel or zip file. Export it as CSV"]),
-    "a spreadsheet by name": (b"PK\x03\x04", {"sales": "sales.xlsx"}, ["ends in .csv, .csv.gz or .parquet; export it as CSV"]),
+    "a spreadsheet by name": (
+        b"PK\x03\x04",
+        {"sales": "sales.xlsx"},
+        ["ends in .csv, .csv.gz or .parquet; export it as CSV"],
+    ),
     "no rows": ("day,sku,shop,pieces\n", {}, ["sales.csv: no rows", "at least one row below the column names"]),
     "an empty file": ("", {}, ["is empty. It needs a first line"]),
     "a missing file": (None, {"sales": "sale.csv"}, ["sale.csv: missing file", "the file is not there"]),
@@ -117,7 +227,8 @@ REFUSED = {  # content, mapping, what the message must say
 }
 
 
-def hashes(folder): return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+def hashes(folder):
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
 
 
 @pytest.mark.parametrize("fault", REFUSED)
@@ -126,11 +237,14 @@ def test_refused_in_a_sentence_and_nothing_is_touched(tmp_path, fault):
     before = hashes(tmp_path / "data" / "raw")
     (tmp_path / "sales.csv").unlink()
     if fault == "a folder without tables":
-        for file in (tmp_path / "data" / "raw").iterdir(): file.rename(file.with_suffix(".txt"))
+        for file in (tmp_path / "data" / "raw").iterdir():
+            file.rename(file.with_suffix(".txt"))
         before = hashes(tmp_path / "data" / "raw")
     content, mapping, said = REFUSED[fault]
-    with pytest.raises(UserError) as error: bring(tmp_path, content, **mapping)
-    for words in said: assert words in str(error.value), str(error.value)
+    with pytest.raises(UserError) as error:
+        bring(tmp_path, content, **mapping)
+    for words in said:
+        assert words in str(error.value), str(error.value)
     assert "Traceback" not in str(error.value) and "duckdb" not in str(error.value).lower()
     assert hashes(tmp_path / "data" / "raw") == before
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["raw"]
@@ -138,10 +252,18 @@ def test_refused_in_a_sentence_and_nothing_is_touched(tmp_path, fault):
 
 def test_all_faults_in_one_pass_and_first_twenty(tmp_path):
     rows = [(f"2018-01-{i % 28 + 1:02d}", f"item{i}", "A", "x" if i < 25 else "1") for i in range(60)]
-    rows[30] = ("31.01.2018", "a", "A", "1"); rows[31] = ("2018-01-01", "", "A", "1"); rows[32] = rows[33]
+    rows[30] = ("31.01.2018", "a", "A", "1")
+    rows[31] = ("2018-01-01", "", "A", "1")
+    rows[32] = rows[33]
     (tmp_path / "sales.csv").write_text(csv(rows) + "2018-01-01,short\n")
     found = {(f["kind"], f["column"]): f for f in check_table(MAPPING, tmp_path)}
-    assert {(kind, column): f["count"] for (kind, column), f in found.items()} == {("broken line", None): 1, ("wrong type", "day"): 1, ("missing value", "sku"): 1, ("wrong type", "pieces"): 25, ("duplicate key", "day, shop, sku"): 2}
+    assert {(kind, column): f["count"] for (kind, column), f in found.items()} == {
+        ("broken line", None): 1,
+        ("wrong type", "day"): 1,
+        ("missing value", "sku"): 1,
+        ("wrong type", "pieces"): 25,
+        ("duplicate key", "day, shop, sku"): 2,
+    }
     assert [line for line, _ in found["wrong type", "pieces"]["rows"]] == list(range(2, 22))
     assert [line for line, _ in found["duplicate key", "day, shop, sku"]["rows"]] == [34, 35]
     assert found["broken line", None]["rows"][0][0] == 62
@@ -160,28 +282,53 @@ def test_one_row_is_enough(tmp_path):
 
 def test_ten_thousand_columns_are_quick(tmp_path):
     names = [f"c{i}" for i in range(10_000)]
-    names[10], names[500], names[7_000], names[9_999] = COLUMNS["date"], COLUMNS["item"], COLUMNS["store"], COLUMNS["quantity"]
+    names[10], names[500], names[7_000], names[9_999] = (
+        COLUMNS["date"],
+        COLUMNS["item"],
+        COLUMNS["store"],
+        COLUMNS["quantity"],
+    )
+
     def wide(row):
         line = ["1.5"] * 10_000
         line[10], line[500], line[7_000], line[9_999] = row
         return ",".join(line)
+
     start = time.perf_counter()
     _, train = bring(tmp_path, "\n".join([",".join(names), *map(wide, ROWS)]) + "\n")
     assert cells(train) == EXPECTED and time.perf_counter() - start < 10
-    assert "the file has 10000" in check_table({**MAPPING, "columns": {**COLUMNS, "item": "c77777"}}, tmp_path)[0]["expectation"]
+    assert (
+        "the file has 10000"
+        in check_table({**MAPPING, "columns": {**COLUMNS, "item": "c77777"}}, tmp_path)[0]["expectation"]
+    )
 
 
-def write_parquet(path, select): duckdb.execute(f"COPY ({select}) TO '{path}' (FORMAT parquet)")
+def write_parquet(path, select):
+    duckdb.execute(f"COPY ({select}) TO '{path}' (FORMAT parquet)")
 
 
 def test_parquet(tmp_path):
-    write_parquet(tmp_path / "sales.parquet", "SELECT DATE '2018-01-01' + CAST(i AS INT) AS day, 100 + i AS sku, CAST(i AS DECIMAL(9, 2)) / 2 AS pieces, i = 1 AS promo FROM range(3) t(i)")
-    rules, train = bring(tmp_path, None, sales="sales.parquet", columns={"date": "day", "item": "sku", "quantity": "pieces", "promotion": "promo"})
-    assert train.values.tolist() == [["2018-01-01", "all", "100", "0.0", "0.0"], ["2018-01-02", "all", "101", "0.5", "1.0"], ["2018-01-03", "all", "102", "1.0", "0.0"]]
+    write_parquet(
+        tmp_path / "sales.parquet",
+        "SELECT DATE '2018-01-01' + CAST(i AS INT) AS day, 100 + i AS sku, CAST(i AS DECIMAL(9, 2)) / 2 AS pieces, i = 1 AS promo FROM range(3) t(i)",
+    )
+    rules, train = bring(
+        tmp_path,
+        None,
+        sales="sales.parquet",
+        columns={"date": "day", "item": "sku", "quantity": "pieces", "promotion": "promo"},
+    )
+    assert train.values.tolist() == [
+        ["2018-01-01", "all", "100", "0.0", "0.0"],
+        ["2018-01-02", "all", "101", "0.5", "1.0"],
+        ["2018-01-03", "all", "102", "1.0", "0.0"],
+    ]
 
 
 def test_parquet_in_another_time_zone(tmp_path):
-    write_parquet(tmp_path / "sales.parquet", "SELECT TIMESTAMPTZ '2018-01-01 04:30:00+00' AS day, 'milk' AS sku, 1 AS pieces")
+    write_parquet(
+        tmp_path / "sales.parquet", "SELECT TIMESTAMPTZ '2018-01-01 04:30:00+00' AS day, 'milk' AS sku, 1 AS pieces"
+    )
     mapping = {"sales": "sales.parquet", "columns": {"date": "day", "item": "sku", "quantity": "pieces"}}
     assert "set time_zone" in check_table(mapping, tmp_path)[0]["expectation"]
     assert bring(tmp_path, None, **mapping, time_zone="America/New_York")[1].date.tolist() == ["2017-12-31"]
@@ -189,41 +336,84 @@ def test_parquet_in_another_time_zone(tmp_path):
 
 def test_parquet_of_numbers_as_days(tmp_path):
     write_parquet(tmp_path / "sales.parquet", "SELECT 20180102 AS day, 'milk' AS sku, '1,5' AS pieces")
-    assert cells(bring(tmp_path, None, sales="sales.parquet", columns={"date": "day", "item": "sku", "quantity": "pieces"}, date_format="%Y%m%d", decimal=",")[1]) == [("2018-01-02", "milk", "all", "1.5")]
+    assert cells(
+        bring(
+            tmp_path,
+            None,
+            sales="sales.parquet",
+            columns={"date": "day", "item": "sku", "quantity": "pieces"},
+            date_format="%Y%m%d",
+            decimal=",",
+        )[1]
+    ) == [("2018-01-02", "milk", "all", "1.5")]
 
 
-@pytest.mark.parametrize("select, said", [
-    ("SELECT 20180101 AS day, 'milk' AS sku, 1 AS pieces", ("wrong type", "day", [(1, "20180101")])), ("SELECT DATE '2018-01-01' AS day, ['milk'] AS sku, 1 AS pieces", ("wrong type", "sku", [])),
-    ("SELECT DATE '2018-01-01' AS day, 'milk' AS sku, 'NaN'::DOUBLE AS pieces", ("wrong type", "pieces", [(1, "nan")])), ("SELECT DATE '2018-01-01' AS day, 'milk' AS sku, true AS pieces", ("wrong type", "pieces", [(1, "true")]))])
+@pytest.mark.parametrize(
+    "select, said",
+    [
+        ("SELECT 20180101 AS day, 'milk' AS sku, 1 AS pieces", ("wrong type", "day", [(1, "20180101")])),
+        ("SELECT DATE '2018-01-01' AS day, ['milk'] AS sku, 1 AS pieces", ("wrong type", "sku", [])),
+        (
+            "SELECT DATE '2018-01-01' AS day, 'milk' AS sku, 'NaN'::DOUBLE AS pieces",
+            ("wrong type", "pieces", [(1, "nan")]),
+        ),
+        ("SELECT DATE '2018-01-01' AS day, 'milk' AS sku, true AS pieces", ("wrong type", "pieces", [(1, "true")])),
+    ],
+)
 def test_parquet_of_wrong_types(tmp_path, select, said):
     write_parquet(tmp_path / "sales.parquet", select)
-    found = check_table({"sales": "sales.parquet", "columns": {"date": "day", "item": "sku", "quantity": "pieces"}}, tmp_path)
+    found = check_table(
+        {"sales": "sales.parquet", "columns": {"date": "day", "item": "sku", "quantity": "pieces"}}, tmp_path
+    )
     assert [(f["kind"], f["column"], f["rows"]) for f in found] == [said]
 
 
 def test_a_parquet_cut_short(tmp_path):
-    write_parquet(tmp_path / "sales.parquet", "SELECT DATE '2018-01-01' + CAST(i AS INT) AS day, 'milk' AS sku, random() AS pieces FROM range(10000) t(i)")
+    write_parquet(
+        tmp_path / "sales.parquet",
+        "SELECT DATE '2018-01-01' + CAST(i AS INT) AS day, 'milk' AS sku, random() AS pieces FROM range(10000) t(i)",
+    )
     whole = (tmp_path / "sales.parquet").read_bytes()
     mapping = {"sales": "sales.parquet", "columns": {"date": "day", "item": "sku", "quantity": "pieces"}}
-    for damaged in (whole[:len(whole) // 2], whole[:4] + bytes(60) + whole[64:]):
+    for damaged in (whole[: len(whole) // 2], whole[:4] + bytes(60) + whole[64:]):
         (tmp_path / "sales.parquet").write_bytes(damaged)
         found = check_table(mapping, tmp_path)
-        assert [(f["file"], f["kind"]) for f in found] == [("sales.parquet", "unreadable file")] and "cut short" in found[0]["expectation"]
+        assert [(f["file"], f["kind"]) for f in found] == [
+            ("sales.parquet", "unreadable file")
+        ] and "cut short" in found[0]["expectation"]
     (tmp_path / "sales.parquet").write_bytes(whole[:2000] + bytes(4000) + whole[6000:])
     assert check_table(mapping, tmp_path)  # the format has no checksum, but a hole is no good sale
 
 
 def deliver(root, **nights):
     (root / "sales").mkdir(exist_ok=True)
-    for name, rows in nights.items(): (root / "sales" / f"{name}.csv").write_text(csv(rows))
+    for name, rows in nights.items():
+        (root / "sales" / f"{name}.csv").write_text(csv(rows))
 
 
 def test_deliveries_twice_corrected_and_late(tmp_path):
     first = [("2018-01-01", "milk", "A", "2"), ("2018-01-02", "milk", "A", "3"), ("2018-01-02", "bread", "A", "1")]
-    deliver(tmp_path, n1=first, n2=[first[1], ("2018-01-02", "bread", "A", "4"), ("2018-01-03", "milk", "A", "1")], n3=[("2018-01-02", "bread", "A", "6"), ("2018-01-01", "soap", "A", "9"), ("2018-01-03", "soap", "A", "1")])
+    deliver(
+        tmp_path,
+        n1=first,
+        n2=[first[1], ("2018-01-02", "bread", "A", "4"), ("2018-01-03", "milk", "A", "1")],
+        n3=[("2018-01-02", "bread", "A", "6"), ("2018-01-01", "soap", "A", "9"), ("2018-01-03", "soap", "A", "1")],
+    )
     rules, train = bring(tmp_path, None, sales="sales")
-    assert cells(train) == [("2018-01-01", "milk", "A", "2.0"), ("2018-01-01", "soap", "A", "9.0"), ("2018-01-02", "bread", "A", "6.0"), ("2018-01-02", "milk", "A", "3.0"), ("2018-01-03", "milk", "A", "1.0"), ("2018-01-03", "soap", "A", "1.0")]
-    assert {rule: (count["rows"], count["units"]) for rule, count in rules.items()} == {"kept": (6, 22.0), "twice": (1, 3.0), "corrected": (2, 5.0), "late": (1, 9.0)}
+    assert cells(train) == [
+        ("2018-01-01", "milk", "A", "2.0"),
+        ("2018-01-01", "soap", "A", "9.0"),
+        ("2018-01-02", "bread", "A", "6.0"),
+        ("2018-01-02", "milk", "A", "3.0"),
+        ("2018-01-03", "milk", "A", "1.0"),
+        ("2018-01-03", "soap", "A", "1.0"),
+    ]
+    assert {rule: (count["rows"], count["units"]) for rule, count in rules.items()} == {
+        "kept": (6, 22.0),
+        "twice": (1, 3.0),
+        "corrected": (2, 5.0),
+        "late": (1, 9.0),
+    }
 
 
 def test_the_same_deliveries_again_change_nothing(tmp_path):
@@ -231,20 +421,32 @@ def test_the_same_deliveries_again_change_nothing(tmp_path):
     _, once = bring(tmp_path, None, sales="sales")
     deliver(tmp_path, n2=ROWS, n3=list(reversed(ROWS)))
     rules, thrice = bring(tmp_path, None, sales="sales")
-    assert sorted(cells(once)) == sorted(cells(thrice)) and (rules["twice"]["rows"], rules["corrected"]["rows"], rules["late"]["rows"]) == (8, 0, 0)
+    assert sorted(cells(once)) == sorted(cells(thrice)) and (
+        rules["twice"]["rows"],
+        rules["corrected"]["rows"],
+        rules["late"]["rows"],
+    ) == (8, 0, 0)
 
 
 def test_a_bad_delivery_is_named(tmp_path):
     deliver(tmp_path, n1=ROWS, n2=[("2018-01-03", "milk", "A", "many")], n3=[("2018-01-03", "soap", "A", "1")] * 2)
     (tmp_path / "sales" / "n4.csv").write_bytes(b"")
     (tmp_path / "sales" / "n5.csv").write_text("day,sku,shop,pieces\n")  # a night without sales is none
-    assert [(f["file"], f["kind"], f["rows"]) for f in check_table({"sales": "sales", "columns": COLUMNS}, tmp_path)] == [
-        ("sales/n4.csv", "unreadable file", []), ("sales/n2.csv", "wrong type", [(2, "many")]), ("sales/n3.csv", "duplicate key", [(2, "2018-01-03, A, soap"), (3, "2018-01-03, A, soap")])]
+    assert [
+        (f["file"], f["kind"], f["rows"]) for f in check_table({"sales": "sales", "columns": COLUMNS}, tmp_path)
+    ] == [
+        ("sales/n4.csv", "unreadable file", []),
+        ("sales/n2.csv", "wrong type", [(2, "many")]),
+        ("sales/n3.csv", "duplicate key", [(2, "2018-01-03, A, soap"), (3, "2018-01-03, A, soap")]),
+    ]
 
 
 def test_a_folder_without_any_row(tmp_path):
     deliver(tmp_path, n1=[], n2=[])
-    assert [(f["file"], f["kind"]) for f in check_table({"sales": "sales", "columns": COLUMNS}, tmp_path)] == [("sales/n1.csv", "no rows"), ("sales/n2.csv", "no rows")]
+    assert [(f["file"], f["kind"]) for f in check_table({"sales": "sales", "columns": COLUMNS}, tmp_path)] == [
+        ("sales/n1.csv", "no rows"),
+        ("sales/n2.csv", "no rows"),
+    ]
 
 
 def test_receipts_are_added_up_and_a_file_twice_counts_once(tmp_path):
@@ -258,19 +460,33 @@ def test_a_later_table_of_items_holds(tmp_path):
     (tmp_path / "goods").mkdir()
     (tmp_path / "goods" / "1.csv").write_text("sku,group,fresh\nmilk,Dairy,yes\nbread,Bread,no\n")
     (tmp_path / "goods" / "2.csv").write_text("sku,group,fresh\nbread,Bakery,no\n")
-    bring(tmp_path, csv(), items={"table": "goods", "columns": {"item": "sku", "family": "group", "perishable": "fresh"}})
+    bring(
+        tmp_path, csv(), items={"table": "goods", "columns": {"item": "sku", "family": "group", "perishable": "fresh"}}
+    )
     items = pd.read_csv(tmp_path / "data" / "raw" / "items.csv", dtype=str)
-    assert items[["item_nbr", "family", "perishable"]].values.tolist() == [["bread", "Bakery", "0"], ["milk", "Dairy", "1"]]
+    assert items[["item_nbr", "family", "perishable"]].values.tolist() == [
+        ["bread", "Bakery", "0"],
+        ["milk", "Dairy", "1"],
+    ]
 
 
 def test_what_is_written_keeps_the_contract(tmp_path):
     import ibis
+
     (tmp_path / "plan.csv").write_text("from;what\n06.01.2018;milk\n")
-    bring(tmp_path, csv(), country="EC", promotions={"table": "plan.csv", "date_format": "%d.%m.%Y", "columns": {"first_date": "from", "item": "what"}})
+    bring(
+        tmp_path,
+        csv(),
+        country="EC",
+        promotions={"table": "plan.csv", "date_format": "%d.%m.%Y", "columns": {"first_date": "from", "item": "what"}},
+    )
     con = ibis.duckdb.connect()
     assert check_raw(con, tmp_path / "data" / "raw") == []
     con.disconnect()
-    assert (tmp_path / "data" / "raw" / "promotions.csv").read_text().splitlines()[1:] == ["2018-01-06,2018-01-06,A,milk,1", "2018-01-06,2018-01-06,B,milk,1"]
+    assert (tmp_path / "data" / "raw" / "promotions.csv").read_text().splitlines()[1:] == [
+        "2018-01-06,2018-01-06,A,milk,1",
+        "2018-01-06,2018-01-06,B,milk,1",
+    ]
 
 
 def test_the_same_table_gives_the_same_bytes(tmp_path):
@@ -286,9 +502,22 @@ def test_what_fits_is_said(tmp_path):
     assert said["findings"] == [] and said["fits"][0] == "sales: 4 rows, 2 items, 2 stores, 2018-01-01 to 2018-01-02"
 
 
-@pytest.mark.parametrize("pieces, doubtful", [(("1.234", "12", "2.500.000"), False), (("1.234", "12", "25.000"), True), (("1.234", "0.250"), False), (("1.234", "1.25"), False), (("12", "7"), False)])
+@pytest.mark.parametrize(
+    "pieces, doubtful",
+    [
+        (("1.234", "12", "2.500.000"), False),
+        (("1.234", "12", "25.000"), True),
+        (("1.234", "0.250"), False),
+        (("1.234", "1.25"), False),
+        (("12", "7"), False),
+    ],
+)
 def test_points_that_may_stand_between_thousands_are_mentioned(tmp_path, pieces, doubtful):
-    (tmp_path / "sales.csv").write_text(csv([("2018-01-01", f"item{i}", "A", number) for i, number in enumerate(pieces)]))
+    (tmp_path / "sales.csv").write_text(
+        csv([("2018-01-01", f"item{i}", "A", number) for i, number in enumerate(pieces)])
+    )
     said = check_source(MAPPING, tmp_path)
     assert bool(said["findings"]) == ("2.500.000" in pieces)
-    assert any(line.startswith("doubt: every point in pieces") for line in said["fits"]) == (doubtful or "2.500.000" in pieces)
+    assert any(line.startswith("doubt: every point in pieces") for line in said["fits"]) == (
+        doubtful or "2.500.000" in pieces
+    )

@@ -1,4 +1,5 @@
 "The delivery pipelines: in GoCD's documented format, in GitHub's published schema, thin, and the same road in all of them and in the Makefile."
+
 import argparse, json, re, shlex, subprocess, sys
 import pytest, yaml
 from copies import ROOT
@@ -8,23 +9,37 @@ GOCD = ROOT / "ci" / "cd4ml.gocd.yaml"
 SCHEMA = ROOT / "tests" / "delivery" / "gocd.schema.json"
 # The road, as the commands that matter; what differs between the tools (how files travel, who commits) is left out.
 MODEL_ROAD = ["make test", "make pipeline", "make gate", "cd4ml release publish"]
-RELEASE_ROAD = ["cd4ml release pull", "cd4ml release approve", "cd4ml release build", "cd4ml release smoke", "cd4ml release deploy", "cd4ml release smoke", "cd4ml release restore"]
+RELEASE_ROAD = [
+    "cd4ml release pull",
+    "cd4ml release approve",
+    "cd4ml release build",
+    "cd4ml release smoke",
+    "cd4ml release deploy",
+    "cd4ml release smoke",
+    "cd4ml release restore",
+]
 
 
 def check(schema, *files):
-    return subprocess.run([sys.executable, "-m", "check_jsonschema", *schema, *map(str, files)], capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-m", "check_jsonschema", *schema, *map(str, files)], capture_output=True, text=True
+    )
 
 
-def gocd(): return yaml.safe_load(GOCD.read_text())["pipelines"]
+def gocd():
+    return yaml.safe_load(GOCD.read_text())["pipelines"]
 
 
-def github(name): return yaml.safe_load((ROOT / ".github" / "workflows" / name).read_text())
+def github(name):
+    return yaml.safe_load((ROOT / ".github" / "workflows" / name).read_text())
 
 
-def stages(pipeline): return [next(iter(stage.items())) for stage in pipeline["stages"]]
+def stages(pipeline):
+    return [next(iter(stage.items())) for stage in pipeline["stages"]]
 
 
-def jobs(name, stage): return stage["jobs"].items() if "jobs" in stage else [(name, stage)]
+def jobs(name, stage):
+    return stage["jobs"].items() if "jobs" in stage else [(name, stage)]
 
 
 def gocd_commands(pipeline):
@@ -32,14 +47,16 @@ def gocd_commands(pipeline):
     for name, stage in stages(pipeline):
         for _, job in jobs(name, stage):
             for task in job["tasks"]:
-                if "exec" not in task: continue
+                if "exec" not in task:
+                    continue
                 words = [task["exec"]["command"], *task["exec"].get("arguments", [])]
                 yield words[2] if words[:2] == ["/bin/sh", "-c"] else shlex.join(words)
 
 
 def github_commands(workflow):
     for job in workflow["jobs"].values():
-        for step in job["steps"]: yield from (step.get("run") or "").splitlines()
+        for step in job["steps"]:
+            yield from (step.get("run") or "").splitlines()
 
 
 def makefile_commands(target):
@@ -51,8 +68,13 @@ def makefile_commands(target):
 
 def called(line):
     "The make targets and cd4ml commands in a line: `make test`, `cd4ml release pull`."
-    line = line.replace("$(MAKE) --no-print-directory", "make").replace("$(MAKE)", "make").replace(".venv/bin/cd4ml", "cd4ml")
-    for words in re.findall(r"\bmake ((?:[.\w/$()-]+ ?)+)", line): yield from (f"make {word}" for word in words.split())
+    line = (
+        line.replace("$(MAKE) --no-print-directory", "make")
+        .replace("$(MAKE)", "make")
+        .replace(".venv/bin/cd4ml", "cd4ml")
+    )
+    for words in re.findall(r"\bmake ((?:[.\w/$()-]+ ?)+)", line):
+        yield from (f"make {word}" for word in words.split())
     yield from (f"cd4ml {' '.join(words.split())}" for words in re.findall(r"\bcd4ml ((?:[a-z]+ ?){1,2})", line))
 
 
@@ -75,10 +97,20 @@ def test_gocd_keeps_the_plugins_documented_format():
     done = check(["--schemafile", SCHEMA], GOCD)
     assert done.returncode == 0, done.stdout + done.stderr
     from jsonschema import Draft7Validator
+
     right_one = Draft7Validator(json.loads(SCHEMA.read_text()))
-    for right, wrong in (("approval:", "aproval:"), ("lock_behavior: unlockWhenFinished", "lock_behavior: sometimes"), ("arguments: [test]", "argument: [test]"), ("type: manual", "type: by hand"), ("run_if: failed", "run_if: broken"), ("format_version: 10", "format: 10")):
+    for right, wrong in (
+        ("approval:", "aproval:"),
+        ("lock_behavior: unlockWhenFinished", "lock_behavior: sometimes"),
+        ("arguments: [test]", "argument: [test]"),
+        ("type: manual", "type: by hand"),
+        ("run_if: failed", "run_if: broken"),
+        ("format_version: 10", "format: 10"),
+    ):
         assert right in GOCD.read_text()
-        assert not right_one.is_valid(yaml.safe_load(GOCD.read_text().replace(right, wrong, 1))), f"{wrong} was not noticed"
+        assert not right_one.is_valid(yaml.safe_load(GOCD.read_text().replace(right, wrong, 1))), (
+            f"{wrong} was not noticed"
+        )
 
 
 def test_gocd_refers_only_to_what_is_there():
@@ -88,23 +120,32 @@ def test_gocd_refers_only_to_what_is_there():
         names = [stage for stage, _ in stages(pipeline)]
         assert len(names) == len(set(names))
         upstream = {(m["pipeline"], m["stage"]) for m in pipeline["materials"].values() if "pipeline" in m}
-        for other, stage in upstream: assert stage in dict(stages(pipelines[other]))
+        for other, stage in upstream:
+            assert stage in dict(stages(pipelines[other]))
         for stage_name, stage in stages(pipeline):
             for job_name, job in jobs(stage_name, stage):
                 for fetch in (task["fetch"] for task in job["tasks"] if "fetch" in task):
                     assert (fetch["pipeline"], fetch["stage"]) in upstream, fetch
-                    source = dict(jobs(fetch["stage"], dict(stages(pipelines[fetch["pipeline"]]))[fetch["stage"]]))[fetch["job"]]
-                    kept = {f"{a['build']['destination']}/{a['build']['source'].split('/')[-1]}" for a in source["artifacts"]}
+                    source = dict(jobs(fetch["stage"], dict(stages(pipelines[fetch["pipeline"]]))[fetch["stage"]]))[
+                        fetch["job"]
+                    ]
+                    kept = {
+                        f"{a['build']['destination']}/{a['build']['source'].split('/')[-1]}"
+                        for a in source["artifacts"]
+                    }
                     assert fetch["source"] in kept, f"{fetch['source']} is not among the artefacts {kept}"
                 kept = {a["build"]["destination"] for a in job.get("artifacts", [])}
-                for tab in job.get("tabs", {}).values(): assert tab.split("/")[0] in kept, f"{stage_name}: the tab {tab} shows no artefact"
+                for tab in job.get("tabs", {}).values():
+                    assert tab.split("/")[0] in kept, f"{stage_name}: the tab {tab} shows no artefact"
 
 
 def test_a_person_approves_before_anything_is_built_or_deployed():
     "In GoCD a manual stage, in GitHub a protected environment; nothing after it runs without it."
     release = stages(gocd()["cd4ml-release"])
     manual = [name for name, stage in release if stage.get("approval") and stage["approval"]["type"] == "manual"]
-    assert manual == ["approve"] and [name for name, _ in release].index("approve") < [name for name, _ in release].index("build")
+    assert manual == ["approve"] and [name for name, _ in release].index("approve") < [
+        name for name, _ in release
+    ].index("build")
     job = github("release.yml")["jobs"]["release"]
     assert job["environment"] == "production" and job["needs"] == "candidate"
     before = "\n".join(step.get("run", "") for step in github("release.yml")["jobs"]["candidate"]["steps"])
@@ -124,35 +165,57 @@ def test_the_same_road_in_gocd_github_and_make():
 
 
 def test_going_back_happens_only_on_failure():
-    tasks = [task["exec"] for _, stage in stages(gocd()["cd4ml-release"]) for task in stage["tasks"] if "exec" in task and "restore" in str(task)]
+    tasks = [
+        task["exec"]
+        for _, stage in stages(gocd()["cd4ml-release"])
+        for task in stage["tasks"]
+        if "exec" in task and "restore" in str(task)
+    ]
     assert len(tasks) == 1 and tasks[0]["run_if"] == "failed"
     step = next(s for s in github("release.yml")["jobs"]["release"]["steps"] if "restore" in s.get("run", ""))
     assert "failure()" in step["if"] and "deploy.outcome" in step["if"]
 
 
-ALL = [line for pipeline in gocd().values() for line in gocd_commands(pipeline)] + [line for w in WORKFLOWS for line in github_commands(github(w.name))]
+ALL = [line for pipeline in gocd().values() for line in gocd_commands(pipeline)] + [
+    line for w in WORKFLOWS for line in github_commands(github(w.name))
+]
 
 
 def test_every_command_exists():
     "Each make target is in the Makefile; each cd4ml command parses, with its options."
     from cd4ml_nb.cli import COMMANDS, make_parser
+
     targets = set(re.findall(r"^([.\w/-]+):(?!=)", (ROOT / "Makefile").read_text(), re.M))
-    missing = {call for line in ALL for call in called(line) if call.startswith("make ") and call.removeprefix("make ") not in targets}
+    missing = {
+        call
+        for line in ALL
+        for call in called(line)
+        if call.startswith("make ") and call.removeprefix("make ") not in targets
+    }
     assert not missing, missing
     for line in ALL:
-        if "cd4ml release" not in line: continue
+        if "cd4ml release" not in line:
+            continue
         words = shlex.split(line.split("cd4ml ", 1)[1].replace('${VERSION:+--model "$VERSION"}', '--model "$VERSION"'))
         parser = make_parser(COMMANDS, argparse.ArgumentParser(exit_on_error=False))
-        try: given = parser.parse_args(words)
-        except SystemExit: pytest.fail(f"cd4ml does not know: {line}")
+        try:
+            given = parser.parse_args(words)
+        except SystemExit:
+            pytest.fail(f"cd4ml does not know: {line}")
         assert given.function, line
 
 
 def test_the_pipelines_are_thin():
     "They call make and cd4ml; the few other words bring files or names from one place to the next."
     allowed = r"(\.venv/bin/cd4ml release |make [.\w/]+$|git (config user\.|pull --ff-only )|echo \"version=\$\(cat dist/version\)\" >> )"
-    for line in ALL: assert re.match(allowed, line.strip().strip("'")), f"not thin: {line}"
-    longest = max(len((step.get("run") or "").strip().splitlines()) for w in WORKFLOWS for job in github(w.name)["jobs"].values() for step in job["steps"])
+    for line in ALL:
+        assert re.match(allowed, line.strip().strip("'")), f"not thin: {line}"
+    longest = max(
+        len((step.get("run") or "").strip().splitlines())
+        for w in WORKFLOWS
+        for job in github(w.name)["jobs"].values()
+        for step in job["steps"]
+    )
     assert longest <= 4
 
 
@@ -164,4 +227,5 @@ def test_nothing_that_somebody_typed_becomes_shell_code():
                 assert "${{" not in step.get("run", ""), f"{workflow.name}: {step}"
                 assert "uses" not in step or re.fullmatch(r"[\w-]+/[\w-]+@(v\d+|[0-9a-f]{40})", step["uses"]), step
     for name in ("PRODUCTION", "REASON", "VERSION", "GO_TRIGGER_USER", "GITHUB_ACTOR"):
-        for line in ALL: assert not re.search(rf'(?<!["/@\w])\${name}(?!["/@\w])', line), f"not quoted: {line}"
+        for line in ALL:
+            assert not re.search(rf'(?<!["/@\w])\${name}(?!["/@\w])', line), f"not quoted: {line}"

@@ -1,30 +1,71 @@
 "Releases: killed writers, two at once, changed logs and packages, real processes, a real MLflow store."
+
 import hashlib, json, os, shutil, signal, sqlite3, subprocess, sys, textwrap, time
 from pathlib import Path
 import pytest
 from copies import ROOT, environment, run
 from cd4ml_nb.core import UserError
 from cd4ml_nb.delivery import release
-from cd4ml_nb.delivery.release import approve, auto, champion_folder, load_champion, new_version, promote, read_log, reject, rollback, state, verify
+from cd4ml_nb.delivery.release import (
+    approve,
+    auto,
+    champion_folder,
+    load_champion,
+    new_version,
+    promote,
+    read_log,
+    reject,
+    rollback,
+    state,
+    verify,
+)
 
 
 @pytest.fixture
 def no_mlflow(monkeypatch):
-    for name in ("_probe", "_mirror"): monkeypatch.setattr(release, name, lambda *_: None)
+    for name in ("_probe", "_mirror"):
+        monkeypatch.setattr(release, name, lambda *_: None)
 
 
 def version(root, name, champion=None, passed=True, releasable=True, day=1, package=None, number=None):
     "Register a version of a few bytes, or of a real package."
     with new_version(root, name) as folder:
-        if package: shutil.copytree(package, folder / "package")
+        if package:
+            shutil.copytree(package, folder / "package")
         else:
             (folder / "package").mkdir()
             (folder / "package/mean.onnx").write_text(name)
-            (folder / "package/forecaster.json").write_text(json.dumps({"card": {"model_version": name}, "files": {"mean.onnx": hashlib.sha256(name.encode()).hexdigest()}}))
-        checks = [{"check": "absolute", "title": "Good enough", "says": "NWRMSLE is 0.91, at most 0.80 is allowed.", "value": 0.91, "limit": 0.8, "verdict": "passed" if passed else "failed"}]
-        (folder / "gate.json").write_text(json.dumps({"passed": passed, "model_version": name, "champion": champion, "checks": checks}))
-        (folder / "registration.json").write_text(json.dumps({"data_version": "d1", "git_revision": "abc", "gate_passed": passed, "releasable": releasable, "why_not": "" if releasable else "it is a DVC experiment",
-                                                              "registered_at": f"2026-11-{day:02}T10:00:00+00:00", "mlflow_version": number}))
+            (folder / "package/forecaster.json").write_text(
+                json.dumps(
+                    {"card": {"model_version": name}, "files": {"mean.onnx": hashlib.sha256(name.encode()).hexdigest()}}
+                )
+            )
+        checks = [
+            {
+                "check": "absolute",
+                "title": "Good enough",
+                "says": "NWRMSLE is 0.91, at most 0.80 is allowed.",
+                "value": 0.91,
+                "limit": 0.8,
+                "verdict": "passed" if passed else "failed",
+            }
+        ]
+        (folder / "gate.json").write_text(
+            json.dumps({"passed": passed, "model_version": name, "champion": champion, "checks": checks})
+        )
+        (folder / "registration.json").write_text(
+            json.dumps(
+                {
+                    "data_version": "d1",
+                    "git_revision": "abc",
+                    "gate_passed": passed,
+                    "releasable": releasable,
+                    "why_not": "" if releasable else "it is a DVC experiment",
+                    "registered_at": f"2026-11-{day:02}T10:00:00+00:00",
+                    "mlflow_version": number,
+                }
+            )
+        )
 
 
 def live(root, name, **more):
@@ -46,14 +87,20 @@ def shop(tmp_path, no_mlflow):
     return root
 
 
-def log(root): return root / release.LOG
+def log(root):
+    return root / release.LOG
 
 
 def refused(root, act, *said):
     "The act is refused with these words and leaves log and champion as they were."
-    before, names = log(root).read_bytes() if log(root).exists() else None, sorted(p.name for p in (root / "data").rglob("*"))
-    with pytest.raises(UserError) as e: act()
-    for words in said: assert words in str(e.value), str(e.value)
+    before, names = (
+        log(root).read_bytes() if log(root).exists() else None,
+        sorted(p.name for p in (root / "data").rglob("*")),
+    )
+    with pytest.raises(UserError) as e:
+        act()
+    for words in said:
+        assert words in str(e.value), str(e.value)
     assert (log(root).read_bytes() if log(root).exists() else None) == before
     assert set(p.name for p in (root / "data").rglob("*")) - set(names) <= {".lock"}
 
@@ -118,10 +165,19 @@ KILLER = textwrap.dedent("""
 """)
 
 
-@pytest.mark.parametrize("act, before, now, then", [("promote", "trees-2", "trees-3", "trees-2"), ("rollback", "trees-2", "trees-1", "trees-1")])
+@pytest.mark.parametrize(
+    "act, before, now, then",
+    [("promote", "trees-2", "trees-3", "trees-2"), ("rollback", "trees-2", "trees-1", "trees-1")],
+)
 def test_killed_at_any_moment(shop, act, before, now, then):
     "kill -9 before, during and after the line is written: the old champion or the new one, an intact log, and the next act works."
-    done = subprocess.run([sys.executable, "-c", KILLER, shop, act, "16"], env=environment(ROOT), capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLER, shop, act, "16"],
+        env=environment(ROOT),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
     points = json.loads(done.stdout)
     assert len(points) >= 30 and all(p["killed"] for p in points)
@@ -135,10 +191,19 @@ def test_killed_at_any_moment(shop, act, before, now, then):
 
 def test_killed_while_registering_the_live_model_again(shop):
     "The live model goes on living, whole; registering once more completes its new evidence."
-    done = subprocess.run([sys.executable, "-c", KILLER, shop, "register", "25"], env=environment(ROOT), capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLER, shop, "register", "25"],
+        env=environment(ROOT),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
     points = json.loads(done.stdout)
-    assert len(points) >= 20 and all(p["killed"] and p["trouble"] == p["next"] == [] and p["champion"] == p["then"] == "trees-2" and p["lines"] == 5 for p in points), points
+    assert len(points) >= 20 and all(
+        p["killed"] and p["trouble"] == p["next"] == [] and p["champion"] == p["then"] == "trees-2" and p["lines"] == 5
+        for p in points
+    ), points
     assert "_renew" in {p["in"] for p in points}
 
 
@@ -146,7 +211,13 @@ PROMOTE = "import sys; from cd4ml_nb.delivery import release; release._probe = l
 
 
 def process(root, name, by, probe="None", before=""):
-    return subprocess.Popen([sys.executable, "-c", PROMOTE.format(probe=probe, before=before), str(root), name, by], env=environment(ROOT), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", PROMOTE.format(probe=probe, before=before), str(root), name, by],
+        env=environment(ROOT),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def test_killed_after_random_delays(shop):
@@ -154,8 +225,10 @@ def test_killed_after_random_delays(shop):
     for n in range(12):
         before = state(shop)["champion"]["model_version"]
         child = process(shop, "trees-3", "Ben", before="import time; began = time.time()")
-        try: child.wait(0.05 + 0.02 * n)
-        except subprocess.TimeoutExpired: child.kill()
+        try:
+            child.wait(0.05 + 0.02 * n)
+        except subprocess.TimeoutExpired:
+            child.kill()
         child.communicate()
         assert verify(shop) == [] and state(shop)["champion"]["model_version"] in (before, "trees-3")
         if state(shop)["champion"]["model_version"] == "trees-3":
@@ -165,7 +238,8 @@ def test_killed_after_random_delays(shop):
 
 def test_a_torn_line_did_not_happen(shop):
     whole = log(shop).read_bytes()
-    with open(log(shop), "ab") as file: file.write(b'{"act": "promote", "model_version": "trees-3", "pack')
+    with open(log(shop), "ab") as file:
+        file.write(b'{"act": "promote", "model_version": "trees-3", "pack')
     assert verify(shop) == [] and state(shop)["champion"]["model_version"] == "trees-2" and len(read_log(shop)) == 5
     promote(shop, "trees-3", by="Ben", reason="now it is")
     assert log(shop).read_bytes().startswith(whole) and len(read_log(shop)) == 6 and verify(shop) == []
@@ -174,7 +248,7 @@ def test_a_torn_line_did_not_happen(shop):
 def test_a_full_disk(shop, monkeypatch):
     "A write that the disk takes only half of is taken back."
     write = os.write
-    monkeypatch.setattr(release.os, "write", lambda handle, data: write(handle, data[:len(data) // 2]))
+    monkeypatch.setattr(release.os, "write", lambda handle, data: write(handle, data[: len(data) // 2]))
     refused(shop, lambda: promote(shop, "trees-3", by="Ben", reason="x"), "the disk is full")
     monkeypatch.undo()
     assert verify(shop) == []
@@ -183,16 +257,22 @@ def test_a_full_disk(shop, monkeypatch):
 def test_killed_twice(shop, monkeypatch):
     "Killed after the line and before head.json, twice in a row: each act first catches up, so head.json is never two lines behind."
     version(shop, "other", "trees-2")
-    for act in (lambda: promote(shop, "trees-3", by="Ben", reason="x"), lambda: rollback(shop, "Ana", "x"), lambda: reject(shop, "trees-3", "Ana", "x")):
+    for act in (
+        lambda: promote(shop, "trees-3", by="Ben", reason="x"),
+        lambda: rollback(shop, "Ana", "x"),
+        lambda: reject(shop, "trees-3", "Ana", "x"),
+    ):
         head = (shop / release.HEAD).read_bytes()
         act()
         now = json.loads((shop / release.HEAD).read_text())["lines"]
         assert now == len(read_log(shop)) and verify(shop) == []
         (shop / release.HEAD).write_bytes(head)
         monkeypatch.setattr(release.os, "write", lambda handle, data: 0)
-        with pytest.raises(UserError, match="the disk is full"): reject(shop, "other", "Ana", "x")
+        with pytest.raises(UserError, match="the disk is full"):
+            reject(shop, "other", "Ana", "x")
         monkeypatch.undo()
-        for name in ("_probe", "_mirror"): monkeypatch.setattr(release, name, lambda *_: None)
+        for name in ("_probe", "_mirror"):
+            monkeypatch.setattr(release, name, lambda *_: None)
         assert json.loads((shop / release.HEAD).read_text())["lines"] == now
 
 
@@ -202,7 +282,8 @@ def test_two_at_the_same_moment(shop):
     first = process(shop, "trees-3", "Ben", probe="__import__('time').sleep(2)")
     lock = shop / "data/registry/.lock"
     end = time.monotonic() + 20
-    while "promote" not in lock.read_text() and time.monotonic() < end: time.sleep(0.01)
+    while "promote" not in lock.read_text() and time.monotonic() < end:
+        time.sleep(0.01)
     second = process(shop, "trees-3", "Ana")
     _, said = second.communicate(timeout=20)
     assert second.returncode == 1 and "Another act is under way here: promote trees-3" in said
@@ -216,21 +297,36 @@ def test_six_race(shop):
         version(shop, name, "trees-2")
         approve(shop, name, "Ana", "go")
     start, lines = time.time() + 1.5, len(read_log(shop))
-    racers = [process(shop, name, name, before=f"import time; time.sleep(max(0, {start} - time.time()))") for name in names]
+    racers = [
+        process(shop, name, name, before=f"import time; time.sleep(max(0, {start} - time.time()))") for name in names
+    ]
     ends = [(racer.communicate(timeout=60), racer.returncode) for racer in racers]
     assert sorted(code for _, code in ends) == [0, 1, 1, 1, 1, 1], ends
-    for (_, said), code in ends: assert code == 0 or "Another act is under way" in said or "the gate compared it with trees-2, and race-" in said, said
-    assert len(read_log(shop)) == lines + 1 and verify(shop) == [] and state(shop)["champion"]["by"] == read_log(shop)[-1]["by"]
+    for (_, said), code in ends:
+        assert (
+            code == 0 or "Another act is under way" in said or "the gate compared it with trees-2, and race-" in said
+        ), said
+    assert (
+        len(read_log(shop)) == lines + 1
+        and verify(shop) == []
+        and state(shop)["champion"]["by"] == read_log(shop)[-1]["by"]
+    )
 
 
 # ---------------------------------------------------------------- a changed log
-def edit(lines, n, old, new): return [*lines[:n], lines[n].replace(old, new), *lines[n + 1:]]
+def edit(lines, n, old, new):
+    return [*lines[:n], lines[n].replace(old, new), *lines[n + 1 :]]
 
 
 def chained(acts):
     "Lines with right sha256 of the lines before."
     lines = []
-    for act in acts: lines.append(json.dumps({**act, "before": hashlib.sha256(lines[-1]).hexdigest() if lines else ""}, ensure_ascii=False).encode())
+    for act in acts:
+        lines.append(
+            json.dumps(
+                {**act, "before": hashlib.sha256(lines[-1]).hexdigest() if lines else ""}, ensure_ascii=False
+            ).encode()
+        )
     return lines
 
 
@@ -249,7 +345,9 @@ CHANGES = {
     "the last one twice": lambda l: [*l, l[-1]],
     "not JSON": lambda l: [*l[:2], b"# a comment", *l[2:]],
     "an empty line": lambda l: [*l, b""],
-    "a forged promotion, well chained": lambda l: chained([*map(json.loads, l), {**json.loads(l[-1]), "act": "promote", "role": "champion", "model_version": "forged"}]),
+    "a forged promotion, well chained": lambda l: chained(
+        [*map(json.loads, l), {**json.loads(l[-1]), "act": "promote", "role": "champion", "model_version": "forged"}]
+    ),
     "all written anew, well chained": lambda l: chained([{**json.loads(line), "by": "Eva"} for line in l]),
 }
 
@@ -262,7 +360,8 @@ def test_a_changed_log(shop, change):
     assert found and all(sentence.endswith(".") for sentence in found)
     refused(shop, lambda: rollback(shop, "Ana", "back"), "is not what was written", found[0])
     for ask in (champion_folder, load_champion, state):
-        with pytest.raises(UserError, match="is not what was written"): ask(shop)
+        with pytest.raises(UserError, match="is not what was written"):
+            ask(shop)
 
 
 def test_a_removed_log_or_head(shop):
@@ -275,12 +374,19 @@ def test_a_removed_log_or_head(shop):
     refused(shop, lambda: promote(shop, "trees-3", by="Ben", reason="x"), "Commit reports/releases.jsonl to Git")
 
 
-def git(root, *words): subprocess.run(["git", "-C", root, "-c", "user.name=t", "-c", "user.email=t@example.invalid", *words], check=True, capture_output=True, env=environment(root))
+def git(root, *words):
+    subprocess.run(
+        ["git", "-C", root, "-c", "user.name=t", "-c", "user.email=t@example.invalid", *words],
+        check=True,
+        capture_output=True,
+        env=environment(root),
+    )
 
 
 def test_git_knows_the_log(shop, monkeypatch):
     "Where the log is committed, one that was written anew with head.json is found, too; and a clone without head.json goes on."
-    for name, value in environment(shop).items(): monkeypatch.setenv(name, value)
+    for name, value in environment(shop).items():
+        monkeypatch.setenv(name, value)
     git(shop, "init", "-q")
     git(shop, "add", "reports")
     git(shop, "commit", "-qm", "releases")
@@ -300,8 +406,11 @@ def test_git_knows_the_log(shop, monkeypatch):
 # ---------------------------------------------------------------- changed packages, missing folders
 def test_a_changed_byte(shop):
     "In the live model, in the previous one, in one to be promoted: refused by name, until the byte is back."
-    for name, act, said in (("trees-2", lambda: champion_folder(shop), "mean.onnx was changed after it was packaged"), ("trees-1", lambda: rollback(shop, "Ana", "x"), "previous champion, trees-1, is refused"),
-                            ("trees-3", lambda: promote(shop, "trees-3", by="Ben", reason="x"), "package/mean.onnx was changed")):
+    for name, act, said in (
+        ("trees-2", lambda: champion_folder(shop), "mean.onnx was changed after it was packaged"),
+        ("trees-1", lambda: rollback(shop, "Ana", "x"), "previous champion, trees-1, is refused"),
+        ("trees-3", lambda: promote(shop, "trees-3", by="Ben", reason="x"), "package/mean.onnx was changed"),
+    ):
         file = shop / "data/registry" / name / "package/mean.onnx"
         good = file.read_bytes()
         file.write_bytes(good[:-1] + b"!")
@@ -325,7 +434,8 @@ def test_a_swapped_package(shop):
 def test_back_from_a_broken_champion(shop):
     "Whatever happened to the live model, the previous one comes back."
     shutil.rmtree(shop / "data/registry/trees-2")
-    with pytest.raises(UserError, match="trees-2, is not in .*release pull"): champion_folder(shop)
+    with pytest.raises(UserError, match="trees-2, is not in .*release pull"):
+        champion_folder(shop)
     rollback(shop, "Ana", "its files are gone")
     assert champion_folder(shop).parent.name == "trees-1" and verify(shop) == []
 
@@ -333,7 +443,10 @@ def test_back_from_a_broken_champion(shop):
 @pytest.mark.parametrize("content", ["", "[]", "{}", "not JSON"])
 def test_one_damaged_version_does_not_stop_the_others(shop, content):
     (shop / "data/registry/trees-3/registration.json").write_text(content)
-    assert champion_folder(shop).parent.name == "trees-2" and [r["model_version"] for r in state(shop)["versions"]] == ["trees-2", "trees-1"]
+    assert champion_folder(shop).parent.name == "trees-2" and [r["model_version"] for r in state(shop)["versions"]] == [
+        "trees-2",
+        "trees-1",
+    ]
     assert len(verify(shop)) == 1 and "no sound registration.json" in verify(shop)[0]
     refused(shop, lambda: promote(shop, "trees-3", by="Ben", reason="x"), "no registered version 'trees-3'")
     before = (shop / "data/registry/trees-3/package/forecaster.json").read_bytes()
@@ -344,7 +457,8 @@ def test_one_damaged_version_does_not_stop_the_others(shop, content):
 
 def test_registry_gone(shop):
     (shop / "data/registry").rename(shop / "data/away")
-    with pytest.raises(UserError, match="There is no registry in .*Nothing was changed"): rollback(shop, "Ana", "x")
+    with pytest.raises(UserError, match="There is no registry in .*Nothing was changed"):
+        rollback(shop, "Ana", "x")
     (shop / "data/away").rename(shop / "data/registry")
     shutil.rmtree(shop / "data/registry/trees-1")
     refused(shop, lambda: rollback(shop, "Ana", "x"), "previous champion, trees-1, is not in")
@@ -354,22 +468,35 @@ def test_registry_gone(shop):
 def test_read_only(shop, where, tmp_path_factory):
     "As a user who may not write there."
     folder, files = shop / where, [p for p in (shop / where).iterdir() if p.is_file()]
-    for path in (folder, *files): path.chmod(path.stat().st_mode & 0o555)
-    above = [p for p in [shop, *shop.parents] if p.is_relative_to("/tmp") or p.is_relative_to(tmp_path_factory.getbasetemp().parent.parent)]
+    for path in (folder, *files):
+        path.chmod(path.stat().st_mode & 0o555)
+    above = [
+        p
+        for p in [shop, *shop.parents]
+        if p.is_relative_to("/tmp") or p.is_relative_to(tmp_path_factory.getbasetemp().parent.parent)
+    ]
     before, modes = log(shop).read_bytes(), {p: p.stat().st_mode for p in above}
     if os.geteuid() == 0:
-        for p in above: p.chmod(p.stat().st_mode | 0o055)
+        for p in above:
+            p.chmod(p.stat().st_mode | 0o055)
     end = os.fork()
     if end == 0:
         try:
-            if os.geteuid() == 0: os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)
+            if os.geteuid() == 0:
+                os.setresgid(65534, 65534, 65534)
+                os.setresuid(65534, 65534, 65534)
             rollback(shop, "Ana", "x")
             os._exit(3)
-        except UserError as e: os._exit(0 if "is not writable" in str(e) or "is read-only" in str(e) else print(e) or 4)
-        except BaseException as e: print(repr(e)); os._exit(5)
+        except UserError as e:
+            os._exit(0 if "is not writable" in str(e) or "is read-only" in str(e) else print(e) or 4)
+        except BaseException as e:
+            print(repr(e))
+            os._exit(5)
     code = os.waitstatus_to_exitcode(os.waitpid(end, 0)[1])
-    for p, mode in modes.items(): p.chmod(mode)
-    for path in (folder, *files): path.chmod(path.stat().st_mode | 0o200)
+    for p, mode in modes.items():
+        p.chmod(mode)
+    for path in (folder, *files):
+        path.chmod(path.stat().st_mode | 0o200)
     assert code == 0 and log(shop).read_bytes() == before and verify(shop) == []
 
 
@@ -382,11 +509,23 @@ REFUSED = {
     "nobody": (lambda r: rollback(r, " ", "x"), "Say who decides"),
     "approving twice": (lambda r: approve(r, "trees-3", "Ana", "x"), "approved already, by Ben"),
     "promoting what is live": (lambda r: promote(r, "trees-2", by="Ana", reason="x"), "is the champion already"),
-    "a champion as its own challenger": (lambda r: promote(r, "trees-2", "challenger", "Ana", "x"), "its own challenger"),
-    "promoting the unapproved": (lambda r: (version(r, "new", "trees-2"), promote(r, "new", by="Ana", reason="x")), "it is not approved yet"),
+    "a champion as its own challenger": (
+        lambda r: promote(r, "trees-2", "challenger", "Ana", "x"),
+        "its own challenger",
+    ),
+    "promoting the unapproved": (
+        lambda r: (version(r, "new", "trees-2"), promote(r, "new", by="Ana", reason="x")),
+        "it is not approved yet",
+    ),
     "an unknown role": (lambda r: promote(r, "trees-3", "king", "Ana", "x"), "'king' is not a role"),
-    "a failed gate": (lambda r: (version(r, "bad", "trees-2", passed=False), approve(r, "bad", "Ana", "x")), "the gate refused it: NWRMSLE is 0.91"),
-    "an experiment": (lambda r: (version(r, "exp", "trees-2", releasable=False), approve(r, "exp", "Ana", "x", override=True)), "it is a DVC experiment"),
+    "a failed gate": (
+        lambda r: (version(r, "bad", "trees-2", passed=False), approve(r, "bad", "Ana", "x")),
+        "the gate refused it: NWRMSLE is 0.91",
+    ),
+    "an experiment": (
+        lambda r: (version(r, "exp", "trees-2", releasable=False), approve(r, "exp", "Ana", "x", override=True)),
+        "it is a DVC experiment",
+    ),
     "an old comparison": (lambda r: (version(r, "old", "trees-1"), approve(r, "old", "Ana", "x")), "make gate"),
     "rejecting the live one": (lambda r: reject(r, "trees-2", "Ana", "x"), "is the champion and cannot be rejected"),
 }
@@ -396,7 +535,8 @@ REFUSED = {
 def test_refused(shop, what):
     act, said = REFUSED[what]
     before = log(shop).read_bytes()
-    with pytest.raises(UserError) as e: act(shop)
+    with pytest.raises(UserError) as e:
+        act(shop)
     assert said in str(e.value) and log(shop).read_bytes() == before and verify(shop) == []
 
 
@@ -423,7 +563,11 @@ def test_an_approval_after_which_another_went_live(shop):
     version(shop, "trees-4", "trees-2")
     approve(shop, "trees-4", "Ana", "x")
     promote(shop, "trees-3", by="Ben", reason="x")
-    refused(shop, lambda: promote(shop, "trees-4", by="Ana", reason="x"), "the gate compared it with trees-2, and trees-3 is live now")
+    refused(
+        shop,
+        lambda: promote(shop, "trees-4", by="Ana", reason="x"),
+        "the gate compared it with trees-2, and trees-3 is live now",
+    )
     version(shop, "trees-4", "trees-3")  # make gate
     refused(shop, lambda: promote(shop, "trees-4", by="Ana", reason="x"), "judged again after it was approved")
     approve(shop, "trees-4", "Ana", "still good")
@@ -436,8 +580,11 @@ def test_an_override_stays_visible(shop):
     approve(shop, "bad", "Ana", "the shop opens tomorrow", override=True)
     promote(shop, "bad", by="Ana", reason="the shop opens tomorrow")
     version(shop, "bad", "bad", passed=True)  # registered again, with a better verdict
-    for act in read_log(shop)[-2:]: assert act["overridden"] and not act["gate_passed"] and act["reason"] == "the shop opens tomorrow"
-    assert "OVERRIDING THE GATE" in release.history_in_words(release.history(shop)) and "--override" in release.status_in_words(state(shop))
+    for act in read_log(shop)[-2:]:
+        assert act["overridden"] and not act["gate_passed"] and act["reason"] == "the shop opens tomorrow"
+    assert "OVERRIDING THE GATE" in release.history_in_words(
+        release.history(shop)
+    ) and "--override" in release.status_in_words(state(shop))
     kept = [json.loads(p.read_text()) for p in (shop / "data/registry/bad/decided").iterdir()]
     assert [gate["passed"] for gate in kept] == [False] and verify(shop) == []
 
@@ -448,16 +595,23 @@ def test_registered_again_while_live(shop):
     before = package.read_bytes()
     with new_version(shop, "trees-2") as folder:
         (folder / "package").mkdir()
-        (folder / "package/forecaster.json").write_text('{"card": {"model_version": "trees-2", "trained_at": "later"}, "files": {}}')
-        (folder / "gate.json").write_text('{"passed": true, "model_version": "trees-2", "champion": "trees-2", "checks": []}')
+        (folder / "package/forecaster.json").write_text(
+            '{"card": {"model_version": "trees-2", "trained_at": "later"}, "files": {}}'
+        )
+        (folder / "gate.json").write_text(
+            '{"passed": true, "model_version": "trees-2", "champion": "trees-2", "checks": []}'
+        )
         (folder / "registration.json").write_text('{"gate_passed": true, "releasable": true}')
     assert package.read_bytes() == before and champion_folder(shop) == package.parent and verify(shop) == []
-    assert json.loads((shop / "data/registry/trees-2/registration.json").read_text())["package"] == hashlib.sha256(before).hexdigest()
+    assert (
+        json.loads((shop / "data/registry/trees-2/registration.json").read_text())["package"]
+        == hashlib.sha256(before).hexdigest()
+    )
 
 
 def test_text_is_only_text(shop):
     "Line breaks, escape codes and odd letters in a reason stay one line of JSON and one line on the screen."
-    act = promote(shop, "trees-3", by="Ana\x1b[2J", reason="one\ntwo \u2028 {\"act\": \"promote\"} \ud800 käse")
+    act = promote(shop, "trees-3", by="Ana\x1b[2J", reason='one\ntwo \u2028 {"act": "promote"} \ud800 käse')
     assert "\x1b" not in act["by"] and "\n" not in act["reason"] and "käse" in act["reason"]
     assert len(read_log(shop)) == 6 and verify(shop) == []
 
@@ -474,7 +628,10 @@ STORE = textwrap.dedent("""
 
 
 def mlflow_aliases(project):
-    with sqlite3.connect(project / "data/mlflow/mlflow.db") as con: return {alias: int(number) for alias, number in con.execute("select alias, version from registered_model_aliases")}
+    with sqlite3.connect(project / "data/mlflow/mlflow.db") as con:
+        return {
+            alias: int(number) for alias, number in con.execute("select alias, version from registered_model_aliases")
+        }
 
 
 def cd4ml(project, *words, code=0):
@@ -490,30 +647,54 @@ def test_the_commands(project):
     assert done.returncode == 0, done.stderr
     version(project, "trees-1", number=1)
     assert "trees-1 passed the gate and waits" in cd4ml(project, "release", "status")
-    assert "trees-1 is live: approved and promoted by the rule release.auto_approve: first" in cd4ml(project, "release", "auto")
+    assert "trees-1 is live: approved and promoted by the rule release.auto_approve: first" in cd4ml(
+        project, "release", "auto"
+    )
     assert mlflow_aliases(project) == {"champion": 1}
     version(project, "trees-2", "trees-1", day=2, number=2)
     assert "Say why" in cd4ml(project, "release", "approve", "2", "--by", "Ana", code=1)
     assert "it is not approved yet" in cd4ml(project, "release", "promote", "2", "--by", "Ana", "--reason", "x", code=1)
-    assert "Ana approved trees-2: better" in cd4ml(project, "release", "approve", "2", "--by", "Ana", "--reason", "better")
-    assert "approved already" in cd4ml(project, "release", "approve", "trees-2", "--by", "Ben", "--reason", "better", code=1)
-    assert "Ana made trees-2 the champion" in cd4ml(project, "release", "promote", "trees-2", "--by", "Ana", "--reason", "better")
+    assert "Ana approved trees-2: better" in cd4ml(
+        project, "release", "approve", "2", "--by", "Ana", "--reason", "better"
+    )
+    assert "approved already" in cd4ml(
+        project, "release", "approve", "trees-2", "--by", "Ben", "--reason", "better", code=1
+    )
+    assert "Ana made trees-2 the champion" in cd4ml(
+        project, "release", "promote", "trees-2", "--by", "Ana", "--reason", "better"
+    )
     assert mlflow_aliases(project) == {"champion": 2, "previous": 1}
     began = time.perf_counter()
     known = json.loads(cd4ml(project, "release", "status", "--json"))
-    assert known["champion"]["model_version"] == "trees-2" and known["previous"]["model_version"] == "trees-1" and time.perf_counter() - began < 2
+    assert (
+        known["champion"]["model_version"] == "trees-2"
+        and known["previous"]["model_version"] == "trees-1"
+        and time.perf_counter() - began < 2
+    )
     began = time.perf_counter()
-    assert "rolled back trees-2; trees-1 is live again: too low" in cd4ml(project, "release", "rollback", "--by", "Ben", "--reason", "too low")
+    assert "rolled back trees-2; trees-1 is live again: too low" in cd4ml(
+        project, "release", "rollback", "--by", "Ben", "--reason", "too low"
+    )
     assert time.perf_counter() - began < 5 and mlflow_aliases(project) == {"champion": 1}
-    assert [act["act"] for act in json.loads(cd4ml(project, "release", "history", "--json"))] == ["approve", "promote", "approve", "promote", "rollback"]
-    assert "trees-2: rolled back" in cd4ml(project, "release", "show", "trees-2") and "intact (5 acts)" in cd4ml(project, "release", "verify")
+    assert [act["act"] for act in json.loads(cd4ml(project, "release", "history", "--json"))] == [
+        "approve",
+        "promote",
+        "approve",
+        "promote",
+        "rollback",
+    ]
+    assert "trees-2: rolled back" in cd4ml(project, "release", "show", "trees-2") and "intact (5 acts)" in cd4ml(
+        project, "release", "verify"
+    )
     assert "no earlier champion" in cd4ml(project, "release", "rollback", "--by", "Ben", "--reason", "x", code=1)
     store = project / "data/mlflow/mlflow.db"
     store.rename(store.with_suffix(".away"))
     cd4ml(project, "release", "approve", "trees-2", "--by", "Ben", "--reason", "x", code=1)
     assert len(read_log(project)) == 5 and not store.exists()
     log(project).write_text(log(project).read_text().replace("too low", "perfect"))
-    assert "Line 5 was edited" in cd4ml(project, "release", "verify", code=1) and "is not what was written" in cd4ml(project, "release", "status", code=1)
+    assert "Line 5 was edited" in cd4ml(project, "release", "verify", code=1) and "is not what was written" in cd4ml(
+        project, "release", "status", code=1
+    )
 
 
 def test_aliases_are_mended(project, monkeypatch, capsys):
@@ -533,7 +714,8 @@ def test_forecasts_come_from_the_champion(project, no_mlflow):
     "Nothing is answered before a release; then the card says since when, and by whom."
     ask = ["forecast", "--item", "x", "--date", "2018-01-01"]
     assert "No model is live yet" in cd4ml(project, *ask, code=1)
-    if not (ROOT / "data/model/forecaster.json").exists(): pytest.skip("there is no model in data/model: run `make pipeline` first")
+    if not (ROOT / "data/model/forecaster.json").exists():
+        pytest.skip("there is no model in data/model: run `make pipeline` first")
     card = json.loads((ROOT / "data/model/forecaster.json").read_text())["card"]
     live(project, card["model_version"], package=ROOT / "data/model")
     forecaster = load_champion(project)

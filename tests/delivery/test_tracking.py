@@ -1,4 +1,5 @@
 "Tracking for real: DVC's queue with two workers, branches, a tracking server, SQLite held, killed and moved, two at once."
+
 import contextlib, json, os, re, shutil, signal, socket, sqlite3, subprocess, sys, time, urllib.request
 from pathlib import Path
 import pytest, yaml
@@ -7,7 +8,7 @@ from cd4ml_nb.core import UserError
 from cd4ml_nb.delivery import release, tracking
 from cd4ml_nb.delivery.stages import TINY, tiny_project
 
-MAKE_MODEL = '''"Everything between the data and the registry, in one process; the gate, which is tested elsewhere, is a sentence."
+MAKE_MODEL = """"Everything between the data and the registry, in one process; the gate, which is tested elsewhere, is a sentence."
 import json
 from cd4ml_nb.core import project_root, read_params, write_json
 from cd4ml_nb.delivery.package import package, train
@@ -23,63 +24,119 @@ passed = mine != "decision_tree"
 check = {"check": "absolute", "title": "Good enough", "says": "A sentence.", "value": value, "limit": 0.8, "verdict": "passed" if passed else "failed"}
 write_json(root / "reports/gate.json", {"passed": passed, "model_version": card["model_version"], "data_version": metrics["data_version"], "champion": None, "windows": [], "checks": [check], "slices": []})
 write_json(root / "reports/explanation.json", {})
-'''
+"""
 
 
 @pytest.fixture(scope="module", autouse=True)
 def own_store():
     "No test writes to the store that the developer's environment names."
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "DVC_EXP_NAME"): patch.delenv(name, raising=False)
+        for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "DVC_EXP_NAME"):
+            patch.delenv(name, raising=False)
         yield
 
 
 def free_port():
-    with socket.socket() as found: found.bind(("127.0.0.1", 0)); return found.getsockname()[1]
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     "A tracking server, begun at once so that it is up when its test comes."
     folder, port = tmp_path_factory.mktemp("server"), free_port()
-    words = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", folder / "files", "--host", "127.0.0.1", "--port", port, "--workers", "1"]
-    process = subprocess.Popen([str(w) for w in words], env={**os.environ, **tracking.QUIET}, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    words = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--backend-store-uri",
+        f"sqlite:///{folder}/server.db",
+        "--artifacts-destination",
+        folder / "files",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        port,
+        "--workers",
+        "1",
+    ]
+    process = subprocess.Popen(
+        [str(w) for w in words],
+        env={**os.environ, **tracking.QUIET},
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     yield f"http://127.0.0.1:{port}", process
-    with contextlib.suppress(ProcessLookupError): os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
 @pytest.fixture(scope="module")
-def tiny(server, tmp_path_factory): return shutil.copytree(tiny_project("register"), tmp_path_factory.mktemp("tiny") / "project")
+def tiny(server, tmp_path_factory):
+    return shutil.copytree(tiny_project("register"), tmp_path_factory.mktemp("tiny") / "project")
 
 
 def in_store(root, question):
-    with tracking.open_store(root) as (mlflow, client, number): return question(mlflow, client, number)
+    with tracking.open_store(root) as (mlflow, client, number):
+        return question(mlflow, client, number)
 
 
-def versions(root): return in_store(root, lambda mlflow, client, number: {v.tags["model_version"]: int(v.version) for v in client.search_model_versions(f"name = '{tracking.MODEL}'")})
+def versions(root):
+    return in_store(
+        root,
+        lambda mlflow, client, number: {
+            v.tags["model_version"]: int(v.version) for v in client.search_model_versions(f"name = '{tracking.MODEL}'")
+        },
+    )
 
 
-def runs(root): return in_store(root, lambda mlflow, client, number: client.search_runs([number], "attributes.status = 'FINISHED'"))
+def runs(root):
+    return in_store(root, lambda mlflow, client, number: client.search_runs([number], "attributes.status = 'FINISHED'"))
 
 
 # --- the queue and branches
+
 
 @pytest.fixture(scope="module")
 def project(tiny, tmp_path_factory):
     "A small project under git and DVC, whose stage register is the real one, with a first run on its branch main."
     root = copy_project(tmp_path_factory.mktemp("queue") / "project")
-    for name in ("prepared", "split"): shutil.copytree(tiny / "data" / name, root / "data" / name)
+    for name in ("prepared", "split"):
+        shutil.copytree(tiny / "data" / name, root / "data" / name)
     real = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["register"]
     left = [next(iter(entry)) if isinstance(entry, dict) else entry for entry in real["outs"]]
-    reports = [{f"reports/{name}": {"cache": False, "persist": True}} for name in ("gate.json", "explanation.json", "slices.json", "scores.csv")]
-    model = {"cmd": 'CD4ML_ROOT="$PWD" PYTHONPATH="$PWD" python make_model.py', "params": ["train", "estimators", "training_rows", "accept"], "deps": ["make_model.py", "data/prepared", "data/split"],
-             "outs": [{"data/evaluation": {"persist": True}}, {"data/fitted": {"persist": True}}, {"data/model": {"persist": True}}, *reports], "metrics": [{"reports/metrics.json": {"cache": False, "persist": True}}]}
-    register = {"cmd": real["cmd"], "params": real["params"], "deps": ["data/model", "reports/gate.json", "reports/metrics.json"], "outs": [{name: {"persist": True}} for name in left]}
+    reports = [
+        {f"reports/{name}": {"cache": False, "persist": True}}
+        for name in ("gate.json", "explanation.json", "slices.json", "scores.csv")
+    ]
+    model = {
+        "cmd": 'CD4ML_ROOT="$PWD" PYTHONPATH="$PWD" python make_model.py',
+        "params": ["train", "estimators", "training_rows", "accept"],
+        "deps": ["make_model.py", "data/prepared", "data/split"],
+        "outs": [
+            {"data/evaluation": {"persist": True}},
+            {"data/fitted": {"persist": True}},
+            {"data/model": {"persist": True}},
+            *reports,
+        ],
+        "metrics": [{"reports/metrics.json": {"cache": False, "persist": True}}],
+    }
+    register = {
+        "cmd": real["cmd"],
+        "params": real["params"],
+        "deps": ["data/model", "reports/gate.json", "reports/metrics.json"],
+        "outs": [{name: {"persist": True}} for name in left],
+    }
     (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"model": model, "register": register}}, sort_keys=False))
     (root / "make_model.py").write_text(MAKE_MODEL)
     (root / "params.yaml").write_text(TINY.replace("releasable: any", "releasable: committed"))
-    must(root, "git", "init", "--quiet", "-b", "main"); must(root, "dvc", "add", "--quiet", "data/prepared", "data/split")
+    must(root, "git", "init", "--quiet", "-b", "main")
+    must(root, "dvc", "add", "--quiet", "data/prepared", "data/split")
     commit(root, "start")
     must(root, "dvc", "repro", "--quiet")
     commit(root, "first run")
@@ -92,7 +149,9 @@ def must(root, *words, **more):
     return done.stdout
 
 
-def commit(root, why): must(root, "git", "add", "."); must(root, "git", "commit", "--quiet", "-m", why)
+def commit(root, why):
+    must(root, "git", "add", ".")
+    must(root, "git", "commit", "--quiet", "-m", why)
 
 
 @pytest.fixture(scope="module")
@@ -107,19 +166,29 @@ def test_the_queue_tracks_each_experiment_in_the_project_itself(project, queued)
     assert len(queued) == 2
     found = {r.data.tags.get("dvc_experiment", ""): r.data for r in runs(project)}
     assert sorted(found) == ["", *queued]
-    assert {found[name].params["train.estimator"] for name in queued} == {"decision_tree", "random_forest"} and found[""].params["train.estimator"] == "gradient_boosting"
+    assert {found[name].params["train.estimator"] for name in queued} == {"decision_tree", "random_forest"} and found[
+        ""
+    ].params["train.estimator"] == "gradient_boosting"
     assert {found[name].tags["gate"] for name in queued} == {"failed", "passed"}  # a failed one is tracked as well
     assert {found[name].tags["releasable"] for name in queued} == {"no"} and found[""].tags["releasable"] == "yes"
     assert len(versions(project)) == 3 and sorted(versions(project).values()) == [1, 2, 3]
-    assert {folder.name for folder in (project / "data/registry").iterdir() if not folder.name.startswith(".") and folder.is_dir()} == set(versions(project))
-    assert release.state(project)["candidate"]["model_version"] == found[""].tags["model_version"]  # an experiment never is
+    assert {
+        folder.name
+        for folder in (project / "data/registry").iterdir()
+        if not folder.name.startswith(".") and folder.is_dir()
+    } == set(versions(project))
+    assert (
+        release.state(project)["candidate"]["model_version"] == found[""].tags["model_version"]
+    )  # an experiment never is
     assert must(project, "git", "status", "--porcelain", "--untracked-files=no") == ""
 
 
 def test_the_leaderboard_lists_base_and_experiments_with_bands(project, queued):
     board = tracking.leaderboard(project)
     assert len(board["runs"]) == 3 and board["varied"] == ["train.estimator"]
-    assert [r["verdict"] for r in board["runs"]].count("best") == 1 and all(r["verdict"] in ("best", "tie", "worse") for r in board["runs"])
+    assert [r["verdict"] for r in board["runs"]].count("best") == 1 and all(
+        r["verdict"] in ("best", "tie", "worse") for r in board["runs"]
+    )
     said = tracking.leaderboard_in_words(board)
     assert all(name in said for name in queued) and "(candidate)" in said
     rows = tracking.compare_runs(project, queued)
@@ -128,17 +197,24 @@ def test_the_leaderboard_lists_base_and_experiments_with_bands(project, queued):
 
 def test_an_experiment_taken_over_and_committed_becomes_releasable_and_branches_compare(project, queued):
     name = next(r["run"] for r in tracking.leaderboard(project)["runs"] if r["estimator"] == "random_forest")
-    must(project, "git", "checkout", "--quiet", "-b", "idea"); must(project, "dvc", "exp", "apply", name)
+    must(project, "git", "checkout", "--quiet", "-b", "idea")
+    must(project, "dvc", "exp", "apply", name)
     assert tracking.unsettled(project, "committed") == "" and tracking.settle(project) is None
     commit(project, "a forest")
     done = must(project, "dvc", "repro")
     assert "Running stage" not in done, done  # to DVC nothing has changed ...
-    said = tracking.settle(project)            # ... so this is asked
-    assert said["releasable"] and said["mlflow_version"] == versions(project)[said["model_version"]] and len(versions(project)) == 3
+    said = tracking.settle(project)  # ... so this is asked
+    assert (
+        said["releasable"]
+        and said["mlflow_version"] == versions(project)[said["model_version"]]
+        and len(versions(project)) == 3
+    )
     assert release.state(project)["candidate"]["model_version"] == said["model_version"]
     difference = json.loads(must(project, "dvc", "metrics", "diff", "main", "idea", "--json"))
     assert "random_forest" in json.dumps(difference)
-    changed = json.loads(must(project, "dvc", "params", "diff", "main", "idea", "--json"))["params.yaml"]["train.estimator"]
+    changed = json.loads(must(project, "dvc", "params", "diff", "main", "idea", "--json"))["params.yaml"][
+        "train.estimator"
+    ]
     assert (changed["old"], changed["new"]) == ("gradient_boosting", "random_forest")
 
 
@@ -155,9 +231,18 @@ tracking.register(sys.argv[1], "any")
 
 def test_two_at_once_and_killed_ones_leave_one_version(tiny):
     "Two fresh processes make the store at the same moment; one registers, one is killed in the middle; then it is done again."
-    both = [subprocess.Popen([sys.executable, "-c", KILLED, str(tiny), step], cwd=tiny, env=environment(ROOT, CD4ML_ROOT=str(tiny)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for step in ("_register_version", "nothing")]
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", KILLED, str(tiny), step],
+            cwd=tiny,
+            env=environment(ROOT, CD4ML_ROOT=str(tiny)),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for step in ("_register_version", "nothing")
+    ]
     assert [process.wait(timeout=200) for process in both] == [-signal.SIGKILL, 0]
-    (version, number), = versions(tiny).items()
+    ((version, number),) = versions(tiny).items()
     assert number == 1 and (tiny / "data/registry" / version / "registration.json").exists() and len(runs(tiny)) == 1
     said = tracking.register(tiny, "any")
     assert (said["mlflow_version"], said["run_id"]) == (1, runs(tiny)[0].info.run_id) and len(versions(tiny)) == 1
@@ -166,14 +251,28 @@ def test_two_at_once_and_killed_ones_leave_one_version(tiny):
 
 
 def test_what_a_run_keeps(tiny):
-    found, = runs(tiny)
+    (found,) = runs(tiny)
     names = set(found.data.metrics)
     metrics = json.loads((tiny / "reports/metrics.json").read_text())
-    assert {"nwrmsle", "wape", "bias", "holdout/nwrmsle", *(f"nwrmsle/{origin}" for origin in metrics["windows"])} <= names
+    assert {
+        "nwrmsle",
+        "wape",
+        "bias",
+        "holdout/nwrmsle",
+        *(f"nwrmsle/{origin}" for origin in metrics["windows"]),
+    } <= names
     assert any(name.startswith("slice/family/") for name in names)
     assert {"data_version", "git_revision", "gate", "releasable", "model_version"} <= set(found.data.tags)
     kept = {p.name for p in Path(found.info.artifact_uri).iterdir()}
-    assert {"gate.json", "metrics.json", "slices.json", "params.yaml", "errors.parquet", "review.html", "model_card.md"} <= kept
+    assert {
+        "gate.json",
+        "metrics.json",
+        "slices.json",
+        "params.yaml",
+        "errors.parquet",
+        "review.html",
+        "model_card.md",
+    } <= kept
 
 
 def test_the_model_opens_where_this_library_is_not(tiny, tmp_path):
@@ -189,20 +288,36 @@ model = mlflow.pyfunc.load_model("models:/sales_forecast@candidate")
 assert model.metadata.signature is not None
 print(model.predict(model.input_example[["item_nbr", "store_nbr", "date"]])["mean"].tolist())
 """.format(root=str(ROOT), uri=tracking.store_uris(tiny)[0])
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={**{k: v for k, v in os.environ.items() if k != "PYTHONPATH"}, **tracking.QUIET}, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**{k: v for k, v in os.environ.items() if k != "PYTHONPATH"}, **tracking.QUIET},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     from cd4ml_nb.model.forecaster import load_forecaster
+
     forecaster = load_forecaster(tiny / "data/model")
     _, example = tracking.model_signature(forecaster)
-    assert json.loads(done.stdout.splitlines()[-1]) == pytest.approx(forecaster.forecast_table(example)["mean"].tolist(), rel=1e-9)
+    assert json.loads(done.stdout.splitlines()[-1]) == pytest.approx(
+        forecaster.forecast_table(example)["mean"].tolist(), rel=1e-9
+    )
     assert not list((tiny / "data/mlflow").rglob("*.pkl"))
 
 
 def test_aliases_follow_releases(tiny):
-    version, = versions(tiny)
+    (version,) = versions(tiny)
     aliases = lambda: in_store(tiny, lambda mlflow, client, number: client.get_registered_model(tracking.MODEL).aliases)
     assert aliases() == {"candidate": 1}
-    release.approve(tiny, version, by="reviewer", reason="good", override=not json.loads((tiny / "reports/gate.json").read_text())["passed"])
+    release.approve(
+        tiny,
+        version,
+        by="reviewer",
+        reason="good",
+        override=not json.loads((tiny / "reports/gate.json").read_text())["passed"],
+    )
     release.promote(tiny, version, by="reviewer", reason="good")
     assert aliases() == {"champion": 1}
     tracking.register(tiny, "any")  # the live model once more: no candidate
@@ -213,16 +328,20 @@ def test_a_store_that_is_held_gone_or_no_store_gets_a_sentence(tiny, tmp_path):
     database = tiny / "data/mlflow/mlflow.db"
     with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(UserError, match="cannot be written"): tracking.probe(tiny)
+        with pytest.raises(UserError, match="cannot be written"):
+            tracking.probe(tiny)
     tracking.probe(tiny)
-    with pytest.raises(UserError, match="is not there"): tracking.probe(tmp_path)
+    with pytest.raises(UserError, match="is not there"):
+        tracking.probe(tmp_path)
     broken = tmp_path / "broken"
     shutil.copytree(tiny, broken, ignore=shutil.ignore_patterns("mlflow"))
     (broken / "data/mlflow").mkdir()
     (broken / "data/mlflow/mlflow.db").write_text("this is no database, though it has its name " * 100)
-    with pytest.raises(UserError, match="cannot be written|is not a registry"): tracking.probe(broken)
+    with pytest.raises(UserError, match="cannot be written|is not a registry"):
+        tracking.probe(broken)
     before = sorted(p.name for p in (broken / "data/registry").iterdir())
-    with pytest.raises(UserError) as e: tracking.register(broken, "any")
+    with pytest.raises(UserError) as e:
+        tracking.register(broken, "any")
     assert "\n" not in str(e.value) and len(str(e.value)) < 400
     assert sorted(p.name for p in (broken / "data/registry").iterdir()) == before
 
@@ -235,15 +354,23 @@ def test_a_copied_project_keeps_its_runs_to_itself(tiny, tmp_path):
     (copy / "reports/metrics.json").write_text(json.dumps({**sealed, "note": "another run"}))
     tracking.register(copy, "any")
     assert count(copy) > before == count(tiny) and len(runs(copy)) == 2 and len(runs(tiny)) == 1
-    assert in_store(copy, lambda mlflow, client, number: mlflow.pyfunc.load_model(f"models:/{tracking.MODEL}/1").metadata.signature) is not None
+    assert (
+        in_store(
+            copy,
+            lambda mlflow, client, number: mlflow.pyfunc.load_model(f"models:/{tracking.MODEL}/1").metadata.signature,
+        )
+        is not None
+    )
 
 
 def test_without_a_gate_nothing_is_registered(tiny, tmp_path):
     root = shutil.copytree(tiny, tmp_path / "copy", ignore=shutil.ignore_patterns("mlflow", "registry"))
     (root / "reports/gate.json").unlink()
-    with pytest.raises(UserError, match="gate.json is missing"): tracking.register(root, "any")
+    with pytest.raises(UserError, match="gate.json is missing"):
+        tracking.register(root, "any")
     (root / "reports/gate.json").write_text(json.dumps({"passed": True, "model_version": "another", "checks": []}))
-    with pytest.raises(UserError, match="judged another"): tracking.register(root, "any")
+    with pytest.raises(UserError, match="judged another"):
+        tracking.register(root, "any")
     assert not (root / "data/registry").exists() and not (root / "data/mlflow").exists()
 
 
@@ -251,19 +378,32 @@ def test_a_tracking_server_named_by_the_environment(tiny, server, tmp_path, monk
     address, process = server
     deadline = time.time() + 120
     while time.time() < deadline:
-        with contextlib.suppress(OSError): urllib.request.urlopen(f"{address}/health", timeout=2); break
-        assert process.poll() is None; time.sleep(.2)
-    root = shutil.copytree(tiny, tmp_path / "copy", ignore=shutil.ignore_patterns("mlflow", "registry", "releases.jsonl"))
+        with contextlib.suppress(OSError):
+            urllib.request.urlopen(f"{address}/health", timeout=2)
+            break
+        assert process.poll() is None
+        time.sleep(0.2)
+    root = shutil.copytree(
+        tiny, tmp_path / "copy", ignore=shutil.ignore_patterns("mlflow", "registry", "releases.jsonl")
+    )
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     said = tracking.register(root, "any")
     tracking.probe(root)
     assert said["mlflow_version"] == 1 and not (root / "data/mlflow/mlflow.db").exists()
     board = tracking.leaderboard(root)
-    assert board["runs"][0]["run_id"] == said["run_id"] and tracking.read_artifact(root, board["runs"][0], "gate.json").exists()
+    assert (
+        board["runs"][0]["run_id"] == said["run_id"]
+        and tracking.read_artifact(root, board["runs"][0], "gate.json").exists()
+    )
     tracking.mirror(root, {"champion": said["model_version"], "candidate": None})
-    assert in_store(root, lambda mlflow, client, number: client.get_registered_model(tracking.MODEL).aliases) == {"champion": "1"}
-    os.killpg(process.pid, signal.SIGKILL); process.wait()
-    with pytest.raises(UserError, match="does not answer"): tracking.probe(root)
+    assert in_store(root, lambda mlflow, client, number: client.get_registered_model(tracking.MODEL).aliases) == {
+        "champion": "1"
+    }
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    with pytest.raises(UserError, match="does not answer"):
+        tracking.probe(root)
     began = time.time()
-    with pytest.raises(UserError, match="does not answer"): tracking.register(root, "any")
+    with pytest.raises(UserError, match="does not answer"):
+        tracking.register(root, "any")
     assert time.time() - began < 30

@@ -1,4 +1,5 @@
 "What the packaged model does when one thing changes: promotion, closed days, order, scale, seed, and an item that a store never sold."
+
 from dataclasses import replace
 import numpy as np, pandas as pd, pytest
 from cd4ml_nb.core import read_params
@@ -10,11 +11,13 @@ from copies import ROOT
 
 
 @pytest.fixture(scope="module")
-def forecaster(): return load_forecaster(ROOT / "data/model")
+def forecaster():
+    return load_forecaster(ROOT / "data/model")
 
 
 @pytest.fixture(scope="module")
-def block(): return load_block(ROOT / "data/prepared")
+def block():
+    return load_block(ROOT / "data/prepared")
 
 
 def with_block(forecaster, block):
@@ -58,15 +61,22 @@ def test_three_times_the_sales_are_much_more_forecast(forecaster):
     rows = np.flatnonzero((level > 2) & (level < 6))
     scaled = lambda values: np.log1p(3 * np.expm1(values))
     block = take_series(forecaster.block, rows)
-    tripled = replace(block, sales=3 * block.sales, item_sales=scaled(block.item_sales), class_sales=scaled(block.class_sales))
-    ratio = with_block(forecaster, tripled).forecast()["mean"].sum() / with_block(forecaster, block).forecast()["mean"].sum()
+    tripled = replace(
+        block, sales=3 * block.sales, item_sales=scaled(block.item_sales), class_sales=scaled(block.class_sales)
+    )
+    ratio = (
+        with_block(forecaster, tripled).forecast()["mean"].sum()
+        / with_block(forecaster, block).forecast()["mean"].sum()
+    )
     assert 2 < ratio < 3.6
 
 
 def test_the_same_seed_gives_the_same_model_and_another_does_not(block):
     params = read_params(root=ROOT)
     few = take_series(block, np.arange(0, len(block.series), 10))
-    fit = lambda seed: make_estimator("gradient_boosting", params["estimators"]["gradient_boosting"], {**params["training_rows"], "seed": seed}).fit(few, 300, 16)
+    fit = lambda seed: make_estimator(
+        "gradient_boosting", params["estimators"]["gradient_boosting"], {**params["training_rows"], "seed": seed}
+    ).fit(few, 300, 16)
     first, again, other = fit(0), fit(0), fit(1)
     assert to_onnx(first.mean) == to_onnx(again.mean) and to_onnx(first.log_mean) == to_onnx(again.log_mean)
     assert to_onnx(first.mean) != to_onnx(other.mean)
@@ -76,27 +86,41 @@ def test_a_store_that_never_sold_an_item_gets_a_forecast_of_the_right_size(block
     "Hide the past of every tenth series and forecast the first evaluation window: better than knowing nothing of the series but the panel's mean."
     params, origin = read_params(root=ROOT), block.day("2017-10-28")
     known = np.arange(len(block.series)) % 10 > 0
-    model = make_estimator("gradient_boosting", params["estimators"]["gradient_boosting"], params["training_rows"]).fit(take_series(block, known), origin, 16)
+    model = make_estimator("gradient_boosting", params["estimators"]["gradient_boosting"], params["training_rows"]).fit(
+        take_series(block, known), origin, 16
+    )
     new = take_series(block, ~known)
-    sold = np.nansum(new.sales[:, origin + 1:origin + 17], axis=1)
-    mean, _ = model.forecast(replace(new, sales=np.where(np.arange(block.n_days) > origin, new.sales, np.nan)), origin, 16)
-    constant = np.nanmean(block.sales[known][:, origin - 27:origin + 1]) * np.isfinite(new.sales[:, origin + 1:origin + 17]).sum(axis=1)
-    off = np.abs(np.where(np.isfinite(new.sales[:, origin + 1:origin + 17]), mean, 0).sum(axis=1) - sold).sum()
+    sold = np.nansum(new.sales[:, origin + 1 : origin + 17], axis=1)
+    mean, _ = model.forecast(
+        replace(new, sales=np.where(np.arange(block.n_days) > origin, new.sales, np.nan)), origin, 16
+    )
+    constant = np.nanmean(block.sales[known][:, origin - 27 : origin + 1]) * np.isfinite(
+        new.sales[:, origin + 1 : origin + 17]
+    ).sum(axis=1)
+    off = np.abs(np.where(np.isfinite(new.sales[:, origin + 1 : origin + 17]), mean, 0).sum(axis=1) - sold).sum()
     assert off < 0.9 * np.abs(constant - sold).sum()
 
 
 def test_every_pair_of_a_known_item_and_store_has_a_forecast(forecaster):
-    pairs = pd.MultiIndex.from_product([forecaster.stores["store_nbr"], forecaster.items["item_nbr"]]).difference(pd.MultiIndex.from_frame(forecaster.series))
+    pairs = pd.MultiIndex.from_product([forecaster.stores["store_nbr"], forecaster.items["item_nbr"]]).difference(
+        pd.MultiIndex.from_frame(forecaster.series)
+    )
     asked = pd.DataFrame(list(pairs[::97]), columns=["store_nbr", "item_nbr"]).assign(date=forecaster.card["last_day"])
     answer = forecaster.forecast_table(asked)
-    assert answer[["mean", "q10", "q50", "q90"]].notna().all().all() and (answer["mean"] > 0).all() and answer["mean"].max() < 50
+    assert (
+        answer[["mean", "q10", "q50", "q90"]].notna().all().all()
+        and (answer["mean"] > 0).all()
+        and answer["mean"].max() < 50
+    )
 
 
 def test_the_holdout_that_travels_with_the_model_can_be_forecast_again(forecaster):
     "The state reaches back far enough to stand at the holdout's origin; the forecasts recorded there come out again."
     held_out = pd.read_parquet(ROOT / "data/model/holdout.parquet")
     origin = forecaster.block.day(held_out["forecast_origin"].iloc[0])
-    mean, log_mean = forecaster._predict(forecaster.block, origin, forecaster.horizon, np.arange(len(forecaster.series)))
+    mean, log_mean = forecaster._predict(
+        forecaster.block, origin, forecaster.horizon, np.arange(len(forecaster.series))
+    )
     place = forecaster._row.reindex(pd.MultiIndex.from_frame(held_out[["store_nbr", "item_nbr"]])).to_numpy()
     np.testing.assert_allclose(mean[place, held_out["horizon"] - 1], held_out["mean"], rtol=1e-4)
     np.testing.assert_allclose(log_mean[place, held_out["horizon"] - 1], held_out["log_mean"], rtol=1e-4, atol=1e-6)
@@ -106,6 +130,7 @@ def test_promotions_that_nobody_knows_do_not_stop_a_fit():
     from cd4ml_nb.core import read_params
     from cd4ml_nb.delivery.stages import tiny_project
     from cd4ml_nb.model.estimators import make_estimator
+
     root = tiny_project("backtest")
     params, own = read_params(root=root), load_block(root / "data/prepared")
     own.onpromotion[:] = np.nan

@@ -1,4 +1,5 @@
 "A model for each group, a sample of the series, a panel in parts: what each of them changes, and what none of them may."
+
 import functools, shutil
 import numpy as np, pandas as pd, pytest
 from cd4ml_nb.core import UserError
@@ -19,7 +20,8 @@ KEYS = ["forecast_origin", "store_nbr", "item_nbr", "date"]
 
 
 @pytest.fixture(scope="module")
-def project(): return tiny_project("backtest")
+def project():
+    return tiny_project("backtest")
 
 
 def forecasts(root, estimator="gradient_boosting", parameters=BOOSTING, rows=ROWS, **more):
@@ -29,14 +31,18 @@ def forecasts(root, estimator="gradient_boosting", parameters=BOOSTING, rows=ROW
 
 
 @pytest.fixture(scope="module")
-def whole(project): return forecasts(project)[0]
+def whole(project):
+    return forecasts(project)[0]
 
 
 @pytest.fixture(scope="module")
-def by_item(project): return forecasts(project, per="item_nbr", processes=1)
+def by_item(project):
+    return forecasts(project, per="item_nbr", processes=1)
 
 
-@pytest.mark.parametrize("estimator, parameters", [("gradient_boosting", BOOSTING), ("seasonal_naive", {}), ("ets", {"processes": 1})])
+@pytest.mark.parametrize(
+    "estimator, parameters", [("gradient_boosting", BOOSTING), ("seasonal_naive", {}), ("ets", {"processes": 1})]
+)
 def test_a_panel_in_parts_gives_the_same_forecasts(project, monkeypatch, estimator, parameters):
     at_once, _ = forecasts(project, estimator, parameters)
     days = module.panel_days(project / "data/prepared")
@@ -57,18 +63,28 @@ def test_the_sample_depends_on_seed_and_names_alone(project):
 
 def test_only_the_sample_is_loaded_and_learnt_from(project, monkeypatch):
     asked = []
-    monkeypatch.setattr(module, "load_block", lambda prepared, stores, series: asked.append(series) or load_block(prepared, stores=stores, series=series))
+    monkeypatch.setattr(
+        module,
+        "load_block",
+        lambda prepared, stores, series: asked.append(series) or load_block(prepared, stores=stores, series=series),
+    )
     rows = {**ROWS, "max_series": 5}
     sampled, _ = forecasts(project, rows=rows)
     series = read_series(project / "data/prepared")
     expected = sample_series(series, 5, ROWS["seed"])[["store_nbr", "item_nbr"]]
-    assert asked[0].reset_index(drop=True).equals(expected.reset_index(drop=True)) and [len(part) for part in asked] == [5, len(series)]
+    assert asked[0].reset_index(drop=True).equals(expected.reset_index(drop=True)) and [
+        len(part) for part in asked
+    ] == [5, len(series)]
     block, window = load_block(project / "data/prepared"), sampled["forecast_origin"].iloc[-1]
     learn, origin = load_block(project / "data/prepared", series=expected), block.day(window)
     alone = make_estimator("gradient_boosting", BOOSTING, rows).fit(learn, learn.day(window), 16, make_encoding(series))
     mine = sampled[sampled["forecast_origin"] == window]
     expected_mean = pd.DataFrame(alone.forecast(block, origin, 16)[0]).stack().to_numpy()
-    place = mine.merge(series.reset_index(), on=["store_nbr", "item_nbr"])["index"].to_numpy() * 16 + mine["horizon"].to_numpy() - 1
+    place = (
+        mine.merge(series.reset_index(), on=["store_nbr", "item_nbr"])["index"].to_numpy() * 16
+        + mine["horizon"].to_numpy()
+        - 1
+    )
     sold = mine["mean"].to_numpy() > 0
     np.testing.assert_allclose(mine["mean"].to_numpy()[sold], expected_mean[place][sold], rtol=1e-6)
 
@@ -84,12 +100,18 @@ def test_whole_items_are_judged(project, whole):
     items = set(sample_items(read_series(project / "data/prepared"), 7, ROWS["seed"])["item_nbr"])
     assert len(items) == 2 and set(judged["item_nbr"]) == items
     same = whole[whole["item_nbr"].isin(items)].reset_index(drop=True)
-    pd.testing.assert_frame_equal(judged[KEYS + ["unit_sales", "mean", "log_mean"]], same[KEYS + ["unit_sales", "mean", "log_mean"]])
+    pd.testing.assert_frame_equal(
+        judged[KEYS + ["unit_sales", "mean", "log_mean"]], same[KEYS + ["unit_sales", "mean", "log_mean"]]
+    )
 
 
 def test_each_group_is_forecast_by_its_own_model_and_small_ones_by_that_of_all(project, whole, by_item):
     table, seconds = by_item
-    assert seconds["models"].iloc[-1] == 5 and seconds["too_small"].iloc[-1] == 1 and (seconds["models"] + seconds["too_small"] == 6).all()
+    assert (
+        seconds["models"].iloc[-1] == 5
+        and seconds["too_small"].iloc[-1] == 1
+        and (seconds["models"] + seconds["too_small"] == 6).all()
+    )
     pd.testing.assert_frame_equal(table[KEYS + ["unit_sales"]], whole[KEYS + ["unit_sales"]])
     block, window = load_block(project / "data/prepared"), table["forecast_origin"].iloc[-1]
     origin, encoding, small = block.day(window), make_encoding(block.series), 0
@@ -100,7 +122,13 @@ def test_each_group_is_forecast_by_its_own_model_and_small_ones_by_that_of_all(p
         if model is None:
             small += 1
             assert mine["mean"].tolist() == all_series["mean"].tolist()
-        else: assert mine["mean"].max() == pytest.approx(np.where(part.is_open[:, origin + 1:origin + 17], model.forecast(part, origin, 16)[0], 0)[np.isfinite(part.sales[:, origin + 1:origin + 17])].max(), rel=1e-6)
+        else:
+            assert mine["mean"].max() == pytest.approx(
+                np.where(part.is_open[:, origin + 1 : origin + 17], model.forecast(part, origin, 16)[0], 0)[
+                    np.isfinite(part.sales[:, origin + 1 : origin + 17])
+                ].max(),
+                rel=1e-6,
+            )
     assert small == 1
 
 
@@ -114,9 +142,12 @@ def test_an_estimator_that_goes_series_by_series_has_no_groups(project):
 
 
 def test_a_wrong_group_or_sample_is_a_sentence(project):
-    with pytest.raises(UserError, match="models.per is 'class'; it should be one of store_nbr, family, item_nbr"): forecasts(project, per="class")
-    with pytest.raises(UserError, match="max_series is 'many'"): forecasts(project, max_series="many")
-    with pytest.raises(UserError, match="There is no engine 'dask'"): forecasts(project, engine="dask")
+    with pytest.raises(UserError, match="models.per is 'class'; it should be one of store_nbr, family, item_nbr"):
+        forecasts(project, per="class")
+    with pytest.raises(UserError, match="max_series is 'many'"):
+        forecasts(project, max_series="many")
+    with pytest.raises(UserError, match="There is no engine 'dask'"):
+        forecasts(project, engine="dask")
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +170,10 @@ def test_a_package_answers_with_the_groups_own_model(packaged):
         np.testing.assert_allclose(answer, own * (answer > 0), rtol=1e-4)
     names = {path.name for path in (root / "data/model").glob("*.onnx")}
     assert len(names) == 2 + 2 * about["models"] and {"mean.onnx", "log_mean.onnx"} < names
-    assert f"one model for each item ({about['models']}; {about['too_small']} too small" in (root / "data/model/model_card.md").read_text()
+    assert (
+        f"one model for each item ({about['models']}; {about['too_small']} too small"
+        in (root / "data/model/model_card.md").read_text()
+    )
 
 
 def test_a_what_if_and_a_table_reach_the_groups_models(packaged):
@@ -147,13 +181,19 @@ def test_a_what_if_and_a_table_reach_the_groups_models(packaged):
     assert f.forecast(promotion=True)["mean"].sum() > f.forecast(promotion=False)["mean"].sum()
     item, store = f.series[["item_nbr", "store_nbr"]].iloc[0]
     table = pd.DataFrame({"item_nbr": item, "store_nbr": store, "date": f.dates.astype(str)})
-    assert f.forecast_table(table)["mean"].tolist() == f.forecast(item, store)["mean"].tolist() == f.forecast()[lambda t: (t.item_nbr == item) & (t.store_nbr == store)]["mean"].tolist()
+    assert (
+        f.forecast_table(table)["mean"].tolist()
+        == f.forecast(item, store)["mean"].tolist()
+        == f.forecast()[lambda t: (t.item_nbr == item) & (t.store_nbr == store)]["mean"].tolist()
+    )
 
 
 def test_a_changed_model_of_a_group_is_refused(packaged, tmp_path):
     shutil.copytree(packaged[0] / "data/model", tmp_path / "model")
     path = sorted((tmp_path / "model").glob("mean-*.onnx"))[0]
     path.write_bytes(path.read_bytes()[:-1] + b"x")
-    with pytest.raises(UserError, match=f"The file {path.name} of the model"): load_forecaster(tmp_path / "model")
+    with pytest.raises(UserError, match=f"The file {path.name} of the model"):
+        load_forecaster(tmp_path / "model")
     path.unlink()
-    with pytest.raises(UserError, match=f"lacks the file {path.name}"): load_forecaster(tmp_path / "model")
+    with pytest.raises(UserError, match=f"lacks the file {path.name}"):
+        load_forecaster(tmp_path / "model")

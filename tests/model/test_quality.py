@@ -1,4 +1,5 @@
 "Is it as good as we say? Every number of reports/metrics.json is computed again from the stored forecasts, without the library, and held against what was promised."
+
 import json
 import numpy as np, pandas as pd, pytest
 from cd4ml_nb.data.prepare import read_prepared
@@ -8,62 +9,96 @@ THIRDS = ("lowest third", "middle third", "highest third")
 
 
 @pytest.fixture(scope="module")
-def metrics(): return json.loads((ROOT / "reports/metrics.json").read_text())
+def metrics():
+    return json.loads((ROOT / "reports/metrics.json").read_text())
 
 
 @pytest.fixture(scope="module")
-def forecasts(): return pd.read_parquet(ROOT / "data/evaluation/forecasts.parquet")
+def forecasts():
+    return pd.read_parquet(ROOT / "data/evaluation/forecasts.parquet")
 
 
-def nwrmsle(part): return float(np.sqrt((part.weight * (np.log1p(part.log_mean) - np.log1p(part.unit_sales)) ** 2).sum() / part.weight.sum()))
+def nwrmsle(part):
+    return float(
+        np.sqrt((part.weight * (np.log1p(part.log_mean) - np.log1p(part.unit_sales)) ** 2).sum() / part.weight.sum())
+    )
 
 
 def test_scores_can_be_recomputed_from_the_stored_forecasts(metrics, forecasts):
     assert set(metrics["models"]) == {"seasonal_naive", "ets", "decision_tree", "random_forest", "gradient_boosting"}
     assert len(metrics["windows"]) >= 3
-    for (estimator, origin), part in forecasts[forecasts.forecast_origin.isin(metrics["windows"])].groupby(["estimator", "forecast_origin"]):
+    for (estimator, origin), part in forecasts[forecasts.forecast_origin.isin(metrics["windows"])].groupby(
+        ["estimator", "forecast_origin"]
+    ):
         said = {name: metrics["models"][estimator][name][origin] for name in ("nwrmsle", "wape", "bias", "rmse")}
         totals = part.groupby(["store_nbr", "item_nbr"])[["mean", "unit_sales"]].sum()
         assert said["nwrmsle"] == pytest.approx(nwrmsle(part), rel=1e-4)
-        assert said["wape"] == pytest.approx((totals["mean"] - totals["unit_sales"]).abs().sum() / part.unit_sales.sum(), rel=1e-4)
+        assert said["wape"] == pytest.approx(
+            (totals["mean"] - totals["unit_sales"]).abs().sum() / part.unit_sales.sum(), rel=1e-4
+        )
         assert said["bias"] == pytest.approx(part["mean"].sum() / part.unit_sales.sum() - 1, abs=1e-4)
         assert said["rmse"] == pytest.approx(((part["mean"] - part.unit_sales) ** 2).mean() ** 0.5, rel=1e-4)
 
 
 def test_the_mean_over_windows_is_their_mean(metrics):
     for scores in metrics["models"].values():
-        for name in ("nwrmsle", "wape", "rmse", "bias", "pinball"): assert scores[name]["mean"] == pytest.approx(np.mean([scores[name][o] for o in metrics["windows"]]), rel=1e-5, abs=1e-7)
+        for name in ("nwrmsle", "wape", "rmse", "bias", "pinball"):
+            assert scores[name]["mean"] == pytest.approx(
+                np.mean([scores[name][o] for o in metrics["windows"]]), rel=1e-5, abs=1e-7
+            )
 
 
 def test_the_stored_sales_are_the_prepared_ones(forecasts):
     panel = read_prepared(ROOT)
-    joined = forecasts[forecasts.estimator == "ets"].merge(panel[["store_nbr", "item_nbr", "date", "unit_sales", "perishable"]], on=["store_nbr", "item_nbr", "date"], suffixes=("", "_panel"), validate="1:1")
+    joined = forecasts[forecasts.estimator == "ets"].merge(
+        panel[["store_nbr", "item_nbr", "date", "unit_sales", "perishable"]],
+        on=["store_nbr", "item_nbr", "date"],
+        suffixes=("", "_panel"),
+        validate="1:1",
+    )
     assert len(joined) == (forecasts.estimator == "ets").sum()
-    assert (joined.unit_sales == joined.unit_sales_panel).all() and (joined.weight == np.where(joined.perishable, 1.25, 1.0)).all()
+    assert (joined.unit_sales == joined.unit_sales_panel).all() and (
+        joined.weight == np.where(joined.perishable, 1.25, 1.0)
+    ).all()
 
 
 def test_gradient_boosting_beats_ets_and_a_28_day_mean(metrics, forecasts):
     models = metrics["models"]
     boosting, ets = models["gradient_boosting"], models["ets"]
-    for name in ("nwrmsle", "wape", "pinball"): assert boosting[name]["mean"] < ets[name]["mean"], name
+    for name in ("nwrmsle", "wape", "pinball"):
+        assert boosting[name]["mean"] < ets[name]["mean"], name
     panel = read_prepared(ROOT, columns=["store_nbr", "item_nbr", "date", "unit_sales"])
     scores = []
     for origin in metrics["windows"]:
         last = panel[(panel.date <= origin) & (panel.date > pd.Timestamp(origin) - pd.Timedelta(days=28))]
-        level = np.expm1(np.log1p(last.unit_sales).groupby([last.store_nbr, last.item_nbr]).mean()).rename("log_mean").reset_index()
-        rows = forecasts[(forecasts.estimator == "ets") & (forecasts.forecast_origin == origin)].drop(columns="log_mean").merge(level, how="left").fillna({"log_mean": 0})
+        level = (
+            np.expm1(np.log1p(last.unit_sales).groupby([last.store_nbr, last.item_nbr]).mean())
+            .rename("log_mean")
+            .reset_index()
+        )
+        rows = (
+            forecasts[(forecasts.estimator == "ets") & (forecasts.forecast_origin == origin)]
+            .drop(columns="log_mean")
+            .merge(level, how="left")
+            .fillna({"log_mean": 0})
+        )
         scores.append(nwrmsle(rows))
     assert boosting["nwrmsle"]["mean"] < np.mean(scores)
 
 
-def test_volume_is_unbiased(metrics): assert abs(metrics["models"]["gradient_boosting"]["bias"]["mean"]) <= 0.05
+def test_volume_is_unbiased(metrics):
+    assert abs(metrics["models"]["gradient_boosting"]["bias"]["mean"]) <= 0.05
 
 
 def test_quantiles_are_calibrated_overall_and_in_each_volume_third(metrics):
     slices = json.loads((ROOT / "reports/slices.json").read_text())["gradient_boosting"]["volume"]
-    overall = {name: {side: values["mean"] for side, values in shares.items()} for name, shares in metrics["models"]["gradient_boosting"]["coverage"].items()}
+    overall = {
+        name: {side: values["mean"] for side, values in shares.items()}
+        for name, shares in metrics["models"]["gradient_boosting"]["coverage"].items()
+    }
     for where in (overall, *(slices[third]["coverage"] for third in THIRDS)):
-        for name, level in (("q10", 0.1), ("q50", 0.5), ("q90", 0.9)): assert where[name]["below"] - 0.02 <= level <= where[name]["at_or_below"] + 0.02
+        for name, level in (("q10", 0.1), ("q50", 0.5), ("q90", 0.9)):
+            assert where[name]["below"] - 0.02 <= level <= where[name]["at_or_below"] + 0.02
 
 
 def test_all_stores_intervals_hold_eight_times_in_ten(metrics):
@@ -76,4 +111,8 @@ def test_all_stores_intervals_hold_eight_times_in_ten(metrics):
 
 def test_quantiles_never_cross_and_nothing_is_negative_or_missing(forecasts):
     assert forecasts[["mean", "q10", "q50", "q90", "log_mean"]].notna().all().all()
-    assert (forecasts.q10 <= forecasts.q50).all() and (forecasts.q50 <= forecasts.q90).all() and (forecasts[["mean", "q10", "log_mean"]] >= 0).all().all()
+    assert (
+        (forecasts.q10 <= forecasts.q50).all()
+        and (forecasts.q50 <= forecasts.q90).all()
+        and (forecasts[["mean", "q10", "log_mean"]] >= 0).all().all()
+    )

@@ -1,11 +1,20 @@
 "The whole pipeline on a tiny panel: killed and resumed, changed, pushed and pulled, and its reports' numbers run again."
+
 import json, os, re, shutil, signal, subprocess, sys, time
 from pathlib import Path
 import nbformat, pytest, yaml
 from copies import copy_project, environment, run
 
-SMALL = {"ingest": {"source": "tiny"}, "prepare": {"min_days": 30}, "training_rows": {"share": 1.0},
-         "estimators": {"decision_tree": {"min_samples_leaf": 20}, "random_forest": {"n_estimators": 5, "min_samples_leaf": 20}, "gradient_boosting": {"max_iter": 10, "min_samples_leaf": 20}}}
+SMALL = {
+    "ingest": {"source": "tiny"},
+    "prepare": {"min_days": 30},
+    "training_rows": {"share": 1.0},
+    "estimators": {
+        "decision_tree": {"min_samples_leaf": 20},
+        "random_forest": {"n_estimators": 5, "min_samples_leaf": 20},
+        "gradient_boosting": {"max_iter": 10, "min_samples_leaf": 20},
+    },
+}
 
 
 def tiny_copy(to):
@@ -14,16 +23,27 @@ def tiny_copy(to):
     params = yaml.safe_load((root / "params.yaml").read_text())
     for section, values in SMALL.items():
         for key, value in values.items():
-            if isinstance(value, dict) and key in params[section]: params[section][key].update(value)
-            elif not isinstance(value, dict): params[section][key] = value
+            if isinstance(value, dict) and key in params[section]:
+                params[section][key].update(value)
+            elif not isinstance(value, dict):
+                params[section][key] = value
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    for words in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "-m", "start"]): assert run(root, "git", *words).returncode == 0
+    for words in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "-m", "start"]):
+        assert run(root, "git", *words).returncode == 0
     return root
 
 
 def start(root, *targets):
     "Begin `dvc repro` in a process group of its own."
-    return subprocess.Popen(["dvc", "repro", *targets], cwd=root, env=environment(root), stdin=subprocess.DEVNULL, stdout=(root / "repro.log").open("a"), stderr=subprocess.STDOUT, start_new_session=True)
+    return subprocess.Popen(
+        ["dvc", "repro", *targets],
+        cwd=root,
+        env=environment(root),
+        stdin=subprocess.DEVNULL,
+        stdout=(root / "repro.log").open("a"),
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
 
 
 def finish(root, process):
@@ -32,9 +52,16 @@ def finish(root, process):
 
 def bytes_of(root):
     "What must be the same for the same inputs: all data and the JSON of the reports, but for run.json and what remembers each run."
-    files = [p for folder in ("data", "reports") for p in (root / folder).rglob("*") if p.is_file() and not p.name.startswith(".") and not {"mlflow", "registry"} & set(p.parts)]
+    files = [
+        p
+        for folder in ("data", "reports")
+        for p in (root / folder).rglob("*")
+        if p.is_file() and not p.name.startswith(".") and not {"mlflow", "registry"} & set(p.parts)
+    ]
     kept = [p for p in files if p.parts[-2] != "reports" or (p.suffix in (".json", ".csv") and p.name != "run.json")]
-    return {str(p.relative_to(root)): re.sub(rb'"trained_at": "[^"]*"', b"", p.read_bytes()) for p in kept}  # the one thing in a model that says when
+    return {
+        str(p.relative_to(root)): re.sub(rb'"trained_at": "[^"]*"', b"", p.read_bytes()) for p in kept
+    }  # the one thing in a model that says when
 
 
 def same(these, those):
@@ -49,7 +76,9 @@ def running(tmp_path_factory):
     root = tiny_copy(tmp_path_factory.mktemp("whole") / "project")
     process = start(root)
     yield root, process
-    if process.poll() is None: os.killpg(process.pid, signal.SIGKILL); process.wait()
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +92,10 @@ def wait_for(root, word, process):
     "Until this stage is at work; says so if the run ended before."
     lock, deadline = root / "reports" / ".lock", time.time() + 120
     while time.time() < deadline:
-        if lock.exists() and word in lock.read_text(): return
+        if lock.exists() and word in lock.read_text():
+            return
         assert process.poll() is None, (root / "repro.log").read_text()[-3000:]
-        time.sleep(.05)
+        time.sleep(0.05)
     raise AssertionError(f"{word} never began")
 
 
@@ -102,7 +132,9 @@ def test_every_stage_left_a_report_fit_to_read(whole):
     assert run(whole, "cd4ml", "report").returncode == 0
     index = (reports / "index.html").read_text()
     assert all(f'href="{page.name}"' in index for page in pages)
-    assert [index.index(f'"{stage}.html"') for stage in ("ingest", "prepare", "split")] == sorted(index.index(f'"{stage}.html"') for stage in ("ingest", "prepare", "split"))
+    assert [index.index(f'"{stage}.html"') for stage in ("ingest", "prepare", "split")] == sorted(
+        index.index(f'"{stage}.html"') for stage in ("ingest", "prepare", "split")
+    )
 
 
 def test_nothing_changed_means_nothing_runs(whole):
@@ -116,9 +148,17 @@ def test_nothing_changed_means_nothing_runs(whole):
 def clone(whole, tmp_path_factory):
     "Push the run, clone the sources elsewhere, pull."
     remote, clone = tmp_path_factory.mktemp("remote"), tmp_path_factory.mktemp("elsewhere") / "clone"
-    assert run(whole, "git", "add", ".").returncode == 0 and run(whole, "git", "commit", "--quiet", "-m", "run").returncode == 0
-    for root, words in ((whole, ["dvc", "remote", "modify", "--local", "local", "url", remote]), (whole, ["dvc", "push", "--quiet"]),
-                        (clone.parent, ["git", "clone", "--quiet", whole, clone]), (clone, ["dvc", "remote", "modify", "--local", "local", "url", remote]), (clone, ["dvc", "pull", "--quiet"])):
+    assert (
+        run(whole, "git", "add", ".").returncode == 0
+        and run(whole, "git", "commit", "--quiet", "-m", "run").returncode == 0
+    )
+    for root, words in (
+        (whole, ["dvc", "remote", "modify", "--local", "local", "url", remote]),
+        (whole, ["dvc", "push", "--quiet"]),
+        (clone.parent, ["git", "clone", "--quiet", whole, clone]),
+        (clone, ["dvc", "remote", "modify", "--local", "local", "url", remote]),
+        (clone, ["dvc", "pull", "--quiet"]),
+    ):
         done = run(root, *words)
         assert done.returncode == 0, (words, done.stderr)
     return clone
@@ -137,20 +177,52 @@ def again(clone):
     copies = clone / "again"
     copies.mkdir()
     for path in sorted((clone / "reports").glob("*.ipynb")):
-        if path.stem.startswith("backtest-") and path.stem != "backtest-gradient_boosting": continue
+        if path.stem.startswith("backtest-") and path.stem != "backtest-gradient_boosting":
+            continue
         nb, checked = nbformat.read(path, as_version=4), 0
         for cell in nb.cells:
             kinds = {kind for output in cell.get("outputs", []) for kind in output.get("data", {"text": ""})}
-            if not kinds or any(kind.startswith("image/") for kind in kinds) or "nbval-ignore-output" in cell.metadata.get("tags", []): continue
+            if (
+                not kinds
+                or any(kind.startswith("image/") for kind in kinds)
+                or "nbval-ignore-output" in cell.metadata.get("tags", [])
+            ):
+                continue
             cell.metadata.setdefault("tags", []).append("nbval-check-output")
             checked += 1
         assert checked, f"{path.name} records no number"
         nbformat.write(nb, copies / path.name)
-    (copies / "sanitize.cfg").write_text("[styler]\nregex: T_[0-9a-f]{5}\nreplace: T\n\n[address]\nregex: 0x[0-9a-f]+\nreplace: 0x\n\n[folder]\nregex: /tmp/\\S+\nreplace: FOLDER\n")
-    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--nbval-lax", "--nbval-current-env", "--nbval-sanitize-with", copies / "sanitize.cfg", copies]
-    process = subprocess.Popen([str(w) for w in words], cwd=clone, env=environment(clone), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    (copies / "sanitize.cfg").write_text(
+        "[styler]\nregex: T_[0-9a-f]{5}\nreplace: T\n\n[address]\nregex: 0x[0-9a-f]+\nreplace: 0x\n\n[folder]\nregex: /tmp/\\S+\nreplace: FOLDER\n"
+    )
+    words = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+        "--nbval-lax",
+        "--nbval-current-env",
+        "--nbval-sanitize-with",
+        copies / "sanitize.cfg",
+        copies,
+    ]
+    process = subprocess.Popen(
+        [str(w) for w in words],
+        cwd=clone,
+        env=environment(clone),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     yield process
-    if process.poll() is None: process.kill(); process.wait()
+    if process.poll() is None:
+        process.kill()
+        process.wait()
 
 
 def test_a_changed_parameter_reruns_only_what_it_touches(whole, again):

@@ -1,4 +1,5 @@
 "The same results on Spark: a real session of two cores, on this machine."
+
 import gzip, json, os, shutil
 import numpy as np, pandas as pd, pytest
 from cd4ml_nb.core import UserError
@@ -10,8 +11,10 @@ from cd4ml_nb.model.block import load_block
 from cd4ml_nb.model.features import build_features, make_encoding
 from cd4ml_nb.quality.backtest import backtest
 
-try: engines._require_spark()
-except UserError as missing: pytest.skip(f"No Spark here: {missing}", allow_module_level=True)
+try:
+    engines._require_spark()
+except UserError as missing:
+    pytest.skip(f"No Spark here: {missing}", allow_module_level=True)
 
 BOOSTING = dict(max_iter=10, min_samples_leaf=20, random_state=0)
 ROWS = dict(first=56, every=7, share=1.0, unknown_plan=0.1, new_series=0.05, seed=0, max_series=None)
@@ -28,37 +31,50 @@ def session():
 
 
 @pytest.fixture(scope="module")
-def project(): return tiny_project("backtest")
+def project():
+    return tiny_project("backtest")
 
 
 def test_spark_is_set_up_as_our_expressions_need_it(session):
     assert session.version.startswith("4.") and session.sparkContext.defaultParallelism == 2
-    assert session.conf.get("spark.sql.session.timeZone") == "UTC" and session.conf.get("spark.sql.ansi.enabled") == "true"
+    assert (
+        session.conf.get("spark.sql.session.timeZone") == "UTC" and session.conf.get("spark.sql.ansi.enabled") == "true"
+    )
     assert session.sparkContext.getConf().get("spark.driver.bindAddress") == "127.0.0.1"
     con = engines.connect("spark")
     con.disconnect()
     assert session.sql("SELECT 1 AS one").collect()[0].one == 1, "others still use the session"
 
 
-def unknown_to_workers(number): return number
+def unknown_to_workers(number):
+    return number
 
 
 def test_tasks_run_on_spark_in_order_and_name_what_fails(capfd):
     def half(number):
-        if number % 2: raise UserError(f"{number} is odd.")
+        if number % 2:
+            raise UserError(f"{number} is odd.")
         return number // 2
+
     assert engines.run_tasks(half, [8, 2, 6], engine="spark") == [4, 1, 3]
-    with pytest.raises(UserError, match=r"3 is odd. \(In the task 'three'.\)"): engines.run_tasks(half, [8, 3], engine="spark", names=["eight", "three"])
-    with pytest.raises(UserError, match="The task '1' failed with TypeError"): engines.run_tasks(half, ["x"], engine="spark")
-    with pytest.raises(UserError, match="No module named 'test_spark' Every worker needs Python with cd4ml_nb installed"): engines.run_tasks(unknown_to_workers, [1], engine="spark", what="counting")
+    with pytest.raises(UserError, match=r"3 is odd. \(In the task 'three'.\)"):
+        engines.run_tasks(half, [8, 3], engine="spark", names=["eight", "three"])
+    with pytest.raises(UserError, match="The task '1' failed with TypeError"):
+        engines.run_tasks(half, ["x"], engine="spark")
+    with pytest.raises(
+        UserError, match="No module named 'test_spark' Every worker needs Python with cd4ml_nb installed"
+    ):
+        engines.run_tasks(unknown_to_workers, [1], engine="spark", what="counting")
     assert capfd.readouterr() == ("", ""), "Spark keeps its chatter to itself"
 
 
-def parquet(folder): return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.parquet"))}
+def parquet(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.parquet"))}
 
 
 @pytest.fixture(scope="module")
-def raw(): return tiny_project("prepare") / "data" / "raw"
+def raw():
+    return tiny_project("prepare") / "data" / "raw"
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +85,10 @@ def prepared(raw, tmp_path_factory):
     text = (zipped / "train.csv").read_bytes().replace(b"\n", b"\r\n")
     (zipped / "train.csv.gz").write_bytes(gzip.compress(b"\xef\xbb\xbf" + text))
     (zipped / "train.csv").unlink()
-    steps = [prepare_folder(source, folder / engine, min_days=30, engine=engine) for engine, source in (("duckdb", raw), ("spark", zipped))]
+    steps = [
+        prepare_folder(source, folder / engine, min_days=30, engine=engine)
+        for engine, source in (("duckdb", raw), ("spark", zipped))
+    ]
     return folder, steps
 
 
@@ -77,7 +96,8 @@ def test_prepare_on_spark_gives_the_same_bytes(prepared):
     folder, (here, there) = prepared
     one, other = parquet(folder / "duckdb"), parquet(folder / "spark")
     assert list(one) == list(other) and len(one) > 6
-    for name in one: assert one[name] == other[name], name
+    for name in one:
+        assert one[name] == other[name], name
     assert here == there
     about = [json.loads((folder / engine / "version.json").read_text()) for engine in ("duckdb", "spark")]
     assert about[0]["data_version"] == about[1]["data_version"] and about[0]["rows"] == about[1]["rows"] > 1000
@@ -95,23 +115,57 @@ def test_all_faults_are_told_with_their_lines_and_the_last_good_data_stay(raw, p
     folder, good = shutil.copytree(raw, tmp_path / "raw"), shutil.copytree(prepared[0] / "duckdb", tmp_path / "out")
     lines = (folder / "train.csv").read_text().splitlines()
     columns = lines[0].split(",")
-    def with_cell(line, column, value): return ",".join(value if name == column else cell for name, cell in zip(columns, line.split(",")))
-    lines[2], lines[3], lines[4] = with_cell(lines[2], "unit_sales", "1.5d"), with_cell(lines[3], "store_nbr", "99"), lines[4] + ",extra"
+
+    def with_cell(line, column, value):
+        return ",".join(value if name == column else cell for name, cell in zip(columns, line.split(",")))
+
+    lines[2], lines[3], lines[4] = (
+        with_cell(lines[2], "unit_sales", "1.5d"),
+        with_cell(lines[3], "store_nbr", "99"),
+        lines[4] + ",extra",
+    )
     lines[5], lines[6] = with_cell(lines[5], "date", "2017-02-30"), lines[7]
     (folder / "train.csv").write_text("\n".join(lines) + "\n")
-    with pytest.raises(UserError) as error: prepare_folder(folder, good, min_days=30, engine="spark")
-    for part in ("line 3: '1.5d'", "line 4: '99'", "broken line", "line 5:", "line 6: '2017-02-30'", "duplicate key", "line 7:", "line 8:"): assert part in str(error.value), part
+    with pytest.raises(UserError) as error:
+        prepare_folder(folder, good, min_days=30, engine="spark")
+    for part in (
+        "line 3: '1.5d'",
+        "line 4: '99'",
+        "broken line",
+        "line 5:",
+        "line 6: '2017-02-30'",
+        "duplicate key",
+        "line 7:",
+        "line 8:",
+    ):
+        assert part in str(error.value), part
     assert parquet(good) == parquet(prepared[0] / "duckdb")
 
 
 def test_two_rows_of_one_day_alone_are_found(raw, tmp_path):
     folder = shutil.copytree(raw, tmp_path / "raw")
     lines = (folder / "train.csv").read_text().splitlines()
-    (folder / "train.csv").write_text("\n".join([*lines, next(line for line in lines[1:] if float(line.split(",")[lines[0].split(",").index("unit_sales")]) > 0)]) + "\n")
-    with pytest.raises(UserError, match="duplicate key"): prepare_folder(folder, tmp_path / "out", min_days=30, engine="spark")
+    (folder / "train.csv").write_text(
+        "\n".join(
+            [
+                *lines,
+                next(line for line in lines[1:] if float(line.split(",")[lines[0].split(",").index("unit_sales")]) > 0),
+            ]
+        )
+        + "\n"
+    )
+    with pytest.raises(UserError, match="duplicate key"):
+        prepare_folder(folder, tmp_path / "out", min_days=30, engine="spark")
 
 
-@pytest.mark.parametrize("estimator, parameters, per", [("gradient_boosting", BOOSTING, None), ("ets", {"processes": 2}, None), ("gradient_boosting", BOOSTING, "store_nbr")])
+@pytest.mark.parametrize(
+    "estimator, parameters, per",
+    [
+        ("gradient_boosting", BOOSTING, None),
+        ("ets", {"processes": 2}, None),
+        ("gradient_boosting", BOOSTING, "store_nbr"),
+    ],
+)
 def test_a_backtest_on_spark_gives_the_same_forecasts(project, estimator, parameters, per):
     tables = []
     for engine in ("duckdb", "spark"):

@@ -1,4 +1,5 @@
 "Bad models are planted, and each is stopped by the check that is meant for it; good ones pass. On the project's own data and on the tiny panel."
+
 import contextlib, io, json, shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,16 +14,37 @@ from cd4ml_nb.model.block import take_series
 from cd4ml_nb.model.estimators import ESTIMATORS, SeasonalNaive
 from cd4ml_nb.quality import gates
 from cd4ml_nb.quality.backtest import backtest, with_intervals
-from cd4ml_nb.quality.gates import champion_forecasts, forecast_checks, make_case, ratchet_check, read_case, sane_check, with_champion
+from cd4ml_nb.quality.gates import (
+    champion_forecasts,
+    forecast_checks,
+    make_case,
+    ratchet_check,
+    read_case,
+    sane_check,
+    with_champion,
+)
 from cd4ml_nb.quality.metrics import nwrmsle
 from copies import ROOT
 
 LIVE = ROOT / "data/model"
-CHECKS = {"sane", "absolute", "too_good", "naive", "ratchet", "orders", "bias", "quantiles", "all_stores", "slices_naive", "slices_champion"}
+CHECKS = {
+    "sane",
+    "absolute",
+    "too_good",
+    "naive",
+    "ratchet",
+    "orders",
+    "bias",
+    "quantiles",
+    "all_stores",
+    "slices_naive",
+    "slices_champion",
+}
 
 
 @pytest.fixture(scope="module")
-def limits(): return read_params("accept", ROOT)
+def limits():
+    return read_params("accept", ROOT)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +68,8 @@ def real(whole, tables, limits):
     return with_champion(make_case(whole.estimator, whole.windows, *tables, block, limits), ROOT, LIVE)
 
 
-def verdicts(case): return {c["check"]: c for c in forecast_checks(case)}
+def verdicts(case):
+    return {c["check"]: c for c in forecast_checks(case)}
 
 
 def plant(real, tables, table):
@@ -54,44 +77,98 @@ def plant(real, tables, table):
     case = make_case(real.estimator, real.windows, table, tables[1], real.block, real.limits)
     same = real.judged[[*gates.ROW, "champion", "champion_mean"]]
     found = case.judged[gates.ROW].merge(same, on=gates.ROW, how="left")
-    case.judged["champion"], case.judged["champion_mean"], case.champion = found["champion"], found["champion_mean"], real.champion
+    case.judged["champion"], case.judged["champion_mean"], case.champion = (
+        found["champion"],
+        found["champion_mean"],
+        real.champion,
+    )
     return case
 
 
 def calibrated(table):
     "The intervals that this model would have been given, window by window."
     done = []
-    for _, part in table.groupby("forecast_origin", sort=True): done.append(with_intervals(part, pd.concat(done) if done else part[:0], int(table["horizon"].max())))
+    for _, part in table.groupby("forecast_origin", sort=True):
+        done.append(with_intervals(part, pd.concat(done) if done else part[:0], int(table["horizon"].max())))
     return pd.concat(done, ignore_index=True)
 
 
-def family_of(real, table): return table.merge(real.block.series[["store_nbr", "item_nbr", "family"]], how="left")["family"].to_numpy()
+def family_of(real, table):
+    return table.merge(real.block.series[["store_nbr", "item_nbr", "family"]], how="left")["family"].to_numpy()
 
 
-def scaled(table, factor, where=True): return table.assign(**{name: np.where(where, table[name] * factor, table[name]) for name in ("mean", "log_mean")})
+def scaled(table, factor, where=True):
+    return table.assign(**{name: np.where(where, table[name] * factor, table[name]) for name in ("mean", "log_mean")})
 
 
-def leaky(real, t): return t.assign(log_mean=np.expm1(0.7 * np.log1p(t.unit_sales) + 0.3 * np.log1p(t.log_mean)), mean=0.7 * t.unit_sales + 0.3 * t["mean"])
-def in_cases_of_twelve(real, t): return scaled(t, 12)
-def still_in_logs(real, t): return t.assign(mean=np.log1p(t["mean"]), log_mean=np.log1p(t.log_mean))
-def log_mean_for_mean(real, t): return calibrated(t.assign(mean=t.log_mean))
-def one_family_broken(real, t): return scaled(t, 6, family_of(real, t) == "Produce")
-def one_family_faded(real, t): return scaled(t, 1.45, family_of(real, t) == "Meat")
-def no_better_than_last_week_once(real, t): return scaled(t, 4, t.forecast_origin == real.origins[1])
-def too_sure(real, t): return t.assign(q10=t.q50, q90=t.q50)
-def missing_numbers(real, t): return t.assign(mean=t["mean"].where(t.index % 1000 > 0))
-def negative(real, t): return t.assign(log_mean=t.log_mean.where(t.index % 1000 > 0, -1.0))
-def quantiles_crossed(real, t): return t.assign(q10=t.q90, q90=t.q10)
-def days_left_out(real, t): return t[t.index % 1000 > 0]
-def scored_with_other_sales(real, t): return t.assign(unit_sales=t.unit_sales + (t.index % 1000 == 0))
-def infinite(real, t): return t.assign(log_mean=t.log_mean.where(t.index % 1000 > 0, np.inf))
+def leaky(real, t):
+    return t.assign(
+        log_mean=np.expm1(0.7 * np.log1p(t.unit_sales) + 0.3 * np.log1p(t.log_mean)),
+        mean=0.7 * t.unit_sales + 0.3 * t["mean"],
+    )
+
+
+def in_cases_of_twelve(real, t):
+    return scaled(t, 12)
+
+
+def still_in_logs(real, t):
+    return t.assign(mean=np.log1p(t["mean"]), log_mean=np.log1p(t.log_mean))
+
+
+def log_mean_for_mean(real, t):
+    return calibrated(t.assign(mean=t.log_mean))
+
+
+def one_family_broken(real, t):
+    return scaled(t, 6, family_of(real, t) == "Produce")
+
+
+def one_family_faded(real, t):
+    return scaled(t, 1.45, family_of(real, t) == "Meat")
+
+
+def no_better_than_last_week_once(real, t):
+    return scaled(t, 4, t.forecast_origin == real.origins[1])
+
+
+def too_sure(real, t):
+    return t.assign(q10=t.q50, q90=t.q50)
+
+
+def missing_numbers(real, t):
+    return t.assign(mean=t["mean"].where(t.index % 1000 > 0))
+
+
+def negative(real, t):
+    return t.assign(log_mean=t.log_mean.where(t.index % 1000 > 0, -1.0))
+
+
+def quantiles_crossed(real, t):
+    return t.assign(q10=t.q90, q90=t.q10)
+
+
+def days_left_out(real, t):
+    return t[t.index % 1000 > 0]
+
+
+def scored_with_other_sales(real, t):
+    return t.assign(unit_sales=t.unit_sales + (t.index % 1000 == 0))
+
+
+def infinite(real, t):
+    return t.assign(log_mean=t.log_mean.where(t.index % 1000 > 0, np.inf))
 
 
 def stale(real, t):
     "Every window gets the forecasts that were made for the window two before."
     origins = sorted(t.forecast_origin.unique())
-    older = t[["forecast_origin", "store_nbr", "item_nbr", "horizon", "mean", "log_mean"]].assign(forecast_origin=t.forecast_origin.map(dict(zip(origins, origins[2:]))))
-    both = t.drop(columns=["mean", "log_mean"]).merge(older, on=["forecast_origin", "store_nbr", "item_nbr", "horizon"], how="left")
+    older = t[["forecast_origin", "store_nbr", "item_nbr", "horizon", "mean", "log_mean"]].assign(
+        forecast_origin=t.forecast_origin.map(dict(zip(origins, origins[2:])))
+    )
+    both = t.drop(columns=["mean", "log_mean"]).merge(
+        older, on=["forecast_origin", "store_nbr", "item_nbr", "horizon"], how="left"
+    )
     return both.assign(**{name: both[name].fillna(t[name]) for name in ("mean", "log_mean")})
 
 
@@ -108,24 +185,52 @@ def intervals_of_totals_off(real, t):
     return t.assign(mean=np.where(t.role == "calibration", t.unit_sales * 0.98, t["mean"] * t.item_nbr.map(factor)))
 
 
-@pytest.mark.parametrize("bad, stopped_by", [
-    (leaky, "too_good"), (in_cases_of_twelve, "absolute bias"), (still_in_logs, "bias"), (log_mean_for_mean, "bias"), (one_family_broken, "slices_naive"), (one_family_faded, "slices_champion"),
-    (no_better_than_last_week_once, "naive"), (stale, "ratchet"), (orders_scattered, "orders"), (too_sure, "quantiles"), (intervals_of_totals_off, "all_stores"), (infinite, "sane")])
+@pytest.mark.parametrize(
+    "bad, stopped_by",
+    [
+        (leaky, "too_good"),
+        (in_cases_of_twelve, "absolute bias"),
+        (still_in_logs, "bias"),
+        (log_mean_for_mean, "bias"),
+        (one_family_broken, "slices_naive"),
+        (one_family_faded, "slices_champion"),
+        (no_better_than_last_week_once, "naive"),
+        (stale, "ratchet"),
+        (orders_scattered, "orders"),
+        (too_sure, "quantiles"),
+        (intervals_of_totals_off, "all_stores"),
+        (infinite, "sane"),
+    ],
+)
 def test_a_planted_bad_model_is_stopped_by_the_check_meant_for_it(real, tables, bad, stopped_by):
     found = verdicts(plant(real, tables, bad(real, tables[0].copy())))
     assert set(found) == CHECKS, "every check is made, even when one fails"
     for key in stopped_by.split():
         assert found[key]["verdict"] == "failed", {key: c["says"] for key, c in found.items()}
         assert found[key]["says"].endswith(": failed.") and any(ch.isdigit() for ch in found[key]["says"])
-    if bad in (one_family_broken, one_family_faded): assert f"family {'Produce' if bad is one_family_broken else 'Meat'} (" in found[stopped_by]["says"]
-    if bad is log_mean_for_mean: assert {key for key, c in found.items() if c["verdict"] == "failed"} <= {"bias", "orders"}
-    if bad is too_sure: assert {key for key, c in found.items() if c["verdict"] == "failed"} == {"quantiles"}
+    if bad in (one_family_broken, one_family_faded):
+        assert f"family {'Produce' if bad is one_family_broken else 'Meat'} (" in found[stopped_by]["says"]
+    if bad is log_mean_for_mean:
+        assert {key for key, c in found.items() if c["verdict"] == "failed"} <= {"bias", "orders"}
+    if bad is too_sure:
+        assert {key for key, c in found.items() if c["verdict"] == "failed"} == {"quantiles"}
 
 
 @pytest.mark.parametrize("bad", [missing_numbers, negative, quantiles_crossed, days_left_out, scored_with_other_sales])
 def test_numbers_that_cannot_be_are_found(real, tables, bad):
     check = sane_check(plant(real, tables, bad(real, tables[0].copy())))
-    assert check["verdict"] == "failed" and check["value"] > 0 and {missing_numbers: "missing", negative: "negative", quantiles_crossed: "out of order", days_left_out: "without a forecast", scored_with_other_sales: "sales that differ"}[bad] in check["says"]
+    assert (
+        check["verdict"] == "failed"
+        and check["value"] > 0
+        and {
+            missing_numbers: "missing",
+            negative: "negative",
+            quantiles_crossed: "out of order",
+            days_left_out: "without a forecast",
+            scored_with_other_sales: "sales that differ",
+        }[bad]
+        in check["says"]
+    )
 
 
 def test_the_projects_own_model_passes_beside_itself(real):
@@ -136,7 +241,9 @@ def test_the_champion_asked_again_gives_the_forecasts_that_were_recorded(real):
     "Loaded from its package and asked for the holdout's days, it says what it said in the backtest."
     mine = real.judged[real.judged.champion.notna()]
     assert set(mine.forecast_origin) == {real.origins[-1]} and real.champion["how"] == "by its frozen package"
-    assert np.allclose(mine.champion, mine.log_mean, rtol=1e-4, atol=1e-5) and np.allclose(mine.champion_mean, mine["mean"], rtol=1e-4, atol=1e-5)
+    assert np.allclose(mine.champion, mine.log_mean, rtol=1e-4, atol=1e-5) and np.allclose(
+        mine.champion_mean, mine["mean"], rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("way", ["days", "series", "high"])
@@ -144,7 +251,11 @@ def test_three_per_cent_worse_is_stopped_and_a_fifth_of_a_per_cent_is_a_tie(real
     "In NWRMSLE, on the champion's windows."
     table, rng = real.judged, np.random.default_rng(3)
     number, live = table.groupby(["store_nbr", "item_nbr"]).ngroup().to_numpy(), table.champion.notna().to_numpy()
-    shape = {"days": rng.standard_normal(len(table)), "series": rng.standard_normal(number.max() + 1)[number], "high": np.ones(len(table))}[way]
+    shape = {
+        "days": rng.standard_normal(len(table)),
+        "series": rng.standard_normal(number.max() + 1)[number],
+        "high": np.ones(len(table)),
+    }[way]
     spoilt = lambda strength: np.expm1((np.log1p(table.log_mean.to_numpy(float)) + strength * shape).clip(min=0))
     score = lambda forecast: nwrmsle(table.unit_sales[live], forecast[live], table.weight[live])
     for share, verdict in ((0.03, "failed"), (0.002, "passed")):
@@ -158,7 +269,9 @@ def test_three_per_cent_worse_is_stopped_and_a_fifth_of_a_per_cent_is_a_tie(real
 
 def test_small_slices_are_told_and_not_judged(real):
     table = gates.slice_table(real)
-    assert (table.verdict[table.series < real.limits["slice_series"]] == "not judged").all() and (table.verdict == "not judged").any()
+    assert (table.verdict[table.series < real.limits["slice_series"]] == "not judged").all() and (
+        table.verdict == "not judged"
+    ).any()
     assert {"family", "store", "volume", "promotion", "perishable", "horizon week", "item age"} == set(table.kind)
 
 
@@ -176,22 +289,34 @@ def own(tiny, tmp_path):
 
 def be_live(monkeypatch, folder):
     "Make a packaged model the champion, as far as the gate can see."
-    monkeypatch.setattr(accepting, "state", lambda root: {"champion": {"model_version": json.loads((Path(folder) / "forecaster.json").read_text())["card"]["model_version"]}})
+    monkeypatch.setattr(
+        accepting,
+        "state",
+        lambda root: {
+            "champion": {
+                "model_version": json.loads((Path(folder) / "forecaster.json").read_text())["card"]["model_version"]
+            }
+        },
+    )
     monkeypatch.setattr(accepting, "champion_folder", lambda root: Path(folder))
 
 
-def gate_of(root): return accept(root, "gradient_boosting", **read_params("accept", root))
+def gate_of(root):
+    return accept(root, "gradient_boosting", **read_params("accept", root))
 
 
 def test_a_model_that_peeks_is_too_good(own, monkeypatch):
     "A real backtest of an estimator that looks at the days it should forecast."
+
     class Peeking(SeasonalNaive):
         def forecast(self, block, origin, horizon):
-            seen = np.nan_to_num(block.sales[:, origin + 1:origin + 1 + horizon])
+            seen = np.nan_to_num(block.sales[:, origin + 1 : origin + 1 + horizon])
             return seen * 1.01, seen * 1.01
+
     monkeypatch.setitem(ESTIMATORS, "peeking", Peeking)
     params = read_params(root=own)
-    with contextlib.redirect_stderr(io.StringIO()): backtest(own, "peeking", {}, params["training_rows"])
+    with contextlib.redirect_stderr(io.StringIO()):
+        backtest(own, "peeking", {}, params["training_rows"])
     found = verdicts(read_case(own, "peeking", params["accept"]))
     assert found["too_good"]["verdict"] == "failed" and found["absolute"]["verdict"] == "passed"
 
@@ -199,10 +324,16 @@ def test_a_model_that_peeks_is_too_good(own, monkeypatch):
 def test_a_champion_that_cannot_be_read_fails_its_comparison_only(own, monkeypatch):
     shutil.copytree(own / "data/model", own / "live")
     be_live(monkeypatch, own / "live")
-    with (own / "live/mean.onnx").open("ab") as file: file.write(b"x")
+    with (own / "live/mean.onnx").open("ab") as file:
+        file.write(b"x")
     gate = gate_of(own)
     found = {c["check"]: c for c in gate["checks"]}
-    assert not gate["passed"] and gate["champion"] and found["ratchet"]["verdict"] == "failed" and "mean.onnx" in found["ratchet"]["says"]
+    assert (
+        not gate["passed"]
+        and gate["champion"]
+        and found["ratchet"]["verdict"] == "failed"
+        and "mean.onnx" in found["ratchet"]["says"]
+    )
     assert [c["check"] for c in gate["checks"] if c["verdict"] == "failed"] == ["ratchet"]
     assert json.loads((own / "reports/gate.json").read_text()) == gate
 
@@ -212,7 +343,9 @@ def test_a_check_that_breaks_does_not_keep_the_others_from_being_made(own, monke
     monkeypatch.setattr(gates, "bias_check", lambda case: 1 / 0)
     monkeypatch.setattr(accepting, "explanation", lambda root: 1 / 0)
     gate = gate_of(own)
-    assert {c["check"] for c in gate["checks"] if c["verdict"] == "failed"} == {"bias", "explanation"} and not gate["passed"]
+    assert {c["check"] for c in gate["checks"] if c["verdict"] == "failed"} == {"bias", "explanation"} and not gate[
+        "passed"
+    ]
     assert before <= {c["check"] for c in gate["checks"]}
 
 
@@ -226,7 +359,12 @@ def test_a_champion_that_stopped_learning_earlier_is_asked_on_more_windows(own):
     assert with_champion(case, own, own / "data/model").champion["windows"] == origins[-2:]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gates, "_ask_champion", lambda *_: 1 / 0)
-        assert with_champion(case, own, own / "data/model").champion == {"model_version": content["card"]["model_version"], "windows": origins[-1:], "fresh": True, "how": "by the holdout shipped with it, as today's code cannot ask its package"}
+        assert with_champion(case, own, own / "data/model").champion == {
+            "model_version": content["card"]["model_version"],
+            "windows": origins[-1:],
+            "fresh": True,
+            "how": "by the holdout shipped with it, as today's code cannot ask its package",
+        }
 
 
 def test_a_champion_without_a_function_is_compared_by_its_estimators_backtest(own):
@@ -241,15 +379,27 @@ def test_a_champion_without_a_function_is_compared_by_its_estimators_backtest(ow
     assert ratchet_check(with_champion(case, own, own / "data/model"))["value"] < 0
 
 
-@pytest.mark.parametrize("change, said", [({"bias": "much"}, "accept.bias"), ({"all_stores": [0.9, 0.7]}, "accept.all_stores"), ({"confidence": 1.5}, "accept.confidence"), ({"resamples": 3}, "accept.resamples"), ({"surprise": 1}, "surprise")])
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"bias": "much"}, "accept.bias"),
+        ({"all_stores": [0.9, 0.7]}, "accept.all_stores"),
+        ({"confidence": 1.5}, "accept.confidence"),
+        ({"resamples": 3}, "accept.resamples"),
+        ({"surprise": 1}, "surprise"),
+    ],
+)
 def test_a_wrong_limit_is_said_before_anything_is_judged(own, change, said):
-    with pytest.raises(UserError, match=said): accept(own, "gradient_boosting", **{**read_params("accept", own), **change})
+    with pytest.raises(UserError, match=said):
+        accept(own, "gradient_boosting", **{**read_params("accept", own), **change})
     assert not (own / "reports/gate.json").exists()
 
 
 def test_without_a_package_or_a_backtest_it_says_what_to_run(own):
     shutil.move(own / "data/model", own / "elsewhere")
-    with pytest.raises(UserError, match="make pipeline"): gate_of(own)
+    with pytest.raises(UserError, match="make pipeline"):
+        gate_of(own)
     shutil.move(own / "elsewhere", own / "data/model")
     (own / "data/evaluation/gradient_boosting.parquet").unlink()
-    with pytest.raises(UserError, match="gradient_boosting.parquet is missing"): gate_of(own)
+    with pytest.raises(UserError, match="gradient_boosting.parquet is missing"):
+        gate_of(own)

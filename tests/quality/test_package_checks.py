@@ -1,4 +1,5 @@
 "What is wrong with a package is found by the check that is meant for it: mis-packaged, skewed, stale, leaky, badly behaved, contract-breaking."
+
 import json, shutil
 from contextlib import redirect_stderr
 from dataclasses import replace
@@ -19,17 +20,20 @@ CONTRACTS = ROOT / "tests/contracts"
 @pytest.fixture(scope="module")
 def root():
     folder = tiny_project("package")
-    with redirect_stderr(StringIO()): package(folder)
+    with redirect_stderr(StringIO()):
+        package(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
-def fitted(root): return load_fitted(root)
+def fitted(root):
+    return load_fitted(root)
 
 
 @pytest.fixture
 def planted(root, tmp_path):
     "A function that makes a copy of the package in which `change(folder, sealed)` went wrong, sealed as if nothing had happened."
+
     def plant(change):
         folder = shutil.copytree(root / "data/model", tmp_path / "model")
         sealed = json.loads((folder / "forecaster.json").read_text())
@@ -37,6 +41,7 @@ def planted(root, tmp_path):
         change(folder, sealed)
         seal(folder, sealed["card"], sealed["serving"])
         return folder
+
     return plant
 
 
@@ -44,14 +49,27 @@ def failed(root, folder, fitted, contracts=CONTRACTS):
     "Key -> sentence of each failed check."
     found = package_checks(root, folder, fitted, contracts, {"packaging": 0.0001, "quantile_slack": 0.03})
     assert len(found) >= 3 or found[0]["verdict"] == "failed"
-    assert all(isinstance(f["says"], str) and f["says"].strip() and f["verdict"] in ("passed", "failed", "not judged") for f in found)
+    assert all(
+        isinstance(f["says"], str) and f["says"].strip() and f["verdict"] in ("passed", "failed", "not judged")
+        for f in found
+    )
     return {f["check"]: f["says"] for f in found if f["verdict"] == "failed"}
 
 
 def test_a_good_package_passes_every_check(root, fitted):
     found = package_checks(root, root / "data/model", fitted, CONTRACTS, {"packaging": 0.0001})
     assert {f["verdict"] for f in found} == {"passed"}, [f["says"] for f in found if f["verdict"] != "passed"]
-    assert {"packaging", "holdout_score", "skew", "freshness", "blindness", "promotion", "closed_days", "contract_orders", "contract_dashboard"} <= {f["check"] for f in found}
+    assert {
+        "packaging",
+        "holdout_score",
+        "skew",
+        "freshness",
+        "blindness",
+        "promotion",
+        "closed_days",
+        "contract_orders",
+        "contract_dashboard",
+    } <= {f["check"] for f in found}
 
 
 def test_the_findings_are_the_same_on_every_run(root, fitted):
@@ -61,21 +79,27 @@ def test_the_findings_are_the_same_on_every_run(root, fitted):
 
 # mis-packaged
 
+
 def test_another_model_in_the_package_is_found(root, fitted, planted):
     "Sealed, loadable, plausible: the model of the log mean where the mean should be."
-    wrong = failed(root, planted(lambda folder, sealed: shutil.copy(folder / "log_mean.onnx", folder / "mean.onnx")), fitted)
+    wrong = failed(
+        root, planted(lambda folder, sealed: shutil.copy(folder / "log_mean.onnx", folder / "mean.onnx")), fitted
+    )
     assert "packaging" in wrong and "differ by" in wrong["packaging"] and "holdout_score" not in wrong
 
 
 def test_a_model_that_is_a_little_off_is_found(root, fitted, planted):
     "One leaf in a thousand moved by a thousandth."
     import onnx
+
     def nudge(folder, sealed):
         graph = onnx.load(folder / "mean.onnx")
         for node in graph.graph.node:
             for attribute in node.attribute:
-                if attribute.name == "target_weights": attribute.floats[0] += 0.001
+                if attribute.name == "target_weights":
+                    attribute.floats[0] += 0.001
         onnx.save(graph, folder / "mean.onnx")
+
     before = (root / "data/model/mean.onnx").read_bytes()
     folder = planted(nudge)
     assert (folder / "mean.onnx").read_bytes() != before
@@ -102,6 +126,7 @@ def test_a_holdout_with_other_sales_does_not_reproduce_its_score(root, fitted, p
         held = pd.read_parquet(folder / "holdout.parquet")
         held.loc[held.index[:3], "unit_sales"] += 5
         held.to_parquet(folder / "holdout.parquet", index=False)
+
     assert list(failed(root, planted(edit), fitted)) == ["holdout_score"]
 
 
@@ -111,16 +136,22 @@ def test_a_better_score_on_the_card_is_found(root, fitted, planted):
 
 
 def test_a_card_without_a_score_is_found(root, fitted, planted):
-    assert "records no score" in failed(root, planted(lambda folder, sealed: sealed["card"].pop("holdout")), fitted)["holdout_score"]
+    assert (
+        "records no score"
+        in failed(root, planted(lambda folder, sealed: sealed["card"].pop("holdout")), fitted)["holdout_score"]
+    )
 
 
 def test_intervals_that_are_too_narrow_are_found(root, fitted, planted):
     def narrow(folder, sealed):
-        for entry in sealed["serving"]["calibration"]["series"].values(): entry["ratio"] = [[middle] * 3 for _, middle, _ in entry["ratio"]]
+        for entry in sealed["serving"]["calibration"]["series"].values():
+            entry["ratio"] = [[middle] * 3 for _, middle, _ in entry["ratio"]]
+
     assert list(failed(root, planted(narrow), fitted)) == ["package_intervals"]
 
 
 # skewed
+
 
 def test_another_encoding_is_skew(root, fitted, planted):
     wrong = failed(root, planted(lambda folder, sealed: sealed["serving"]["encoding"]["class"].reverse()), fitted)
@@ -130,12 +161,14 @@ def test_another_encoding_is_skew(root, fitted, planted):
 @pytest.mark.parametrize("array", ["sales", "item_sales", "class_sales", "onpromotion", "holiday"])
 def test_a_state_that_differs_from_the_data_is_skew(root, fitted, planted, array):
     "One number of one series in the package's state."
+
     def edit(folder, sealed):
         state = read_state(folder / "state.parquet")
         values = getattr(state, array).copy()
         row, day = 2, state.n_days - 3
         values[row, day] = ~values[row, day] if array == "holiday" else values[row, day] + 1
         write_state(folder / "state.parquet", replace(state, **{array: values}))
+
     wrong = failed(root, planted(edit), fitted)
     assert "skew" in wrong and "in training and" in wrong["skew"]
 
@@ -144,15 +177,19 @@ def test_a_serving_path_that_computes_otherwise_is_skew(root, fitted, monkeypatc
     "The same state, the same encoding, but the serving code adds the days in another way."
     import cd4ml_nb.model.forecaster as serving, cd4ml_nb.quality.equivalence as equivalence
     from cd4ml_nb.model.features import FEATURES, feature_parts
+
     def drifted(*given):
         for rows, x in feature_parts(*given):
             x[..., FEATURES.index("horizon")] -= 1
             yield rows, x
-    for module in (serving, equivalence): monkeypatch.setattr(module, "feature_parts", drifted)
+
+    for module in (serving, equivalence):
+        monkeypatch.setattr(module, "feature_parts", drifted)
     assert "horizon" in failed(root, root / "data/model", fitted)["skew"]
 
 
 # stale
+
 
 def test_yesterdays_package_is_stale(root, fitted, planted):
     wrong = failed(root, planted(lambda folder, sealed: sealed["card"].update(data_version="0123456789ab")), fitted)
@@ -170,19 +207,28 @@ def test_data_that_went_on_make_the_package_stale(root, fitted, tmp_path):
 
 
 def test_a_model_trained_past_the_holdouts_start_is_found(root, fitted, planted):
-    wrong = failed(root, planted(lambda folder, sealed: sealed["card"].update(trained_to=sealed["card"]["forecast_origin"])), fitted)
+    wrong = failed(
+        root,
+        planted(lambda folder, sealed: sealed["card"].update(trained_to=sealed["card"]["forecast_origin"])),
+        fitted,
+    )
     assert "trained up to" in wrong["freshness"]
 
 
 # leaky
 
+
 class Peeking:
     "A fitted model that looks at what is sold on the days it forecasts."
-    def __init__(self, inner): self.inner, self.encoding = inner, inner.encoding
+
+    def __init__(self, inner):
+        self.inner, self.encoding = inner, inner.encoding
 
     def forecast(self, block, origin, horizon):
         mean, log_mean = self.inner.forecast(block, origin, horizon)
-        ahead = np.nan_to_num(np.pad(block.sales, ((0, 0), (0, horizon)), constant_values=np.nan)[:, origin + 1:origin + 1 + horizon])
+        ahead = np.nan_to_num(
+            np.pad(block.sales, ((0, 0), (0, horizon)), constant_values=np.nan)[:, origin + 1 : origin + 1 + horizon]
+        )
         return 0.9 * mean + 0.1 * ahead, log_mean
 
 
@@ -195,11 +241,13 @@ def test_a_feature_that_looks_ahead_is_leaky(root, fitted, monkeypatch):
     "As when a window ends a day too late: training sees the first target day, serving cannot."
     import cd4ml_nb.quality.equivalence as equivalence
     from cd4ml_nb.model.features import FEATURES, build_features
+
     def late(block, origins, horizon, encoding):
         rows = build_features(block, origins, horizon, encoding)
         ahead = np.pad(block.sales, ((0, 0), (0, 1)), constant_values=np.nan)[:, np.atleast_1d(origins) + 1]
         rows.x[..., FEATURES.index("log_mean_1")] = np.log1p(ahead).T[..., None]
         return rows
+
     monkeypatch.setattr(equivalence, "build_features", late)
     wrong = failed(root, root / "data/model", fitted)
     assert "a feature" in wrong["blindness"] and "log_mean_1" in wrong["skew"]
@@ -210,38 +258,56 @@ def test_a_model_that_learnt_the_holdout_does_not_reproduce_its_score(root, fitt
     from cd4ml_nb.core import read_params
     from cd4ml_nb.model.block import load_block
     from cd4ml_nb.model.estimators import make_estimator
+
     params, block = read_params(root=root), load_block(root / "data/prepared")
     rows = {name: value for name, value in params["training_rows"].items() if name != "max_series"}
-    cheat = make_estimator("gradient_boosting", params["estimators"]["gradient_boosting"], rows).fit(block, block.n_days - 1, 16)
+    cheat = make_estimator("gradient_boosting", params["estimators"]["gradient_boosting"], rows).fit(
+        block, block.n_days - 1, 16
+    )
+
     def swap(folder, sealed):
-        for name in ("mean", "log_mean"): (folder / f"{name}.onnx").write_bytes(to_onnx(getattr(cheat, name)))
+        for name in ("mean", "log_mean"):
+            (folder / f"{name}.onnx").write_bytes(to_onnx(getattr(cheat, name)))
+
     assert list(failed(root, planted(swap), cheat)) == ["holdout_score"]
 
 
 # behaviour
 
+
 def behaving(monkeypatch, change):
     "Every loaded forecaster answers through `change(mean, block, origin)`."
     import cd4ml_nb.quality.equivalence as equivalence
+
     def load(folder):
         f = load_forecaster(folder)
         inner = f._predict
+
         def predict(block, origin, horizon, rows):
             mean, log_mean = inner(block, origin, horizon, rows)
             return change(mean, block, origin), log_mean
+
         f._predict = predict
         return f
+
     monkeypatch.setattr(equivalence, "load_forecaster", load)
 
 
-@pytest.mark.parametrize("check, change", {
-    "promotion": lambda mean, block, origin: mean / (1 + np.nan_to_num(block.onpromotion[:, origin + 1:origin + 2]) * 2),
-    "level": lambda mean, block, origin: mean * 10,
-    "more_sales": lambda mean, block, origin: mean / (1 + np.nan_to_num(block.sales[:, origin - 27:origin + 1]).mean()),
-    "alone": lambda mean, block, origin: mean * (1 + np.arange(len(mean))[:, None] / 100),
-    "package_answers": lambda mean, block, origin: np.where(np.arange(mean.shape[1]) == 3, np.nan, mean),
-    "closed_days": lambda mean, block, origin: np.full_like(mean, np.nan),
-}.items())
+@pytest.mark.parametrize(
+    "check, change",
+    {
+        "promotion": lambda mean, block, origin: (
+            mean / (1 + np.nan_to_num(block.onpromotion[:, origin + 1 : origin + 2]) * 2)
+        ),
+        "level": lambda mean, block, origin: mean * 10,
+        "more_sales": lambda mean, block, origin: (
+            mean / (1 + np.nan_to_num(block.sales[:, origin - 27 : origin + 1]).mean())
+        ),
+        "alone": lambda mean, block, origin: mean * (1 + np.arange(len(mean))[:, None] / 100),
+        "package_answers": lambda mean, block, origin: np.where(np.arange(mean.shape[1]) == 3, np.nan, mean),
+        "closed_days": lambda mean, block, origin: np.full_like(mean, np.nan),
+    }.items(),
+)
 def test_bad_behaviour_is_found(root, fitted, monkeypatch, check, change):
     behaving(monkeypatch, change)
     assert check in failed(root, root / "data/model", fitted)
@@ -249,15 +315,24 @@ def test_bad_behaviour_is_found(root, fitted, monkeypatch, check, change):
 
 # contract-breaking
 
+
 def test_a_shorter_horizon_breaks_contracts(root, fitted, planted):
     wrong = failed(root, planted(lambda folder, sealed: sealed["card"].update(horizon=5)), fitted)
     assert "orders" in wrong["contract_orders"] and "reach 5 days ahead, and 7 are needed" in wrong["contract_orders"]
 
 
 def test_a_card_without_what_the_dashboard_shows_breaks_its_contract(root, fitted, planted):
-    wrong = failed(root, planted(lambda folder, sealed: (sealed["card"]["metrics"].pop("wape"), sealed["card"].pop("source"))), fitted)
+    wrong = failed(
+        root,
+        planted(lambda folder, sealed: (sealed["card"]["metrics"].pop("wape"), sealed["card"].pop("source"))),
+        fitted,
+    )
     assert list(wrong) == ["contract_dashboard"]
-    assert "dashboard" in wrong["contract_dashboard"] and "metrics.wape is missing in the answer of card" in wrong["contract_dashboard"] and "the field source" in wrong["contract_dashboard"]
+    assert (
+        "dashboard" in wrong["contract_dashboard"]
+        and "metrics.wape is missing in the answer of card" in wrong["contract_dashboard"]
+        and "the field source" in wrong["contract_dashboard"]
+    )
 
 
 def test_a_new_demand_of_a_consumer_is_named(root, fitted, tmp_path):
@@ -266,12 +341,18 @@ def test_a_new_demand_of_a_consumer_is_named(root, fitted, tmp_path):
     contract["questions"][1]["outputs"]["q95"] = {"type": "number"}
     (folder / "orders.json").write_text(json.dumps(contract))
     wrong = failed(root, root / "data/model", fitted, folder)
-    assert list(wrong) == ["contract_orders"] and "the field q95 is missing in the answer of total" in wrong["contract_orders"]
+    assert (
+        list(wrong) == ["contract_orders"]
+        and "the field q95 is missing in the answer of total" in wrong["contract_orders"]
+    )
 
 
 def test_an_input_that_became_compulsory_is_named(root, fitted, monkeypatch):
     "The order desk asks for a total without a store; a model that demands one breaks it."
-    def total(self, item_nbr, store_nbr, first_date=None, last_date=None, promotion=None): return {"mean": 1.0, "q10": 0.5, "q50": 1.0, "q90": 2.0}
+
+    def total(self, item_nbr, store_nbr, first_date=None, last_date=None, promotion=None):
+        return {"mean": 1.0, "q10": 0.5, "q50": 1.0, "q90": 2.0}
+
     monkeypatch.setattr(Forecaster, "total", total)
     wrong = failed(root, root / "data/model", fitted)
     assert "the example of total is refused" in wrong["contract_orders"] and "store_nbr" in wrong["contract_orders"]
@@ -288,22 +369,36 @@ def test_every_contract_has_an_example_and_its_answer():
     contracts = read_contracts(CONTRACTS)
     assert {"dashboard.json", "orders.json"} <= set(contracts)
     for contract in contracts.values():
-        assert all(question["outputs"] for question in contract["questions"]) and any("example" in question for question in contract["questions"])
+        assert all(question["outputs"] for question in contract["questions"]) and any(
+            "example" in question for question in contract["questions"]
+        )
 
 
 def test_the_dashboard_contract_covers_what_the_page_reads(root):
     "Every question that the page's remembered forecaster keeps stands in the contract."
     from cd4ml_nb.apps.page import remember
-    kept = {name for name in vars(remember(load_forecaster(root / "data/model")))} & {"forecast", "total", "recent", "known", "daily_totals", "card", "items", "stores"}
+
+    kept = {name for name in vars(remember(load_forecaster(root / "data/model")))} & {
+        "forecast",
+        "total",
+        "recent",
+        "known",
+        "daily_totals",
+        "card",
+        "items",
+        "stores",
+    }
     assert kept <= {question["ask"] for question in read_contract(CONTRACTS / "dashboard.json")["questions"]}
 
 
 # path models, and reasons
 
+
 def test_an_estimator_without_features_is_judged_too(root, tmp_path):
     other = shutil.copytree(root, tmp_path / "naive")
     from cd4ml_nb.core import read_params
     from cd4ml_nb.delivery.package import train
+
     params = read_params(root=other)
     with redirect_stderr(StringIO()):
         train(other, "seasonal_naive", params["estimators"]["seasonal_naive"], params["training_rows"])
@@ -316,6 +411,7 @@ def test_an_estimator_without_features_is_judged_too(root, tmp_path):
     assert effects(f, item, None, f.card["first_day"], f.card["last_day"]) is None
     assert isinstance(reasons(f, item, None, f.card["first_day"], f.card["last_day"]), list)
     from cd4ml_nb.quality.importance import explanation
+
     told = explanation(other)
     assert not told["importance"] and "own past only" in told["words"][0]
 
@@ -323,12 +419,15 @@ def test_an_estimator_without_features_is_judged_too(root, tmp_path):
 def test_usual_and_reasons_are_the_forecast_on_every_day(root):
     "For each day, series and switch, on the tiny panel: a usual day and the shares add up, through the remembered forecaster, too."
     from cd4ml_nb.apps.page import remember
+
     f = load_forecaster(root / "data/model")
     model = remember(f)
     for store, item in f.series.iloc[::5].itertuples(index=False):
         for day in map(str, f.dates.date[::5]):
             for switch in (None, True):
-                assert sum(effects(model, item, store, day, day, switch).values()) == pytest.approx(f.total(item, store, day, day, switch)["mean"], abs=1e-6)
+                assert sum(effects(model, item, store, day, day, switch).values()) == pytest.approx(
+                    f.total(item, store, day, day, switch)["mean"], abs=1e-6
+                )
 
 
 def test_a_closed_day_has_one_reason(root):
@@ -340,10 +439,14 @@ def test_a_closed_day_has_one_reason(root):
     day = str(f.dates[2].date())
     parts = effects(closed, item, store, day, day)
     assert parts["closed"] == -parts["usual"] < 0 and sum(parts.values()) == 0
-    assert [(r["kind"], r["text"]) for r in reasons(closed, item, store, day, day)] == [("closed", "The store is closed that day.")]
+    assert [(r["kind"], r["text"]) for r in reasons(closed, item, store, day, day)] == [
+        ("closed", "The store is closed that day.")
+    ]
     everywhere = {r["kind"]: r["text"] for r in reasons(closed, item, None, day, day, least=0)}
     assert everywhere["closed"] == f"1 of {(f.series['item_nbr'] == item).sum()} stores are closed."
-    assert sum(effects(closed, item, None, day, day).values()) == pytest.approx(closed.total(item, None, day, day)["mean"], abs=1e-6)
+    assert sum(effects(closed, item, None, day, day).values()) == pytest.approx(
+        closed.total(item, None, day, day)["mean"], abs=1e-6
+    )
 
 
 def test_a_product_that_the_store_never_sold_has_reasons(root):
@@ -358,13 +461,17 @@ def test_a_product_that_the_store_never_sold_has_reasons(root):
 def test_explaining_one_store_is_fast():
     "At most 300 ms for a change of the dashboard; the reasons are a part of it. Measured on the packaged model of the project where there is one."
     import time
-    if not (ROOT / "data/model/forecaster.json").exists(): pytest.skip("no packaged model: make pipeline first")
+
+    if not (ROOT / "data/model/forecaster.json").exists():
+        pytest.skip("no packaged model: make pipeline first")
     f = load_forecaster(ROOT / "data/model")
     store, item = f.series.iloc[0]
+
     def seconds(*asked):
         start = time.perf_counter()
         reasons(f, *asked)
         return time.perf_counter() - start
+
     assert min(seconds(item, store, f.card["first_day"], f.card["first_day"]) for _ in range(3)) < 0.15
     most = f.series["item_nbr"].value_counts().index[0]
     assert min(seconds(most, None, f.card["first_day"], f.card["last_day"]) for _ in range(3)) < 0.3
