@@ -219,7 +219,7 @@ def _said_of(card):
     "Which model answered, and since when it is live."
     live = ""
     if "live_since" in card:
-        from cd4ml_nb.delivery.release import say_when
+        from cd4ml_nb.look import say_when
 
         live = f"; live since {say_when(card['live_since'])}, released by {card['released_by']}"
     return f"Model {card['model_version']} ({card['estimator'].replace('_', ' ')}), trained {str(card['trained_at'])[:10]} on data {card['data_version']} up to {card['forecast_origin']}{live}"

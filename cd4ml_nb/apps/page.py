@@ -18,17 +18,10 @@ from types import SimpleNamespace
 from urllib.parse import parse_qs, urlencode
 import pandas as pd
 from ..core import UserError, main_root
-from ..delivery.release import LOG, registry_folder, say_when, state
-from cd4ml_nb.quality.explain import (
-    promotion_effect,
-    reasons,
-    say_day,
-    say_days,
-    say_interval,
-    say_model,
-    say_promotion,
-    say_units,
-)
+from ..delivery.release import LOG, registry_folder, state
+from ..look import say_when
+from ..look import say_day, say_days, say_interval, say_units
+from ..quality.explain import promotion_effect, reasons, say_model, say_promotion
 
 # %% ../../nbs/apps/page.ipynb #bc5310a5
 def remember(

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from ..core import write_json
 from .contract import PREPARED, check_prepared, list_violations
-from .prepare import connect, each_store, open_prepared, read_prepared, read_version
+from .engines import connect
+from .prepare import each_store, open_prepared, read_prepared, read_version
 
 # %% ../../nbs/data/05_quality.ipynb #9ebda068
 def missing_shares(

@@ -15,7 +15,7 @@ from ..core import UserError, main_root, project_root, replace_file, write_json
 from ..data.prepare import read_version
 from .package import load_fitted
 from .release import champion_folder, state
-from .stages import page
+from ..look import page
 from ..quality.contracts import package_checks
 from ..quality.facets import facets_page, facets_statistics
 from cd4ml_nb.quality.gates import (

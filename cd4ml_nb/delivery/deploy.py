@@ -12,7 +12,7 @@ import fcntl, hashlib, json, os, shutil, subprocess, sys, time
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
-from ..core import UserError, _explain_disk_trouble, _sync, progress, replace_folder, sha256_of, write_json
+from ..core import UserError, explain_disk_trouble, sync, progress, replace_folder, sha256_of, write_json
 from . import release
 
 # %% ../../nbs/delivery/07_deploy.ipynb #c5d891eb
@@ -296,7 +296,7 @@ def production_lock(
 ):
     "One deployment at a time; the second is told."
     production = Path(production)
-    with _explain_disk_trouble(production):
+    with explain_disk_trouble(production):
         production.mkdir(parents=True, exist_ok=True)
         file = open(production / ".lock", "a+")
     with file:
@@ -327,7 +327,7 @@ def _point(production, link, version):
     else:
         tmp.symlink_to(f"versions/{version}")
         os.replace(tmp, path)
-    _sync(path.parent)
+    sync(path.parent)
 
 
 def _note(production, act, version, former, by, why):

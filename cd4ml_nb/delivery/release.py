@@ -6,17 +6,18 @@
 __all__ = ['LOG', 'HEAD', 'STATUS', 'FIELDS', 'ROLES', 'RULES', 'registry_folder', 'read_log', 'changed_files', 'new_version',
            'registered', 'find_version', 'state', 'aliases', 'whoever', 'approve', 'reject', 'promote', 'rollback',
            'package_folder', 'champion_folder', 'nothing_live', 'load_champion', 'auto', 'verify', 'history', 'show',
-           'say_when', 'history_in_words', 'status_in_words', 'version_in_words']
+           'history_in_words', 'status_in_words', 'version_in_words']
 
 # %% ../../nbs/delivery/05_release.ipynb #06690aee
 import fcntl, getpass, hashlib, json, os, shutil, subprocess, time
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
+from ..look import say_when
 from cd4ml_nb.core import (
     UserError,
-    _explain_disk_trouble,
-    _sync,
+    explain_disk_trouble,
+    sync,
     main_root,
     progress,
     read_params,
@@ -164,7 +165,7 @@ def _append(root, act):
     _write_head(root, lines)  # whoever wrote the last line may have been killed before
     act = {**act, "before": _digest(lines[-1]) if lines else ""}
     line, size = json.dumps(act, ensure_ascii=False).encode(), sum(len(line) + 1 for line in lines)
-    with _explain_disk_trouble(path):
+    with explain_disk_trouble(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -181,7 +182,7 @@ def _append(root, act):
         finally:
             os.close(handle)
     try:
-        _sync(path.parent)
+        sync(path.parent)
         _write_head(root, [*lines, line])
     except (OSError, UserError) as e:
         progress(f"{HEAD} could not be written ({e}); the next act will do it.")
@@ -192,7 +193,7 @@ def _append(root, act):
 def _lock(root, task, wait=0):
     "Hold the registry for one task; after `wait` seconds the second one is told who holds it."
     path, end = registry_folder(root) / ".lock", time.monotonic() + wait
-    with _explain_disk_trouble(path):
+    with explain_disk_trouble(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = open(path, "a+")
     with file:
@@ -298,7 +299,7 @@ def new_version(
         raise UserError(f"'{model_version}' cannot be the name of a version.")
     folder = registry_folder(root) / model_version
     tmp = folder.with_name(f".{model_version}.{os.getpid()}.tmp")
-    with _explain_disk_trouble(folder):
+    with explain_disk_trouble(folder):
         for left in [tmp, *(old for old in folder.parent.glob(".*.tmp") if time.time() - old.stat().st_mtime > 86400)]:
             shutil.rmtree(left, ignore_errors=True)  # of killed ones
         tmp.mkdir(parents=True)
@@ -306,7 +307,7 @@ def new_version(
             yield tmp
             _seal_version(tmp, model_version)
             for file in tmp.rglob("*"):
-                _sync(file)
+                sync(file)
             with _lock(root, f"register {model_version}", wait=60):
                 _place(root, tmp, folder)
         finally:
@@ -327,7 +328,7 @@ def _place(root, tmp, folder):
         shutil.rmtree(folder.with_name(f".{folder.name}.{os.getpid()}.old"), ignore_errors=True)
     else:
         _renew(folder, tmp)
-    _sync(folder.parent)
+    sync(folder.parent)
 
 # %% ../../nbs/delivery/05_release.ipynb #4eaf6fff
 def _sound_package(root, folder, acts):
@@ -998,14 +999,6 @@ def show(
     }
 
 # %% ../../nbs/delivery/05_release.ipynb #6071ba81
-def say_when(
-    time: str,  # As the log has it
-) -> str:  # Such as 24 November 2026, 10:05 UTC
-    "A moment in words."
-    moment = datetime.fromisoformat(time).astimezone(timezone.utc)
-    return f"{moment.day} {moment:%B %Y, %H:%M} UTC"
-
-
 def _act_in_words(act):
     "One act as a sentence."
     what = {

@@ -7,7 +7,7 @@ __all__ = ['MODEL', 'EXPERIMENT', 'PATHS', 'QUIET', 'URIS', 'MODEL_CODE', 'NEEDS
            'follow_move', 'open_store', 'mirror', 'experiment_name', 'why_not_releasable', 'flat', 'run_metrics',
            'window_errors', 'report_notebooks', 'durations', 'write_pictures', 'model_signature', 'log_model',
            'run_facts', 'set_aliases', 'register', 'unsettled', 'settle', 'read_runs', 'read_artifact', 'leaderboard',
-           'varied_parameters', 'as_table', 'leaderboard_in_words', 'find_runs', 'compare_runs', 'comparison_in_words',
+           'varied_parameters', 'leaderboard_in_words', 'find_runs', 'compare_runs', 'comparison_in_words',
            'side_by_side', 'pages_command', 'serve_pages']
 
 # %% ../../nbs/delivery/04_tracking.ipynb #976092a8
@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from urllib.request import urlopen
 from cd4ml_nb.core import (
     UserError,
-    _explain_disk_trouble,
+    explain_disk_trouble,
     git_revision,
     main_root,
     progress,
@@ -29,6 +29,7 @@ from cd4ml_nb.core import (
     sha256_of,
     write_json,
 )
+from ..look import table_text
 
 # %% ../../nbs/delivery/04_tracking.ipynb #3f2be20f
 MODEL, EXPERIMENT = "sales_forecast", "sales_forecast"  # Names in MLflow
@@ -111,7 +112,7 @@ def store_lock(
 ):
     "Hold the project's store; wait for whoever holds it."
     path = main_root(root) / "data/mlflow/.lock"
-    with _explain_disk_trouble(path.parent):
+    with explain_disk_trouble(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = open(path, "a")
     with file:
@@ -227,7 +228,7 @@ def open_store(
     database, former = _own_file(root), {name: os.environ.get(name) for name in URIS}
     if urlsplit(tracking).scheme in ("http", "https"):
         probe(root)
-    with warnings.catch_warnings(), _explain_store_trouble(root), _explain_disk_trouble(database.parent):
+    with warnings.catch_warnings(), _explain_store_trouble(root), explain_disk_trouble(database.parent):
         warnings.simplefilter("ignore")
         if _sqlite_file(tracking) == database:
             with store_lock(root):
@@ -900,19 +901,6 @@ def varied_parameters(
     names = sorted({name for run in runs for name in run["parameters"]})
     return [name for name in names if len({run["parameters"].get(name) for run in runs}) > 1]
 
-# %% ../../nbs/delivery/04_tracking.ipynb #82eba2f5
-def as_table(
-    heads: list[str],  # Column names
-    rows: list[list],  # Text, one list a row
-) -> str:  # Lines, columns aligned
-    "A table for a terminal; numbers to the right."
-    number = [all(re.match(r"^[-+−]?[\d.,]+( %)?$|^$|^-$", str(row[i])) for row in rows) for i in range(len(heads))]
-    wide = [max(len(str(row[i])) for row in [heads, *rows]) for i in range(len(heads))]
-    line = lambda row: "  ".join(
-        str(cell).rjust(w) if right else str(cell).ljust(w) for cell, w, right in zip(row, wide, number)
-    ).rstrip()
-    return "\n".join([line(heads), *map(line, rows)])
-
 # %% ../../nbs/delivery/04_tracking.ipynb #ade10707
 def leaderboard_in_words(
     board: dict,  # From `leaderboard`
@@ -958,7 +946,7 @@ def leaderboard_in_words(
     said = [
         f"{len(rows)} run{'s' * (len(rows) != 1)} on data version {board['data_version']}, best first.",
         "",
-        as_table(
+        table_text(
             [
                 "run",
                 "model version",
@@ -1060,14 +1048,14 @@ def comparison_in_words(
     shown = lambda value: "-" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
     said = [
         "Parameters that differ",
-        as_table(["parameter", *names], [[name, *map(shown, values)] for name, values in found["parameters"].items()])
+        table_text(["parameter", *names], [[name, *map(shown, values)] for name, values in found["parameters"].items()])
         if found["parameters"]
         else "none",
         "",
     ]
     said += [
         "Scores",
-        as_table(
+        table_text(
             ["score", *names],
             [
                 [name, *map(shown, values)]
@@ -1089,7 +1077,7 @@ def comparison_in_words(
         for row in found["slices"][:slices]
     ]
     return "\n".join(
-        [*said, "", "Slices where they differ most (NWRMSLE)", as_table(["kind", "slice", "rows", *names], rows)]
+        [*said, "", "Slices where they differ most (NWRMSLE)", table_text(["kind", "slice", "rows", *names], rows)]
     )
 
 # %% ../../nbs/delivery/04_tracking.ipynb #01dc172b
@@ -1100,7 +1088,7 @@ def side_by_side(
 ) -> Path:  # reports/side-by-side.html
     "The executed notebooks of several runs on one page, beside each other."
     from html import escape
-    from cd4ml_nb.delivery.stages import page
+    from cd4ml_nb.look import page
 
     columns = []
     if len(set(names)) < 2:

@@ -17,9 +17,10 @@ from ..model.features import FEATURES, HISTORY, feature_parts
 from ..model.forecaster import Forecaster, load_forecaster, what_if
 from ..model.block import take_series
 from ..model.groups import sample_series
-from .explain import GROUPS, effects, reasons, row_model, say_units
+from ..look import say_units
+from .explain import GROUPS, effects, reasons, row_model
 from .metrics import nwrmsle
-from .pictures import FORECAST
+from ..look import FORECAST
 
 # %% ../../nbs/quality/11_importance.ipynb #53c163db
 SHOWN = 2000  # Series that are looked at, at most

@@ -55,7 +55,7 @@ class Visit(serving.Watched):
         return self.page.locator(".number b").inner_text()
 
     def wait_number(self, units):
-        from cd4ml_nb.quality.explain import say_units
+        from cd4ml_nb.look import say_units
 
         self.page.wait_for_function(
             "said => document.querySelector('.number b')?.textContent === said", arg=say_units(units)

@@ -6,7 +6,7 @@ import numpy as np, pandas as pd
 import pytest
 import serving
 from cd4ml_nb.delivery import release
-from cd4ml_nb.quality.explain import say_day, say_days, say_interval, say_units
+from cd4ml_nb.look import say_day, say_days, say_interval, say_units
 
 
 @pytest.fixture(scope="module")
