@@ -106,8 +106,10 @@ readme: .venv/ready
 	@python scripts/readme.py
 
 tidy: .venv/ready
-	@nbdev_export
+	@ruff format --quiet nbs tests scripts setup.py
 	@nbdev_clean
+	@nbdev_export
+	@python scripts/dependencies.py
 	@python scripts/readme.py
 
 spark: .venv/ready

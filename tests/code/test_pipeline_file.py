@@ -1,52 +1,15 @@
 "dvc.yaml says what each stage depends on: compared with what the notebooks import and are given."
 
-import ast, json
+import sys
 import pytest, yaml
 from copies import ROOT
+
+sys.path.insert(0, str(ROOT / "scripts"))
+from dependencies import library_of
 from cd4ml_nb.delivery.stages import SHARED, STAGES, notebook_parameters
 
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
-RUNNER = "cd4ml_nb/delivery/stages.py"  # runs the notebook; decides nothing about its result
-
-
-def modules_in(source):
-    "Files of this library that a piece of code imports."
-    found = set()
-    for node in ast.walk(ast.parse(source)):
-        if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("cd4ml_nb"):
-            continue
-        path = node.module.replace(".", "/")
-        found |= (
-            {f"{path}.py"} if (ROOT / f"{path}.py").exists() else {f"{path}/{alias.name}.py" for alias in node.names}
-        )
-    return found
-
-
-def absolute(path):
-    "A library file's source with its relative imports made absolute."
-    tree, package = ast.parse((ROOT / path).read_text()), path.split("/")[:-1]
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            node.module, node.level = (
-                ".".join(package[: len(package) - node.level + 1] + ([node.module] if node.module else [])),
-                0,
-            )
-    return ast.unparse(tree)
-
-
-def library_of(stage):
-    "Every library file that a stage notebook imports, directly or through another."
-    cells = json.loads((ROOT / "nbs" / "stages" / f"{stage}.ipynb").read_text())["cells"]
-    todo, seen = (
-        modules_in("\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")) - {RUNNER},
-        set(),
-    )
-    while todo:
-        path = todo.pop()
-        seen.add(path)
-        todo |= modules_in(absolute(path)) - seen - {RUNNER}
-    return seen
 
 
 def listed(stage, key):
@@ -61,8 +24,8 @@ def test_the_stages_are_those_of_the_runner():
 def test_a_stage_depends_on_its_notebook_and_the_library_behind_it(stage):
     deps = set(listed(stage, "deps"))
     assert f"nbs/stages/{stage}.ipynb" in deps
-    assert {d for d in deps if d.startswith("cd4ml_nb/")} == library_of(stage), (
-        f"dvc.yaml, deps of {stage}: its library files should be {sorted(library_of(stage))}"
+    assert {d for d in deps if d.startswith("cd4ml_nb/")} == set(library_of(stage)), (
+        f"dvc.yaml, deps of {stage}: its library files should be {library_of(stage)}. Run: make tidy"
     )
 
 
