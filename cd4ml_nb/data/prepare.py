@@ -22,7 +22,7 @@ from .contract import RAW, SCHEMA_VERSION, check_prepared, raw_path, read_raw, r
 from .engines import connect
 from .schema import check_evolution, describe_scales, describe_schema
 from .sales import exact, exact_mean, find_twice, heap_raw, item_ranges, lay_out, offered
-from .sources import explain_engine_trouble
+from .engines import explain_engine_trouble
 
 # %% ../../nbs/data/03_prepare.ipynb #d2844c1a
 def first_origin(
