@@ -14,7 +14,7 @@ import base64, io, json
 from html import escape
 from pathlib import Path
 import numpy as np, pandas as pd, yaml
-from ..core import UserError, replace_file
+from ..core import UserError, current_name, replace_file
 from ..look import BASELINE, CHAMPION, FORECAST, SOLD, markdown_text, say_score, table_html, table_markdown
 from ..look import page
 
@@ -49,7 +49,8 @@ def read_version(
         name: _json_of(folder / f"{name}.json", {}) for name in ("metrics", "slices", "explanation", "registration")
     }
     try:
-        found["params"] = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8")) or {}
+        params = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8")) or {}
+        found["params"] = {current_name(section): keys for section, keys in params.items()}
     except (OSError, yaml.YAMLError):
         found["params"] = {}
     try:
