@@ -64,7 +64,7 @@ estimators:
   random_forest: {n_estimators: 3, max_features: 0.33, min_samples_leaf: 20, random_state: 0}
   gradient_boosting: {max_iter: 10, learning_rate: 0.1, max_leaf_nodes: 7, min_samples_leaf: 20, random_state: 0}
 train: {estimator: gradient_boosting}
-accept: {nwrmsle: 0.80, nwrmsle_floor: 0.20, naive_margin: 0.02, ratchet_tolerance: 0.003, bias: 0.20, quantile_slack: 0.10, all_stores: [0.30, 1.0], slice_series: 30, slice_tolerance: 0.02, packaging: 0.0001, resamples: 200, confidence: 0.95, seed: 0}
+gate: {nwrmsle: 0.80, nwrmsle_floor: 0.20, naive_margin: 0.02, ratchet_tolerance: 0.003, bias: 0.20, quantile_slack: 0.10, all_stores: [0.30, 1.0], slice_series: 30, slice_tolerance: 0.02, packaging: 0.0001, resamples: 200, confidence: 0.95, seed: 0}
 register: {releasable: any}
 release: {auto_approve: first}
 """
@@ -79,13 +79,13 @@ def stage_function(
     from cd4ml_nb.data.ingest import ingest
     from cd4ml_nb.data.prepare import prepare
     from cd4ml_nb.data.split import split
-    from cd4ml_nb.delivery.accept import accept
+    from cd4ml_nb.delivery.gate import gate
     from cd4ml_nb.delivery.package import package, train
     from cd4ml_nb.delivery.tracking import register
     from cd4ml_nb.quality.backtest import backtest
     from cd4ml_nb.quality.evaluate import evaluate
 
-    functions = [ingest, prepare, split, backtest, evaluate, train, package, accept, register]
+    functions = [ingest, prepare, split, backtest, evaluate, train, package, gate, register]
     return {function.__name__: function for function in functions}[stage]
 
 # %% ../nbs/tiny.ipynb #7dc9dec9

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..core import UserError, check_keys
 
 # %% ../../nbs/delivery/00_parameters.ipynb #a0d5c130
-STAGES = ("ingest", "prepare", "split", "backtest", "evaluate", "train", "package", "accept", "register")
+STAGES = ("ingest", "prepare", "split", "backtest", "evaluate", "train", "package", "gate", "register")
 
 # %% ../../nbs/delivery/00_parameters.ipynb #38b61fe0
 def _literals(source, name):
@@ -63,7 +63,7 @@ SHARED = {
         "per": "models.per",
         "engine": "prepare.engine",
     },
-    "accept": {"estimator": "train.estimator"},
+    "gate": {"estimator": "train.estimator"},
 }
 
 # %% ../../nbs/delivery/00_parameters.ipynb #aa433b27
