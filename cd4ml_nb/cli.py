@@ -585,7 +585,7 @@ def gate(
     failed = [check["title"] for check in found["checks"] if check["verdict"] == "failed"]
     if failed:
         raise UserError(
-            f"The gate stopped {found['model_version']}: {', '.join(failed)}. The evidence: reports/accept.html"
+            f"The gate stopped {found['model_version']}: {', '.join(failed)}. The evidence: reports/gate.html"
         )
     if not json:
         print(f"{found['model_version']} passed the gate, compared with {found['champion'] or 'no champion'}.")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 import pandas as pd, yaml
-from ..core import find_json, read_json, replace_file
+from ..core import current_name, find_json, read_json, replace_file
 from ..look import markdown_text, say_score, table_markdown
 from .release import whoever
 
@@ -49,7 +49,8 @@ def read_evidence(
         find_json(folder / f"{name}.json", {}) for name in ("metrics", "explanation", "registration")
     )
     try:
-        params = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8")) or {}
+        written = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8")) or {}
+        params = {current_name(section): keys for section, keys in written.items()}
     except (OSError, yaml.YAMLError):
         params = {}
     try:

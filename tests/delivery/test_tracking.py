@@ -116,7 +116,7 @@ def project(tiny, tmp_path_factory):
     ]
     model = {
         "cmd": 'CD4ML_ROOT="$PWD" PYTHONPATH="$PWD" python make_model.py',
-        "params": ["train", "estimators", "training_rows", "accept"],
+        "params": ["train", "estimators", "training_rows", "gate"],
         "deps": ["make_model.py", "data/prepared", "data/split"],
         "outs": [
             {"data/evaluation": {"persist": True}},
