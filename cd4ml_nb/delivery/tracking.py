@@ -658,7 +658,8 @@ def _fill_version(root, folder, facts):
             shutil.copy(root / "reports" / name, folder / name)
     shutil.copy(root / "params.yaml", folder / "params.yaml")
     try:
-        from cd4ml_nb.delivery.review import write_card, write_page
+        from cd4ml_nb.delivery.card import write_card
+        from cd4ml_nb.delivery.review import write_page
         from cd4ml_nb.delivery.release import champion_folder
     except ImportError:
         return
