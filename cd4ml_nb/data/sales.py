@@ -15,7 +15,15 @@ from pathlib import Path
 import duckdb, ibis
 import numpy as np
 from ..core import progress
-from .contract import _readable, cell_conditions, check_keys_unique, check_table, read_raw, read_text, typed
+from cd4ml_nb.data.contract import (
+    _readable,
+    cell_conditions,
+    check_keys_unique,
+    check_table,
+    read_raw,
+    read_text,
+    typed,
+)
 from .layout import RAW, raw_path
 
 # %% ../../nbs/data/02e_sales.ipynb #36a6547b
