@@ -12,8 +12,8 @@ from datetime import date, datetime, timezone
 from pathlib import Path
 import joblib, numpy as np, pandas as pd
 from ..core import UserError, git_revision, replace_folder, write_json
-from ..data.engines import parallelism, run_tasks
-from ..data.prepare import read_series
+from ..data.tasks import parallelism, run_tasks
+from ..data.panel import read_series
 from ..data.split import read_windows
 from ..model.block import last_days, take_series
 from ..model.estimators import Trees

@@ -239,7 +239,7 @@ def data_changes(
     before = champion.card["data_version"]
     if before == now:
         return f"None: both were made from data version {now}.", ""
-    from cd4ml_nb.data.versions import diff_in_words, diff_versions
+    from cd4ml_nb.data.diff import diff_in_words, diff_versions
 
     try:
         diff = diff_versions(Path(root), before, now)

@@ -72,7 +72,7 @@ def class_pool(
     classes: np.ndarray,  # Each series' class, shape (n_series,)
 ) -> np.ndarray:  # Same shape as `sales`
     "Mean log1p sales of each series' class, day by day."
-    from cd4ml_nb.data.sales import exact, exact_mean  # here, because a dashboard needs blocks and no engine
+    from cd4ml_nb.data.exact import exact, exact_mean
 
     codes, group = np.unique(classes.astype(str), return_inverse=True)
     order = np.argsort(group, kind="stable")
@@ -104,7 +104,7 @@ def load_block(
     series: pd.DataFrame | None = None,  # Only these series: store_nbr, item_nbr; all by default
 ) -> Block:  # In order of store and item
     "Read a block from the prepared tables."
-    from cd4ml_nb.data.prepare import each_store
+    from cd4ml_nb.data.panel import each_store
 
     prepared, parts = Path(prepared), []
     wanted = None if series is None else pd.MultiIndex.from_frame(series[["store_nbr", "item_nbr"]])

@@ -12,8 +12,8 @@ from datetime import date
 from pathlib import Path
 import numpy as np, pandas as pd
 from ..core import progress, replace_file
-from ..data.engines import parallelism, run_tasks
-from ..data.prepare import read_series
+from ..data.tasks import parallelism, run_tasks
+from ..data.panel import read_series
 from ..data.split import read_windows
 from ..model.block import Block, load_block, take_series
 from ..model.estimators import ESTIMATORS, Trees, make_estimator
