@@ -24,7 +24,7 @@ def stage(
 
 def report():
     "Write reports/index.html, the page that leads to every report."
-    from cd4ml_nb.delivery.stages import write_index
+    from cd4ml_nb.delivery.reports import write_index
 
     print(f"Reports: {write_index()}")
 

@@ -30,7 +30,7 @@ def gate(
     failed = [check["title"] for check in found["checks"] if check["verdict"] == "failed"]
     if failed:
         stopped = f"The gate stopped {found['model_version']}: {', '.join(failed)}."
-        raise UserError(f"{stopped} The evidence: reports/accept.html")
+        raise UserError(f"{stopped} The evidence: reports/gate.html")
     if not json:
         print(f"{found['model_version']} passed the gate, compared with {found['champion'] or 'no champion'}.")
 

@@ -183,7 +183,7 @@ ALL = [line for pipeline in gocd().values() for line in gocd_commands(pipeline)]
 
 def test_every_command_exists():
     "Each make target is in the Makefile; each cd4ml command parses, with its options."
-    from cd4ml_nb.cli import command_parser
+    from cd4ml_nb.cli.__init__ import command_parser
 
     targets = set(re.findall(r"^([.\w/-]+):(?!=)", (ROOT / "Makefile").read_text(), re.M))
     missing = {
