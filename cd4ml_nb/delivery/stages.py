@@ -36,7 +36,7 @@ STAGES = {
     "split": "cd4ml_nb.data.split.split",
     "backtest": "cd4ml_nb.quality.backtest.backtest",
     "evaluate": "cd4ml_nb.quality.evaluate.evaluate",
-    "train": "cd4ml_nb.delivery.package.train",
+    "train": "cd4ml_nb.model.training.train",
     "package": "cd4ml_nb.delivery.package.package",
     "accept": "cd4ml_nb.delivery.accept.accept",
     "register": "cd4ml_nb.delivery.tracking.register",

@@ -8,7 +8,8 @@ from cd4ml_nb.core import UserError, read_params
 from cd4ml_nb.data.split import read_windows
 from cd4ml_nb.delivery import accept as accepting
 from cd4ml_nb.delivery.accept import accept
-from cd4ml_nb.delivery.package import package, train
+from cd4ml_nb.delivery.package import package
+from cd4ml_nb.model.training import train
 from cd4ml_nb.delivery.stages import tiny_project
 from cd4ml_nb.model.block import take_series
 from cd4ml_nb.model.estimators import ESTIMATORS, SeasonalNaive
