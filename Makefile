@@ -56,7 +56,7 @@ pipeline: .venv/ready
 
 # The champion may have changed since the gate compared the model with it.
 gate: .venv/ready
-	@dvc repro --force --single-item accept
+	@dvc repro --force --single-item gate
 	@dvc repro --single-item register
 	@cd4ml gate
 

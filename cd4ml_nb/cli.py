@@ -275,7 +275,7 @@ def stage(
 
 def report():
     "Write reports/index.html, the page that leads to every report."
-    from cd4ml_nb.delivery.stages import write_index
+    from cd4ml_nb.delivery.reports import write_index
 
     print(f"Reports: {write_index()}")
 
@@ -585,7 +585,7 @@ def gate(
     failed = [check["title"] for check in found["checks"] if check["verdict"] == "failed"]
     if failed:
         raise UserError(
-            f"The gate stopped {found['model_version']}: {', '.join(failed)}. The evidence: reports/accept.html"
+            f"The gate stopped {found['model_version']}: {', '.join(failed)}. The evidence: reports/gate.html"
         )
     if not json:
         print(f"{found['model_version']} passed the gate, compared with {found['champion'] or 'no champion'}.")

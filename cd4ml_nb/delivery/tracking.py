@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from urllib.request import urlopen
 from cd4ml_nb.core import (
     UserError,
+    current_name,
     explain_disk_trouble,
     git_revision,
     main_root,
@@ -532,7 +533,7 @@ def run_facts(
     card, gate = _read_json(root / "data/model/forecaster.json")["card"], _read_json(root / "reports/gate.json")
     if gate.get("model_version") not in (None, card["model_version"]):
         raise UserError(
-            f"reports/gate.json judged {gate['model_version']}, but data/model holds {card['model_version']}. Judge it first: cd4ml stage accept"
+            f"reports/gate.json judged {gate['model_version']}, but data/model holds {card['model_version']}. Judge it first: cd4ml stage gate"
         )
     params, why_not = read_params(root=root), why_not_releasable(root, releasable)
     name, verdict = experiment_name(root), "passed" if gate["passed"] else "failed"
@@ -657,7 +658,8 @@ def _fill_version(root, folder, facts):
             shutil.copy(root / "reports" / name, folder / name)
     shutil.copy(root / "params.yaml", folder / "params.yaml")
     try:
-        from cd4ml_nb.delivery.review import write_card, write_page
+        from cd4ml_nb.delivery.card import write_card
+        from cd4ml_nb.delivery.review import write_page
         from cd4ml_nb.delivery.release import champion_folder
     except ImportError:
         return
@@ -774,7 +776,7 @@ def _run_entry(run, named):
         "bias": metrics.get("bias"),
         "seconds": metrics.get("seconds"),
         "started": datetime.fromtimestamp(run.info.start_time / 1000, timezone.utc).isoformat(timespec="seconds"),
-        "parameters": dict(run.data.params),
+        "parameters": {current_name(name): value for name, value in run.data.params.items()},
         "metrics": dict(metrics),
         "artifacts": run.info.artifact_uri,
     }

@@ -92,7 +92,7 @@ class Rows:
 
 # %% ../../nbs/model/02_features.ipynb #3e1ebf25
 def make_encoding(
-    series: "pd.DataFrame",  # Static columns of the training panel
+    series,  # A table of the training panel's static columns
 ) -> dict:  # Column -> its known values in order
     "The values of the text columns, sorted."
     return {column: sorted(series[column].dropna().unique().tolist()) for column in ("family", "class", "type")}

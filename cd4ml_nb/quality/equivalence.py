@@ -505,13 +505,18 @@ def equivalence_checks(
     root: Path,  # The project's folder
     package: Path,  # The packaged model's folder
     fitted,  # The fitted estimator
-    limits: dict,  # The section `accept` of params.yaml: packaging, quantile_slack and, if it has them, promotion and level
+    limits: dict,  # The section `gate` of params.yaml: packaging, quantile_slack and, if it has them, promotion and level
 ) -> list[dict]:  # Findings
     "Every check of the package against training, each on its own."
-    try:
-        both = gather(root, package, fitted)
-    except Exception as e:
-        return guarded("package", "Package can be loaded and compared", lambda: (_ for _ in ()).throw(e))
+    gathered = []
+    trouble = guarded(
+        "package",
+        "Package can be loaded and compared",
+        lambda: gathered.append(gather(root, package, fitted)) or [],
+    )
+    if trouble:
+        return trouble
+    both = gathered[0]
     most, slack = limits.get("packaging", 1e-4), limits.get("quantile_slack", 0.03)
     plan = [
         ("packaging", "Package answers as the fitted model", check_packaging, most),

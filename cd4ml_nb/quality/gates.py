@@ -76,10 +76,10 @@ LIMITS = {
 
 # %% ../../nbs/quality/08_gates.ipynb #5482848c
 def check_limits(
-    limits: dict,  # The section accept of params.yaml
+    limits: dict,  # The section gate of params.yaml
 ) -> None:
     "All limits are there and are numbers."
-    check_keys("accept", limits, LIMITS)
+    check_keys("gate", limits, LIMITS)
     number = lambda value: isinstance(value, (int, float)) and not isinstance(value, bool)
     for name, value in limits.items():
         if name == "all_stores":
@@ -90,17 +90,17 @@ def check_limits(
                 and 0 <= value[0] <= value[1] <= 1
             ):
                 raise UserError(
-                    f"params.yaml, accept.all_stores is {value!r}; it should be two shares, such as [0.70, 0.90]."
+                    f"params.yaml, gate.all_stores is {value!r}; it should be two shares, such as [0.70, 0.90]."
                 )
         elif not number(value) or value < 0:
-            raise UserError(f"params.yaml, accept.{name} is {value!r}; it should be a number of at least 0.")
+            raise UserError(f"params.yaml, gate.{name} is {value!r}; it should be a number of at least 0.")
     if not 0 < limits["confidence"] < 1:
         raise UserError(
-            f"params.yaml, accept.confidence is {limits['confidence']}; it should be between 0 and 1, such as 0.95."
+            f"params.yaml, gate.confidence is {limits['confidence']}; it should be between 0 and 1, such as 0.95."
         )
     if not isinstance(limits["resamples"], int) or limits["resamples"] < 100:
         raise UserError(
-            f"params.yaml, accept.resamples is {limits['resamples']}; it should be a whole number of at least 100."
+            f"params.yaml, gate.resamples is {limits['resamples']}; it should be a whole number of at least 100."
         )
 
 # %% ../../nbs/quality/08_gates.ipynb #69619fda
@@ -114,7 +114,7 @@ class Case:
     judged: pd.DataFrame  # Those of evaluation windows and holdout; naive: seasonal naive's log_mean, champion: the champion's (NaN where not asked), and *_mean
     missing: int  # Days that seasonal naive forecast and the candidate did not
     block: Block  # The panel of the series that are judged
-    limits: dict  # The section accept of params.yaml
+    limits: dict  # The section gate of params.yaml
     champion: dict | None = None  # From `with_champion`: model_version, windows, how
 
     @property
@@ -131,7 +131,7 @@ def make_case(
     table: pd.DataFrame,
     naive: pd.DataFrame,  # Backtest forecasts of the candidate and of seasonal naive
     block: Block,
-    limits: dict,  # The panel; the section accept
+    limits: dict,  # The panel; the section gate
 ) -> Case:
     "Put a candidate beside seasonal naive."
     judged = table[table["role"] != "calibration"].reset_index(drop=True)
@@ -146,7 +146,7 @@ def make_case(
 def read_case(
     root: Path,  # The project's folder, after the stage backtest
     estimator: str,  # The candidate's estimator
-    limits: dict,  # The section accept of params.yaml
+    limits: dict,  # The section gate of params.yaml
 ) -> Case:
     "The candidate's case from data/evaluation and data/prepared."
     root, found = Path(root), []

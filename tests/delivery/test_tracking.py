@@ -6,12 +6,13 @@ import pytest, yaml
 from copies import ROOT, copy_project, environment, run
 from cd4ml_nb.core import UserError
 from cd4ml_nb.delivery import release, tracking
-from cd4ml_nb.delivery.stages import TINY, tiny_project
+from cd4ml_nb.tiny import TINY, tiny_project
 
 MAKE_MODEL = """"Everything between the data and the registry, in one process; the gate, which is tested elsewhere, is a sentence."
 import json
 from cd4ml_nb.core import project_root, read_params, write_json
-from cd4ml_nb.delivery.package import package, train
+from cd4ml_nb.delivery.package import package
+from cd4ml_nb.model.training import train
 from cd4ml_nb.quality.backtest import backtest
 from cd4ml_nb.quality.evaluate import evaluate
 root, params = project_root(), read_params()
@@ -116,7 +117,7 @@ def project(tiny, tmp_path_factory):
     ]
     model = {
         "cmd": 'CD4ML_ROOT="$PWD" PYTHONPATH="$PWD" python make_model.py',
-        "params": ["train", "estimators", "training_rows", "accept"],
+        "params": ["train", "estimators", "training_rows", "gate"],
         "deps": ["make_model.py", "data/prepared", "data/split"],
         "outs": [
             {"data/evaluation": {"persist": True}},

@@ -6,7 +6,7 @@ from cd4ml_nb.core import UserError
 from cd4ml_nb.data.prepare import read_series
 from cd4ml_nb.delivery.package import package
 from cd4ml_nb.model.training import load_fitted, train
-from cd4ml_nb.delivery.stages import tiny_project
+from cd4ml_nb.tiny import tiny_project
 from cd4ml_nb.model.block import take_series
 from cd4ml_nb.model.loading import load_block
 from cd4ml_nb.model.estimators import make_estimator

@@ -9,7 +9,7 @@ import numpy as np, pandas as pd, pytest
 from cd4ml_nb.delivery.onnx import to_onnx
 from cd4ml_nb.delivery.package import package
 from cd4ml_nb.model.training import load_fitted
-from cd4ml_nb.delivery.stages import tiny_project
+from cd4ml_nb.tiny import tiny_project
 from cd4ml_nb.model.block import take_series
 from cd4ml_nb.model.forecaster import Forecaster, load_forecaster
 from cd4ml_nb.model.package import read_state, seal, write_state
