@@ -23,7 +23,7 @@ from .layout import RAW, SCHEMA_VERSION, raw_path
 from .engines import connect
 from .schema import check_evolution, describe_scales, describe_schema
 from .sales import exact, exact_mean, find_twice, heap_raw, item_ranges, lay_out, offered
-from .sources import explain_engine_trouble
+from .engines import explain_engine_trouble
 
 # %% ../../nbs/data/03_prepare.ipynb #d2844c1a
 def first_origin(
