@@ -18,11 +18,12 @@ import duckdb, ibis
 import numpy as np, pandas as pd
 import pyarrow as pa, pyarrow.parquet as pq
 from ..core import UserError, progress, replace_folder, sha256_of
-from .contract import RAW, SCHEMA_VERSION, check_prepared, raw_path, read_raw, require_contract
+from .contract import check_prepared, read_raw, require_contract
+from .layout import RAW, SCHEMA_VERSION, raw_path
 from .engines import connect
 from .schema import check_evolution, describe_scales, describe_schema
 from .sales import exact, exact_mean, find_twice, heap_raw, item_ranges, lay_out, offered
-from .sources import explain_engine_trouble
+from .engines import explain_engine_trouble
 
 # %% ../../nbs/data/03_prepare.ipynb #d2844c1a
 def first_origin(

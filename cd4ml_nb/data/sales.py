@@ -16,16 +16,15 @@ import duckdb, ibis
 import numpy as np
 from ..core import progress
 from cd4ml_nb.data.contract import (
-    RAW,
     _readable,
     cell_conditions,
     check_keys_unique,
     check_table,
-    raw_path,
     read_raw,
     read_text,
     typed,
 )
+from .layout import RAW, raw_path
 
 # %% ../../nbs/data/02e_sales.ipynb #36a6547b
 KINDS = ("sale", "return", "zero", "wrong")

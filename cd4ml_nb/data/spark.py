@@ -14,7 +14,8 @@ import ibis
 import numpy as np, pandas as pd
 import pyarrow as pa, pyarrow.parquet as pq
 from ..core import UserError
-from .contract import _readable, check_table, raw_path, read_header, typed
+from .contract import _readable, check_table, read_header, typed
+from .layout import raw_path
 from .engines import connect, parallelism, run_tasks, spark_reason, spark_session
 from .prepare import Pool, _write_part, store_part
 from .sales import COLUMNS, KINDS, classify, item_ranges

@@ -496,13 +496,12 @@ def must(root, *words, **more):
 
 STEP = """
 import sys, yaml
-from importlib import import_module
 from pathlib import Path
 from cd4ml_nb.data.quality import write_quality
-from cd4ml_nb.delivery.stages import STAGES, stage_values
+from cd4ml_nb.delivery.parameters import stage_values
+from cd4ml_nb.tiny import stage_function
 stage, root = sys.argv[1], Path.cwd()
-module, _, function = STAGES[stage].rpartition(".")
-done = getattr(import_module(module), function)(root, **stage_values(stage, yaml.safe_load((root / "params.yaml").read_text())))
+done = stage_function(stage)(root, **stage_values(stage, yaml.safe_load((root / "params.yaml").read_text())))
 if stage == "prepare": write_quality(root, done)
 """
 

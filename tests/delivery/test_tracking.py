@@ -6,7 +6,7 @@ import pytest, yaml
 from copies import ROOT, copy_project, environment, run
 from cd4ml_nb.core import UserError
 from cd4ml_nb.delivery import release, tracking
-from cd4ml_nb.delivery.stages import TINY, tiny_project
+from cd4ml_nb.tiny import TINY, tiny_project
 
 MAKE_MODEL = """"Everything between the data and the registry, in one process; the gate, which is tested elsewhere, is a sentence."
 import json

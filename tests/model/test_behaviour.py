@@ -128,7 +128,7 @@ def test_the_holdout_that_travels_with_the_model_can_be_forecast_again(forecaste
 
 def test_promotions_that_nobody_knows_do_not_stop_a_fit():
     from cd4ml_nb.core import read_params
-    from cd4ml_nb.delivery.stages import tiny_project
+    from cd4ml_nb.tiny import tiny_project
     from cd4ml_nb.model.estimators import make_estimator
 
     root = tiny_project("backtest")

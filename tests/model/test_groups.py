@@ -5,7 +5,7 @@ import numpy as np, pandas as pd, pytest
 from cd4ml_nb.core import UserError
 from cd4ml_nb.data.prepare import read_series
 from cd4ml_nb.delivery.package import load_fitted, package, train
-from cd4ml_nb.delivery.stages import tiny_project
+from cd4ml_nb.tiny import tiny_project
 from cd4ml_nb.model.block import load_block, take_series
 from cd4ml_nb.model.estimators import make_estimator
 from cd4ml_nb.model.features import make_encoding

@@ -7,7 +7,7 @@ from datetime import date, timedelta
 from io import StringIO
 import numpy as np, pandas as pd, pytest
 from cd4ml_nb.delivery.package import load_fitted, package, to_onnx
-from cd4ml_nb.delivery.stages import tiny_project
+from cd4ml_nb.tiny import tiny_project
 from cd4ml_nb.model.block import take_series
 from cd4ml_nb.model.forecaster import Forecaster, load_forecaster, read_state, seal, write_state
 from cd4ml_nb.quality.contracts import package_checks, read_contract, read_contracts
