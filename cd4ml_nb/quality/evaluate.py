@@ -13,9 +13,10 @@ import numpy as np, pandas as pd
 from ..core import UserError, replace_file, write_json
 from ..data.prepare import read_series
 from ..data.split import read_windows
-from ..model.block import load_block
+from ..model.loading import load_block
 from ..model.estimators import ESTIMATORS
-from ..model.intervals import calibrate, quantiles
+from ..model.intervals import calibrate
+from ..model.kernel import quantiles
 from .metrics import score
 
 # %% ../../nbs/quality/03_evaluate.ipynb #43330489

@@ -11,7 +11,8 @@ from cd4ml_nb.tiny import TINY, tiny_project
 MAKE_MODEL = """"Everything between the data and the registry, in one process; the gate, which is tested elsewhere, is a sentence."
 import json
 from cd4ml_nb.core import project_root, read_params, write_json
-from cd4ml_nb.delivery.package import package, train
+from cd4ml_nb.delivery.package import package
+from cd4ml_nb.model.training import train
 from cd4ml_nb.quality.backtest import backtest
 from cd4ml_nb.quality.evaluate import evaluate
 root, params = project_root(), read_params()
