@@ -113,7 +113,7 @@ def project(tiny, tmp_path_factory):
     left = [next(iter(entry)) if isinstance(entry, dict) else entry for entry in real["outs"]]
     reports = [
         {f"reports/{name}": {"cache": False, "persist": True}}
-        for name in ("gate.json", "explanation.json", "slices.json", "scores.csv")
+        for name in ("gate.json", "explanation.json", "slices.csv", "scores.csv")
     ]
     model = {
         "cmd": 'CD4ML_ROOT="$PWD" PYTHONPATH="$PWD" python make_model.py',
@@ -268,7 +268,7 @@ def test_what_a_run_keeps(tiny):
     assert {
         "gate.json",
         "metrics.json",
-        "slices.json",
+        "slices.csv",
         "params.yaml",
         "errors.parquet",
         "review.html",
