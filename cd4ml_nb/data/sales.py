@@ -16,10 +16,10 @@ import duckdb, ibis
 import numpy as np
 from ..core import progress
 from cd4ml_nb.data.contract import (
-    _readable,
+    readable_tables,
     cell_conditions,
     check_keys_unique,
-    check_table,
+    check_file,
     read_raw,
     read_text,
     typed,
@@ -250,10 +250,10 @@ def heap_raw(
     "Check all raw files against the contract, and sort the sales into heaps on the way."
     raw, findings, heaps = Path(raw), [], None
     con.raw_sql("SET temp_directory = '" + str(folder / "spill").replace("'", "''") + "'")
-    tables = _readable(con, raw, findings)
+    tables = readable_tables(con, raw, findings)
     for name in tables:
         if name != "train":
-            findings += check_table(con, raw, name, tables)
+            findings += check_file(con, raw, name, tables)
     if "train" not in tables:
         return findings, None
     path, trouble = raw_path(raw, "train"), None
@@ -264,7 +264,7 @@ def heap_raw(
                 return [], heaps
         except duckdb.Error as e:
             trouble = e  # a file that ends in the middle; the thorough check says so
-    findings = check_table(con, raw, "train", tables) + findings
+    findings = check_file(con, raw, "train", tables) + findings
     if trouble and not findings:
         raise trouble
     return findings, None

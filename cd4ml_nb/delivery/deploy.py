@@ -482,7 +482,7 @@ RECORD = (
     "reports/gate.json",
     "reports/explanation.json",
     "reports/metrics.json",
-    "reports/slices.json",
+    "reports/slices.csv",
     "reports/scores.csv",
     "reports/data_quality.json",
     "published",
