@@ -80,7 +80,8 @@ def stage_function(
     from cd4ml_nb.data.prepare import prepare
     from cd4ml_nb.data.split import split
     from cd4ml_nb.delivery.gate import gate
-    from cd4ml_nb.delivery.package import package, train
+    from cd4ml_nb.delivery.package import package
+    from cd4ml_nb.model.training import train
     from cd4ml_nb.delivery.tracking import register
     from cd4ml_nb.quality.backtest import backtest
     from cd4ml_nb.quality.evaluate import evaluate

@@ -68,7 +68,7 @@ def add_version(root, version, number, passed=True, champion=None, slice_name="G
             },
         )
         write_json(tmp / "explanation.json", {})
-        for name in ("metrics.json", "slices.json"):
+        for name in ("metrics.json", "slices.csv"):
             shutil.copy(ROOT / "reports" / name, tmp)
         shutil.copy(root / "params.yaml", tmp)
         (tmp / "fairness.html").write_text(

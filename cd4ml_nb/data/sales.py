@@ -12,7 +12,7 @@ from pathlib import Path
 import duckdb, ibis
 import numpy as np
 from ..core import progress
-from .contract import _readable, cell_conditions, check_table, read_text, typed
+from .contract import readable_tables, cell_conditions, check_file, read_text, typed
 from .layout import RAW, raw_path
 from .engines import quote_sql
 
@@ -166,10 +166,10 @@ def heap_raw(
     "Check all raw files against the contract, and sort the sales into heaps on the way."
     raw, findings, heaps = Path(raw), [], None
     con.raw_sql(f"SET temp_directory = {quote_sql(folder / 'spill')}")
-    tables = _readable(con, raw, findings)
+    tables = readable_tables(con, raw, findings)
     for name in tables:
         if name != "train":
-            findings += check_table(con, raw, name, tables)
+            findings += check_file(con, raw, name, tables)
     if "train" not in tables:
         return findings, None
     path, trouble = raw_path(raw, "train"), None
@@ -180,7 +180,7 @@ def heap_raw(
                 return [], heaps
         except duckdb.Error as e:
             trouble = e  # a file that ends in the middle; the thorough check says so
-    findings = check_table(con, raw, "train", tables) + findings
+    findings = check_file(con, raw, "train", tables) + findings
     if trouble and not findings:
         raise trouble
     return findings, None

@@ -14,7 +14,7 @@ import ibis
 import numpy as np, pandas as pd
 import pyarrow as pa, pyarrow.parquet as pq
 from ..core import UserError
-from .contract import _readable, check_table, read_header, typed
+from .contract import readable_tables, check_file, read_header, typed
 from .layout import raw_path
 from .engines import connect
 from .sales import COLUMNS, KINDS, classify
@@ -158,10 +158,10 @@ def heap_raw_spark(
     "Check all raw files against the contract, and sort the sales by store on the way."
     raw, findings, duck = Path(raw), [], connect("duckdb", memory)
     try:
-        tables = _readable(duck, raw, findings)
+        tables = readable_tables(duck, raw, findings)
         for name in tables:
             if name != "train":
-                findings += check_table(duck, raw, name, tables)
+                findings += check_file(duck, raw, name, tables)
         if "train" not in tables:
             return findings, None
         if not findings:
@@ -178,7 +178,7 @@ def heap_raw_spark(
                 twice = write_folders(con, number_rows(read_text_spark(con, raw_path(raw, "train")), *numbers), folders)
             if sum(folders.rows.values()) and not folders.rows["wrong"] and not twice:
                 return [], folders
-        checked = check_table(duck, raw, "train", tables) + findings
+        checked = check_file(duck, raw, "train", tables) + findings
         if not checked:
             raise UserError(
                 f"Spark cannot read all lines of {raw_path(raw, 'train')}, though they fit the contract. Use prepare.engine: duckdb for this file."

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from ..core import UserError, main_root, project_root, replace_file, write_json
 from ..data.panel import read_version
-from .package import load_fitted
+from ..model.training import load_fitted
 from .release import champion_folder, state
 from ..look import page
 from ..quality.contracts import package_checks

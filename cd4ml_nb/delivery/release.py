@@ -833,7 +833,7 @@ def package_folder(
     folder = registry_folder(root) / held["model_version"] / "package"
     sealed, name = folder / "forecaster.json", f"The {what}, {held['model_version']},"
     if not sealed.is_file():
-        raise UserError(f"{name} is not in {folder}. Bring it: cd4ml release pull, or copy that folder from a backup.")
+        raise UserError(f"{name} is not in {folder}. Bring it: cd4ml deploy pull, or copy that folder from a backup.")
     if sha256_of(sealed) != held["package"]:
         raise UserError(
             f"{name} is refused: forecaster.json in {folder} was changed after the release. Bring back the folder from a backup, or go back to an earlier model: cd4ml release rollback."

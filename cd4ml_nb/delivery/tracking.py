@@ -360,7 +360,7 @@ def flat(
 
 def run_metrics(
     metrics: dict,  # reports/metrics.json
-    slices: dict,  # reports/slices.json
+    slices: dict,  # From `read_slices`
     estimator: str,  # The one that is packaged
 ) -> dict:  # Name -> number
     "Every score of a run under the name it gets in MLflow."
@@ -590,6 +590,7 @@ def _artifacts(root, version, folder, estimator):
 def _log_run(mlflow, client, number, root, version, facts):
     "Write one run down, once; returns its id and MLflow's number of the model's version."
     from mlflow.entities import Metric, Param
+    from cd4ml_nb.quality.slices import read_slices  # pandas: slow to start, and rarely needed here
 
     card, tags = facts["card"], facts["tags"]
     known = client.search_runs(
@@ -606,9 +607,7 @@ def _log_run(mlflow, client, number, root, version, facts):
         now = int(time.time() * 1000)
         notebooks = _artifacts(root, version, Path(folder), card["estimator"])
         scores = {
-            **run_metrics(
-                _read_json(root / "reports/metrics.json"), _read_json(root / "reports/slices.json"), card["estimator"]
-            ),
+            **run_metrics(_read_json(root / "reports/metrics.json"), read_slices(root / "reports"), card["estimator"]),
             **durations(notebooks),
         }
         for check in facts["gate"]["checks"]:
@@ -653,7 +652,7 @@ def _register_version(mlflow, client, run, version, tags):
 def _fill_version(root, folder, facts):
     "Put everything that belongs to a version into its folder, card and page included."
     shutil.copytree(root / "data/model", folder / "package")
-    for name in ("gate.json", "explanation.json", "metrics.json", "slices.json", "fairness.html"):
+    for name in ("gate.json", "explanation.json", "metrics.json", "slices.csv", "fairness.html"):
         if (root / "reports" / name).exists():
             shutil.copy(root / "reports" / name, folder / name)
     shutil.copy(root / "params.yaml", folder / "params.yaml")

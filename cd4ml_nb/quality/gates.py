@@ -15,11 +15,13 @@ import numpy as np, pandas as pd
 from ..core import UserError, check_keys
 from ..data.panel import read_series
 from ..data.split import read_windows
-from ..model.block import Block, load_block
+from ..model.block import Block
+from ..model.loading import load_block
 from ..model.forecaster import load_forecaster
-from .backtest import forecast_table
+from .backtest import window_table
 from .bootstrap import KEYS, draws, log_errors, paired_difference
-from .evaluate import all_stores, held, slice_columns
+from .evaluate import all_stores, held
+from .slices import slice_columns
 from .metrics import nwrmsle, shares
 
 # %% ../../nbs/quality/08_gates.ipynb #16ef72f2
@@ -326,9 +328,7 @@ def _ask_champion(case, champion, origins):
     for origin in origins:
         day = case.block.day(origin)
         tables.append(
-            forecast_table(
-                case.block, day, *champion._predict(case.block, day, horizon, np.arange(len(case.block.series)))
-            )
+            window_table(case.block, day, *champion.predict(case.block, np.arange(case.block.n_series), day, horizon))
         )
     return pd.concat(tables)
 

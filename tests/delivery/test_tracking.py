@@ -11,7 +11,8 @@ from cd4ml_nb.tiny import TINY, tiny_project
 MAKE_MODEL = """"Everything between the data and the registry, in one process; the gate, which is tested elsewhere, is a sentence."
 import json
 from cd4ml_nb.core import project_root, read_params, write_json
-from cd4ml_nb.delivery.package import package, train
+from cd4ml_nb.delivery.package import package
+from cd4ml_nb.model.training import train
 from cd4ml_nb.quality.backtest import backtest
 from cd4ml_nb.quality.evaluate import evaluate
 root, params = project_root(), read_params()
@@ -112,7 +113,7 @@ def project(tiny, tmp_path_factory):
     left = [next(iter(entry)) if isinstance(entry, dict) else entry for entry in real["outs"]]
     reports = [
         {f"reports/{name}": {"cache": False, "persist": True}}
-        for name in ("gate.json", "explanation.json", "slices.json", "scores.csv")
+        for name in ("gate.json", "explanation.json", "slices.csv", "scores.csv")
     ]
     model = {
         "cmd": 'CD4ML_ROOT="$PWD" PYTHONPATH="$PWD" python make_model.py',
@@ -267,7 +268,7 @@ def test_what_a_run_keeps(tiny):
     assert {
         "gate.json",
         "metrics.json",
-        "slices.json",
+        "slices.csv",
         "params.yaml",
         "errors.parquet",
         "review.html",

@@ -8,7 +8,8 @@ from cd4ml_nb.core import UserError, read_params
 from cd4ml_nb.data.split import read_windows
 from cd4ml_nb.delivery import gate as gating
 from cd4ml_nb.delivery.gate import gate
-from cd4ml_nb.delivery.package import package, train
+from cd4ml_nb.delivery.package import package
+from cd4ml_nb.model.training import train
 from cd4ml_nb.tiny import tiny_project
 from cd4ml_nb.model.block import take_series
 from cd4ml_nb.model.estimators import ESTIMATORS, SeasonalNaive
