@@ -108,7 +108,7 @@ def text_promotion(
     unreadable = ibis.ifelse(typed(text.onpromotion, "text").notnull(), -1.0, empty)
     return ibis.coalesce(typed(text.onpromotion, "promotion"), unreadable)
 
-
+# %% ../../nbs/data/02e_sales.ipynb #7f3cc770
 def _typed_sales(con, path):
     "The sales file in its types, keys as numbered keys."
     text = read_text(con, path, date="DATE", unit_sales="DOUBLE")
@@ -161,7 +161,7 @@ def _put(heaps, batch):
             heaps.first_day = min(heaps.first_day, int(days.min()))
             heaps.last_day = max(heaps.last_day, int(days.max()))
 
-
+# %% ../../nbs/data/02e_sales.ipynb #7bd2cdf5
 def heap_sales(
     con,  # An Ibis DuckDB connection
     path: Path,  # The sales file

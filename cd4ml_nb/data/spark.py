@@ -59,12 +59,17 @@ def read_text_spark(
     rows.createOrReplaceTempView(view)
     return con.table(view)
 
-# %% ../../nbs/data/03a_spark.ipynb #0283581f
+# %% ../../nbs/data/03a_spark.ipynb #4a0bfec4
+def _numbered(keys):
+    "Each key and its number, as a table."
+    return ibis.memtable(pd.DataFrame({"key": keys, "number": np.arange(len(keys), dtype=np.int32)}))
+
+
 def _number(rows, known, key, name):
     "The rows with the number that a key has in a list of known ones; null for a stranger."
     return rows.left_join(known.rename(its_key="key", **{name: "number"}), [(key, "its_key")]).drop("its_key")
 
-
+# %% ../../nbs/data/03a_spark.ipynb #0283581f
 def number_rows(
     train: ibis.Table,  # Text columns of the sales file
     stores: ibis.Table,
@@ -127,6 +132,15 @@ def write_folders(
     twice = sales.group_by("store", "item", "day").having(ibis._.count() > 1).agg(n=ibis._.count())
     return int(twice.count().execute())
 
+# %% ../../nbs/data/03a_spark.ipynb #62a20165
+def _sort_sales(con, raw, tables, folder):
+    "The sales sorted by Spark; and how many cells hold more than one."
+    stores, items = known_keys(tables["stores"], "store_nbr"), known_keys(tables["items"], "item_nbr")
+    folders = Folders(folder / "rows", stores, items)
+    with explained("reading the sales"):
+        text = read_text_spark(con, raw_path(raw, "train"))
+        return folders, write_folders(con, number_rows(text, *map(_numbered, (stores, items))), folders)
+
 # %% ../../nbs/data/03a_spark.ipynb #457fd19f
 def heap_raw_spark(
     con,  # An Ibis PySpark connection
@@ -152,20 +166,6 @@ def heap_raw_spark(
         said = f"Spark cannot read all lines of {path}, though they fit the contract."
         raise UserError(f"{said} Use prepare.engine: duckdb for this file.")
     return findings, None
-
-
-def _sort_sales(con, raw, tables, folder):
-    "The sales sorted by Spark; and how many cells hold more than one."
-    stores, items = known_keys(tables["stores"], "store_nbr"), known_keys(tables["items"], "item_nbr")
-    folders = Folders(folder / "rows", stores, items)
-    with explained("reading the sales"):
-        text = read_text_spark(con, raw_path(raw, "train"))
-        return folders, write_folders(con, number_rows(text, *map(_numbered, (stores, items))), folders)
-
-
-def _numbered(keys):
-    "Each key and its number, as a table."
-    return ibis.memtable(pd.DataFrame({"key": keys, "number": np.arange(len(keys), dtype=np.int32)}))
 
 # %% ../../nbs/data/03a_spark.ipynb #3818e2b3
 def do_store(

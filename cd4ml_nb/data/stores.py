@@ -133,7 +133,7 @@ def part_table(
         }
     )
 
-
+# %% ../../nbs/data/02h_stores.ipynb #21109060
 def write_part(
     folder: Path,  # Folder of prepared files
     store: str,  # The store's name
@@ -217,7 +217,7 @@ class Choice(NamedTuple):
     counts: dict[str, int]  # Rows after each step, of all stores
     longest: int  # The most days of any series, chosen or not
 
-
+# %% ../../nbs/data/02h_stores.ipynb #8873ab4b
 def gather_parts(
     stores: list[str],
     items: list[str],  # Names by number
