@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['LOG', 'HEAD', 'STATUS', 'FIELDS', 'ROLES', 'RULES', 'registry_folder', 'read_log', 'changed_files', 'new_version',
            'registered', 'find_version', 'state', 'aliases', 'whoever', 'approve', 'reject', 'promote', 'rollback',
-           'package_folder', 'champion_folder', 'nothing_live', 'load_champion', 'auto', 'verify', 'history', 'show',
-           'history_in_words', 'status_in_words', 'version_in_words']
+           'package_folder', 'champion_folder', 'nothing_live', 'auto', 'verify', 'history', 'show', 'history_in_words',
+           'status_in_words', 'version_in_words']
 
 # %% ../../nbs/delivery/05_release.ipynb #06690aee
 import fcntl, getpass, hashlib, json, os, shutil, subprocess, time
@@ -873,26 +873,6 @@ def nothing_live(
         )
         return f"No model is live yet: the newest, {newest['model_version']}, {why}. See more with: cd4ml release show {newest['model_version']}"
     return "No model is live yet: none is registered. Make one with: make pipeline"
-
-# %% ../../nbs/delivery/05_release.ipynb #f5550c28
-def load_champion(
-    root: Path,  # The project's folder
-):  # A Forecaster; its card also has live_since, released_by, release_reason
-    "The live model, and nothing else."
-    found = state(root)
-    if not found["champion"]:
-        raise UserError(nothing_live(found))
-    from cd4ml_nb.model.forecaster import load_forecaster
-
-    forecaster = load_forecaster(package_folder(root, found["champion"]))
-    forecaster.card = {
-        **forecaster.card,
-        **{
-            name: found["champion"][key]
-            for name, key in (("live_since", "since"), ("released_by", "by"), ("release_reason", "reason"))
-        },
-    }
-    return forecaster
 
 # %% ../../nbs/delivery/05_release.ipynb #54fdef1f
 RULES = ("first", "always", "never")

@@ -6,19 +6,8 @@ import pytest
 from copies import ROOT, environment, run
 from cd4ml_nb.core import UserError
 from cd4ml_nb.delivery import release
-from cd4ml_nb.delivery.release import (
-    approve,
-    auto,
-    champion_folder,
-    load_champion,
-    new_version,
-    promote,
-    read_log,
-    reject,
-    rollback,
-    state,
-    verify,
-)
+from cd4ml_nb.delivery.release import approve, auto, champion_folder, new_version, promote, read_log, reject, rollback, state, verify
+from cd4ml_nb.serving.live import load_champion
 
 
 @pytest.fixture
