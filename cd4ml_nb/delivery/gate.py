@@ -12,7 +12,7 @@ from html import escape
 from pathlib import Path
 import numpy as np, pandas as pd
 from ..core import UserError, main_root, project_root, replace_file, write_json
-from ..data.prepare import read_version
+from ..data.panel import read_version
 from ..model.training import load_fitted
 from .release import champion_folder, state
 from ..look import page
