@@ -538,7 +538,13 @@ def experiments(
     report: str = None,  # With two runs or more: show this report of each, such as evaluate, side by side in reports/side-by-side.html
 ):
     "Which idea was best, and by more than luck?\n\n  cd4ml experiments\n  cd4ml experiments deep-trees more-trees\n  cd4ml experiments deep-trees more-trees --report evaluate"
-    from cd4ml_nb.delivery import tracking
+    from cd4ml_nb.delivery.experiments import (
+        compare_runs,
+        comparison_in_words,
+        leaderboard,
+        leaderboard_in_words,
+        side_by_side,
+    )
 
     root = project_root()
     if runs and data:
@@ -546,14 +552,14 @@ def experiments(
             "--data belongs to the leaderboard; runs are compared by their names: cd4ml experiments RUN RUN"
         )
     if report:
-        path = tracking.side_by_side(root, list(runs), report)
+        path = side_by_side(root, list(runs), report)
         print(_json({"page": str(path)}) if json else path)
     elif runs:
-        found = tracking.compare_runs(root, list(runs))
-        print(_json(found) if json else tracking.comparison_in_words(found))
+        found = compare_runs(root, list(runs))
+        print(_json(found) if json else comparison_in_words(found))
     else:
-        board = tracking.leaderboard(root, data)
-        print(_json(board) if json else tracking.leaderboard_in_words(board))
+        board = leaderboard(root, data)
+        print(_json(board) if json else leaderboard_in_words(board))
 
 # %% ../nbs/cli.ipynb #97d19234
 def mlflow(
@@ -561,7 +567,7 @@ def mlflow(
     port: int = 5000,  # Where to listen, on this machine only
 ):
     "Open MLflow's own pages of runs and registered models."
-    from cd4ml_nb.delivery.tracking import serve_pages
+    from cd4ml_nb.delivery.mlflow_store import serve_pages
 
     serve_pages(project_root(), port)
 
@@ -627,7 +633,8 @@ def release_show(
 
 def release_verify():
     "Check that no line of the log was edited, removed or moved, and that the released models are what was approved."
-    from cd4ml_nb.delivery.release import read_log, verify
+    from cd4ml_nb.delivery.acts import read_log
+    from cd4ml_nb.delivery.release import verify
 
     root = project_root()
     if wrong := verify(root):
@@ -696,7 +703,7 @@ def release_rollback(
 # %% ../nbs/cli.ipynb #cbb7870e
 def release_settle():
     "Register the last run where DVC found nothing to run, as after `dvc pull` or `dvc exp apply` (make pipeline calls this)."
-    from cd4ml_nb.delivery.tracking import settle
+    from cd4ml_nb.delivery.register import settle
 
     settle(project_root())
 

@@ -18,7 +18,9 @@ from types import SimpleNamespace
 from urllib.parse import parse_qs, urlencode
 import pandas as pd
 from ..core import UserError, main_root
-from ..delivery.release import LOG, registry_folder, state
+from ..delivery.acts import LOG
+from ..delivery.registry import registry_folder
+from ..delivery.release import state
 from ..look import say_when
 from ..look import say_day, say_days, say_interval, say_units
 from ..quality.explain import promotion_effect, reasons, say_model, say_promotion

@@ -39,7 +39,7 @@ STAGES = {
     "train": "cd4ml_nb.delivery.package.train",
     "package": "cd4ml_nb.delivery.package.package",
     "accept": "cd4ml_nb.delivery.accept.accept",
-    "register": "cd4ml_nb.delivery.tracking.register",
+    "register": "cd4ml_nb.delivery.register.register",
 }
 
 # %% ../../nbs/delivery/01_stages.ipynb #92c74c88
