@@ -106,7 +106,7 @@ def pull(
     if not here:
         if not pointer.is_file():
             raise UserError(
-                f"{name} was not published: {pointer.relative_to(root)} is missing. On the machine that registered it: cd4ml release publish, then commit that file."
+                f"{name} was not published: {pointer.relative_to(root)} is missing. On the machine that registered it: cd4ml deploy publish, then commit that file."
             )
         progress(f"Fetching {name} ...")
         try:
@@ -261,9 +261,9 @@ def read_release(
     try:
         about = json.loads((folder / "release.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"There is no build in {folder}. Make one with: cd4ml release build") from None
+        raise UserError(f"There is no build in {folder}. Make one with: cd4ml deploy build") from None
     except ValueError:
-        raise UserError(f"{folder / 'release.json'} is damaged. Build again: cd4ml release build") from None
+        raise UserError(f"{folder / 'release.json'} is damaged. Build again: cd4ml deploy build") from None
     for name, digest in about["files"].items():
         if not (folder / name).is_file():
             raise UserError(f"{folder} lacks the file {name}. Build and deploy again.")
@@ -443,7 +443,7 @@ def deploy(
     act = version_to_deploy(release.history(root), live, about["model_version"])
     if act["package"] != about["package"] or sha256_of(built / "package/forecaster.json") != act["package"]:
         raise UserError(
-            f"The build of {about['model_version']} holds another package than the approved one. Build again: cd4ml release build"
+            f"The build of {about['model_version']} holds another package than the approved one. Build again: cd4ml deploy build"
         )
     promoted = not live or (live["model_version"], live["package"]) != (act["model_version"], act["package"])
 
@@ -482,7 +482,7 @@ RECORD = (
     "reports/gate.json",
     "reports/explanation.json",
     "reports/metrics.json",
-    "reports/slices.json",
+    "reports/slices.csv",
     "reports/scores.csv",
     "reports/data_quality.json",
     "published",

@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
-from ..core import UserError, explain_disk_trouble, hold_lock, main_root, progress, replace_file
+from ..core import UserError, current_name, explain_disk_trouble, hold_lock, main_root, progress, replace_file
 
 # %% ../../nbs/delivery/04c_mlflow_store.ipynb #3f2be20f
 MODEL, EXPERIMENT = "sales_forecast", "sales_forecast"  # Names in MLflow
@@ -438,7 +438,7 @@ def _run_entry(run, named):
         "bias": metrics.get("bias"),
         "seconds": metrics.get("seconds"),
         "started": datetime.fromtimestamp(run.info.start_time / 1000, timezone.utc).isoformat(timespec="seconds"),
-        "parameters": dict(run.data.params),
+        "parameters": {current_name(name): value for name, value in run.data.params.items()},
         "metrics": dict(metrics),
         "artifacts": run.info.artifact_uri,
     }

@@ -14,7 +14,8 @@ from ..core import UserError, git_revision, main_root, progress, read_json, read
 from .mlflow_store import find_run, log_scores, open_store, register_model, store_lock
 from .registry import champion_folder, new_version
 from .release import aliases, mirror_aliases, state
-from .review import write_card, write_page
+from .card import write_card
+from .review import write_page
 
 # %% ../../nbs/delivery/05a_register.ipynb #c9e1f3f4
 def experiment_name(
@@ -61,7 +62,7 @@ def flat(
 
 def run_metrics(
     metrics: dict,  # reports/metrics.json
-    slices: dict,  # reports/slices.json
+    slices: dict,  # From `read_slices`
     estimator: str,  # The one that is packaged
 ) -> dict:  # Name -> number
     "Every score of a run under the name it gets in MLflow."
@@ -146,7 +147,7 @@ def run_facts(
     card, gate = read_json(root / "data/model/forecaster.json")["card"], read_json(root / "reports/gate.json")
     if gate.get("model_version") not in (None, card["model_version"]):
         raise UserError(
-            f"reports/gate.json judged {gate['model_version']}, but data/model holds {card['model_version']}. Judge it first: cd4ml stage accept"
+            f"reports/gate.json judged {gate['model_version']}, but data/model holds {card['model_version']}. Judge it first: cd4ml stage gate"
         )
     params, why_not = read_params(root=root), why_not_releasable(root, releasable)
     name, verdict = experiment_name(root), "passed" if gate["passed"] else "failed"
@@ -222,7 +223,9 @@ def _log_run(store, root, version, facts):
 
 def _scores(root, facts):
     "Every score of the run, and what the gate measured."
-    metrics, slices = (read_json(root / "reports" / name) for name in ("metrics.json", "slices.json"))
+    from cd4ml_nb.quality.slices import read_slices  # pandas: slow to start, and rarely needed here
+
+    metrics, slices = read_json(root / "reports/metrics.json"), read_slices(root / "reports")
     scores = run_metrics(metrics, slices, facts["card"]["estimator"])
     for check in facts["gate"]["checks"]:
         if isinstance(check.get("value"), (int, float)) and not isinstance(check["value"], bool):
@@ -233,7 +236,7 @@ def _scores(root, facts):
 def _fill_version(root, folder, facts):
     "Put everything that belongs to a version into its folder, card and page included."
     shutil.copytree(root / "data/model", folder / "package")
-    for name in ("gate.json", "explanation.json", "metrics.json", "slices.json", "fairness.html"):
+    for name in ("gate.json", "explanation.json", "metrics.json", "slices.csv", "fairness.html"):
         if (root / "reports" / name).exists():
             shutil.copy(root / "reports" / name, folder / name)
     shutil.copy(root / "params.yaml", folder / "params.yaml")

@@ -304,7 +304,7 @@ def package_folder(
     sealed, name = folder / "forecaster.json", f"The {what}, {held['model_version']},"
     back = "or go back to an earlier model: cd4ml release rollback."
     if not sealed.is_file():
-        raise UserError(f"{name} is not in {folder}. Bring it: cd4ml release pull, or copy that folder from a backup.")
+        raise UserError(f"{name} is not in {folder}. Bring it: cd4ml deploy pull, or copy that folder from a backup.")
     if sha256_of(sealed) != held["package"]:
         raise UserError(
             f"{name} is refused: forecaster.json in {folder} was changed after the release. "

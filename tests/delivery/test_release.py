@@ -646,7 +646,7 @@ def test_the_commands(project):
     version(project, "trees-1", number=1)
     assert "trees-1 passed the gate and waits" in cd4ml(project, "release", "status")
     assert "trees-1 is live: approved and promoted by the rule release.auto_approve: first" in cd4ml(
-        project, "release", "auto"
+        project, "deploy", "auto"
     )
     assert mlflow_aliases(project) == {"champion": 1}
     version(project, "trees-2", "trees-1", day=2, number=2)

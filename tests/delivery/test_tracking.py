@@ -6,12 +6,13 @@ import pytest, yaml
 from copies import ROOT, copy_project, environment, run
 from cd4ml_nb.core import UserError
 from cd4ml_nb.delivery import experiments, mlflow_store, register, registry, release
-from cd4ml_nb.delivery.stages import TINY, tiny_project
+from cd4ml_nb.tiny import TINY, tiny_project
 
 MAKE_MODEL = """"Everything between the data and the registry, in one process; the gate, which is tested elsewhere, is a sentence."
 import json
 from cd4ml_nb.core import project_root, read_params, write_json
-from cd4ml_nb.delivery.package import package, train
+from cd4ml_nb.delivery.package import package
+from cd4ml_nb.model.training import train
 from cd4ml_nb.quality.backtest import backtest
 from cd4ml_nb.quality.evaluate import evaluate
 root, params = project_root(), read_params()
@@ -113,11 +114,11 @@ def project(tiny, tmp_path_factory):
     left = [next(iter(entry)) if isinstance(entry, dict) else entry for entry in real["outs"]]
     reports = [
         {f"reports/{name}": {"cache": False, "persist": True}}
-        for name in ("gate.json", "explanation.json", "slices.json", "scores.csv")
+        for name in ("gate.json", "explanation.json", "slices.csv", "scores.csv")
     ]
     model = {
         "cmd": 'CD4ML_ROOT="$PWD" PYTHONPATH="$PWD" python make_model.py',
-        "params": ["train", "estimators", "training_rows", "accept"],
+        "params": ["train", "estimators", "training_rows", "gate"],
         "deps": ["make_model.py", "data/prepared", "data/split"],
         "outs": [
             {"data/evaluation": {"persist": True}},
@@ -268,7 +269,7 @@ def test_what_a_run_keeps(tiny):
     assert {
         "gate.json",
         "metrics.json",
-        "slices.json",
+        "slices.csv",
         "params.yaml",
         "errors.parquet",
         "review.html",
