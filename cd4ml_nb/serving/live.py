@@ -9,7 +9,9 @@ __all__ = ['load_champion', 'file_stamp', 'model_stamp', 'live_version', 'Shelf'
 from collections.abc import Callable
 from pathlib import Path
 from ..core import UserError, main_root
-from ..delivery.release import LOG, nothing_live, package_folder, registry_folder, state
+from ..delivery.acts import LOG
+from ..delivery.registry import package_folder, registry_folder
+from ..delivery.release import nothing_live, state
 from ..model.forecaster import load_forecaster
 
 # %% ../../nbs/serving/01_live.ipynb #7ae646d7
