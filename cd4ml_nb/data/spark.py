@@ -16,9 +16,11 @@ import pyarrow as pa, pyarrow.parquet as pq
 from ..core import UserError
 from .contract import readable_tables, check_file, read_header, typed
 from .layout import raw_path
-from .engines import connect, parallelism, run_tasks, spark_reason, spark_session
-from .prepare import Pool, _write_part, store_part
-from .sales import COLUMNS, KINDS, classify, item_ranges
+from .engines import connect
+from .sales import COLUMNS, KINDS, classify
+from .session import spark_reason, spark_session
+from .stores import Pool, item_ranges, store_part, write_part
+from .tasks import parallelism, run_tasks
 
 # %% ../../nbs/data/03a_spark.ipynb #e5fc7c8b
 @contextmanager
@@ -198,7 +200,7 @@ def do_store(
     for number, items in enumerate(item_ranges(len(folders.items), n_days)):
         part = store_part(heap, items, folders.first_day, n_days, *rule)
         if len(part["cells"]):
-            _write_part(
+            write_part(
                 out / "panel" / f"store_nbr={quote(folders.stores[store], safe='')}" / f"{number}.parquet",
                 part,
                 folders.items,

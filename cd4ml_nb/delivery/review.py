@@ -252,7 +252,7 @@ def data_changes(
     if before == now:
         return f"None: both were made from data version {now}.", ""
     # Brings the engine, and most candidates were made from the champion's data
-    from cd4ml_nb.data.versions import diff_in_words, diff_versions
+    from cd4ml_nb.data.diff import diff_in_words, diff_versions
 
     try:
         diff = diff_versions(Path(root), before, now)

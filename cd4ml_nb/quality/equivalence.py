@@ -15,7 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 import numpy as np, pandas as pd
 from ..core import UserError
-from ..data.prepare import read_series, read_version
+from ..data.panel import read_series, read_version
 from ..data.split import read_windows
 from ..model.block import Block, take_series
 from ..model.loading import load_block

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 import numpy as np, pandas as pd
 from ..core import UserError, replace_file, write_json
-from ..data.prepare import read_series
+from ..data.panel import read_series
 from ..data.split import read_windows
 from ..model.loading import load_block
 from ..model.estimators import ESTIMATORS

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np, pandas as pd
 from ..core import UserError, check_keys
-from ..data.prepare import read_series
+from ..data.panel import read_series
 from ..data.split import read_windows
 from ..model.block import Block
 from ..model.loading import load_block

@@ -2,7 +2,7 @@
 
 import json
 import numpy as np, pandas as pd, pytest
-from cd4ml_nb.data.prepare import read_prepared
+from cd4ml_nb.data.panel import read_prepared
 from cd4ml_nb.quality.slices import read_slices
 from copies import ROOT
 
