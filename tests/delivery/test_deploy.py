@@ -372,7 +372,7 @@ def test_a_model_of_other_bytes_is_found_by_the_package_itself(real, tmp_path):
 
 def test_the_commands(real, capsys):
     "What the build server types, and what it typed before."
-    from cd4ml_nb.cli import main
+    from cd4ml_nb.cli.__init__ import main
 
     added, asked = real / "dist/release/app/sitecustomize.py", ["deploy", "smoke", str(real / "dist/release")]
     added.touch()
