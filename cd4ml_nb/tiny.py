@@ -82,7 +82,7 @@ def stage_function(
     from cd4ml_nb.delivery.gate import gate
     from cd4ml_nb.delivery.package import package
     from cd4ml_nb.model.training import train
-    from cd4ml_nb.delivery.tracking import register
+    from cd4ml_nb.delivery.register import register
     from cd4ml_nb.quality.backtest import backtest
     from cd4ml_nb.quality.evaluate import evaluate
 

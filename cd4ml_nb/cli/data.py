@@ -55,7 +55,7 @@ def data_check(
     from cd4ml_nb.data.contract import require_contract
     from cd4ml_nb.data.engines import connect
     from cd4ml_nb.data.ingest import raw_folder
-    from cd4ml_nb.data.sales import check_folder
+    from cd4ml_nb.data.check import check_folder
 
     with raw_folder(root, **sections) as raw:
         con = connect(memory=memory)
@@ -160,7 +160,7 @@ def data_versions(
     """List every version of the data, with the runs and models that used it.
 
     cd4ml data versions"""
-    from cd4ml_nb.data.versions import list_versions, versions_in_words
+    from cd4ml_nb.data.history import list_versions, versions_in_words
 
     versions, notes = list_versions(project_root())
     if not json:
@@ -180,7 +180,7 @@ def data_diff(
 
     cd4ml data diff previous
     cd4ml data diff 793a0b 8c41ff --json"""
-    from cd4ml_nb.data.versions import diff_in_words, diff_versions
+    from cd4ml_nb.data.diff import diff_in_words, diff_versions
 
     if len(after) > 1:
         raise UserError("Give two versions at most: cd4ml data diff BEFORE [AFTER]")
@@ -196,7 +196,7 @@ def data_provenance(
 
     cd4ml data provenance
     cd4ml data provenance gradient_boosting-d638d9d7"""
-    from cd4ml_nb.data.versions import trace, trace_in_words
+    from cd4ml_nb.delivery.provenance import trace, trace_in_words
 
     if len(version) > 1:
         raise UserError("Give one version: cd4ml data provenance [MODEL_OR_DATA_VERSION]")

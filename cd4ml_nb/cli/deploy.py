@@ -12,7 +12,7 @@ from ..core import project_root
 # %% ../../nbs/cli/06_deploy.ipynb #fe7e5877
 def deploy_settle():
     "Register the last run where DVC found nothing to run, as after `dvc pull` or `dvc exp apply`."
-    from cd4ml_nb.delivery.tracking import settle
+    from cd4ml_nb.delivery.register import settle
 
     settle(project_root())
 

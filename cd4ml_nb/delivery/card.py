@@ -104,7 +104,7 @@ def window_rows(
     naive = scores_of(evidence, "seasonal_naive")
     return [[w, own.get(w), naive.get(w), order.get(w), say_score(bias.get(w), percent=True)] for w in windows]
 
-
+# %% ../../nbs/delivery/05c_card.ipynb #374952f7
 def importances(
     explanation: dict,  # explanation.json
     kind: str = "groups",  # groups of features, or importance: single ones
@@ -195,7 +195,7 @@ def failed_checks(
     "The checks that stop a model."
     return [check for check in gate.get("checks", []) if check["verdict"] == "failed"]
 
-
+# %% ../../nbs/delivery/05c_card.ipynb #60253174
 def _judgement(evidence):
     "What the gate said, what it goes by, what it cannot know."
     gate, checks = evidence.gate, evidence.gate.get("checks", [])
@@ -235,7 +235,7 @@ def _responsibility(evidence, owner):
         ),
     ]
 
-
+# %% ../../nbs/delivery/05c_card.ipynb #ee865859
 def card_sections(
     evidence: Evidence,
     owner: str,  # Who answers for it

@@ -11,8 +11,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 import numpy as np, pandas as pd
 from ..core import UserError, git_revision, replace_folder
-from ..data.engines import run_tasks
-from ..data.prepare import read_series
+from ..data.tasks import run_tasks
+from ..data.panel import read_series
 from .onnx import onnx_pair, to_onnx
 from ..model.block import last_days, stack_blocks, take_series
 from ..model.estimators import Trees

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np, pandas as pd
 import pyarrow.parquet as pq
 from ..core import UserError
-from ..data.prepare import each_store
-from ..data.sales import exact, exact_mean
+from ..data.panel import each_store
+from ..data.exact import exact, exact_mean
 from .block import Block
 
 # %% ../../nbs/model/01a_loading.ipynb #2ddcb395

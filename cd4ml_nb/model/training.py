@@ -11,8 +11,8 @@ from datetime import date
 from pathlib import Path
 import joblib, pandas as pd
 from ..core import replace_folder, write_json
-from ..data.engines import parallelism, run_tasks
-from ..data.prepare import read_series
+from ..data.tasks import parallelism, run_tasks
+from ..data.panel import read_series
 from ..data.split import read_windows
 from .block import take_series
 from .estimators import ESTIMATORS, Trees, make_estimator

@@ -11,7 +11,7 @@ from pathlib import Path
 import time
 import numpy as np, pandas as pd
 from ..core import progress, replace_file
-from ..data.engines import parallelism, run_tasks
+from ..data.tasks import parallelism, run_tasks
 from ..data.split import read_windows
 from ..model.block import Block, take_series
 from ..model.groups import fit_group, group_batches, group_rows, sample_items, sample_series, series_parts

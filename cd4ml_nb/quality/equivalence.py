@@ -15,12 +15,13 @@ from pathlib import Path
 from types import SimpleNamespace
 import numpy as np, pandas as pd
 from ..core import UserError
-from ..data.prepare import read_series, read_version
+from ..data.panel import read_series, read_version
 from ..data.split import read_windows
 from ..model.block import Block, take_series
 from ..model.loading import load_block
 from ..model.features import FEATURES, HISTORY, build_features, feature_parts, make_encoding
-from ..model.forecaster import Forecaster, load_forecaster, what_if
+from ..model.forecaster import Forecaster, load_forecaster
+from ..model.kernel import what_if
 from ..model.groups import sample_series
 from ..model.kernel import QUANTILES, quantiles
 from .metrics import nwrmsle, shares

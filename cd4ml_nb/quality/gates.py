@@ -13,14 +13,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np, pandas as pd
 from ..core import UserError, check_keys
-from ..data.prepare import read_series
+from ..data.panel import read_series
 from ..data.split import read_windows
 from ..model.block import Block
 from ..model.loading import load_block
 from ..model.forecaster import load_forecaster
 from .backtest import window_table
 from .bootstrap import KEYS, draws, log_errors, paired_difference
-from .evaluate import all_stores, held, slice_columns
+from .evaluate import all_stores, held
+from .slices import slice_columns
 from .metrics import nwrmsle, shares
 
 # %% ../../nbs/quality/08_gates.ipynb #16ef72f2

@@ -20,18 +20,10 @@ from copies import copy_project, environment, run
 
 from cd4ml_nb.core import UserError
 from cd4ml_nb.data.sources import tiny
-from cd4ml_nb.data.versions import (
-    cache_folder,
-    diff_in_words,
-    diff_versions,
-    dvc_hash,
-    find_version,
-    list_versions,
-    trace,
-    trace_in_words,
-    version_files,
-    versions_in_words,
-)
+from cd4ml_nb.data.diff import diff_in_words, diff_versions
+from cd4ml_nb.data.history import cache_folder, dvc_hash, list_versions, version_files, versions_in_words
+from cd4ml_nb.data.history import find_version
+from cd4ml_nb.delivery.provenance import trace, trace_in_words
 
 KEYS = ["store_nbr", "item_nbr", "date"]
 

@@ -183,7 +183,7 @@ ALL = [line for pipeline in gocd().values() for line in gocd_commands(pipeline)]
 
 def test_every_command_exists():
     "Each make target is in the Makefile; each cd4ml command parses, with its options."
-    from cd4ml_nb.cli.__init__ import command_parser
+    from cd4ml_nb import cli
 
     targets = set(re.findall(r"^([.\w/-]+):(?!=)", (ROOT / "Makefile").read_text(), re.M))
     missing = {
@@ -198,7 +198,7 @@ def test_every_command_exists():
             continue
         words = shlex.split(line.split("cd4ml ", 1)[1].replace('${VERSION:+--model "$VERSION"}', '--model "$VERSION"'))
         try:
-            given = command_parser(words[0]).parse_args(words)
+            given = cli.command_parser(words[0]).parse_args(words)
         except SystemExit:
             pytest.fail(f"cd4ml does not know: {line}")
         assert given.function, line

@@ -3,7 +3,7 @@
 import functools, shutil
 import numpy as np, pandas as pd, pytest
 from cd4ml_nb.core import UserError
-from cd4ml_nb.data.prepare import read_series
+from cd4ml_nb.data.panel import read_series
 from cd4ml_nb.delivery.package import package
 from cd4ml_nb.model.training import load_fitted, train
 from cd4ml_nb.tiny import tiny_project
