@@ -9,7 +9,8 @@ from cd4ml_nb.core import UserError
 from cd4ml_nb.delivery import acts, ledger, registry, release
 from cd4ml_nb.delivery.acts import read_log
 from cd4ml_nb.delivery.registry import champion_folder, new_version
-from cd4ml_nb.delivery.release import load_champion, state, verify
+from cd4ml_nb.delivery.release import state, verify
+from cd4ml_nb.serving.live import load_champion
 
 NO_MLFLOW = release.Outside(probe=lambda root: None, mirror=lambda root, names: None)
 approve, auto, promote, reject, rollback = (
