@@ -15,7 +15,8 @@ from ..core import UserError, find_json, hold_lock, progress, read_json, replace
 from .build import SEAL, copy_release, read_release, smoke, version_to_deploy
 from .registry import changed_files, find_registered, registered, registry_folder
 from .release import history, promote
-from .release import rollback, state, whoever
+from .acts import whoever
+from .release import rollback, state
 
 # %% ../../nbs/delivery/07_deploy.ipynb #3fa0ed26
 def run_dvc(

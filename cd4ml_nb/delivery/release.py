@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['OUTSIDE', 'ROLES', 'RULES', 'Held', 'Listed', 'Waiting', 'State', 'state', 'aliases', 'mirror_aliases', 'Outside',
-           'approve', 'reject', 'promote', 'rollback', 'nothing_live', 'load_champion', 'auto', 'verify', 'history',
-           'history_in_words', 'status_in_words', 'Known', 'show', 'version_in_words']
+           'approve', 'reject', 'promote', 'rollback', 'nothing_live', 'auto', 'verify', 'history', 'history_in_words',
+           'status_in_words', 'Known', 'show', 'version_in_words']
 
 # %% ../../nbs/delivery/05_release.ipynb #06690aee
 from dataclasses import dataclass
@@ -410,22 +410,6 @@ def nothing_live(
         why = f"is not releasable ({newest['why_not']})"
     name = newest["model_version"]
     return f"{none}: the newest, {name}, {why}. See more with: cd4ml release show {name}"
-
-# %% ../../nbs/delivery/05_release.ipynb #f5550c28
-def load_champion(
-    root: Path,  # The project's folder
-):  # A Forecaster; its card also has live_since, released_by, release_reason
-    "The live model, and nothing else."
-    found = state(root)
-    live = found["champion"]
-    if not live:
-        raise UserError(nothing_live(found))
-    from cd4ml_nb.model.forecaster import load_forecaster  # the engine: slow to load, and only needed here
-
-    forecaster = load_forecaster(package_folder(root, live))
-    released = {"live_since": live["since"], "released_by": live["by"], "release_reason": live["reason"]}
-    forecaster.card = {**forecaster.card, **released}
-    return forecaster
 
 # %% ../../nbs/delivery/05_release.ipynb #54fdef1f
 RULES = ("first", "always", "never")
