@@ -20,7 +20,7 @@ def make_project(folder):
 def add_version(root, version, number, passed=True, champion=None, slice_name="Grocery", releasable=True):
     "Register the packaged model of this project under another name, with a gate that says so."
     from cd4ml_nb.core import write_json
-    from cd4ml_nb.delivery.release import new_version
+    from cd4ml_nb.delivery.registry import new_version
     from cd4ml_nb.delivery.card import write_card
     from cd4ml_nb.delivery.review import write_page
 

@@ -27,16 +27,16 @@ def experiments(
         )
     root = project_root()
     if report:
-        from cd4ml_nb.delivery.tracking import side_by_side
+        from cd4ml_nb.delivery.experiments import side_by_side
 
         path = side_by_side(root, list(runs), report)
         return print(say_json({"page": str(path)}) if json else path)
     if runs:
-        from cd4ml_nb.delivery.tracking import compare_runs, comparison_in_words
+        from cd4ml_nb.delivery.experiments import compare_runs, comparison_in_words
 
         found = compare_runs(root, list(runs))
         return print(say_json(found) if json else comparison_in_words(found))
-    from cd4ml_nb.delivery.tracking import leaderboard, leaderboard_in_words
+    from cd4ml_nb.delivery.experiments import leaderboard, leaderboard_in_words
 
     board = leaderboard(root, data)
     print(say_json(board) if json else leaderboard_in_words(board))

@@ -97,7 +97,7 @@ def write_table(
 def _model(folder):
     "The live model, or another packaged one."
     if folder is None:
-        from cd4ml_nb.delivery.release import load_champion
+        from cd4ml_nb.serving.live import load_champion
 
         return load_champion(project_root())
     from cd4ml_nb.model.forecaster import load_forecaster

@@ -77,7 +77,8 @@ def release_show(
 
 def release_verify():
     "Check that no line of the log was edited, removed or moved, and that the released models are what was approved."
-    from cd4ml_nb.delivery.release import read_log, verify
+    from cd4ml_nb.delivery.acts import read_log
+    from cd4ml_nb.delivery.release import verify
 
     root = project_root()
     if wrong := verify(root):

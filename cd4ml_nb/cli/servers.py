@@ -77,7 +77,7 @@ def mlflow(
     port: int = 5000,  # Where to listen, on this machine only
 ):
     "Open MLflow's own pages of runs and registered models."
-    from cd4ml_nb.delivery.tracking import serve_pages  # MLflow takes seconds to import
+    from cd4ml_nb.delivery.mlflow_store import serve_pages
 
     serve_pages(project_root(), port)
 

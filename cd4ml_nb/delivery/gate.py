@@ -14,7 +14,8 @@ import numpy as np, pandas as pd
 from ..core import UserError, main_root, project_root, replace_file, write_json
 from ..data.panel import read_version
 from ..model.training import load_fitted
-from .release import champion_folder, state
+from .acts import find_champion
+from .registry import champion_folder
 from ..look import page
 from ..quality.contracts import package_checks
 from ..quality.facets import facets_page, facets_statistics
@@ -59,7 +60,7 @@ def beside_live(
     "Put the champion's forecasts beside the candidate's, or say why that is impossible."
     live, main = None, main_root(root)
     try:
-        live = (state(main)["champion"] or {}).get("model_version")
+        live = (find_champion(main) or {}).get("model_version")
         return (with_champion(case, root, champion_folder(main)) if live else case), live, []
     except Exception as e:
         why = str(e) if isinstance(e, UserError) else f"{type(e).__name__}: {e}"
