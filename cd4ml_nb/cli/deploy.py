@@ -53,7 +53,7 @@ def deploy_build(
     out: str = "dist/release",  # Where to
 ):
     "Make a folder with all that production needs: the approved model, the library, the dashboard."
-    from cd4ml_nb.delivery.deploy import build
+    from cd4ml_nb.delivery.build import build
 
     root = project_root()
     about = build(root, model, root / out)
@@ -64,7 +64,7 @@ def deploy_smoke(
     folder: str,  # A build such as dist/release, or what runs, such as production/current
 ):
     "Start a real process with that folder's library and model, and compare its answer with the recorded one."
-    from cd4ml_nb.delivery.deploy import smoke
+    from cd4ml_nb.delivery.build import smoke
 
     done = smoke(folder)
     asked = "{item_nbr}, store {store_nbr}, {date}".format(**done["question"])

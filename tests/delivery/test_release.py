@@ -433,7 +433,7 @@ def test_a_swapped_package(shop):
 def test_back_from_a_broken_champion(shop):
     "Whatever happened to the live model, the previous one comes back."
     shutil.rmtree(shop / "data/registry/trees-2")
-    with pytest.raises(UserError, match="trees-2, is not in .*release pull"):
+    with pytest.raises(UserError, match="trees-2, is not in .*deploy pull"):
         champion_folder(shop)
     rollback(shop, "Ana", "its files are gone")
     assert champion_folder(shop).parent.name == "trees-1" and verify(shop) == []
