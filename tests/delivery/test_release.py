@@ -8,7 +8,7 @@ from io import StringIO
 import pytest
 from copies import ROOT, environment, run
 from cd4ml_nb import core
-from cd4ml_nb.cli import main
+from cd4ml_nb.cli.__init__ import main
 from cd4ml_nb.core import UserError
 from cd4ml_nb.delivery import acts, ledger, registry, release
 from cd4ml_nb.delivery.acts import read_log
