@@ -15,7 +15,7 @@ from .favorita import favorita, in_place
 from .engines import explain_engine_trouble
 from .sources import complete_journey, tiny
 from .synthetic import synthetic
-from .table import table
+from .deliveries import table
 
 # %% ../../nbs/data/02b_ingest.ipynb #c9e2e1e6
 SOURCES = {

@@ -175,7 +175,7 @@ def _answer(connection):
         os.chdir(request["folder"])
         os.environ.clear()
         os.environ.update(request["environment"])
-        from cd4ml_nb.cli import main
+        from cd4ml_nb.cli.__init__ import main
 
         code = main(request["words"])
         sys.stdout.flush()
