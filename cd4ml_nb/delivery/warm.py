@@ -175,9 +175,9 @@ def _answer(connection):
         os.chdir(request["folder"])
         os.environ.clear()
         os.environ.update(request["environment"])
-        from cd4ml_nb.cli.__init__ import main
+        from cd4ml_nb import cli
 
-        code = main(request["words"])
+        code = cli.main(request["words"])
         sys.stdout.flush()
     except SystemExit as e:
         code = e.code if isinstance(e.code, int) else 1

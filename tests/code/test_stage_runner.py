@@ -129,7 +129,7 @@ def test_a_second_run_waits_and_says_for_whom(tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from cd4ml_nb.cli import main
+from cd4ml_nb import cli
 
 file, moment, rename = sys.argv[1], sys.argv[2], os.replace
 
@@ -143,7 +143,7 @@ def rename_or_die(old, new):
         os.killpg(0, signal.SIGKILL)
 
 os.replace = rename_or_die  # the kernel is forked from this process, and has it too
-main(["stage", "write"])
+cli.main(["stage", "write"])
 """
 
 POINTS = [  # What is renamed last and when, how much data stand then, whether the report is the new one
