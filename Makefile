@@ -52,18 +52,18 @@ run: pipeline release dashboard  ## Everything
 pipeline: .venv/ready
 	@cd4ml data fetch
 	@dvc repro
-	@cd4ml release settle
+	@cd4ml deploy settle
 	@cd4ml report
 
 # The champion may have changed since the gate compared the model with it.
 gate: .venv/ready
-	@dvc repro --force --single-item accept
+	@dvc repro --force --single-item gate
 	@dvc repro --single-item register
 	@cd4ml gate
 
 # What params.yaml lets go live without a person: the first model, as it comes.
 release: .venv/ready
-	@cd4ml release auto
+	@cd4ml deploy auto
 
 review: .venv/ready
 	@cd4ml review --port $(REVIEW_PORT)
@@ -99,14 +99,14 @@ deliver: .venv/ready
 	@$(MAKE) --no-print-directory $(TESTS)
 	@$(MAKE) --no-print-directory pipeline
 	@$(MAKE) --no-print-directory gate
-	@cd4ml release publish
-	@cd4ml release pull
-	@if [ -n "$$REASON" ]; then cd4ml release approve "$$(cat dist/version)" --reason "$$REASON"; else cd4ml release auto; fi
-	@cd4ml release build
-	@cd4ml release smoke dist/release
+	@cd4ml deploy publish
+	@cd4ml deploy pull
+	@if [ -n "$$REASON" ]; then cd4ml release approve "$$(cat dist/version)" --reason "$$REASON"; else cd4ml deploy auto; fi
+	@cd4ml deploy build
+	@cd4ml deploy smoke dist/release
 	@production="$${PRODUCTION:-$$(mktemp -d)/production}"; \
-	cd4ml release deploy "$$production" || exit 1; \
-	cd4ml release smoke "$$production/current" || { cd4ml release restore "$$production" --reason "the smoke test failed"; exit 1; }
+	cd4ml deploy deploy "$$production" || exit 1; \
+	cd4ml deploy smoke "$$production/current" || { cd4ml deploy restore "$$production" --reason "the smoke test failed"; exit 1; }
 
 readme: .venv/ready
 	@python scripts/readme.py

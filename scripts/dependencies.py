@@ -4,16 +4,18 @@ import ast, json, re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-RUNNER = "cd4ml_nb/delivery/stages.py"  # runs the notebook; decides nothing about its result
 
 
 def imported(
     source,  # Python code
     package="",  # The package that relative imports start from
 ):
-    "Files of this library that a piece of code imports, also inside functions."
-    found = set()
-    for node in ast.walk(ast.parse(source)):
+    "Files of this library that a piece of code imports, also inside functions; but what stands under `if tiny:`, which no pipeline enters."
+    found, todo = set(), [ast.parse(source)]
+    while todo:
+        node = todo.pop()
+        tiny = isinstance(node, ast.If) and ast.unparse(node.test) == "tiny"
+        todo += node.orelse if tiny else ast.iter_child_nodes(node)
         if not isinstance(node, ast.ImportFrom):
             continue
         base = package.split(".")[: -(node.level - 1) or None] if node.level else []
@@ -42,7 +44,7 @@ def library_of(
     cells = json.loads((ROOT / "nbs" / "stages" / f"{stage}.ipynb").read_text(encoding="utf-8"))["cells"]
     todo = imported("\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code"))
     seen = set()
-    while todo := todo - seen - {RUNNER}:
+    while todo := todo - seen:
         path = todo.pop()
         seen.add(path)
         todo |= imports_of(path)

@@ -20,8 +20,9 @@ def make_project(folder):
 def add_version(root, version, number, passed=True, champion=None, slice_name="Grocery", releasable=True):
     "Register the packaged model of this project under another name, with a gate that says so."
     from cd4ml_nb.core import write_json
-    from cd4ml_nb.delivery.release import new_version
-    from cd4ml_nb.delivery.review import write_card, write_page
+    from cd4ml_nb.delivery.registry import new_version
+    from cd4ml_nb.delivery.card import write_card
+    from cd4ml_nb.delivery.review import write_page
 
     root, model = Path(root), ROOT / "data" / "model"
     card = json.loads((model / "forecaster.json").read_text())["card"]
@@ -67,7 +68,7 @@ def add_version(root, version, number, passed=True, champion=None, slice_name="G
             },
         )
         write_json(tmp / "explanation.json", {})
-        for name in ("metrics.json", "slices.json"):
+        for name in ("metrics.json", "slices.csv"):
             shutil.copy(ROOT / "reports" / name, tmp)
         shutil.copy(root / "params.yaml", tmp)
         (tmp / "fairness.html").write_text(

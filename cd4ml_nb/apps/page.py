@@ -6,19 +6,17 @@
 __all__ = ['SWITCH', 'TEAL', 'GREY', 'AMBER', 'INK', 'LINE', 'remember', 'sorted_stores', 'Choice', 'switch_name',
            'default_choice', 'read_link', 'write_link', 'product_name', 'store_name', 'product_options',
            'store_options', 'is_cold', 'answer_html', 'why_html', 'model_html', 'notice_html', 'day_table',
-           'store_table', 'forecast_csv', 'new_figure', 'draw', 'model_stamp', 'Shelf']
+           'store_table', 'forecast_csv', 'new_figure', 'draw']
 
 # %% ../../nbs/apps/page.ipynb #0c7017e0
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import lru_cache
 from html import escape
-from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import parse_qs, urlencode
 import pandas as pd
-from ..core import UserError, main_root
-from ..delivery.release import LOG, registry_folder, state
+from ..core import UserError
 from ..look import say_when
 from ..look import say_day, say_days, say_interval, say_units
 from ..quality.explain import promotion_effect, reasons, say_model, say_promotion
@@ -259,7 +257,7 @@ def why_html(
         for r in found
     )
     usual = "<p>Nothing unusual: weekday, promotion and recent sales are all close to their average.</p>"
-    return f"<h3>Why this number</h3>" + (f"<ul>{rows}</ul>" if rows else usual)
+    return "<h3>Why this number</h3>" + (f"<ul>{rows}</ul>" if rows else usual)
 
 # %% ../../nbs/apps/page.ipynb #1cc35f00
 def model_html(
@@ -475,52 +473,3 @@ def draw(
         else "the same as"
     )
     return f"The next {len(daily)} days: {say_units(level)} units a day, {change} the last four weeks"
-
-# %% ../../nbs/apps/page.ipynb #fddfdede
-def _stamp(path):
-    "A file's size and time; None when it is not there."
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_size, found.st_mtime_ns
-
-
-def model_stamp(
-    folder: Path,  # Where the model lies
-) -> tuple:  # Empty when there is none
-    "What changes when the files of a model are changed."
-    try:
-        return tuple(sorted((path.name, _stamp(path)) for path in Path(folder).iterdir()))
-    except OSError:
-        return ()
-
-# %% ../../nbs/apps/page.ipynb #c23e810a
-class Shelf:
-    "The live model, loaded once and again when another goes live or its files change."
-
-    def __init__(self, root, load):
-        self.root, self.load, self.seen, self.live, self.model = (
-            Path(root),
-            load,
-            None,
-            None,
-            None,
-        )  # load(root) gives a remembered forecaster
-
-    def _stamps(self, live):
-        "What the log and the live model's files look like."
-        return _stamp(main_root(self.root) / LOG), live and model_stamp(
-            registry_folder(self.root) / live["model_version"] / "package"
-        )
-
-    def current(self):
-        "The remembered forecaster of the model that is live now; a UserError when there is none."
-        if self.model is not None and self._stamps(self.live) == self.seen:
-            return self.model
-        live = state(self.root)["champion"]
-        seen = self._stamps(live)
-        if self.model is None or live != self.live or seen[1] != self.seen[1]:
-            self.model, self.live = self.load(self.root), live
-        self.seen = seen
-        return self.model

@@ -12,7 +12,8 @@ from importlib.metadata import version
 from pathlib import Path
 from ..core import UserError, replace_folder
 from .favorita import favorita, in_place
-from .sources import complete_journey, explain_engine_trouble, tiny
+from .engines import explain_engine_trouble
+from .sources import complete_journey, tiny
 from .synthetic import synthetic
 from .table import table
 

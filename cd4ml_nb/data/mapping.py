@@ -12,7 +12,7 @@ import codecs, csv, difflib, gzip, io, zlib
 from pathlib import Path
 import duckdb
 from ..core import UserError
-from .contract import RAW, Column
+from .layout import RAW, Column
 from .fetch import READABLE, places_of
 
 # %% ../../nbs/data/02aa_mapping.ipynb #ebdc1f20

@@ -10,9 +10,11 @@ import json
 from pathlib import Path
 import numpy as np, pandas as pd
 from ..core import write_json
-from .contract import PREPARED, check_prepared, list_violations
+from .contract import check_prepared, list_violations
+from .layout import PREPARED
 from .engines import connect
-from .prepare import each_store, open_prepared, read_prepared, read_version
+from .panel import each_store, read_prepared, read_version
+from .prepare import open_prepared
 
 # %% ../../nbs/data/05_quality.ipynb #9ebda068
 def missing_shares(

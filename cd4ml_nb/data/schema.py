@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 import numpy as np
 from ..core import UserError
-from .contract import RAW
+from .layout import RAW, raw_path
 
 # %% ../../nbs/data/02c_schema.ipynb #997f02b6
 PATTERNS = {
@@ -101,7 +101,7 @@ def describe_columns(
     "What the raw tables look like."
     tables = {}
     for name, spec in specs.items():
-        path = next((p for p in (Path(raw) / f"{name}.csv", Path(raw) / f"{name}.csv.gz") if p.exists()), None)
+        path = raw_path(raw, name)
         if path is None:
             continue
         sample = _sample(path)

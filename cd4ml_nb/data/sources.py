@@ -6,12 +6,10 @@
 __all__ = ['WORDS', 'NAMES', 'FAMILIES', 'FRESH_DEPARTMENTS', 'NOT_FRESH', 'CHILLED', 'NOT_GOODS', 'MOST_UNITS', 'NEW_YORK_DAY',
            'WEEKS_AT_ONCE', 'SIZE_UNTIL', 'STORE_SIZES', 'TRAIN', 'TINY_DAYS', 'TINY_FIRST', 'TINY_ITEMS',
            'TINY_STORES', 'TINY_HOLIDAYS', 'complete_journey_folder', 'readable_name', 'slug', 'describe_item',
-           'left_out_rules', 'week_days', 'us_events', 'us_holidays', 'complete_journey', 'tiny',
-           'explain_engine_trouble']
+           'left_out_rules', 'week_days', 'us_events', 'us_holidays', 'complete_journey', 'tiny']
 
 # %% ../../nbs/data/01_sources.ipynb #5782c4c9
 import csv, datetime, re
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 import duckdb, numpy as np
@@ -545,24 +543,3 @@ def tiny(
         folder / "transactions.csv",
     )
     return {"kept": {"rows": len(sales), "units": float(sum(row[3] for row in sales)), "why": "kept"}}
-
-# %% ../../nbs/data/01_sources.ipynb #06f1f801
-@contextmanager
-def explain_engine_trouble(
-    path: Path,  # What was being written
-):
-    "Turn DuckDB's word about a full disk or short memory into a sentence."
-    try:
-        yield
-    except duckdb.IOException as e:
-        if "No space left on device" in str(e):
-            raise UserError(
-                f"Cannot write {path}: the disk is full. Free some space, then run again. What was there before is untouched."
-            ) from None
-        raise UserError(
-            f"Cannot write {path} or read what it is made of: {str(e).splitlines()[0].removeprefix('IO Error: ')}. Check the folder's permissions, then run again. What was there before is untouched."
-        ) from None
-    except duckdb.OutOfMemoryException:
-        raise UserError(
-            f"Memory ran out while {path} was being made. Close other programs or take a smaller source, then run again. What was there before is untouched."
-        ) from None

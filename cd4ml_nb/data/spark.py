@@ -14,10 +14,13 @@ import ibis
 import numpy as np, pandas as pd
 import pyarrow as pa, pyarrow.parquet as pq
 from ..core import UserError
-from .contract import _readable, check_table, raw_path, read_header, typed
-from .engines import connect, parallelism, run_tasks, spark_reason, spark_session
-from .prepare import Pool, _write_part, store_part
-from .sales import COLUMNS, KINDS, classify, item_ranges
+from .contract import readable_tables, check_file, read_header, typed
+from .layout import raw_path
+from .engines import connect
+from .sales import COLUMNS, KINDS, classify
+from .session import spark_reason, spark_session
+from .stores import Pool, item_ranges, store_part, write_part
+from .tasks import parallelism, run_tasks
 
 # %% ../../nbs/data/03a_spark.ipynb #e5fc7c8b
 @contextmanager
@@ -155,10 +158,10 @@ def heap_raw_spark(
     "Check all raw files against the contract, and sort the sales by store on the way."
     raw, findings, duck = Path(raw), [], connect("duckdb", memory)
     try:
-        tables = _readable(duck, raw, findings)
+        tables = readable_tables(duck, raw, findings)
         for name in tables:
             if name != "train":
-                findings += check_table(duck, raw, name, tables)
+                findings += check_file(duck, raw, name, tables)
         if "train" not in tables:
             return findings, None
         if not findings:
@@ -175,7 +178,7 @@ def heap_raw_spark(
                 twice = write_folders(con, number_rows(read_text_spark(con, raw_path(raw, "train")), *numbers), folders)
             if sum(folders.rows.values()) and not folders.rows["wrong"] and not twice:
                 return [], folders
-        checked = check_table(duck, raw, "train", tables) + findings
+        checked = check_file(duck, raw, "train", tables) + findings
         if not checked:
             raise UserError(
                 f"Spark cannot read all lines of {raw_path(raw, 'train')}, though they fit the contract. Use prepare.engine: duckdb for this file."
@@ -197,7 +200,7 @@ def do_store(
     for number, items in enumerate(item_ranges(len(folders.items), n_days)):
         part = store_part(heap, items, folders.first_day, n_days, *rule)
         if len(part["cells"]):
-            _write_part(
+            write_part(
                 out / "panel" / f"store_nbr={quote(folders.stores[store], safe='')}" / f"{number}.parquet",
                 part,
                 folders.items,

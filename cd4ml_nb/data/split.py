@@ -9,7 +9,7 @@ __all__ = ['backtest_windows', 'split', 'read_windows']
 import datetime, json
 from pathlib import Path
 from ..core import UserError, replace_folder
-from .prepare import read_version
+from .panel import read_version
 
 # %% ../../nbs/data/04_split.ipynb #1ededa25
 def backtest_windows(

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from ..core import UserError, explain_disk_trouble, sync, progress, replace_folder, sha256_of, write_json
-from . import release
+from . import registry, release
 
 # %% ../../nbs/delivery/07_deploy.ipynb #c5d891eb
 def version_to_deploy(
@@ -67,13 +67,13 @@ def publish(
 ) -> dict:  # model_version, pointer
     "Put a registered version, and what the pipeline made, into the DVC remote."
     root = Path(root)
-    entry = release.find_version(
+    entry = registry.find_registered(
         root,
-        version or _registered_now(root) or (release.registered(root) or [{"model_version": ""}])[0]["model_version"],
+        version or _registered_now(root) or (registry.registered(root) or [{"model_version": ""}])[0]["model_version"],
     )
     name = entry["model_version"]
-    folder, copy = release.registry_folder(root) / name, root / "published" / name
-    if wrong := release.changed_files(folder):
+    folder, copy = registry.registry_folder(root) / name, root / "published" / name
+    if wrong := registry.changed_files(folder):
         raise UserError(
             f"{name} is not what was registered ({', '.join(wrong)}), so it is not published. Register it again with: make pipeline"
         )
@@ -98,15 +98,15 @@ def pull(
     acts = release.history(root)
     name = version or _registered_now(root) or version_to_deploy(acts, release.state(root)["champion"])["model_version"]
     folder, pointer, copy = (
-        release.registry_folder(root) / name,
+        registry.registry_folder(root) / name,
         root / "published" / f"{name}.dvc",
         root / "published" / name,
     )
-    here = (folder / "registration.json").is_file() and not release.changed_files(folder)
+    here = (folder / "registration.json").is_file() and not registry.changed_files(folder)
     if not here:
         if not pointer.is_file():
             raise UserError(
-                f"{name} was not published: {pointer.relative_to(root)} is missing. On the machine that registered it: cd4ml release publish, then commit that file."
+                f"{name} was not published: {pointer.relative_to(root)} is missing. On the machine that registered it: cd4ml deploy publish, then commit that file."
             )
         progress(f"Fetching {name} ...")
         try:
@@ -125,7 +125,7 @@ def pull(
 # %% ../../nbs/delivery/07_deploy.ipynb #1aab236d
 def _check_pulled(copy, acts):
     "A UserError unless what came is what was registered, and what was decided upon."
-    if wrong := release.changed_files(copy):
+    if wrong := registry.changed_files(copy):
         raise UserError(
             f"What was pulled as {copy.name} is not what was registered ({', '.join(wrong)}), so it is refused."
         )
@@ -226,7 +226,7 @@ def build(
     "Make a folder with everything that production needs."
     root = Path(root)
     act = version_to_deploy(release.history(root), release.state(root)["champion"], version)
-    package = release.package_folder(root, act, "approved model")
+    package = registry.package_folder(root, act, "approved model")
     about = {
         name: act.get(name)
         for name in (
@@ -261,9 +261,9 @@ def read_release(
     try:
         about = json.loads((folder / "release.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"There is no build in {folder}. Make one with: cd4ml release build") from None
+        raise UserError(f"There is no build in {folder}. Make one with: cd4ml deploy build") from None
     except ValueError:
-        raise UserError(f"{folder / 'release.json'} is damaged. Build again: cd4ml release build") from None
+        raise UserError(f"{folder / 'release.json'} is damaged. Build again: cd4ml deploy build") from None
     for name, digest in about["files"].items():
         if not (folder / name).is_file():
             raise UserError(f"{folder} lacks the file {name}. Build and deploy again.")
@@ -443,7 +443,7 @@ def deploy(
     act = version_to_deploy(release.history(root), live, about["model_version"])
     if act["package"] != about["package"] or sha256_of(built / "package/forecaster.json") != act["package"]:
         raise UserError(
-            f"The build of {about['model_version']} holds another package than the approved one. Build again: cd4ml release build"
+            f"The build of {about['model_version']} holds another package than the approved one. Build again: cd4ml deploy build"
         )
     promoted = not live or (live["model_version"], live["package"]) != (act["model_version"], act["package"])
 
@@ -482,7 +482,7 @@ RECORD = (
     "reports/gate.json",
     "reports/explanation.json",
     "reports/metrics.json",
-    "reports/slices.json",
+    "reports/slices.csv",
     "reports/scores.csv",
     "reports/data_quality.json",
     "published",

@@ -11,20 +11,10 @@ import numpy as np
 from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
 from ..core import UserError
-from .block import Block, take_series
-from .features import FEATURES, _Running, feature_parts, make_encoding, training_rows
+from .features import FEATURES, Running, feature_parts, make_encoding, stand_in, training_rows
 
 # %% ../../nbs/model/03_estimators.ipynb #f9d83b44
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-# %% ../../nbs/model/03_estimators.ipynb #85e7d42d
-def _stand_in(
-    block: Block,
-    origin: int,  # Day number
-) -> np.ndarray:  # Units a day, shape (n_series,), > 0
-    "A level for series without a past: the 28-day mean of the class in the store, else of the item."
-    kind, item = (_Running(values).mean([origin], 28)[:, 0] for values in (block.class_sales, block.item_sales))
-    return np.expm1(np.where(np.isfinite(kind), kind, np.where(np.isfinite(item), item, np.log1p(0.1))))
 
 # %% ../../nbs/model/03_estimators.ipynb #ff0a006e
 class SeasonalNaive:
@@ -38,11 +28,11 @@ class SeasonalNaive:
 
     def forecast(self, block, origin, horizon):
         steps = np.arange(1, horizon + 1)
-        latest, last = origin + steps - 7 * -(-steps // 7), _Running(block.sales, 7)
+        latest, last = origin + steps - 7 * -(-steps // 7), Running(block.sales, 7)
         units = np.full((len(block.series), horizon), np.nan)
         for week in range(self.weeks):
             units = np.where(np.isfinite(units), units, last.mean(np.maximum(latest - 7 * week, -1), 1))
-        units = np.where(np.isfinite(units), units, _stand_in(block, origin)[:, None])
+        units = np.where(np.isfinite(units), units, stand_in(block, origin)[:, None])
         return units, units
 
 # %% ../../nbs/model/03_estimators.ipynb #b1f47dd1
@@ -86,7 +76,7 @@ class Ets:
         chunks = np.array_split(seen, max(1, min(8 * self.processes, len(seen))))
         run = lambda rows: [_ets_series(past[row], horizon) for row in rows]
         done = [one for part in Parallel(n_jobs=self.processes)(delayed(run)(rows) for rows in chunks) for one in part]
-        log, smear = np.repeat(np.log1p(_stand_in(block, origin))[:, None], horizon, axis=1), np.ones(len(past))
+        log, smear = np.repeat(np.log1p(stand_in(block, origin))[:, None], horizon, axis=1), np.ones(len(past))
         for row, (path, factor) in zip(seen, done):
             log[row], smear[row] = path, factor
         return np.maximum(np.exp(log) * smear[:, None] - 1, 0), np.maximum(np.expm1(log), 0)

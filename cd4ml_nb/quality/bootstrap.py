@@ -90,7 +90,7 @@ def compare(
     rival: pd.DataFrame,  # Another model's, on the same windows
     resamples: int = 1000,
     confidence: float = 0.95,
-    seed: int = 0,  # As in params.yaml, section accept
+    seed: int = 0,  # As in params.yaml, section gate
 ) -> dict:  # series, nwrmsle, rival, difference, low, high, band; a difference above 0 is in the rival's favour
     "One model against another, on the series that both forecast."
     both = mine.merge(rival, on=KEYS, suffixes=("", "_rival"), validate="1:1").sort_values(KEYS)

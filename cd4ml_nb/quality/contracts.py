@@ -261,7 +261,7 @@ def package_checks(
     package: Path,  # The packaged model's folder
     fitted,  # The fitted estimator
     contracts: Path,  # The folder of contract files
-    limits: dict,  # The section `accept` of params.yaml
+    limits: dict,  # The section `gate` of params.yaml
 ) -> list[dict]:  # Findings: check, title, says, value, limit, verdict
     "What the gate wants to know of a package: equivalence with training, behaviour, contracts."
     return [

@@ -15,13 +15,14 @@ from pathlib import Path
 from types import SimpleNamespace
 import numpy as np, pandas as pd
 from ..core import UserError
-from ..data.prepare import read_series, read_version
+from ..data.panel import read_series, read_version
 from ..data.split import read_windows
-from ..model.block import Block, load_block, take_series
+from ..model.block import Block, take_series
+from ..model.loading import load_block
 from ..model.features import FEATURES, HISTORY, build_features, feature_parts, make_encoding
 from ..model.forecaster import Forecaster, load_forecaster, what_if
 from ..model.groups import sample_series
-from ..model.intervals import QUANTILES, quantiles
+from ..model.kernel import QUANTILES, quantiles
 from .metrics import nwrmsle, shares
 
 # %% ../../nbs/quality/09_equivalence.ipynb #68689b34
@@ -87,11 +88,11 @@ def gather(
     "Both sides of the comparison, series by series."
     root, forecaster, prepared = Path(root), load_forecaster(package), Path(root) / "data/prepared"
     series = some_series(read_series(prepared))
-    rows = forecaster._row.reindex(pd.MultiIndex.from_frame(series[["store_nbr", "item_nbr"]])).fillna(-1).to_numpy(int)
+    rows = forecaster.rows_of(series)
     if (rows < 0).all():
         raise UserError("The package knows none of the series of data/prepared. Make it again with: make pipeline")
     block = load_block(prepared, series=series[rows >= 0])
-    rows = forecaster._row.reindex(pd.MultiIndex.from_frame(block.series[["store_nbr", "item_nbr"]])).to_numpy(int)
+    rows = forecaster.rows_of(block.series)
     return SimpleNamespace(
         root=root,
         folder=Path(package),
@@ -137,12 +138,12 @@ def _both_answers(both):
         few = np.unique(np.linspace(0, len(both.rows) - 1, FEW).astype(int))
         at, block = both.block.n_days - 1, take_series(both.block, few)
         return (
-            f._predict(take_series(both.own, few), f.origin, f.horizon, both.rows[few]),
+            f.predict(take_series(both.own, few), both.rows[few]),
             both.fitted.forecast(block, at, f.horizon),
             str(both.block.date(at)),
         )
     at, there = _origin(both, origin)
-    return f._predict(both.own, at, f.horizon, both.rows), both.fitted.forecast(both.block, there, f.horizon), origin
+    return f.predict(both.own, both.rows, at), both.fitted.forecast(both.block, there, f.horizon), origin
 
 # %% ../../nbs/quality/09_equivalence.ipynb #0a4f27d0
 def check_packaging(
@@ -162,14 +163,14 @@ def _held_out(both):
     if is_path(f):
         return held, held["log_mean"].to_numpy(float)
     at = f.block.day(held["forecast_origin"].iloc[0])
-    place = f._row.reindex(pd.MultiIndex.from_frame(held[["store_nbr", "item_nbr"]])).to_numpy()
-    if at < HISTORY - 1 or np.isnan(place).any():
+    place = f.rows_of(held)
+    if at < HISTORY - 1 or (place < 0).any():
         raise UserError(
             "The holdout in the package is of other series or of another time than its state. Package the model again with: make pipeline"
         )
-    shown, where = np.unique(place.astype(int), return_inverse=True)
+    shown, where = np.unique(place, return_inverse=True)
     part = take_series(f.block, shown)
-    again = f._predict(part, at, f.horizon, shown)[1] * part.is_open[:, at + 1 : at + 1 + f.horizon]
+    again = f.forecast_block(part, shown, at)[1]
     return held, again[where, held["horizon"].to_numpy() - 1]
 
 # %% ../../nbs/quality/09_equivalence.ipynb #adf0950e
@@ -276,7 +277,7 @@ def _stale(both):
     if last_known != str(version["last_day"]):
         said.append(f"its state ends on {last_known}, and the sales on {version['last_day']}")
     known = pd.MultiIndex.from_frame(read_series(both.root / "data/prepared")[["store_nbr", "item_nbr"]])
-    if len(odd := known.symmetric_difference(both.forecaster._row.index)):
+    if len(odd := known.symmetric_difference(pd.MultiIndex.from_frame(both.forecaster.series))):
         said.append(f"{len(odd)} series are in the data or in the package only")
     return said
 
@@ -343,8 +344,8 @@ def check_blindness(
         else max(
             map(
                 _moved,
-                f._predict(own, at, f.horizon, rows),
-                f._predict(_with_other_future(own, at), at, f.horizon, rows),
+                f.predict(own, rows, at),
+                f.predict(_with_other_future(own, at), rows, at),
             )
         ),
     }
@@ -355,12 +356,6 @@ def check_blindness(
         else f"Other sales after {origin} change no feature and no forecast of {len(rows):,} series."
     )
     return [finding("blindness", "Blind to the future", not leaks, says, max(moved.values()), 0)]
-
-# %% ../../nbs/quality/09_equivalence.ipynb #85eda052
-def _answer(f, block, rows):
-    "What the forecaster says for a block: mean and log_mean, nothing on closed days."
-    is_open = block.is_open[:, f.origin + 1 : f.origin + 1 + f.horizon]
-    return tuple(part * is_open for part in f._predict(block, f.origin, f.horizon, rows))
 
 # %% ../../nbs/quality/09_equivalence.ipynb #630660a1
 def check_promotion(
@@ -385,7 +380,7 @@ def check_promotion(
             )
         ]
     block, rows = take_series(both.own, learnt), both.rows[learnt]
-    on, off = (_answer(f, what_if(block, f.origin, switch), rows)[0].sum() for switch in (True, False))
+    on, off = (f.forecast_block(what_if(block, f.origin, switch), rows)[0].sum() for switch in (True, False))
     says = f"With a promotion on every day the model forecasts {on / off:.2f} times what it forecasts without one, over the {learnt.sum():,} series that had promotions; at least {least:g} is asked."
     return [finding("promotion", title, on / off >= least, says, on / off, least)]
 
@@ -396,7 +391,7 @@ def check_closed(
     "Is nothing forecast for a closed day, through the questions that are really asked?"
     f, shut = both.forecaster, both.forecaster.block.is_open.copy()
     shut[:, f.origin + f.horizon] = False
-    closed = Forecaster(f.card, f.serving, replace(f.block, is_open=shut), f._predict, f.calendar)
+    closed = f.with_block(replace(f.block, is_open=shut))
     item = f.series["item_nbr"].iloc[0]
     answer = closed.forecast(item)
     last = answer.loc[answer["horizon"] == f.horizon, ["mean", "q10", "q50", "q90", "log_mean"]].to_numpy()
@@ -411,7 +406,7 @@ def check_level(
 ) -> list[dict]:
     "Is the forecast of the size of what was sold, and do more sales give more?"
     f, own = both.forecaster, both.own
-    mean, _ = _answer(f, own, both.rows)
+    mean, _ = f.forecast_block(own, both.rows)
     ahead, behind = (
         mean[own.is_open[:, f.origin + 1 : f.origin + 1 + f.horizon]].mean(),
         np.nanmean(own.sales[:, f.origin - 27 : f.origin + 1]),
@@ -448,7 +443,7 @@ def check_level(
         item_sales=twice(own.item_sales),
         class_sales=twice(own.class_sales),
     )
-    more = _answer(f, scaled, both.rows)[0].sum() / mean.sum()
+    more = f.forecast_block(scaled, both.rows)[0].sum() / mean.sum()
     return [
         *found,
         finding(
@@ -469,11 +464,11 @@ def check_alone(
     f, own, title = both.forecaster, both.own, "Each series answered for itself"
     if is_path(f):
         return [finding("alone", title, None, "This estimator's forecasts are finished numbers.", None, 0)]
-    mean, order = _answer(f, own, both.rows)[0], np.random.default_rng(0).permutation(len(both.rows))
-    mixed = _answer(f, take_series(own, order), both.rows[order])[0]
-    one = _answer(f, take_series(own, order[:1]), both.rows[order[:1]])[0]
+    mean, order = f.forecast_block(own, both.rows)[0], np.random.default_rng(0).permutation(len(both.rows))
+    mixed = f.forecast_block(take_series(own, order), both.rows[order])[0]
+    one = f.forecast_block(take_series(own, order[:1]), both.rows[order[:1]])[0]
     there = (own.series["store_nbr"] == own.series["store_nbr"].iloc[0]).to_numpy()
-    louder = _answer(f, replace(own, sales=np.where(there[:, None], 10 * own.sales, own.sales)), both.rows)[0]
+    louder = f.forecast_block(replace(own, sales=np.where(there[:, None], 10 * own.sales, own.sales)), both.rows)[0]
     moved = {
         "the order of the series": _moved(mean[order], mixed),
         "asking for one series alone": _moved(mean[order[:1]], one),
@@ -510,13 +505,18 @@ def equivalence_checks(
     root: Path,  # The project's folder
     package: Path,  # The packaged model's folder
     fitted,  # The fitted estimator
-    limits: dict,  # The section `accept` of params.yaml: packaging, quantile_slack and, if it has them, promotion and level
+    limits: dict,  # The section `gate` of params.yaml: packaging, quantile_slack and, if it has them, promotion and level
 ) -> list[dict]:  # Findings
     "Every check of the package against training, each on its own."
-    try:
-        both = gather(root, package, fitted)
-    except Exception as e:
-        return guarded("package", "Package can be loaded and compared", lambda: (_ for _ in ()).throw(e))
+    gathered = []
+    trouble = guarded(
+        "package",
+        "Package can be loaded and compared",
+        lambda: gathered.append(gather(root, package, fitted)) or [],
+    )
+    if trouble:
+        return trouble
+    both = gathered[0]
     most, slack = limits.get("packaging", 1e-4), limits.get("quantile_slack", 0.03)
     plan = [
         ("packaging", "Package answers as the fitted model", check_packaging, most),

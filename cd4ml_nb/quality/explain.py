@@ -17,7 +17,7 @@ import pandas as pd
 from ..look import say_day, say_units
 from ..model.block import Block
 from ..model.features import FEATURES, HOLIDAY_REACH, feature_parts
-from ..model.forecaster import Forecaster, _block_of, what_if
+from ..model.forecaster import Forecaster, what_if
 
 # %% ../../nbs/quality/06_explain.ipynb #edd49a4b
 def day_effects(
@@ -202,7 +202,7 @@ def row_model(
     forecaster: Forecaster,
 ):  # A function (series, x of shape (n_series, n_rows, n_features), "mean" or "log_mean") -> units of shape (n_series, n_rows); None for finished paths
     "The packaged models themselves."
-    return getattr(forecaster._predict, "on_rows", None)
+    return forecaster.models.on_features if forecaster.models.takes_features else None
 
 # %% ../../nbs/quality/06_explain.ipynb #0484bec7
 def _same(a, b):
@@ -271,8 +271,8 @@ def effects(
     ask = f and row_model(f)
     if not ask:
         return None
-    items, stores, ends = f._known(item_nbr, store_nbr, [first_date, last_date])
-    days, (whole, _, _) = np.arange(ends[0], ends[1] + 1), _block_of(f, items, stores)
+    (whole, _), ends = f.block_of(item_nbr, store_nbr), f.days([first_date, last_date])
+    days = np.arange(ends[0], ends[1] + 1)
     total = dict.fromkeys(("usual", *GROUPS, "closed"), 0.0)
     features = lambda switch: feature_parts(
         what_if(whole, f.origin, switch), f.origin, f.horizon, f.serving["encoding"], max(1, AT_ONCE // (7 * len(days)))

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 import numpy as np, pandas as pd
 from ..core import UserError, replace_file
-from ..data.prepare import read_prepared, read_version, some_stores
+from ..data.panel import read_prepared, read_version, some_stores
 from ..data.split import read_windows
 
 # %% ../../nbs/quality/05_facets.ipynb #f1a3ba6f

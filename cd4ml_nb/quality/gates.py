@@ -13,13 +13,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np, pandas as pd
 from ..core import UserError, check_keys
-from ..data.prepare import read_series
+from ..data.panel import read_series
 from ..data.split import read_windows
-from ..model.block import Block, load_block
+from ..model.block import Block
+from ..model.loading import load_block
 from ..model.forecaster import load_forecaster
-from .backtest import forecast_table
+from .backtest import window_table
 from .bootstrap import KEYS, draws, log_errors, paired_difference
-from .evaluate import all_stores, held, slice_columns
+from .evaluate import all_stores, held
+from .slices import slice_columns
 from .metrics import nwrmsle, shares
 
 # %% ../../nbs/quality/08_gates.ipynb #16ef72f2
@@ -75,10 +77,10 @@ LIMITS = {
 
 # %% ../../nbs/quality/08_gates.ipynb #5482848c
 def check_limits(
-    limits: dict,  # The section accept of params.yaml
+    limits: dict,  # The section gate of params.yaml
 ) -> None:
     "All limits are there and are numbers."
-    check_keys("accept", limits, LIMITS)
+    check_keys("gate", limits, LIMITS)
     number = lambda value: isinstance(value, (int, float)) and not isinstance(value, bool)
     for name, value in limits.items():
         if name == "all_stores":
@@ -89,17 +91,17 @@ def check_limits(
                 and 0 <= value[0] <= value[1] <= 1
             ):
                 raise UserError(
-                    f"params.yaml, accept.all_stores is {value!r}; it should be two shares, such as [0.70, 0.90]."
+                    f"params.yaml, gate.all_stores is {value!r}; it should be two shares, such as [0.70, 0.90]."
                 )
         elif not number(value) or value < 0:
-            raise UserError(f"params.yaml, accept.{name} is {value!r}; it should be a number of at least 0.")
+            raise UserError(f"params.yaml, gate.{name} is {value!r}; it should be a number of at least 0.")
     if not 0 < limits["confidence"] < 1:
         raise UserError(
-            f"params.yaml, accept.confidence is {limits['confidence']}; it should be between 0 and 1, such as 0.95."
+            f"params.yaml, gate.confidence is {limits['confidence']}; it should be between 0 and 1, such as 0.95."
         )
     if not isinstance(limits["resamples"], int) or limits["resamples"] < 100:
         raise UserError(
-            f"params.yaml, accept.resamples is {limits['resamples']}; it should be a whole number of at least 100."
+            f"params.yaml, gate.resamples is {limits['resamples']}; it should be a whole number of at least 100."
         )
 
 # %% ../../nbs/quality/08_gates.ipynb #69619fda
@@ -113,7 +115,7 @@ class Case:
     judged: pd.DataFrame  # Those of evaluation windows and holdout; naive: seasonal naive's log_mean, champion: the champion's (NaN where not asked), and *_mean
     missing: int  # Days that seasonal naive forecast and the candidate did not
     block: Block  # The panel of the series that are judged
-    limits: dict  # The section accept of params.yaml
+    limits: dict  # The section gate of params.yaml
     champion: dict | None = None  # From `with_champion`: model_version, windows, how
 
     @property
@@ -130,7 +132,7 @@ def make_case(
     table: pd.DataFrame,
     naive: pd.DataFrame,  # Backtest forecasts of the candidate and of seasonal naive
     block: Block,
-    limits: dict,  # The panel; the section accept
+    limits: dict,  # The panel; the section gate
 ) -> Case:
     "Put a candidate beside seasonal naive."
     judged = table[table["role"] != "calibration"].reset_index(drop=True)
@@ -145,7 +147,7 @@ def make_case(
 def read_case(
     root: Path,  # The project's folder, after the stage backtest
     estimator: str,  # The candidate's estimator
-    limits: dict,  # The section accept of params.yaml
+    limits: dict,  # The section gate of params.yaml
 ) -> Case:
     "The candidate's case from data/evaluation and data/prepared."
     root, found = Path(root), []
@@ -326,9 +328,7 @@ def _ask_champion(case, champion, origins):
     for origin in origins:
         day = case.block.day(origin)
         tables.append(
-            forecast_table(
-                case.block, day, *champion._predict(case.block, day, horizon, np.arange(len(case.block.series)))
-            )
+            window_table(case.block, day, *champion.predict(case.block, np.arange(case.block.n_series), day, horizon))
         )
     return pd.concat(tables)
 

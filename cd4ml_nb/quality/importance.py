@@ -34,13 +34,13 @@ def holdout_rows(
     "What the package can forecast again, beside what was sold."
     f, held = forecaster, pd.read_parquet(Path(folder) / "holdout.parquet")
     pairs = sample_series(held[["store_nbr", "item_nbr"]].drop_duplicates(), SHOWN)
-    rows = f._row.reindex(pd.MultiIndex.from_frame(pairs)).to_numpy()
+    rows = f.rows_of(pairs)
     origin = f.block.day(held["forecast_origin"].iloc[0])
-    if np.isnan(rows).any() or origin < HISTORY - 1:
+    if (rows < 0).any() or origin < HISTORY - 1:
         raise UserError(
             f"The holdout in {folder} is of other series or of another time than its state. Package the model again with: make pipeline"
         )
-    block = take_series(f.block, rows.astype(int))
+    block = take_series(f.block, rows)
     x = np.concatenate(
         [part for _, part in feature_parts(what_if(block, origin, switch), origin, f.horizon, f.serving["encoding"])]
     )

@@ -6,7 +6,7 @@
 __all__ = ['nwrmsle', 'wape', 'pinball', 'shares', 'score']
 
 # %% ../../nbs/quality/01_metrics.ipynb #0cf127a0
-import numpy as np
+import numpy as np, pandas as pd
 
 # %% ../../nbs/quality/01_metrics.ipynb #8ff9f69b
 def nwrmsle(
@@ -50,7 +50,7 @@ def shares(
 
 # %% ../../nbs/quality/01_metrics.ipynb #9309d08d
 def score(
-    table: "pd.DataFrame",  # Forecasts of one window or several: forecast_origin, store_nbr, item_nbr, unit_sales, weight, mean, q10, q50, q90, log_mean
+    table: pd.DataFrame,  # Forecasts of one window or several: forecast_origin, store_nbr, item_nbr, unit_sales, weight, mean, q10, q50, q90, log_mean
 ) -> dict:  # nwrmsle, wape, rmse, bias, pinball, coverage
     "Every metric of some forecasts."
     y, mean = table["unit_sales"].to_numpy(float), table["mean"].to_numpy(float)

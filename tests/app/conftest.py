@@ -11,7 +11,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def forecaster(root):
-    from cd4ml_nb.delivery.release import load_champion
+    from cd4ml_nb.serving.live import load_champion
 
     return load_champion(root)
 

@@ -5,7 +5,7 @@ from urllib.parse import urlencode
 import numpy as np, pandas as pd
 import pytest
 import serving
-from cd4ml_nb.delivery import release
+from cd4ml_nb.delivery import acts, registry, release
 from cd4ml_nb.look import say_day, say_days, say_interval, say_units
 
 
@@ -267,15 +267,14 @@ def test_promote_and_rollback(planner, root, forecaster):
         planner.shows("a-newer-one", ".cd-model")
         planner.shows("released by Ben <b>.", ".cd-model")
     finally:
-        with serving.without_mlflow():
-            release.rollback(root, "Ana Pérez", "too low")
+        release.rollback(root, "Ana Pérez", "too low", outside=serving.NO_MLFLOW)
     planner.page.get_by_label("On", exact=True).check(force=True)
     planner.shows("Another model is live now", ".cd-notice")
     planner.shows(forecaster.card["model_version"], ".cd-model")
     planner.page.get_by_label("Off", exact=True).check(force=True)
     planner.page.wait_for_function("document.querySelector('.cd-notice').textContent.trim() === ''")
-    with serving.without_mlflow():
-        release.reject(root, "a-newer-one", "Ana Pérez", "an act that leaves the live model as it is")
+    why = "an act that leaves the live model as it is"
+    release.reject(root, "a-newer-one", "Ana Pérez", why, outside=serving.NO_MLFLOW)
     planner.page.get_by_label("As planned", exact=True).check(force=True)
     planner.page.wait_for_url(lambda url: "promotion=" not in url)
     assert planner.page.locator(".cd-notice").inner_text() == ""
@@ -283,7 +282,7 @@ def test_promote_and_rollback(planner, root, forecaster):
 
 def test_damaged_model(planner, root, forecaster):
     "A damaged model is refused with a sentence instead of numbers; when it is mended the page goes on."
-    state = release.champion_folder(root) / "state.parquet"
+    state = registry.champion_folder(root) / "state.parquet"
     good = state.read_bytes()
     try:
         state.write_bytes(good[:-1])
@@ -298,7 +297,7 @@ def test_damaged_model(planner, root, forecaster):
 
 def test_tampered_log(planner, root):
     "A model that somebody wrote into the log is not shown."
-    log = root / release.LOG
+    log = root / acts.LOG
     good = log.read_bytes()
     try:
         log.write_bytes(good.replace(b"the best so far", b"the best of all"))
@@ -313,7 +312,7 @@ def test_tampered_log(planner, root):
 
 def test_nothing_released(visit, root, screenshots):
     "Before a release a visitor is told so, and sees nothing else; never an empty page, and never a model that is only packaged."
-    files = [root / release.LOG, root / release.HEAD]
+    files = [root / acts.LOG, root / acts.HEAD]
     for file in files:
         file.rename(file.with_suffix(".away"))
     try:

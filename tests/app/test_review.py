@@ -65,7 +65,7 @@ def v(chromium, address):
 
 
 def acts(root):
-    from cd4ml_nb.delivery.release import read_log
+    from cd4ml_nb.delivery.acts import read_log
 
     return [(act["act"], act["model_version"], act["by"], act["reason"], act["overridden"]) for act in read_log(root)]
 

@@ -79,7 +79,7 @@ def test_a_notebook_opens_with_title_and_subtitle(path):
 
 @pytest.mark.parametrize("path", STAGES, ids=name)
 def test_a_stage_has_its_parameters_cell(path):
-    from cd4ml_nb.delivery.stages import notebook_parameters
+    from cd4ml_nb.delivery.parameters import notebook_parameters
 
     asked = notebook_parameters(path)
     assert list(asked)[:1] == ["tiny"] and asked["tiny"] is True, (

@@ -6,7 +6,7 @@ from copies import ROOT
 
 sys.path.insert(0, str(ROOT / "scripts"))
 from dependencies import library_of
-from cd4ml_nb.delivery.stages import SHARED, STAGES, notebook_parameters
+from cd4ml_nb.delivery.parameters import SHARED, STAGES, notebook_parameters
 
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
@@ -61,7 +61,7 @@ def test_every_estimator_is_back_tested():
 
 @pytest.mark.parametrize("stage", PIPELINE)
 def test_params_yaml_fits_the_notebook(stage):
-    from cd4ml_nb.delivery.stages import check_values, stage_values
+    from cd4ml_nb.delivery.parameters import check_values, stage_values
 
     for given in [{"estimator": name} for name in PARAMS["estimators"]] if stage == "backtest" else [{}]:
         check_values(

@@ -123,7 +123,7 @@ def test_a_second_run_waits_and_says_for_whom(tmp_path):
     second = start()
     said = [p.communicate(timeout=60)[1] for p in (first, second)]
     assert (first.returncode, second.returncode) == (0, 0)
-    assert f"Waiting for process {first.pid} (stage write" in said[1]
+    assert f"Waiting for: stage write (process {first.pid})" in said[1]
 
 
 def test_killed_and_run_again(tmp_path):
@@ -171,7 +171,7 @@ def test_a_full_disk_ends_with_a_sentence(small_disk):
     before = {
         p: p.read_bytes()
         for p in root.rglob("*")
-        if p.is_file() and p.relative_to(root).parts[0] in ("data", "reports") and p.name != ".lock"
+        if p.is_file() and p.relative_to(root).parts[0] in ("data", "reports") and not p.name.startswith(".lock")
     }
     small_project(root, kilobytes=5000)
     refused(stage(root, "write"), "the disk is full", "What was there before is untouched")

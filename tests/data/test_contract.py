@@ -9,7 +9,8 @@ import pytest
 
 from cd4ml_nb.core import UserError
 from cd4ml_nb.data.contract import check_raw, list_violations
-from cd4ml_nb.data.prepare import prepare, read_prepared
+from cd4ml_nb.data.panel import read_prepared
+from cd4ml_nb.data.prepare import prepare
 from cd4ml_nb.data.ingest import ingest
 from cd4ml_nb.data.split import split
 

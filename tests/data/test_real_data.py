@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cd4ml_nb.data.prepare import prepare, read_prepared, read_version
+from cd4ml_nb.data.panel import read_prepared, read_version
+from cd4ml_nb.data.prepare import prepare
 from cd4ml_nb.data.ingest import ingest
-from cd4ml_nb.model.block import load_block
+from cd4ml_nb.model.loading import load_block
 from cd4ml_nb.data.sources import NOT_GOODS, complete_journey_folder, readable_name, slug
 
 pytestmark = pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning")  # Ibis 12 on DuckDB 2

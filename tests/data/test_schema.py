@@ -14,8 +14,10 @@ import pytest
 
 from cd4ml_nb.core import UserError
 from cd4ml_nb.data import contract
-from cd4ml_nb.data.contract import RAW, Column, Table, check_raw, read_raw
-from cd4ml_nb.data.prepare import prepare, read_prepared
+from cd4ml_nb.data.contract import check_raw, read_raw
+from cd4ml_nb.data.layout import RAW, Column, Table
+from cd4ml_nb.data.panel import read_prepared
+from cd4ml_nb.data.prepare import prepare
 from cd4ml_nb.data.schema import acceptance_code, check_evolution, compare_schemas, describe_columns, describe_schema
 
 pytestmark = pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning")  # Ibis 12 on DuckDB 2

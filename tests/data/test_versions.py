@@ -20,18 +20,10 @@ from copies import copy_project, environment, run
 
 from cd4ml_nb.core import UserError
 from cd4ml_nb.data.sources import tiny
-from cd4ml_nb.data.versions import (
-    cache_folder,
-    diff_in_words,
-    diff_versions,
-    dvc_hash,
-    find_version,
-    list_versions,
-    trace,
-    trace_in_words,
-    version_files,
-    versions_in_words,
-)
+from cd4ml_nb.data.diff import diff_in_words, diff_versions
+from cd4ml_nb.data.history import cache_folder, dvc_hash, list_versions, version_files, versions_in_words
+from cd4ml_nb.data.history import find_version
+from cd4ml_nb.delivery.provenance import trace, trace_in_words
 
 KEYS = ["store_nbr", "item_nbr", "date"]
 
@@ -496,13 +488,12 @@ def must(root, *words, **more):
 
 STEP = """
 import sys, yaml
-from importlib import import_module
 from pathlib import Path
 from cd4ml_nb.data.quality import write_quality
-from cd4ml_nb.delivery.stages import STAGES, stage_values
+from cd4ml_nb.delivery.parameters import stage_values
+from cd4ml_nb.tiny import stage_function
 stage, root = sys.argv[1], Path.cwd()
-module, _, function = STAGES[stage].rpartition(".")
-done = getattr(import_module(module), function)(root, **stage_values(stage, yaml.safe_load((root / "params.yaml").read_text())))
+done = stage_function(stage)(root, **stage_values(stage, yaml.safe_load((root / "params.yaml").read_text())))
 if stage == "prepare": write_quality(root, done)
 """
 

@@ -1,6 +1,6 @@
 "The delivery pipelines: in GoCD's documented format, in GitHub's published schema, thin, and the same road in all of them and in the Makefile."
 
-import argparse, json, re, shlex, subprocess, sys
+import json, re, shlex, subprocess, sys
 import pytest, yaml
 from copies import ROOT
 
@@ -8,15 +8,15 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 GOCD = ROOT / "ci" / "cd4ml.gocd.yaml"
 SCHEMA = ROOT / "tests" / "delivery" / "gocd.schema.json"
 # The road, as the commands that matter; what differs between the tools (how files travel, who commits) is left out.
-MODEL_ROAD = ["make test", "make pipeline", "make gate", "cd4ml release publish"]
+MODEL_ROAD = ["make test", "make pipeline", "make gate", "cd4ml deploy publish"]
 RELEASE_ROAD = [
-    "cd4ml release pull",
+    "cd4ml deploy pull",
     "cd4ml release approve",
-    "cd4ml release build",
-    "cd4ml release smoke",
-    "cd4ml release deploy",
-    "cd4ml release smoke",
-    "cd4ml release restore",
+    "cd4ml deploy build",
+    "cd4ml deploy smoke",
+    "cd4ml deploy deploy",
+    "cd4ml deploy smoke",
+    "cd4ml deploy restore",
 ]
 
 
@@ -67,7 +67,7 @@ def makefile_commands(target):
 
 
 def called(line):
-    "The make targets and cd4ml commands in a line: `make test`, `cd4ml release pull`."
+    "The make targets and cd4ml commands in a line: `make test`, `cd4ml deploy pull`."
     line = (
         line.replace("$(MAKE) --no-print-directory", "make")
         .replace("$(MAKE)", "make")
@@ -183,7 +183,7 @@ ALL = [line for pipeline in gocd().values() for line in gocd_commands(pipeline)]
 
 def test_every_command_exists():
     "Each make target is in the Makefile; each cd4ml command parses, with its options."
-    from cd4ml_nb.cli import COMMANDS, make_parser
+    from cd4ml_nb import cli
 
     targets = set(re.findall(r"^([.\w/-]+):(?!=)", (ROOT / "Makefile").read_text(), re.M))
     missing = {
@@ -194,12 +194,11 @@ def test_every_command_exists():
     }
     assert not missing, missing
     for line in ALL:
-        if "cd4ml release" not in line:
+        if "cd4ml " not in line:
             continue
         words = shlex.split(line.split("cd4ml ", 1)[1].replace('${VERSION:+--model "$VERSION"}', '--model "$VERSION"'))
-        parser = make_parser(COMMANDS, argparse.ArgumentParser(exit_on_error=False))
         try:
-            given = parser.parse_args(words)
+            given = cli.command_parser(words[0]).parse_args(words)
         except SystemExit:
             pytest.fail(f"cd4ml does not know: {line}")
         assert given.function, line
@@ -207,7 +206,7 @@ def test_every_command_exists():
 
 def test_the_pipelines_are_thin():
     "They call make and cd4ml; the few other words bring files or names from one place to the next."
-    allowed = r"(\.venv/bin/cd4ml release |make [.\w/]+$|git (config user\.|pull --ff-only )|echo \"version=\$\(cat dist/version\)\" >> )"
+    allowed = r"(\.venv/bin/cd4ml (release|deploy) |make [.\w/]+$|git (config user\.|pull --ff-only )|echo \"version=\$\(cat dist/version\)\" >> )"
     for line in ALL:
         assert re.match(allowed, line.strip().strip("'")), f"not thin: {line}"
     longest = max(

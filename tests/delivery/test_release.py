@@ -1,30 +1,22 @@
 "Releases: killed writers, two at once, changed logs and packages, real processes, a real MLflow store."
 
 import hashlib, json, os, shutil, signal, sqlite3, subprocess, sys, textwrap, time
+from functools import partial
 from pathlib import Path
 import pytest
 from copies import ROOT, environment, run
 from cd4ml_nb.core import UserError
-from cd4ml_nb.delivery import release
-from cd4ml_nb.delivery.release import (
-    approve,
-    auto,
-    champion_folder,
-    load_champion,
-    new_version,
-    promote,
-    read_log,
-    reject,
-    rollback,
-    state,
-    verify,
+from cd4ml_nb.delivery import acts, ledger, registry, release
+from cd4ml_nb.delivery.acts import read_log
+from cd4ml_nb.delivery.registry import champion_folder, new_version
+from cd4ml_nb.delivery.release import state, verify
+from cd4ml_nb.serving.live import load_champion
+
+NO_MLFLOW = release.Outside(probe=lambda root: None, mirror=lambda root, names: None)
+approve, auto, promote, reject, rollback = (
+    partial(act, outside=NO_MLFLOW)
+    for act in (release.approve, release.auto, release.promote, release.reject, release.rollback)
 )
-
-
-@pytest.fixture
-def no_mlflow(monkeypatch):
-    for name in ("_probe", "_mirror"):
-        monkeypatch.setattr(release, name, lambda *_: None)
 
 
 def version(root, name, champion=None, passed=True, releasable=True, day=1, package=None, number=None):
@@ -77,7 +69,7 @@ def live(root, name, **more):
 
 
 @pytest.fixture
-def shop(tmp_path, no_mlflow):
+def shop(tmp_path):
     "trees-1 was live, trees-2 is, trees-3 is approved: five lines of log."
     root = tmp_path / "shop"
     live(root, "trees-1", day=1)
@@ -88,7 +80,7 @@ def shop(tmp_path, no_mlflow):
 
 
 def log(root):
-    return root / release.LOG
+    return root / acts.LOG
 
 
 def refused(root, act, *said):
@@ -110,20 +102,21 @@ KILLER = textwrap.dedent("""
     import json, os, shutil, signal, sys
     from pathlib import Path
     from cd4ml_nb import core
-    from cd4ml_nb.delivery import release
-    release._probe = release._mirror = lambda *_: None
-    release._git_trouble = lambda *_: None  # no need to ask Git a thousand times
-    files, source, act, points = {core.__file__, release.__file__}, Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    from cd4ml_nb.delivery import acts, ledger, registry, release
+    quiet = release.Outside(probe=lambda root: None, mirror=lambda root, names: None)
+    ledger._git_trouble = lambda *_: None  # no need to ask Git a thousand times
+    files = {module.__file__ for module in (core, acts, ledger, registry, release)}
+    source, act, points = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 
     def do(root):
         if act == "register":
-            with release.new_version(root, "trees-2") as folder:
+            with registry.new_version(root, "trees-2") as folder:
                 shutil.copytree(source / "data/registry/trees-2/package", folder / "package")
                 (folder / "gate.json").write_text('{"passed": true, "model_version": "trees-2", "champion": "trees-2"}')
                 (folder / "review.html").write_text("new")
                 (folder / "registration.json").write_text('{"gate_passed": true, "releasable": true}')
-        elif act == "promote": release.promote(root, "trees-3", by="Ben", reason="killed")
-        else: release.rollback(root, "Ben", "killed")
+        elif act == "promote": release.promote(root, "trees-3", by="Ben", reason="killed", outside=quiet)
+        else: release.rollback(root, "Ben", "killed", outside=quiet)
 
     def traced(root, stop, moments):
         "Run the act and die before its line number `stop` is executed."
@@ -147,18 +140,18 @@ KILLER = textwrap.dedent("""
 
     def after(root):
         "What a killed act left, and whether the next act works."
-        found = {"trouble": release.verify(root), "champion": release.state(root)["champion"]["model_version"], "lines": len(release.read_log(root))}
-        changed = lambda: [sentence for name in ("trees-1", "trees-2", "trees-3") for sentence in release.changed_files(root / "data/registry" / name)]
+        found = {"trouble": release.verify(root), "champion": release.state(root)["champion"]["model_version"], "lines": len(acts.read_log(root))}
+        changed = lambda: [sentence for name in ("trees-1", "trees-2", "trees-3") for sentence in registry.changed_files(root / "data/registry" / name)]
         found["trouble"] += [sentence for sentence in changed() if act != "register" or sentence.startswith("package/")]
         if found["lines"] == 5: do(root)
-        elif act == "promote": release.rollback(root, "Ana", "back")
-        else: release.reject(root, "trees-3", "Ana", "no")
+        elif act == "promote": release.rollback(root, "Ana", "back", outside=quiet)
+        else: release.reject(root, "trees-3", "Ana", "no", outside=quiet)
         return {**found, "next": release.verify(root) + changed(), "then": release.state(root)["champion"]["model_version"]}
 
     def fresh(): shutil.rmtree(source.with_name("copy"), ignore_errors=True); return Path(shutil.copytree(source, source.with_name("copy")))
     moments = []
     traced(fresh(), 0, moments)
-    commit = [n for n, name in enumerate(moments, 1) if name in ("_append", "_write_head", "_sync", "replace_file")]
+    commit = [n for n, name in enumerate(moments, 1) if name in ("append", "_write_line", "_write_head", "sync", "replace_file")]
     chosen = sorted({*range(1, len(moments), max(1, len(moments) // points)), *commit})
     chosen += [n for n, name in enumerate(moments, 1) if name == "_act" and n not in chosen]
     print(json.dumps([{"stop": stop, "in": moments[stop - 1], "killed": killed(root := fresh(), stop), **after(root)} for stop in chosen]))
@@ -186,7 +179,7 @@ def test_killed_at_any_moment(shop, act, before, now, then):
         assert p["champion"] == (before if p["lines"] == 5 else now), p
         assert p["then"] == (now if p["lines"] == 5 else then), p
     assert {p["lines"] for p in points} == {5, 6}, "points before and after the commit"
-    assert {"_append", "_write_head", "replace_file", "_act"} <= {p["in"] for p in points}
+    assert {"append", "_write_line", "_write_head", "replace_file", "_act"} <= {p["in"] for p in points}
 
 
 def test_killed_while_registering_the_live_model_again(shop):
@@ -207,13 +200,20 @@ def test_killed_while_registering_the_live_model_again(shop):
     assert "_renew" in {p["in"] for p in points}
 
 
-PROMOTE = "import sys; from cd4ml_nb.delivery import release; release._probe = lambda *_: {probe}; release._mirror = lambda *_: None\n{before}\nprint(release.promote(sys.argv[1], sys.argv[2], by=sys.argv[3], reason='race')['line'])"
+PROMOTE = """
+import sys
+from cd4ml_nb.delivery import release
+quiet = release.Outside(probe=lambda root: {probe}, mirror=lambda root, names: None)
+{before}
+print(release.promote(sys.argv[1], sys.argv[2], by=sys.argv[3], reason='race', outside=quiet)['line'])
+"""
 
 
 def process(root, name, by, probe="None", before=""):
     return subprocess.Popen(
         [sys.executable, "-c", PROMOTE.format(probe=probe, before=before), str(root), name, by],
         env=environment(ROOT),
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -248,7 +248,7 @@ def test_a_torn_line_did_not_happen(shop):
 def test_a_full_disk(shop, monkeypatch):
     "A write that the disk takes only half of is taken back."
     write = os.write
-    monkeypatch.setattr(release.os, "write", lambda handle, data: write(handle, data[: len(data) // 2]))
+    monkeypatch.setattr(ledger.os, "write", lambda handle, data: write(handle, data[: len(data) // 2]))
     refused(shop, lambda: promote(shop, "trees-3", by="Ben", reason="x"), "the disk is full")
     monkeypatch.undo()
     assert verify(shop) == []
@@ -262,32 +262,31 @@ def test_killed_twice(shop, monkeypatch):
         lambda: rollback(shop, "Ana", "x"),
         lambda: reject(shop, "trees-3", "Ana", "x"),
     ):
-        head = (shop / release.HEAD).read_bytes()
+        head = (shop / acts.HEAD).read_bytes()
         act()
-        now = json.loads((shop / release.HEAD).read_text())["lines"]
+        now = json.loads((shop / acts.HEAD).read_text())["lines"]
         assert now == len(read_log(shop)) and verify(shop) == []
-        (shop / release.HEAD).write_bytes(head)
-        monkeypatch.setattr(release.os, "write", lambda handle, data: 0)
+        (shop / acts.HEAD).write_bytes(head)
+        monkeypatch.setattr(ledger.os, "write", lambda handle, data: 0)
         with pytest.raises(UserError, match="the disk is full"):
             reject(shop, "other", "Ana", "x")
         monkeypatch.undo()
-        for name in ("_probe", "_mirror"):
-            monkeypatch.setattr(release, name, lambda *_: None)
-        assert json.loads((shop / release.HEAD).read_text())["lines"] == now
+        assert json.loads((shop / acts.HEAD).read_text())["lines"] == now
 
 
 # ---------------------------------------------------------------- two at once
 def test_two_at_the_same_moment(shop):
     "While one is promoting, another is told so and nothing of his happens."
-    first = process(shop, "trees-3", "Ben", probe="__import__('time').sleep(2)")
-    lock = shop / "data/registry/.lock"
-    end = time.monotonic() + 20
-    while "promote" not in lock.read_text() and time.monotonic() < end:
+    first = process(shop, "trees-3", "Ben", probe="sys.stdin.read()")  # holds the lock until it is let go
+    holder = shop / "data/registry/.lock.holder"
+    end = time.monotonic() + 60
+    while not (holder.exists() and "promote" in holder.read_text()) and time.monotonic() < end:
         time.sleep(0.01)
     second = process(shop, "trees-3", "Ana")
-    _, said = second.communicate(timeout=20)
+    _, said = second.communicate(timeout=60)
     assert second.returncode == 1 and "Another act is under way here: promote trees-3" in said
-    assert first.wait(20) == 0 and [act["by"] for act in read_log(shop)[-1:]] == ["Ben"] and verify(shop) == []
+    first.communicate(timeout=60)
+    assert first.returncode == 0 and read_log(shop)[-1]["by"] == "Ben" and verify(shop) == []
 
 
 def test_six_race(shop):
@@ -369,7 +368,7 @@ def test_a_removed_log_or_head(shop):
     log(shop).unlink()
     assert "5 of 5 lines at the end were removed" in verify(shop)[0]
     log(shop).write_bytes(kept)
-    (shop / release.HEAD).unlink()
+    (shop / acts.HEAD).unlink()
     assert "head.json is missing" in verify(shop)[0]
     refused(shop, lambda: promote(shop, "trees-3", by="Ben", reason="x"), "Commit reports/releases.jsonl to Git")
 
@@ -390,17 +389,17 @@ def test_git_knows_the_log(shop, monkeypatch):
     git(shop, "init", "-q")
     git(shop, "add", "reports")
     git(shop, "commit", "-qm", "releases")
-    kept, head = log(shop).read_bytes(), (shop / release.HEAD).read_bytes()
+    kept, head = log(shop).read_bytes(), (shop / acts.HEAD).read_bytes()
     lines = chained([{**json.loads(line), "reason": "all were happy"} for line in kept.splitlines()])
     log(shop).write_bytes(b"".join(line + b"\n" for line in lines))
-    (shop / release.HEAD).write_text(json.dumps({"lines": 5, "sha256": hashlib.sha256(lines[-1]).hexdigest()}))
+    (shop / acts.HEAD).write_text(json.dumps({"lines": 5, "sha256": hashlib.sha256(lines[-1]).hexdigest()}))
     assert verify(shop) == ["Line 1 is not the one that was committed to Git (see: git diff reports/releases.jsonl)."]
     refused(shop, lambda: rollback(shop, "Ana", "x"), "committed to Git")
     log(shop).write_bytes(kept)
-    (shop / release.HEAD).unlink()
+    (shop / acts.HEAD).unlink()
     assert verify(shop) == []
     promote(shop, "trees-3", by="Ben", reason="go on")
-    assert verify(shop) == [] and json.loads((shop / release.HEAD).read_text())["lines"] == 6
+    assert verify(shop) == [] and json.loads((shop / acts.HEAD).read_text())["lines"] == 6
 
 
 # ---------------------------------------------------------------- changed packages, missing folders
@@ -540,7 +539,7 @@ def test_refused(shop, what):
     assert said in str(e.value) and log(shop).read_bytes() == before and verify(shop) == []
 
 
-def test_no_previous(tmp_path, no_mlflow):
+def test_no_previous(tmp_path):
     version(tmp_path, "trees-1")
     refused(tmp_path, lambda: rollback(tmp_path, "Ana", "x"), "No model is live, so there is nothing to roll back")
     approve(tmp_path, "trees-1", "Ana", "x")
@@ -620,7 +619,7 @@ def test_text_is_only_text(shop):
 STORE = textwrap.dedent("""
     import sys
     from pathlib import Path
-    from cd4ml_nb.delivery.tracking import MODEL, open_store
+    from cd4ml_nb.delivery.mlflow_store import MODEL, open_store
     with open_store(Path(sys.argv[1])) as (mlflow, client, _):
         client.create_registered_model(MODEL)
         for name in sys.argv[2:]: client.create_model_version(MODEL, f"file:///nowhere/{name}", tags={"model_version": name})
@@ -648,7 +647,7 @@ def test_the_commands(project):
     version(project, "trees-1", number=1)
     assert "trees-1 passed the gate and waits" in cd4ml(project, "release", "status")
     assert "trees-1 is live: approved and promoted by the rule release.auto_approve: first" in cd4ml(
-        project, "release", "auto"
+        project, "deploy", "auto"
     )
     assert mlflow_aliases(project) == {"champion": 1}
     version(project, "trees-2", "trees-1", day=2, number=2)
@@ -697,20 +696,21 @@ def test_the_commands(project):
     )
 
 
-def test_aliases_are_mended(project, monkeypatch, capsys):
+def test_aliases_are_mended(project, capsys):
     "MLflow fails after the act is done: that is said, the act stands, and the next act sets all aliases."
     seen = []
-    monkeypatch.setattr(release, "_probe", lambda root: None)
-    monkeypatch.setattr(release, "_mirror", lambda root, aliases: 1 / 0)
-    live(project, "trees-1")
+    failing = release.Outside(probe=lambda root: None, mirror=lambda root, names: 1 / 0)
+    version(project, "trees-1")
+    release.approve(project, "trees-1", "Ana", "x", outside=failing)
+    release.promote(project, "trees-1", by="Ana", reason="x", outside=failing)
     assert "done and logged, but MLflow's aliases could not be set (division by zero)" in capsys.readouterr().err
-    monkeypatch.setattr(release, "_mirror", lambda root, aliases: seen.append(aliases))
+    mended = release.Outside(probe=lambda root: None, mirror=lambda root, names: seen.append(names))
     version(project, "trees-2", "trees-1", day=2)
-    reject(project, "trees-2", "Ana", "x")
+    release.reject(project, "trees-2", "Ana", "x", outside=mended)
     assert seen == [{"champion": "trees-1", "previous": None, "candidate": None, "challenger": None, "shadow": None}]
 
 
-def test_forecasts_come_from_the_champion(project, no_mlflow):
+def test_forecasts_come_from_the_champion(project):
     "Nothing is answered before a release; then the card says since when, and by whom."
     ask = ["forecast", "--item", "x", "--date", "2018-01-01"]
     assert "No model is live yet" in cd4ml(project, *ask, code=1)

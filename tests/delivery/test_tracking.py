@@ -5,13 +5,14 @@ from pathlib import Path
 import pytest, yaml
 from copies import ROOT, copy_project, environment, run
 from cd4ml_nb.core import UserError
-from cd4ml_nb.delivery import release, tracking
-from cd4ml_nb.delivery.stages import TINY, tiny_project
+from cd4ml_nb.delivery import experiments, mlflow_store, register, registry, release
+from cd4ml_nb.tiny import TINY, tiny_project
 
 MAKE_MODEL = """"Everything between the data and the registry, in one process; the gate, which is tested elsewhere, is a sentence."
 import json
 from cd4ml_nb.core import project_root, read_params, write_json
-from cd4ml_nb.delivery.package import package, train
+from cd4ml_nb.delivery.package import package
+from cd4ml_nb.model.training import train
 from cd4ml_nb.quality.backtest import backtest
 from cd4ml_nb.quality.evaluate import evaluate
 root, params = project_root(), read_params()
@@ -64,7 +65,7 @@ def server(tmp_path_factory):
     ]
     process = subprocess.Popen(
         [str(w) for w in words],
-        env={**os.environ, **tracking.QUIET},
+        env={**os.environ, **mlflow_store.QUIET},
         cwd=folder,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -82,7 +83,7 @@ def tiny(server, tmp_path_factory):
 
 
 def in_store(root, question):
-    with tracking.open_store(root) as (mlflow, client, number):
+    with mlflow_store.open_store(root) as (mlflow, client, number):
         return question(mlflow, client, number)
 
 
@@ -90,7 +91,8 @@ def versions(root):
     return in_store(
         root,
         lambda mlflow, client, number: {
-            v.tags["model_version"]: int(v.version) for v in client.search_model_versions(f"name = '{tracking.MODEL}'")
+            v.tags["model_version"]: int(v.version)
+            for v in client.search_model_versions(f"name = '{mlflow_store.MODEL}'")
         },
     )
 
@@ -112,11 +114,11 @@ def project(tiny, tmp_path_factory):
     left = [next(iter(entry)) if isinstance(entry, dict) else entry for entry in real["outs"]]
     reports = [
         {f"reports/{name}": {"cache": False, "persist": True}}
-        for name in ("gate.json", "explanation.json", "slices.json", "scores.csv")
+        for name in ("gate.json", "explanation.json", "slices.csv", "scores.csv")
     ]
     model = {
         "cmd": 'CD4ML_ROOT="$PWD" PYTHONPATH="$PWD" python make_model.py',
-        "params": ["train", "estimators", "training_rows", "accept"],
+        "params": ["train", "estimators", "training_rows", "gate"],
         "deps": ["make_model.py", "data/prepared", "data/split"],
         "outs": [
             {"data/evaluation": {"persist": True}},
@@ -184,26 +186,26 @@ def test_the_queue_tracks_each_experiment_in_the_project_itself(project, queued)
 
 
 def test_the_leaderboard_lists_base_and_experiments_with_bands(project, queued):
-    board = tracking.leaderboard(project)
+    board = experiments.leaderboard(project)
     assert len(board["runs"]) == 3 and board["varied"] == ["train.estimator"]
     assert [r["verdict"] for r in board["runs"]].count("best") == 1 and all(
         r["verdict"] in ("best", "tie", "worse") for r in board["runs"]
     )
-    said = tracking.leaderboard_in_words(board)
+    said = experiments.leaderboard_in_words(board)
     assert all(name in said for name in queued) and "(candidate)" in said
-    rows = tracking.compare_runs(project, queued)
+    rows = experiments.compare_runs(project, queued)
     assert rows["slices"] and set(rows["parameters"]["train.estimator"]) == {"decision_tree", "random_forest"}
 
 
 def test_an_experiment_taken_over_and_committed_becomes_releasable_and_branches_compare(project, queued):
-    name = next(r["run"] for r in tracking.leaderboard(project)["runs"] if r["estimator"] == "random_forest")
+    name = next(r["run"] for r in experiments.leaderboard(project)["runs"] if r["estimator"] == "random_forest")
     must(project, "git", "checkout", "--quiet", "-b", "idea")
     must(project, "dvc", "exp", "apply", name)
-    assert tracking.unsettled(project, "committed") == "" and tracking.settle(project) is None
+    assert register.unsettled(project, "committed") == "" and register.settle(project) is None
     commit(project, "a forest")
     done = must(project, "dvc", "repro")
     assert "Running stage" not in done, done  # to DVC nothing has changed ...
-    said = tracking.settle(project)  # ... so this is asked
+    said = register.settle(project)  # ... so this is asked
     assert (
         said["releasable"]
         and said["mlflow_version"] == versions(project)[said["model_version"]]
@@ -222,10 +224,10 @@ def test_an_experiment_taken_over_and_committed_becomes_releasable_and_branches_
 
 KILLED = """
 import os, signal, sys
-from cd4ml_nb.delivery import tracking
+from cd4ml_nb.delivery import register
 def die(*given, **named): os.kill(os.getpid(), signal.SIGKILL)
-setattr(tracking, sys.argv[2], die)
-tracking.register(sys.argv[1], "any")
+setattr(register, sys.argv[2], die)
+register.register(sys.argv[1], "any")
 """
 
 
@@ -239,15 +241,15 @@ def test_two_at_once_and_killed_ones_leave_one_version(tiny):
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        for step in ("_register_version", "nothing")
+        for step in ("register_model", "nothing")
     ]
     assert [process.wait(timeout=200) for process in both] == [-signal.SIGKILL, 0]
     ((version, number),) = versions(tiny).items()
     assert number == 1 and (tiny / "data/registry" / version / "registration.json").exists() and len(runs(tiny)) == 1
-    said = tracking.register(tiny, "any")
+    said = register.register(tiny, "any")
     assert (said["mlflow_version"], said["run_id"]) == (1, runs(tiny)[0].info.run_id) and len(versions(tiny)) == 1
     assert not [p for p in (tiny / "data/registry").iterdir() if p.name.endswith(".tmp") and str(os.getpid()) in p.name]
-    assert release.changed_files(tiny / "data/registry" / version) == []
+    assert registry.changed_files(tiny / "data/registry" / version) == []
 
 
 def test_what_a_run_keeps(tiny):
@@ -267,7 +269,7 @@ def test_what_a_run_keeps(tiny):
     assert {
         "gate.json",
         "metrics.json",
-        "slices.json",
+        "slices.csv",
         "params.yaml",
         "errors.parquet",
         "review.html",
@@ -287,11 +289,11 @@ mlflow.set_tracking_uri({uri!r})
 model = mlflow.pyfunc.load_model("models:/sales_forecast@candidate")
 assert model.metadata.signature is not None
 print(model.predict(model.input_example[["item_nbr", "store_nbr", "date"]])["mean"].tolist())
-""".format(root=str(ROOT), uri=tracking.store_uris(tiny)[0])
+""".format(root=str(ROOT), uri=mlflow_store.store_uris(tiny)[0])
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,
-        env={**{k: v for k, v in os.environ.items() if k != "PYTHONPATH"}, **tracking.QUIET},
+        env={**{k: v for k, v in os.environ.items() if k != "PYTHONPATH"}, **mlflow_store.QUIET},
         capture_output=True,
         text=True,
         timeout=200,
@@ -300,7 +302,7 @@ print(model.predict(model.input_example[["item_nbr", "store_nbr", "date"]])["mea
     from cd4ml_nb.model.forecaster import load_forecaster
 
     forecaster = load_forecaster(tiny / "data/model")
-    _, example = tracking.model_signature(forecaster)
+    _, example = mlflow_store.model_signature(forecaster)
     assert json.loads(done.stdout.splitlines()[-1]) == pytest.approx(
         forecaster.forecast_table(example)["mean"].tolist(), rel=1e-9
     )
@@ -309,7 +311,9 @@ print(model.predict(model.input_example[["item_nbr", "store_nbr", "date"]])["mea
 
 def test_aliases_follow_releases(tiny):
     (version,) = versions(tiny)
-    aliases = lambda: in_store(tiny, lambda mlflow, client, number: client.get_registered_model(tracking.MODEL).aliases)
+    aliases = lambda: in_store(
+        tiny, lambda mlflow, client, number: client.get_registered_model(mlflow_store.MODEL).aliases
+    )
     assert aliases() == {"candidate": 1}
     release.approve(
         tiny,
@@ -320,8 +324,8 @@ def test_aliases_follow_releases(tiny):
     )
     release.promote(tiny, version, by="reviewer", reason="good")
     assert aliases() == {"champion": 1}
-    tracking.register(tiny, "any")  # the live model once more: no candidate
-    assert aliases() == {"champion": 1} and tracking.leaderboard(tiny)["runs"][0]["aliases"] == ["champion"]
+    register.register(tiny, "any")  # the live model once more: no candidate
+    assert aliases() == {"champion": 1} and experiments.leaderboard(tiny)["runs"][0]["aliases"] == ["champion"]
 
 
 def test_a_store_that_is_held_gone_or_no_store_gets_a_sentence(tiny, tmp_path):
@@ -329,19 +333,19 @@ def test_a_store_that_is_held_gone_or_no_store_gets_a_sentence(tiny, tmp_path):
     with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(UserError, match="cannot be written"):
-            tracking.probe(tiny)
-    tracking.probe(tiny)
+            mlflow_store.probe(tiny)
+    mlflow_store.probe(tiny)
     with pytest.raises(UserError, match="is not there"):
-        tracking.probe(tmp_path)
+        mlflow_store.probe(tmp_path)
     broken = tmp_path / "broken"
     shutil.copytree(tiny, broken, ignore=shutil.ignore_patterns("mlflow"))
     (broken / "data/mlflow").mkdir()
     (broken / "data/mlflow/mlflow.db").write_text("this is no database, though it has its name " * 100)
     with pytest.raises(UserError, match="cannot be written|is not a registry"):
-        tracking.probe(broken)
+        mlflow_store.probe(broken)
     before = sorted(p.name for p in (broken / "data/registry").iterdir())
     with pytest.raises(UserError) as e:
-        tracking.register(broken, "any")
+        register.register(broken, "any")
     assert "\n" not in str(e.value) and len(str(e.value)) < 400
     assert sorted(p.name for p in (broken / "data/registry").iterdir()) == before
 
@@ -352,12 +356,14 @@ def test_a_copied_project_keeps_its_runs_to_itself(tiny, tmp_path):
     before = count(tiny)
     sealed = json.loads((copy / "reports/metrics.json").read_text())
     (copy / "reports/metrics.json").write_text(json.dumps({**sealed, "note": "another run"}))
-    tracking.register(copy, "any")
+    register.register(copy, "any")
     assert count(copy) > before == count(tiny) and len(runs(copy)) == 2 and len(runs(tiny)) == 1
     assert (
         in_store(
             copy,
-            lambda mlflow, client, number: mlflow.pyfunc.load_model(f"models:/{tracking.MODEL}/1").metadata.signature,
+            lambda mlflow, client, number: (
+                mlflow.pyfunc.load_model(f"models:/{mlflow_store.MODEL}/1").metadata.signature
+            ),
         )
         is not None
     )
@@ -367,10 +373,10 @@ def test_without_a_gate_nothing_is_registered(tiny, tmp_path):
     root = shutil.copytree(tiny, tmp_path / "copy", ignore=shutil.ignore_patterns("mlflow", "registry"))
     (root / "reports/gate.json").unlink()
     with pytest.raises(UserError, match="gate.json is missing"):
-        tracking.register(root, "any")
+        register.register(root, "any")
     (root / "reports/gate.json").write_text(json.dumps({"passed": True, "model_version": "another", "checks": []}))
     with pytest.raises(UserError, match="judged another"):
-        tracking.register(root, "any")
+        register.register(root, "any")
     assert not (root / "data/registry").exists() and not (root / "data/mlflow").exists()
 
 
@@ -387,23 +393,23 @@ def test_a_tracking_server_named_by_the_environment(tiny, server, tmp_path, monk
         tiny, tmp_path / "copy", ignore=shutil.ignore_patterns("mlflow", "registry", "releases.jsonl")
     )
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-    said = tracking.register(root, "any")
-    tracking.probe(root)
+    said = register.register(root, "any")
+    mlflow_store.probe(root)
     assert said["mlflow_version"] == 1 and not (root / "data/mlflow/mlflow.db").exists()
-    board = tracking.leaderboard(root)
+    board = experiments.leaderboard(root)
     assert (
         board["runs"][0]["run_id"] == said["run_id"]
-        and tracking.read_artifact(root, board["runs"][0], "gate.json").exists()
+        and mlflow_store.read_artifact(root, board["runs"][0], "gate.json").exists()
     )
-    tracking.mirror(root, {"champion": said["model_version"], "candidate": None})
-    assert in_store(root, lambda mlflow, client, number: client.get_registered_model(tracking.MODEL).aliases) == {
+    mlflow_store.mirror(root, {"champion": said["mlflow_version"], "candidate": None})
+    assert in_store(root, lambda mlflow, client, number: client.get_registered_model(mlflow_store.MODEL).aliases) == {
         "champion": "1"
     }
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     with pytest.raises(UserError, match="does not answer"):
-        tracking.probe(root)
+        mlflow_store.probe(root)
     began = time.time()
     with pytest.raises(UserError, match="does not answer"):
-        tracking.register(root, "any")
+        register.register(root, "any")
     assert time.time() - began < 30

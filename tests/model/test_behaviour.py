@@ -3,10 +3,11 @@
 from dataclasses import replace
 import numpy as np, pandas as pd, pytest
 from cd4ml_nb.core import read_params
-from cd4ml_nb.model.block import load_block, take_series
+from cd4ml_nb.model.block import take_series
+from cd4ml_nb.model.loading import load_block
 from cd4ml_nb.model.estimators import make_estimator
-from cd4ml_nb.model.forecaster import Forecaster, load_forecaster
-from cd4ml_nb.delivery.package import to_onnx
+from cd4ml_nb.model.forecaster import load_forecaster
+from cd4ml_nb.delivery.onnx import to_onnx
 from copies import ROOT
 
 
@@ -22,7 +23,7 @@ def block():
 
 def with_block(forecaster, block):
     "The same model on another state."
-    return Forecaster(forecaster.card, forecaster.serving, block, forecaster._predict, forecaster.calendar)
+    return forecaster.with_block(block)
 
 
 def test_a_promotion_sells_more(forecaster):
@@ -118,17 +119,15 @@ def test_the_holdout_that_travels_with_the_model_can_be_forecast_again(forecaste
     "The state reaches back far enough to stand at the holdout's origin; the forecasts recorded there come out again."
     held_out = pd.read_parquet(ROOT / "data/model/holdout.parquet")
     origin = forecaster.block.day(held_out["forecast_origin"].iloc[0])
-    mean, log_mean = forecaster._predict(
-        forecaster.block, origin, forecaster.horizon, np.arange(len(forecaster.series))
-    )
-    place = forecaster._row.reindex(pd.MultiIndex.from_frame(held_out[["store_nbr", "item_nbr"]])).to_numpy()
+    mean, log_mean = forecaster.predict(forecaster.block, np.arange(len(forecaster.series)), origin)
+    place = forecaster.rows_of(held_out)
     np.testing.assert_allclose(mean[place, held_out["horizon"] - 1], held_out["mean"], rtol=1e-4)
     np.testing.assert_allclose(log_mean[place, held_out["horizon"] - 1], held_out["log_mean"], rtol=1e-4, atol=1e-6)
 
 
 def test_promotions_that_nobody_knows_do_not_stop_a_fit():
     from cd4ml_nb.core import read_params
-    from cd4ml_nb.delivery.stages import tiny_project
+    from cd4ml_nb.tiny import tiny_project
     from cd4ml_nb.model.estimators import make_estimator
 
     root = tiny_project("backtest")

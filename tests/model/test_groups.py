@@ -3,14 +3,18 @@
 import functools, shutil
 import numpy as np, pandas as pd, pytest
 from cd4ml_nb.core import UserError
-from cd4ml_nb.data.prepare import read_series
-from cd4ml_nb.delivery.package import load_fitted, package, train
-from cd4ml_nb.delivery.stages import tiny_project
-from cd4ml_nb.model.block import load_block, take_series
+from cd4ml_nb.data.panel import read_series
+from cd4ml_nb.delivery.package import package
+from cd4ml_nb.model.training import load_fitted, train
+from cd4ml_nb.tiny import tiny_project
+from cd4ml_nb.model.block import take_series
+from cd4ml_nb.model.loading import load_block
 from cd4ml_nb.model.estimators import make_estimator
 from cd4ml_nb.model.features import make_encoding
 from cd4ml_nb.model.forecaster import load_forecaster
+from cd4ml_nb.model.loading import panel_days
 from cd4ml_nb.model.groups import fit_group, sample_items, sample_series, series_parts
+from cd4ml_nb.model import loading
 from cd4ml_nb.quality import backtest as module
 from cd4ml_nb.quality.backtest import backtest
 
@@ -45,7 +49,7 @@ def by_item(project):
 )
 def test_a_panel_in_parts_gives_the_same_forecasts(project, monkeypatch, estimator, parameters):
     at_once, _ = forecasts(project, estimator, parameters)
-    days = module.panel_days(project / "data/prepared")
+    days = panel_days(project / "data/prepared")
     parts = functools.partial(series_parts, cells=4 * days)
     assert len(parts(read_series(project / "data/prepared"), days)) == 6
     monkeypatch.setattr(module, "series_parts", parts)
@@ -64,7 +68,7 @@ def test_the_sample_depends_on_seed_and_names_alone(project):
 def test_only_the_sample_is_loaded_and_learnt_from(project, monkeypatch):
     asked = []
     monkeypatch.setattr(
-        module,
+        loading,
         "load_block",
         lambda prepared, stores, series: asked.append(series) or load_block(prepared, stores=stores, series=series),
     )

@@ -2,7 +2,8 @@
 
 import json
 import numpy as np, pandas as pd, pytest
-from cd4ml_nb.data.prepare import read_prepared
+from cd4ml_nb.data.panel import read_prepared
+from cd4ml_nb.quality.slices import read_slices
 from copies import ROOT
 
 THIRDS = ("lowest third", "middle third", "highest third")
@@ -91,7 +92,7 @@ def test_volume_is_unbiased(metrics):
 
 
 def test_quantiles_are_calibrated_overall_and_in_each_volume_third(metrics):
-    slices = json.loads((ROOT / "reports/slices.json").read_text())["gradient_boosting"]["volume"]
+    slices = read_slices(ROOT / "reports")["gradient_boosting"]["volume"]
     overall = {
         name: {side: values["mean"] for side, values in shares.items()}
         for name, shares in metrics["models"]["gradient_boosting"]["coverage"].items()

@@ -90,7 +90,7 @@ def whole(running):
 
 def wait_for(root, word, process):
     "Until this stage is at work; says so if the run ended before."
-    lock, deadline = root / "reports" / ".lock", time.time() + 120
+    lock, deadline = root / "reports" / ".lock.holder", time.time() + 120
     while time.time() < deadline:
         if lock.exists() and word in lock.read_text():
             return

@@ -5,9 +5,9 @@ import numpy as np, pandas as pd, pytest
 from cd4ml_nb.core import UserError
 from cd4ml_nb.data import engines
 from cd4ml_nb.data.prepare import prepare_folder
-from cd4ml_nb.delivery.package import load_fitted, train
-from cd4ml_nb.delivery.stages import tiny_project
-from cd4ml_nb.model.block import load_block
+from cd4ml_nb.model.training import load_fitted, train
+from cd4ml_nb.tiny import tiny_project
+from cd4ml_nb.model.loading import load_block
 from cd4ml_nb.model.features import build_features, make_encoding
 from cd4ml_nb.quality.backtest import backtest
 

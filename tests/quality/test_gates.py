@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from cd4ml_nb.core import UserError, read_params
 from cd4ml_nb.data.split import read_windows
-from cd4ml_nb.delivery import accept as accepting
-from cd4ml_nb.delivery.accept import accept
-from cd4ml_nb.delivery.package import package, train
-from cd4ml_nb.delivery.stages import tiny_project
+from cd4ml_nb.delivery import gate as gating
+from cd4ml_nb.delivery.gate import gate
+from cd4ml_nb.delivery.package import package
+from cd4ml_nb.model.training import train
+from cd4ml_nb.tiny import tiny_project
 from cd4ml_nb.model.block import take_series
 from cd4ml_nb.model.estimators import ESTIMATORS, SeasonalNaive
 from cd4ml_nb.quality import gates
@@ -44,7 +45,7 @@ CHECKS = {
 
 @pytest.fixture(scope="module")
 def limits():
-    return read_params("accept", ROOT)
+    return read_params("gate", ROOT)
 
 
 @pytest.fixture(scope="module")
@@ -278,7 +279,7 @@ def test_small_slices_are_told_and_not_judged(real):
 @pytest.fixture(scope="module")
 def tiny():
     "A tiny project after the stage package."
-    return tiny_project("accept")
+    return tiny_project("gate")
 
 
 @pytest.fixture
@@ -290,7 +291,7 @@ def own(tiny, tmp_path):
 def be_live(monkeypatch, folder):
     "Make a packaged model the champion, as far as the gate can see."
     monkeypatch.setattr(
-        accepting,
+        gating,
         "state",
         lambda root: {
             "champion": {
@@ -298,11 +299,11 @@ def be_live(monkeypatch, folder):
             }
         },
     )
-    monkeypatch.setattr(accepting, "champion_folder", lambda root: Path(folder))
+    monkeypatch.setattr(gating, "champion_folder", lambda root: Path(folder))
 
 
 def gate_of(root):
-    return accept(root, "gradient_boosting", **read_params("accept", root))
+    return gate(root, "gradient_boosting", **read_params("gate", root))
 
 
 def test_a_model_that_peeks_is_too_good(own, monkeypatch):
@@ -317,7 +318,7 @@ def test_a_model_that_peeks_is_too_good(own, monkeypatch):
     params = read_params(root=own)
     with contextlib.redirect_stderr(io.StringIO()):
         backtest(own, "peeking", {}, params["training_rows"])
-    found = verdicts(read_case(own, "peeking", params["accept"]))
+    found = verdicts(read_case(own, "peeking", params["gate"]))
     assert found["too_good"]["verdict"] == "failed" and found["absolute"]["verdict"] == "passed"
 
 
@@ -326,32 +327,33 @@ def test_a_champion_that_cannot_be_read_fails_its_comparison_only(own, monkeypat
     be_live(monkeypatch, own / "live")
     with (own / "live/mean.onnx").open("ab") as file:
         file.write(b"x")
-    gate = gate_of(own)
-    found = {c["check"]: c for c in gate["checks"]}
+    verdict = gate_of(own)
+    found = {c["check"]: c for c in verdict["checks"]}
     assert (
-        not gate["passed"]
-        and gate["champion"]
+        not verdict["passed"]
+        and verdict["champion"]
         and found["ratchet"]["verdict"] == "failed"
         and "mean.onnx" in found["ratchet"]["says"]
     )
-    assert [c["check"] for c in gate["checks"] if c["verdict"] == "failed"] == ["ratchet"]
-    assert json.loads((own / "reports/gate.json").read_text()) == gate
+    assert [c["check"] for c in verdict["checks"] if c["verdict"] == "failed"] == ["ratchet"]
+    assert json.loads((own / "reports/gate.json").read_text()) == verdict
 
 
 def test_a_check_that_breaks_does_not_keep_the_others_from_being_made(own, monkeypatch):
     before = {c["check"] for c in gate_of(own)["checks"]}
     monkeypatch.setattr(gates, "bias_check", lambda case: 1 / 0)
-    monkeypatch.setattr(accepting, "explanation", lambda root: 1 / 0)
-    gate = gate_of(own)
-    assert {c["check"] for c in gate["checks"] if c["verdict"] == "failed"} == {"bias", "explanation"} and not gate[
-        "passed"
-    ]
-    assert before <= {c["check"] for c in gate["checks"]}
+    monkeypatch.setattr(gating, "explanation", lambda root: 1 / 0)
+    verdict = gate_of(own)
+    assert {c["check"] for c in verdict["checks"] if c["verdict"] == "failed"} == {
+        "bias",
+        "explanation",
+    } and not verdict["passed"]
+    assert before <= {c["check"] for c in verdict["checks"]}
 
 
 def test_a_champion_that_stopped_learning_earlier_is_asked_on_more_windows(own):
     "And one that today's code cannot ask is judged by the holdout it brought."
-    limits, origins = read_params("accept", own), [w["forecast_origin"] for w in read_windows(own)]
+    limits, origins = read_params("gate", own), [w["forecast_origin"] for w in read_windows(own)]
     sealed = own / "data/model/forecaster.json"
     content = json.loads(sealed.read_text())
     sealed.write_text(json.dumps({**content, "card": {**content["card"], "trained_to": origins[-2]}}))
@@ -370,7 +372,7 @@ def test_a_champion_that_stopped_learning_earlier_is_asked_on_more_windows(own):
 def test_a_champion_without_a_function_is_compared_by_its_estimators_backtest(own):
     "Such as seasonal naive, which our model must beat."
     params = read_params(root=own)
-    case = read_case(own, "gradient_boosting", params["accept"])
+    case = read_case(own, "gradient_boosting", params["gate"])
     with contextlib.redirect_stderr(io.StringIO()):
         train(own, "seasonal_naive", params["estimators"]["seasonal_naive"], params["training_rows"])
         package(own)
@@ -382,16 +384,16 @@ def test_a_champion_without_a_function_is_compared_by_its_estimators_backtest(ow
 @pytest.mark.parametrize(
     "change, said",
     [
-        ({"bias": "much"}, "accept.bias"),
-        ({"all_stores": [0.9, 0.7]}, "accept.all_stores"),
-        ({"confidence": 1.5}, "accept.confidence"),
-        ({"resamples": 3}, "accept.resamples"),
+        ({"bias": "much"}, "gate.bias"),
+        ({"all_stores": [0.9, 0.7]}, "gate.all_stores"),
+        ({"confidence": 1.5}, "gate.confidence"),
+        ({"resamples": 3}, "gate.resamples"),
         ({"surprise": 1}, "surprise"),
     ],
 )
 def test_a_wrong_limit_is_said_before_anything_is_judged(own, change, said):
     with pytest.raises(UserError, match=said):
-        accept(own, "gradient_boosting", **{**read_params("accept", own), **change})
+        gate(own, "gradient_boosting", **{**read_params("gate", own), **change})
     assert not (own / "reports/gate.json").exists()
 
 

@@ -6,10 +6,13 @@ from dataclasses import replace
 from datetime import date, timedelta
 from io import StringIO
 import numpy as np, pandas as pd, pytest
-from cd4ml_nb.delivery.package import load_fitted, package, to_onnx
-from cd4ml_nb.delivery.stages import tiny_project
+from cd4ml_nb.delivery.onnx import to_onnx
+from cd4ml_nb.delivery.package import package
+from cd4ml_nb.model.training import load_fitted
+from cd4ml_nb.tiny import tiny_project
 from cd4ml_nb.model.block import take_series
-from cd4ml_nb.model.forecaster import Forecaster, load_forecaster, read_state, seal, write_state
+from cd4ml_nb.model.forecaster import Forecaster, load_forecaster
+from cd4ml_nb.model.package import read_state, seal, write_state
 from cd4ml_nb.quality.contracts import package_checks, read_contract, read_contracts
 from cd4ml_nb.quality.explain import effects, reasons
 from copies import ROOT
@@ -175,7 +178,7 @@ def test_a_state_that_differs_from_the_data_is_skew(root, fitted, planted, array
 
 def test_a_serving_path_that_computes_otherwise_is_skew(root, fitted, monkeypatch):
     "The same state, the same encoding, but the serving code adds the days in another way."
-    import cd4ml_nb.model.forecaster as serving, cd4ml_nb.quality.equivalence as equivalence
+    import cd4ml_nb.model.kernel as serving, cd4ml_nb.quality.equivalence as equivalence
     from cd4ml_nb.model.features import FEATURES, feature_parts
 
     def drifted(*given):
@@ -256,7 +259,7 @@ def test_a_feature_that_looks_ahead_is_leaky(root, fitted, monkeypatch):
 def test_a_model_that_learnt_the_holdout_does_not_reproduce_its_score(root, fitted, planted):
     "Fitted up to the end of the data, but said to be trained up to the holdout."
     from cd4ml_nb.core import read_params
-    from cd4ml_nb.model.block import load_block
+    from cd4ml_nb.model.loading import load_block
     from cd4ml_nb.model.estimators import make_estimator
 
     params, block = read_params(root=root), load_block(root / "data/prepared")
@@ -281,13 +284,13 @@ def behaving(monkeypatch, change):
 
     def load(folder):
         f = load_forecaster(folder)
-        inner = f._predict
+        inner = f.models.on_block
 
-        def predict(block, origin, horizon, rows):
+        def on_block(block, origin, horizon, rows):
             mean, log_mean = inner(block, origin, horizon, rows)
             return change(mean, block, origin), log_mean
 
-        f._predict = predict
+        f.models.on_block = on_block
         return f
 
     monkeypatch.setattr(equivalence, "load_forecaster", load)
@@ -397,7 +400,7 @@ def test_the_dashboard_contract_covers_what_the_page_reads(root):
 def test_an_estimator_without_features_is_judged_too(root, tmp_path):
     other = shutil.copytree(root, tmp_path / "naive")
     from cd4ml_nb.core import read_params
-    from cd4ml_nb.delivery.package import train
+    from cd4ml_nb.model.training import train
 
     params = read_params(root=other)
     with redirect_stderr(StringIO()):
@@ -435,7 +438,7 @@ def test_a_closed_day_has_one_reason(root):
     shut, calendar, (store, item) = f.block.is_open.copy(), f.calendar.copy(), f.series.iloc[0]
     shut[(f.block.series["store_nbr"] == store).to_numpy(), f.origin + 3] = False
     calendar.loc[(calendar["store_nbr"] == store) & (calendar["date"] == f.dates[2]), "is_open"] = False
-    closed = Forecaster(f.card, f.serving, replace(f.block, is_open=shut), f._predict, calendar)
+    closed = Forecaster(f.card, f.serving, replace(f.block, is_open=shut), f.models, calendar)
     day = str(f.dates[2].date())
     parts = effects(closed, item, store, day, day)
     assert parts["closed"] == -parts["usual"] < 0 and sum(parts.values()) == 0
@@ -452,7 +455,7 @@ def test_a_closed_day_has_one_reason(root):
 def test_a_product_that_the_store_never_sold_has_reasons(root):
     f = load_forecaster(root / "data/model")
     store, item = f.series.iloc[0]
-    few = Forecaster(f.card, f.serving, take_series(f.block, np.arange(1, len(f.series))), f._predict, f.calendar)
+    few = f.with_block(take_series(f.block, np.arange(1, len(f.series))))
     asked = item, store, f.card["first_day"], f.card["last_day"]
     assert sum(effects(few, *asked).values()) == pytest.approx(few.total(*asked)["mean"], abs=1e-6)
     assert all(r["text"] for r in reasons(few, *asked))
