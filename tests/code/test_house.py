@@ -1,6 +1,6 @@
 "The rules of the house, said by tools before a reviewer must (`make check`)."
 
-import ast, json, re, shutil, sys
+import ast, json, re, sys
 import pytest
 from copies import ROOT, copy_project, run
 from test_notebooks import NOTEBOOKS, STAGES, cells, name
@@ -30,7 +30,7 @@ def too_long(path):
         text = source(cell)
         if len(text.splitlines()) > LINES or len(text) > CHARACTERS:
             first = next((line for line in text.splitlines() if line.startswith(("def ", "class "))), text[:60])
-            yield f"{name(path)}: {len(text.splitlines())} lines, {len(text):,} characters: {first!r}"
+            yield f"{path.name}: {len(text.splitlines())} lines, {len(text):,} characters: {first!r}"
 
 
 def without_lesson(path):
@@ -40,7 +40,7 @@ def without_lesson(path):
         if is_export(cell) and defines_functions(cell):
             row += 1
             if row == IN_A_ROW + 1:
-                yield f"{name(path)}: more than {IN_A_ROW} cells of functions in a row, at {source(cell)[:70]!r}"
+                yield f"{path.name}: more than {IN_A_ROW} cells of functions in a row, at {source(cell)[:70]!r}"
         elif is_lesson(cell):
             row = 0
 
@@ -122,7 +122,7 @@ def test_public_functions_have_the_types_that_they_state():
 
 
 def lint_imports(root):
-    return run(root, shutil.which("lint-imports") or "lint-imports", "--no-cache", "--config", "pyproject.toml")
+    return run(root, "lint-imports", "--no-cache")
 
 
 def test_imports_go_one_way():
