@@ -2,7 +2,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .SUFFIXES:
-.PHONY: help run test check prove spark pipeline gate release dashboard review mlflow lab bench deliver readme tidy hooks lock clean
+.PHONY: help run test check prove spark pipeline gate release dashboard review mlflow lab bench deliver docs readme tidy hooks lock clean
 
 PORT ?= 8866
 REVIEW_PORT ?= 8867
@@ -28,6 +28,7 @@ help:  ## Explain these commands
 	@echo "  make review     serve the page on which a reviewer approves or rejects, on http://127.0.0.1:$(REVIEW_PORT)"
 	@echo "  make mlflow     open MLflow's pages on the experiments, on http://127.0.0.1:$(MLFLOW_PORT)"
 	@echo "  make deliver    walk the whole road to a temporary production folder: test, reproduce, gate, register, approve, deploy"
+	@echo "  make docs       write _docs/index.html: all there is to read, with a search; works offline"
 	@echo "  make lab        open JupyterLab with the project's kernel"
 	@echo "  make prove      the long proofs: every kill point, queues, Spark, remote tables, many visitors"
 	@echo "  make bench      compare with mlforecast + LightGBM, DuckDB, pandas, Spark; results in reports/benchmarks"
@@ -51,7 +52,7 @@ run: pipeline release dashboard  ## Everything
 
 pipeline: .venv/ready
 	@cd4ml data fetch
-	@dvc repro
+	@cd4ml pipeline
 	@cd4ml deploy settle
 	@cd4ml report
 
@@ -74,8 +75,9 @@ mlflow: .venv/ready
 dashboard: .venv/ready
 	@cd4ml dashboard --port $(PORT)
 
+# Jupyter refuses root unless it is told that this is meant; in a container it is.
 lab: .venv/ready
-	@jupyter lab --ServerApp.root_dir=. nbs/index.ipynb
+	@jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) --ServerApp.root_dir=. nbs/index.ipynb
 
 bench: .venv/ready
 	@cd4ml bench
@@ -107,6 +109,10 @@ deliver: .venv/ready
 	@production="$${PRODUCTION:-$$(mktemp -d)/production}"; \
 	cd4ml deploy deploy "$$production" || exit 1; \
 	cd4ml deploy smoke "$$production/current" || { cd4ml deploy restore "$$production" --reason "the smoke test failed"; exit 1; }
+
+# Every notebook as a page, as it is stored, and the reports of the last run; works offline. Open _docs/index.html.
+docs: .venv/ready
+	@python scripts/docs.py
 
 readme: .venv/ready
 	@python scripts/readme.py

@@ -111,7 +111,9 @@ TABLE = HTML.from_string("""
 <thead><tr>{% for cell in head %}<th>{{ cell }}</th>{% endfor %}</tr></thead>
 <tbody>
 {% for row in rows %}
-<tr{% if row.mark %} class="{{ row.mark }}"{% endif %}>{% for cell in row.cells %}<td>{{ cell }}</td>{% endfor %}</tr>
+<tr{% if row.mark %} class="{{ row.mark }}"{% endif %}>
+{%- if titled %}<th scope="row">{{ row.cells[0] }}</th>{% endif %}
+{%- for cell in row.cells[titled:] %}<td>{{ cell }}</td>{% endfor %}</tr>
 {% endfor %}
 </tbody></table></div>""")
 
@@ -120,11 +122,12 @@ def table_html(
     head: list,  # Column titles
     rows: list,  # Lists of texts and numbers; a dict {"class": …, "cells": […]} marks a row
     caption: str = "",  # Above the table
+    titled: bool = False,  # The first cell of each row is its title
 ) -> Markup:  # HTML, every cell escaped
     "A table on a page."
     marked = [row if isinstance(row, dict) else {"class": "", "cells": row} for row in rows]
     said = [{"mark": row["class"], "cells": [_shown(cell) for cell in row["cells"]]} for row in marked]
-    return Markup(TABLE.render(head=head, rows=said, caption=caption).strip())
+    return Markup(TABLE.render(head=head, rows=said, caption=caption, titled=int(titled)).strip())
 
 
 def _shown(cell):

@@ -12,32 +12,34 @@ from pathlib import Path
 from .contract import check_keys_unique, read_text
 from .layout import RAW, raw_path
 from .sales import Heaps, heap_raw
-from .stores import item_ranges, lay_out
+from .stores import cut_items, lay_out
 
 # %% ../../nbs/data/02i_check.ipynb #8ee9c3c1
 def count_twice(
     heaps: Heaps,
 ) -> int:  # Rows of sales
     "How many rows share date, store and item with another one."
-    n_days = heaps.last_day - heaps.first_day + 1
+    if not heaps.rows["sale"]:
+        return 0
+    grids = cut_items(len(heaps.items), heaps.first_day, heaps.n_days)
 
     def one(store):
         heap = heaps.read("sale", store)
-        return sum(lay_out(heap, items, heaps.first_day, n_days)[3] for items in item_ranges(len(heaps.items), n_days))
+        return sum(lay_out(heap, grid).twice for grid in grids)
 
-    with ThreadPoolExecutor(2) as pool:
-        return sum(pool.map(one, range(len(heaps.stores)))) if heaps.rows["sale"] else 0
+    with ThreadPoolExecutor(2) as threads:
+        return sum(threads.map(one, range(len(heaps.stores))))
 
-# %% ../../nbs/data/02i_check.ipynb #f1b93453
+
 def find_twice(
-    con,
-    raw: Path,  # As for `heap_raw`
+    con,  # An Ibis DuckDB connection
+    raw: Path,  # Folder of raw CSV files
 ) -> list:  # The finding
     "Show the rows of sales that share date, store and item."
-    table, path = read_text(con, raw_path(raw, "train")), raw_path(raw, "train")
-    return check_keys_unique(table, RAW["train"], path.name)
+    path = raw_path(raw, "train")
+    return check_keys_unique(read_text(con, path), RAW["train"], path.name)
 
-
+# %% ../../nbs/data/02i_check.ipynb #f1b93453
 def check_folder(
     con,  # An Ibis DuckDB connection
     raw: Path,  # Folder of raw CSV files

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['TYPES', 'PROMOTION_WORDS', 'EXPECTED', 'SHOWN', 'typed', 'read_header', 'read_text', 'read_raw', 'Finding', 'finding',
-           'list_violations', 'require_contract', 'Condition', 'cell_conditions', 'number_lines', 'check_cells',
-           'rejected_lines', 'broken_lines', 'find_broken', 'check_keys_unique', 'check_references', 'readable_tables',
-           'check_file', 'check_raw', 'check_types', 'check_prepared']
+           'list_violations', 'require_contract', 'Condition', 'cell_conditions', 'number_lines', 'line_in_file',
+           'check_cells', 'rejected_lines', 'broken_lines', 'find_broken', 'check_keys_unique', 'check_references',
+           'readable_tables', 'check_file', 'check_raw', 'check_types', 'check_prepared']
 
 # %% ../../nbs/data/02_contract.ipynb #11c1cead
 import csv, gzip, io, zlib
@@ -226,8 +226,11 @@ def number_lines(
     return table.mutate(line=ibis.row_number() + 2)
 
 
-def _in_the_file(line, broken):
-    "The line of the file for a row's number, which does not count the lines that could not be read."
+def line_in_file(
+    line: int,  # A row's number, as number_lines gives it
+    broken: Iterable[int],  # Numbers of the lines that could not be read
+) -> int:  # The line in the file
+    "A row's line in its file, where lines that could not be read count, too."
     for lost in sorted(broken):
         line += lost <= line
     return line
@@ -242,7 +245,7 @@ def _look_up(table, conditions, broken):
     query = f"SELECT {first} FROM ({ibis.to_sql(numbered, dialect='duckdb')})"
     found = table.get_backend().raw_sql(query).fetchall()[0]
     return {
-        i: [(_in_the_file(row["line"], broken), row["cell"]) for row in rows or []]
+        i: [(line_in_file(row["line"], broken), row["cell"]) for row in rows or []]
         for i, rows in zip(conditions, found)
     }
 
@@ -331,7 +334,7 @@ def check_keys_unique(
         return []
     numbered = number_lines(table.select(**keys)).semi_join(twice, list(keys))
     told = [
-        (_in_the_file(row.line, broken), ", ".join(map(_say_cell, row[list(keys)])))
+        (line_in_file(row.line, broken), ", ".join(map(_say_cell, row[list(keys)])))
         for _, row in numbered.order_by(*keys, "line").limit(SHOWN).execute().iterrows()
     ]
     names = ", ".join(spec.key)
@@ -365,7 +368,7 @@ def check_references(
         strangers = _strangers(tables[name], column, tables[declared.refers])
         if count := strangers.count().execute():
             shown = strangers.select("line", "cell").order_by("line").limit(SHOWN).execute()
-            rows = [(_in_the_file(line, broken), cell) for line, cell in shown.values.tolist()]
+            rows = [(line_in_file(line, broken), cell) for line, cell in shown.values.tolist()]
             expectation = f"a {column} that stands in {declared.refers}"
             findings.append(finding(file, "unknown reference", column, expectation, count, rows))
     return findings

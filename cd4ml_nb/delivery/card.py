@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pandas as pd, yaml
 from ..core import current_name, find_json, read_json, replace_file
 from ..look import markdown_text, say_score, table_markdown
-from .release import whoever
+from .acts import whoever
 
 # %% ../../nbs/delivery/05c_card.ipynb #ecc1d6f7
 @dataclass(frozen=True)

@@ -19,9 +19,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from ..core import UserError, replace_file
+from .acts import Act
 from .card import SLICE_HEAD, Evidence, Section, against, card_sections, failed_checks
 from .card import importances, judged_slices, owner_of, read_evidence, scores_of, slice_row
-from .release import approve, promote, reject
+from .release import Listed, State, approve, promote, reject
 from ..look import BASELINE, CHAMPION, FORECAST, HTML, SOLD, page, say_score, table_html
 from ..quality.pictures import plot_case, telling_cases
 
@@ -112,9 +113,9 @@ def draw_slices(
         return None
     figure, (axes,) = new_axes(0.9 + 0.26 * len(shown))
     for name, colour, scores in (dots := _slice_dots(shown)):
-        known = [(score, place) for place, score in enumerate(scores) if score is not None]
+        known = {place: score for place, score in enumerate(scores) if score is not None}
         if known:
-            axes.scatter(*zip(*known), color=colour, s=34, label=name, zorder=3)
+            axes.scatter(list(known.values()), list(known), color=colour, s=34, label=name, zorder=3)
     for place, (one, own) in enumerate(zip(shown, dots[-1][2])):
         axes.plot([own, own - against(one)], [place, place], color=FORECAST, lw=1, alpha=0.5)
     axes.set_yticks(range(len(shown)), [_label(f"{one['kind']}: {one['slice']}", 38) for one in shown])
@@ -511,7 +512,7 @@ def write_page(
 
 # %% ../../nbs/delivery/06_review.ipynb #414cfd8c
 def possible_acts(
-    entry: dict,  # A version as `state` of the releases lists it: status, live, releasable
+    entry: Listed,  # A version, as the state of the releases lists it
 ) -> list[str]:  # approve, promote, reject
     "What a reviewer may do with a version."
     if entry["live"] or not entry["releasable"]:
@@ -531,11 +532,11 @@ def _note(entry, waits):
 
 # %% ../../nbs/delivery/06_review.ipynb #6b687542
 def version_choices(
-    found: dict,  # From `state` of the releases
+    found: State,  # What is live and what waits
 ) -> list[list[str]]:  # [model_version, name, note], the one that waits first
     "The versions to pick from."
-    waits = (found["candidate"] or {}).get("model_version")
-    choices = []
+    waiting, choices = found["candidate"], []
+    waits = waiting["model_version"] if waiting else None
     for entry in sorted(found["versions"], key=lambda entry: entry["model_version"] != waits):
         name = entry["model_version"]
         choices.append([name, name, f"{_note(entry, waits)} · {entry['registered_at'][:10]}"])
@@ -570,9 +571,9 @@ def _say_standing(entry):
 
 # %% ../../nbs/delivery/06_review.ipynb #6b2648ad
 def standing_html(
-    found: dict,  # From `state` of the releases
-    entry: dict,  # The version that is shown
-    acts: list[dict],  # From `history` of the releases
+    found: State,  # What is live and what waits
+    entry: Listed,  # The version that is shown
+    acts: list[Act],  # The log of releases
 ) -> Markup:
     "Which model is live, how this one stands, and who has decided what about it."
     live, name, said = found["champion"], entry["model_version"], "No model is live yet."
@@ -589,7 +590,7 @@ DONE = {
     "promote": "{} is live now. The dashboard follows at its next change.",
 }
 
-
+# %% ../../nbs/delivery/06_review.ipynb #bfec8d1c
 def decide(
     root: Path,  # The project's folder
     act: str,  # approve, reject or promote
@@ -603,8 +604,10 @@ def decide(
         raise UserError("Say who you are: the log of releases keeps your name.")
     if not reason.strip():
         raise UserError("Say why, in a few words: the log of releases keeps your reason.")
-    if act == "reject":
-        reject(root, version, by=by, reason=reason)
+    if act == "approve":
+        approve(root, version, by=by, reason=reason, override=override)
+    elif act == "promote":
+        promote(root, version, by=by, reason=reason, override=override)
     else:
-        {"approve": approve, "promote": promote}[act](root, version, by=by, reason=reason, override=override)
+        reject(root, version, by=by, reason=reason)
     return DONE[act].format(version)

@@ -28,7 +28,7 @@ class SeasonalNaive:
 
     def forecast(self, block, origin, horizon):
         steps = np.arange(1, horizon + 1)
-        latest, last = origin + steps - 7 * -(-steps // 7), Running(block.sales, 7)
+        latest, last = origin + steps - 7 * -(-steps // 7), Running(block.sales, step=7)
         units = np.full((len(block.series), horizon), np.nan)
         for week in range(self.weeks):
             units = np.where(np.isfinite(units), units, last.mean(np.maximum(latest - 7 * week, -1), 1))

@@ -17,28 +17,35 @@ from .block import Block, take_series
 if TYPE_CHECKING:
     import pandas as pd
 
-# %% ../../nbs/model/02_features.ipynb #b662502f
+# %% ../../nbs/model/02_features.ipynb #1103e335
 def _exact(values):
     return np.round(np.asarray(values, float) * 2**20) / 2**20
 
 
 class Running:
-    "Running sums along days, of all days (`step` 1) or of each weekday (`step` 7)."
+    "Running sums along days, of all days (`step` 1) or of each weekday (`step` 7); of several arrays at once."
 
-    def __init__(self, values, step=1):
-        known = np.isfinite(values)
-        n, days = values.shape
-        pad = -days % step
-        both = np.stack([np.where(known, _exact(np.where(known, values, 0)), 0), known])
-        both = np.pad(both, ((0, 0), (0, 0), (0, pad))).reshape(2, n, -1, step).cumsum(axis=2).reshape(2, n, -1)
-        self.sums, self.step = np.pad(both, ((0, 0), (0, 0), (step, 0))), step
+    def __init__(self, *arrays, step: int = 1):
+        n, days = arrays[0].shape
+        sums = np.zeros((2, len(arrays), n, step + days + -days % step))  # of values, and of days with one
+        for i, values in enumerate(arrays):
+            known = np.isfinite(values)
+            sums[0, i, :, step : step + days] = _exact(np.where(known, values, 0))
+            sums[1, i, :, step : step + days] = known
+        weeks = sums.reshape(2, len(arrays), n, -1, step)
+        np.cumsum(weeks, axis=3, out=weeks)
+        self.sums, self.step = sums, step
 
-    def mean(self, last, window):
-        "Mean over `window` steps ending at the days `last`; NaN where none is known."
-        end = np.asarray(last) + self.step
-        start = np.maximum(end - window * self.step, np.mod(end, self.step))
-        total, count = self.sums[:, :, end] - self.sums[:, :, start]
+    def means(self, last, windows, of: int = 0) -> np.ndarray:
+        "Means over each of `windows` steps ending at the days `last`, windows on the last axis; NaN where none is known."
+        end = np.asarray(last)[..., None] + self.step
+        start = np.maximum(end - np.asarray(windows) * self.step, np.mod(end, self.step))
+        total, count = self.sums[:, of][:, :, end] - self.sums[:, of][:, :, start]
         return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+
+    def mean(self, last, window: int, of: int = 0) -> np.ndarray:
+        "The same over one window."
+        return self.means(last, [window], of)[..., 0]
 
 # %% ../../nbs/model/02_features.ipynb #7fb90e2f
 def stand_in(
@@ -105,7 +112,7 @@ def _static(series, encoding):
         columns.append(np.array([code.get(value, np.nan) for value in series[name]], float))
     return np.stack(columns, axis=1)
 
-# %% ../../nbs/model/02_features.ipynb #c186f952
+# %% ../../nbs/model/02_features.ipynb #61a16915
 def _since(flags, last, reach):
     "Days from the latest True up to `last`, at most `reach`."
     at = np.where(flags, np.arange(flags.shape[1]), -reach - 1)
@@ -113,62 +120,50 @@ def _since(flags, last, reach):
 
 
 def _behind(block, origins):
-    "Features of the past, shape (n_series, n_origins, 21)."
-    log, plain, sold = np.log1p(block.sales), Running(block.sales), block.sales > 0
-    own, item, kind = Running(log), Running(block.item_sales), Running(block.class_sales)
-    known, promotion = np.isfinite(block.sales), Running(np.log1p(block.onpromotion))
-    seen = Running(np.where(known, sold, np.nan))
-    counted = own.sums[1][:, np.asarray(origins) + 1] - own.sums[1][:, np.maximum(np.asarray(origins) + 1 - 140, 0)]
+    "Features of the past, shape (n_series, n_origins, 19), and the usual promotion over 56 and 7 days, in two columns."
+    known, sold = np.isfinite(block.sales), block.sales > 0
+    promotion, seen = np.log1p(block.onpromotion[:, : block.n_days]), np.where(known, sold, np.nan)
+    past = Running(np.log1p(block.sales), block.sales, seen, block.item_sales, block.class_sales, promotion)
+    recorded = past.sums[1, 0]
+    counted = recorded[:, origins + 1] - recorded[:, np.maximum(origins + 1 - 140, 0)]
     since = np.where(counted > 0, _since(sold, origins, 56), np.nan)
-    return np.stack(
-        [
-            *[own.mean(origins, w) for w in (1, 3, 7, 14, 28, 56, 140)],
-            *[plain.mean(origins, w) for w in (7, 28, 140)],
-            seen.mean(origins, 28),
-            since,
-            counted,
-            *[item.mean(origins, w) for w in (7, 28, 140)],
-            *[kind.mean(origins, w) for w in (7, 28, 140)],
-            promotion.mean(origins, 56),
-            promotion.mean(origins, 7),
-        ],
-        axis=2,
-    )
-
-# %% ../../nbs/model/02_features.ipynb #c6d2d3ec
-def _target(block, origins, horizon):
-    "Features of the target days, shape (n_series, n_origins, horizon, …), in groups: weekday means, the promotion plan, the calendar."
-    steps = np.arange(1, horizon + 1)
-    targets = origins[:, None] + steps
-    latest = targets - 7 * -(-steps // 7)
-    weekday = {
-        name: Running(values, 7)
-        for name, values in (
-            ("log", np.log1p(block.sales)),
-            ("plain", block.sales),
-            ("item", block.item_sales),
-            ("class", block.class_sales),
-        )
-    }
-    past = [
-        *[weekday["log"].mean(latest, w) for w in (4, 8, 20)],
-        *[weekday[name].mean(latest, 8) for name in ("plain", "item", "class")],
+    columns = [
+        past.means(origins, (1, 3, 7, 14, 28, 56, 140)),
+        past.means(origins, (7, 28, 140), of=1),
+        past.means(origins, (28,), of=2),
+        np.stack([since, counted], axis=2),
+        past.means(origins, (7, 28, 140), of=3),
+        past.means(origins, (7, 28, 140), of=4),
     ]
-    shape = (block.n_series, *targets.shape)
-    promotion = np.pad(
-        np.log1p(block.onpromotion),
-        ((0, 0), (0, max(0, targets.max() + 1 - block.onpromotion.shape[1]))),
-        constant_values=np.nan,
-    )
+    return np.concatenate(columns, axis=2), past.means(origins, (56, 7), of=5)
+
+# %% ../../nbs/model/02_features.ipynb #9f814e7c
+def _reaching(values, days, fill):
+    "The array with at least so many days; `fill` stands on those that it has not."
+    missing = days - values.shape[1]
+    return np.pad(values, ((0, 0), (0, missing)), constant_values=fill) if missing > 0 else values
+
+
+def _weekdays(block, targets, origins):
+    "Means over the target's weekday, shape (n_series, n_origins, horizon, 6)."
+    steps = targets[0] - origins[0]
+    latest = targets - 7 * -(-steps // 7)
+    week = Running(np.log1p(block.sales), block.sales, block.item_sales, block.class_sales, step=7)
+    others = [week.means(latest, (8,), of) for of in (1, 2, 3)]
+    return np.concatenate([week.means(latest, (4, 8, 20)), *others], axis=-1)
+
+
+def _calendar(block, targets, origins):
+    "What the calendar says of the target days, shape (n_series or 1, n_origins, horizon, 6)."
     dates = block.first_day + targets
     month_day = (dates - dates.astype("datetime64[M]")).astype(int) + 1
-    calendar = [np.broadcast_to(a, shape) for a in (steps, (dates.astype(int) + 3) % 7, month_day)]
-    holiday = np.pad(block.holiday, ((0, 0), (0, max(0, targets.max() + 1 + HOLIDAY_REACH - block.holiday.shape[1]))))
+    days = [targets - origins[:, None], (dates.astype(int) + 3) % 7, month_day]
+    holiday = _reaching(block.holiday, targets.max() + 1 + HOLIDAY_REACH, False)
     to_next = _since(holiday[:, ::-1], holiday.shape[1] - 1 - targets, HOLIDAY_REACH)
     holidays = [holiday[:, targets], to_next, _since(holiday, targets, HOLIDAY_REACH)]
-    return past, promotion[:, targets], calendar + holidays
+    return np.stack([*(np.broadcast_to(a, holidays[0].shape) for a in days), *holidays], axis=-1)
 
-# %% ../../nbs/model/02_features.ipynb #8cc176c7
+# %% ../../nbs/model/02_features.ipynb #e7811c36
 def build_features(
     block: Block,
     origins: np.ndarray,  # Day numbers of the forecast origins
@@ -177,24 +172,24 @@ def build_features(
 ) -> Rows:  # Features and, where known, what was sold
     "The features of every series, origin and target day."
     origins = np.atleast_1d(origins)
-    behind = _behind(block, origins)
-    past, promotion, calendar = _target(block, origins, horizon)
-    usual = behind[:, :, -2][:, :, None]
-    x = np.empty((len(origins), block.n_series, horizon, len(FEATURES)), np.float32)
-    columns = [
-        *np.moveaxis(behind[:, :, None, :19], 3, 0),
-        *past,
-        usual,
-        behind[:, :, -1][:, :, None],
-        promotion,
-        promotion - usual,
-        *calendar,
-        *np.moveaxis(_static(block.series, encoding)[:, None, None], 3, 0),
-    ]
-    for i, column in enumerate(columns):
-        x[..., i] = np.moveaxis(np.broadcast_to(column, (x.shape[1], x.shape[0], horizon)), 0, 1)
     targets = origins[:, None] + np.arange(1, horizon + 1)
-    sales = np.pad(block.sales, ((0, 0), (0, max(0, targets.max() + 1 - block.n_days))), constant_values=np.nan)
+    past, usual = _behind(block, origins)
+    promotion = np.log1p(_reaching(block.onpromotion, targets.max() + 1, np.nan)[:, targets])
+    groups = [
+        past[:, :, None],
+        _weekdays(block, targets, origins),
+        usual[:, :, None],
+        promotion[..., None],
+        (promotion - usual[:, :, :1])[..., None],
+        _calendar(block, targets, origins),
+        _static(block.series, encoding)[:, None, None],
+    ]
+    x = np.empty((len(origins), block.n_series, horizon, len(FEATURES)), np.float32)
+    end = 0
+    for group in groups:
+        start, end = end, end + group.shape[-1]
+        x[..., start:end] = np.moveaxis(group, 0, 1)
+    sales = _reaching(block.sales, targets.max() + 1, np.nan)
     return Rows(x, np.moveaxis(sales[:, targets], 1, 0), block, origins)
 
 # %% ../../nbs/model/02_features.ipynb #0000be19

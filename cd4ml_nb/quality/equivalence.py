@@ -20,7 +20,8 @@ from ..data.split import read_windows
 from ..model.block import Block, take_series
 from ..model.loading import load_block
 from ..model.features import FEATURES, HISTORY, build_features, feature_parts, make_encoding
-from ..model.forecaster import Forecaster, load_forecaster, what_if
+from ..model.forecaster import Forecaster, load_forecaster
+from ..model.kernel import what_if
 from ..model.groups import sample_series
 from ..model.kernel import QUANTILES, quantiles
 from .metrics import nwrmsle, shares

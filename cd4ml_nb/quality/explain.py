@@ -17,7 +17,8 @@ import pandas as pd
 from ..look import say_day, say_units
 from ..model.block import Block
 from ..model.features import FEATURES, HOLIDAY_REACH, feature_parts
-from ..model.forecaster import Forecaster, what_if
+from ..model.forecaster import Forecaster
+from ..model.kernel import what_if
 
 # %% ../../nbs/quality/06_explain.ipynb #edd49a4b
 def day_effects(

@@ -14,7 +14,8 @@ import matplotlib.pyplot as plt
 import numpy as np, pandas as pd
 from ..core import UserError
 from ..model.features import FEATURES, HISTORY, feature_parts
-from ..model.forecaster import Forecaster, load_forecaster, what_if
+from ..model.forecaster import Forecaster, load_forecaster
+from ..model.kernel import what_if
 from ..model.block import take_series
 from ..model.groups import sample_series
 from ..look import say_units

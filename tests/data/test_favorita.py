@@ -108,6 +108,15 @@ def test_a_subset_keeps_lines_and_their_order(kaggle, raw, packed):
     assert findings(raw) == []
 
 
+def test_a_large_file_keeps_its_order(tmp_path, raw):
+    "Where several threads read: a long list of items was a join once, which gave chunks of rows as they came."
+    synthesize(tmp_path / "large", rows=400_000, stores=10, items=400, seed=8)
+    items = [row["item_nbr"] for row in rows_of(tmp_path / "large" / "items.csv")][:40]
+    favorita(raw, tmp_path / "large", items=items)
+    ids = [int(row["id"]) for row in rows_of(raw / "train.csv")]
+    assert ids == sorted(ids) and len(ids) > 10_000
+
+
 def test_the_articles_subset(made, raw):
     "One store in one year, of a larger folder."
     favorita(raw, made, stores=4, first_day="2014-01-01", last_day="2014-12-31")

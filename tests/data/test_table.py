@@ -12,7 +12,8 @@ import pytest
 
 from cd4ml_nb.core import UserError, replace_folder
 from cd4ml_nb.data.contract import check_raw
-from cd4ml_nb.data.table import check_source, check_table, table
+from cd4ml_nb.data.deliveries import table
+from cd4ml_nb.data.table import check_source, check_table
 
 pytestmark = pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning")  # Ibis 12 on DuckDB 2
 

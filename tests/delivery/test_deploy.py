@@ -1,41 +1,16 @@
-"From a registered version to a production folder, with the packaged model, a real DVC remote and real processes."
+"From a registered version to a production folder, with a real DVC remote and real processes; the model is a tiny one."
 
-import json, os, shutil, signal, subprocess, sys, time
+import json, os, shutil, signal, subprocess, sys
+from types import SimpleNamespace
 import pytest
-from copies import ROOT, environment, run
-from small_registry import add_version, make_project
-from cd4ml_nb.core import UserError
-from cd4ml_nb.delivery import deploy, release
+from copies import ROOT, environment
+from cd4ml_nb.core import UserError, run_git
+from cd4ml_nb.delivery import build, deploy
+from cd4ml_nb.delivery.registry import changed_files, registry_folder
+from cd4ml_nb.delivery.release import approve, history, reject, state, verify
+from cd4ml_nb.tiny import tiny_package, tiny_shop
 
-FIRST, SECOND = "gradient_boosting-aaaaaaaa", "gradient_boosting-bbbbbbbb"
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    "A git repository with a DVC remote, the library, and two versions of which the first is approved."
-    if not (ROOT / "data" / "model" / "forecaster.json").is_file():
-        pytest.skip("there is no model in data/model: run `make pipeline` first")
-    root = make_project(tmp_path_factory.mktemp("deploy") / "project")
-    for name in ("cd4ml_nb", "nbs"):
-        (root / name).symlink_to(ROOT / name)
-    (root / ".gitignore").write_text("/data/\n/dist/\n/cd4ml_nb\n/nbs\n/dvc-remote/\n")
-    (root / ".dvc").mkdir()
-    (root / ".dvc" / "config").write_text(
-        "[core]\n    remote = local\n    analytics = false\n['remote \"local\"']\n    url = ../dvc-remote\n"
-    )
-    (root / ".dvc" / ".gitignore").write_text("/config.local\n/tmp\n/cache\n")
-    for words in (
-        ("git", "init", "-q"),
-        ("git", "config", "user.name", "test"),
-        ("git", "config", "user.email", "test@example.invalid"),
-        ("git", "add", "."),
-        ("git", "commit", "-q", "-m", "start"),
-    ):
-        done = run(root, *words)
-        assert done.returncode == 0, done.stderr
-    add_version(root, FIRST, 1)
-    release.approve(root, FIRST, by="Ana", reason="good enough")
-    return root
+FIRST, SECOND = "trees-1", "trees-2"
 
 
 @pytest.fixture(autouse=True)
@@ -45,212 +20,366 @@ def trusting_git(monkeypatch):
             monkeypatch.setenv(name, value)
 
 
-def test_published_here_pulled_there(project, tmp_path):
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory):
+    "A shop that has the first version live and a build of the second, approved one; to copy."
+    shop = tiny_shop(tmp_path_factory.mktemp("deploy") / "shop", FIRST, SECOND)
+    approve(shop, FIRST, by="Ana", reason="good enough")
+    build.build(shop)
+    deploy.deploy(shop, shop / "production", by="build server")
+    approve(shop, SECOND, by="Bo", reason="better", override=True)
+    build.build(shop)
+    return shop
+
+
+@pytest.fixture
+def shop(ready, tmp_path):
+    "Such a shop of one's own, with its folders by name."
+    root = shutil.copytree(ready, tmp_path / "shop", symlinks=True)
+    return SimpleNamespace(root=root, production=root / "production", built=root / "dist/release")
+
+
+def champion(shop):
+    return state(shop.root)["champion"]["model_version"]
+
+
+def nothing_changed(shop):
+    "The first version is live, whole, and the champion; nothing was added to the log."
+    live = build.read_release(shop.production / "current")["model_version"]
+    return (live, champion(shop), [act["act"] for act in history(shop.root)]) == (
+        FIRST,
+        FIRST,
+        ["approve", "promote", "approve"],
+    )
+
+
+# To another machine and back
+
+
+def test_published_here_pulled_there(tmp_path):
     "Another machine, which has git's files and the DVC remote, gets the very bytes that were registered."
-    done = deploy.publish(project, FIRST, outputs=False)
-    assert (project / done["pointer"]).is_file() and not (project / "published" / FIRST).exists()
-    deploy.record(project, "Publish")
-    other = tmp_path / "other"
-    subprocess.run(["git", "clone", "-q", str(project), str(other)], check=True, capture_output=True)
-    (other / ".dvc" / "config.local").write_text(f"['remote \"local\"']\n    url = {project / 'dvc-remote'}\n")
-    assert deploy.pull(other) == {"model_version": FIRST, "fetched": True}
-    here, there = (release.registry_folder(r) / FIRST for r in (project, other))
-    assert not release.changed_files(there) and {p.relative_to(there) for p in there.rglob("*")} == {
-        p.relative_to(here) for p in here.rglob("*")
-    }
-    assert (other / "dist" / "version").read_text().strip() == FIRST
-    assert deploy.pull(other) == {"model_version": FIRST, "fetched": False}
-    with pytest.raises(UserError, match="was not published"):
-        deploy.pull(other, SECOND)
-    shutil.rmtree(project / "dvc-remote")
-    shutil.rmtree(other / ".dvc" / "cache")
-    shutil.rmtree(there)
+    here, there = tiny_shop(tmp_path / "here", FIRST), tmp_path / "there"
+    remote = (
+        f"[core]\n    remote = local\n    analytics = false\n['remote \"local\"']\n    url = {tmp_path / 'remote'}\n"
+    )
+    (here / ".dvc").mkdir()
+    (here / ".dvc/config").write_text(remote)
+    (here / ".dvc/.gitignore").write_text("/config.local\n/tmp\n/cache\n")
+    (here / ".gitignore").write_text("/data/\n/dist/\n")
+    approve(here, FIRST, by="Ana", reason="good enough")
+    for words in (("init", "-q"), ("add", "."), ("commit", "-q", "-m", "start")):
+        run_git(here, *words)
+
+    done = deploy.publish(here, FIRST, outputs=False)
+    assert (here / done["pointer"]).is_file() and not (here / "published" / FIRST).exists()
+    deploy.record(here, "Publish")
+    run_git(tmp_path, "clone", "-q", str(here), str(there))
+    assert deploy.pull(there) == {"model_version": FIRST, "fetched": True}
+    sent, came = (registry_folder(root) / FIRST for root in (here, there))
+    names = lambda folder: {path.relative_to(folder) for path in folder.rglob("*")}
+    assert not changed_files(came) and names(sent) == names(came)
+    assert (there / "dist/version").read_text().strip() == FIRST
+    assert deploy.pull(there) == {"model_version": FIRST, "fetched": False}
+
+    shutil.rmtree(tmp_path / "remote")
+    shutil.rmtree(there / ".dvc/cache")
+    shutil.rmtree(came)
     with pytest.raises(UserError, match="dvc pull failed"):
-        deploy.pull(other)
-    assert not there.exists()
+        deploy.pull(there)
+    assert not came.exists()
 
 
-def test_what_comes_must_be_what_was_registered_and_decided(project, tmp_path):
-    copy = shutil.copytree(release.registry_folder(project) / FIRST, tmp_path / FIRST)
-    acts = release.read_log(project)
-    deploy._check_pulled(copy, acts)
-    with pytest.raises(UserError, match="another package than the log"):
-        deploy._check_pulled(copy, [{**acts[-1], "package": "0" * 64}])
-    (copy / "gate.json").write_text("{}")
-    with pytest.raises(UserError, match="gate.json was changed"):
-        deploy._check_pulled(copy, acts)
+# A build, tried, put live
 
 
-@pytest.fixture(scope="module")
-def production(project):
-    return project.parent / "production"
+def test_what_nobody_approved_is_not_deployed(shop):
+    reject(shop.root, SECOND, by="Bo", reason="second thoughts")
+    for refused in (
+        lambda: build.build(shop.root, SECOND),
+        lambda: deploy.deploy(shop.root, shop.production),
+    ):
+        with pytest.raises(UserError, match="neither approved and waiting nor live"):
+            refused()
+    assert champion(shop) == FIRST and deploy.deployed(shop.production).startswith(FIRST)
 
 
-def test_build_try_deploy_promote(project, production):
-    "The build answers like the registered model; once it answers in production, the log calls it champion."
-    from cd4ml_nb.model.forecaster import load_forecaster
-
-    about = deploy.build(project)
-    assert (about["model_version"], about["by"], about["reason"]) == (FIRST, "Ana", "good enough")
-    question, answer = about["smoke"]["question"], about["smoke"]["answer"]
-    expected = load_forecaster(release.registry_folder(project) / FIRST / "package").forecast(
-        question["item_nbr"], question["store_nbr"], question["date"]
-    )
-    assert answer["mean"] == pytest.approx(float(expected["mean"].iloc[0]))
-    assert release.state(project)["champion"] is None
-    done = deploy.deploy(project, production, by="pipeline")
-    assert done["promoted"] and done["former"] is None and release.state(project)["champion"]["model_version"] == FIRST
-    again = deploy.deploy(project, production)
-    assert not again["promoted"] and again["version"] == done["version"] and len(release.read_log(project)) == 2
+def test_deployed_again_nothing_happens(shop):
+    done = deploy.deploy(shop.root, shop.production)
+    again = deploy.deploy(shop.root, shop.production)
+    assert done["promoted"] and not again["promoted"] and again["version"] == done["version"]
+    assert [act["act"] for act in history(shop.root)] == ["approve", "promote", "approve", "promote"]
 
 
-def test_what_nobody_approved_is_not_deployed(project, production):
-    add_version(project, SECOND, 2, champion=FIRST)
-    with pytest.raises(UserError, match="neither approved and waiting nor live"):
-        deploy.build(project, SECOND)
-    release.approve(project, SECOND, by="Bo", reason="better")
-    deploy.build(project)
-    release.reject(project, SECOND, by="Bo", reason="second thoughts")
-    with pytest.raises(UserError, match="neither approved and waiting nor live"):
-        deploy.deploy(project, production)
-    assert release.state(project)["champion"]["model_version"] == FIRST and deploy.deployed(production).startswith(
-        FIRST
-    )
-    release.approve(project, SECOND, by="Bo", reason="better after all", override=True)
+def test_another_package_than_the_approved_one(shop):
+    "A build that is whole, but not of what a person approved."
+    tiny_package(shop.built / "package", SECOND, 9.9)
+    about = json.loads((shop.built / "release.json").read_text())
+    build.write_release(shop.built, about)
+    with pytest.raises(UserError, match="another package than the approved one"):
+        deploy.deploy(shop.root, shop.production)
+    assert nothing_changed(shop)
 
 
-@pytest.fixture(scope="module")
-def second(project):
-    "A good build of the second version, to copy."
-    deploy.build(project, SECOND, project / "dist" / "second")
-    return project / "dist" / "second"
+def test_bad_places(shop, tmp_path):
+    with pytest.raises(UserError, match="There is no build in"):
+        build.smoke(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.txt").write_text("x")
+    with pytest.raises(UserError, match="holds something else"):
+        build.build(shop.root, folder=tmp_path / "mine")
+    assert (tmp_path / "mine/thesis.txt").exists()
+    for damaged in ("", "[]", '{"files": {}}'):
+        (shop.built / "release.json").write_text(damaged)
+        with pytest.raises(UserError, match="is damaged"):
+            build.smoke(shop.built)
+    with deploy.production_lock(shop.production), pytest.raises(UserError, match="under way"):
+        deploy.restore(shop.production, "why")
 
 
-def broken(second, change):
-    "The same with one thing wrong, sealed again as if it were right."
-    folder = second.with_name("broken")
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(second, folder)
-    change(folder)
-    sealed = json.loads((folder / "release.json").read_text())
-    sealed["files"] = {name: deploy.sha256_of(folder / name) for name in sealed["files"] if (folder / name).exists()}
-    (folder / "release.json").write_text(json.dumps({**sealed, "build": "broken"}))
-    return folder
+# The seal: what is there, and nothing else
+
+LIBRARY, MARK = "app/cd4ml_nb", "I was run"
+EVIL = f"raise SystemExit({MARK!r})\n"
 
 
-def spoil(name, old, new):
+def write(name, text=EVIL):
     def change(folder):
-        path = folder / name
-        assert old in path.read_text()
-        path.write_text(path.read_text().replace(old, new))
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
 
     return change
 
 
+def link(folder):
+    (folder / LIBRARY / "__init__.py").unlink()
+    (folder.parent / "elsewhere.py").touch()  # the very same content
+    (folder / LIBRARY / "__init__.py").symlink_to(folder.parent / "elsewhere.py")
+
+
+SMUGGLED = {
+    "sitecustomize": (write("app/sitecustomize.py"), "file app/sitecustomize.py was added"),
+    "usercustomize": (write("app/usercustomize.py"), "file app/usercustomize.py was added"),
+    "a .pth": (write("app/more.pth", "import os"), "file app/more.pth was added"),
+    "shadows json": (write("app/json.py"), "file app/json.py was added"),
+    "shadows numpy": (write("app/numpy/__init__.py"), r"file app/numpy/__init__.py was added \(and 1 more\)"),
+    "a module": (write(f"{LIBRARY}/model/more.py"), "file app/cd4ml_nb/model/more.py was added"),
+    "compiled": (write(f"{LIBRARY}/__pycache__/x.pyc"), "file app/cd4ml_nb/__pycache__/x.pyc was added"),
+    "hidden": (write("package/.hidden"), "file package/.hidden was added"),
+    "beside": (write("notes.txt"), "file notes.txt was added"),
+    "a folder": (lambda folder: (folder / "package/more").mkdir(), "folder package/more was added"),
+    "a link instead": (link, "file app/cd4ml_nb/__init__.py was replaced by a link"),
+    "a link more": (lambda folder: (folder / "app/more").symlink_to("/"), "file app/more was added"),
+    "a pipe": (lambda folder: os.mkfifo(folder / "app/pipe"), "file app/pipe was added"),
+    "executable": (lambda folder: (folder / LIBRARY / "__init__.py").chmod(0o755), "was made executable"),
+    "changed": (write("app/params.yaml", "release: {auto_approve: always}\n"), "file app/params.yaml was changed"),
+    "removed": (lambda folder: (folder / "app/params.yaml").unlink(), "file app/params.yaml was removed"),
+}
+
+
+@pytest.mark.parametrize("change, said", SMUGGLED.values(), ids=SMUGGLED)
+def test_what_the_seal_does_not_name_is_refused_before_anything_runs(shop, monkeypatch, change, said):
+    change(shop.built)
+    monkeypatch.setattr(build, "ask", lambda *given: pytest.fail("the build was run"))
+    for refused in (lambda: build.smoke(shop.built), lambda: deploy.deploy(shop.root, shop.production)):
+        with pytest.raises(UserError, match=said):
+            refused()
+    assert nothing_changed(shop)
+
+
+@pytest.mark.parametrize("name", ["sitecustomize.py", "usercustomize.py", "json.py", "pathlib.py", "more.pth"])
+def test_a_process_that_answers_takes_nothing_else_from_the_folder(shop, name):
+    "Even if the seal were not there: the library is loaded by its path, and Python runs isolated."
+    write(f"app/{name}")(shop.built)
+    assert build.ask(shop.built / "app", shop.built / "package")["answer"]["mean"] == 1.6
+
+
+def test_nothing_of_a_build_is_executable_or_left_behind_by_its_test(shop):
+    (shop.root / "params.yaml").chmod(0o755)
+    build.build(shop.root)
+    assert not (shop.built / "app/params.yaml").stat().st_mode & 0o111
+    before = sorted(shop.built.rglob("*"))
+    build.smoke(shop.built)
+    assert sorted(shop.built.rglob("*")) == before
+
+
+# Back
+
+
+def spoil(folder, name, old, new):
+    "Another content, sealed again as if it were right."
+    text = (folder / name).read_text()
+    assert old in text
+    (folder / name).write_text(text.replace(old, new))
+    about = json.loads((folder / "release.json").read_text())
+    about["files"][name] = build.sha256_of(folder / name)
+    (folder / "release.json").write_text(json.dumps({**about, "build": "broken"}))
+
+
+FORECASTER = f"{LIBRARY}/model/forecaster.py"
+
+
 @pytest.mark.parametrize(
-    "change, said",
+    "old, new, said",
     [
-        (
-            spoil("app/cd4ml_nb/model/forecaster.py", "def load_forecaster(", "def load_forecaster_of_old("),
-            "gave no answer",
-        ),
-        (
-            spoil(
-                "app/cd4ml_nb/model/forecaster.py",
-                '"Load a packaged model after checking each file."',
-                '__import__("os")._exit(9)',
-            ),
-            "ended with 9",
-        ),
-        (
-            lambda folder: (folder / "package" / "mean.onnx").write_bytes(
-                (folder / "package" / "log_mean.onnx").read_bytes()
-            ),
-            "was changed after it was packaged",
-        ),
-        (lambda folder: (folder / "app" / "cd4ml_nb" / "core.py").unlink(), "gave no answer|from outside its folder"),
+        ("def load_forecaster(", "def load_forecaster_of_old(", "gave no answer"),
+        ("import json", "import os; os._exit(9)", "ended with 9"),
+        ("import json", "print('no JSON'); raise SystemExit", "gave no answer"),
+        ("SimpleNamespace(card", "SimpleNamespace(cards", "gave no answer"),
+        ('["answer"]', '["answer"] | {"mean": 7.0}', "mean is 7.0, and 1.6 was recorded"),
     ],
-    ids=["renamed", "dies", "other bytes", "missing"],
+    ids=["renamed", "dies", "says nothing", "another field", "another answer"],
 )
-def test_a_build_that_does_not_answer_leaves_the_former_one(project, production, second, change, said):
-    "Broken code or a broken model is found by the smoke test; production and the log stay as they were."
-    folder, before, lines = broken(second, change), deploy.deployed(production), len(release.read_log(project))
+def test_a_build_that_does_not_answer_leaves_the_former_one(shop, old, new, said):
+    "Broken code is found by the smoke test in production; production and the log stay as they were."
+    spoil(shop.built, FORECASTER, old, new)
     with pytest.raises(UserError, match=said) as error:
-        deploy.deploy(project, production, folder)
+        deploy.deploy(shop.root, shop.production)
     assert "as before" in str(error.value) and "Traceback" not in str(error.value)
-    assert deploy.deployed(production) == before and len(release.read_log(project)) == lines
-    assert deploy.read_release(production / "current")["model_version"] == FIRST
+    assert nothing_changed(shop)
 
 
-def test_a_changed_build_is_refused(project, production, second):
-    folder = shutil.copytree(second, second.with_name("changed"))
-    (folder / "app" / "params.yaml").write_text("changed: true\n")
-    with pytest.raises(UserError, match="was changed after it was built"):
-        deploy.deploy(project, production, folder)
-
-
-def test_a_log_that_refuses_brings_the_former_one_back(project, production, second):
+def test_a_log_that_refuses_brings_the_former_one_back(shop):
     "The promotion comes last; when the registry is not there, nothing is live that the log does not know."
-    database = project / "data" / "mlflow" / "mlflow.db"
-    database.rename(project / "away.db")
-    try:
-        with pytest.raises(UserError, match="is not there"):
-            deploy.deploy(project, production, second)
-    finally:
-        (project / "away.db").rename(database)
-    assert (
-        deploy.deployed(production).startswith(FIRST) and release.state(project)["champion"]["model_version"] == FIRST
-    )
+    database = shop.root / "data/mlflow/mlflow.db"
+    database.rename(shop.root / "away.db")
+    with pytest.raises(UserError, match="is not there"):
+        deploy.deploy(shop.root, shop.production)
+    (shop.root / "away.db").rename(database)
+    assert nothing_changed(shop)
 
 
-def test_killed_at_any_moment(project, production, second):
-    "Kill -9 while it deploys: production runs the one or the other, whole; the next deployment goes on."
-    code = f"from cd4ml_nb.delivery import deploy, release\nrelease.promote = lambda *a, **k: None\ndeploy.deploy({str(project)!r}, {str(production)!r}, {str(second)!r})"
-    for wait in (0.3, 0.5, 0.7, 1.0, 1.5):
-        child = subprocess.Popen(
-            [sys.executable, "-c", code],
-            env=environment(ROOT),
-            start_new_session=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        time.sleep(wait)
-        try:
-            os.killpg(child.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        child.wait()
-        name = deploy.deployed(production)
-        assert name.startswith((FIRST, SECOND)) and deploy.read_release(production / "current")["model_version"] in (
-            FIRST,
-            SECOND,
-        )
-    assert release.state(project)["champion"]["model_version"] == FIRST
-
-
-def test_forth_and_back(project, production, second):
-    "The second goes live for real; one command brings the first back, in production and in the log."
-    done = deploy.deploy(project, production, second, by="Bo")
-    assert done["promoted"] and release.state(project)["champion"]["model_version"] == SECOND
-    if not (deploy.deployed(production, "former") or "").startswith(FIRST):
-        deploy._point(production, "former", next(p.name for p in (production / "versions").glob(f"{FIRST}-*")))
-    back = deploy.go_back(project, production, by="Ana", reason="too low on promoted days")
+def test_forth_and_back(shop):
+    "The second goes live; one command brings the first back, in production and in the log."
+    deploy.deploy(shop.root, shop.production, by="Bo")
+    assert champion(shop) == SECOND
+    back = deploy.go_back(shop.root, shop.production, by="Ana", reason="too low on promoted days")
     assert back["rolled_back"] and back["version"].startswith(FIRST)
-    assert (
-        release.state(project)["champion"]["model_version"] == FIRST
-        and release.read_log(project)[-1]["reason"] == "too low on promoted days"
-    )
-    assert deploy.read_release(production / "current")["model_version"] == FIRST
-    assert not release.verify(project)
+    assert champion(shop) == FIRST and history(shop.root)[-1]["reason"] == "too low on promoted days"
+    assert build.read_release(shop.production / "current")["model_version"] == FIRST
+    assert not verify(shop.root)
 
 
-def test_bad_places(project, production, tmp_path):
-    with pytest.raises(UserError, match="no build in"):
-        deploy.smoke(tmp_path)
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.txt").write_text("x")
-    with pytest.raises(UserError, match="holds something else"):
-        deploy.build(project, folder=tmp_path / "mine")
-    assert (tmp_path / "mine" / "thesis.txt").exists()
-    with deploy.production_lock(production), pytest.raises(UserError, match="under way"):
-        deploy.restore(production, "why")
+def test_what_a_server_left_behind_does_not_stop_the_way_back(shop):
+    "Compiled files in both versions: the former is made anew from its seal, the one that goes is not asked."
+    deploy.deploy(shop.root, shop.production)
+    for version in ("current", "former"):
+        write(f"{LIBRARY}/__pycache__/core.cpython-311.pyc")(shop.production / version)
+        (shop.production / version / "app/reports").mkdir()
+    back = deploy.go_back(shop.root, shop.production, by="Ana", reason="too low")
+    assert back["rolled_back"] and build.smoke(shop.production / "current")["model_version"] == FIRST
+
+
+def test_what_was_changed_is_not_gone_back_to(shop):
+    deploy.deploy(shop.root, shop.production)
+    now = deploy.deployed(shop.production)
+    write(FORECASTER)(shop.production / "former")
+    with pytest.raises(UserError, match="forecaster.py was changed after it was built"):
+        deploy.go_back(shop.root, shop.production, by="Ana", reason="too low")
+    assert deploy.deployed(shop.production) == now and champion(shop) == SECOND
+
+
+def test_the_same_build_again_mends_what_lies_in_production(shop):
+    deploy.deploy(shop.root, shop.production)
+    write("app/sitecustomize.py")(shop.production / "current")
+    with pytest.raises(UserError, match="sitecustomize.py was added"):
+        build.smoke(shop.production / "current")
+    deploy.deploy(shop.root, shop.production)
+    assert build.smoke(shop.production / "current")["model_version"] == SECOND
+
+
+# Killed
+
+KILLED = """import os, shutil, signal, sys
+from cd4ml_nb.delivery import deploy
+holder, name, at, root = shutil if sys.argv[1] == "copyfile" else deploy, sys.argv[1], int(sys.argv[2]), sys.argv[3]
+real, calls = getattr(holder, name), []
+def count(*given, **more):
+    calls.append(given)
+    if len(calls) == at:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(*given, **more)
+setattr(holder, name, count)
+deploy.deploy(root, root + "/production")
+"""
+POINTS = [  # The call before which the process dies, and what is live then
+    pytest.param("copyfile", 3, FIRST, id="while it is copied", marks=pytest.mark.prove),
+    pytest.param("point", 1, FIRST, id="placed", marks=pytest.mark.prove),
+    pytest.param("point", 2, FIRST, id="former is set", marks=pytest.mark.prove),
+    pytest.param("smoke", 1, SECOND, id="switched"),
+    pytest.param("promote", 1, SECOND, id="tried", marks=pytest.mark.prove),
+    pytest.param("_note", 1, SECOND, id="promoted", marks=pytest.mark.prove),
+    pytest.param("prune", 1, SECOND, id="noted", marks=pytest.mark.prove),
+]
+
+
+@pytest.mark.parametrize("name, at, live", POINTS)
+def test_killed_while_it_deploys(shop, name, at, live):
+    "Production runs the one or the other, whole; the next deployment goes on, and the way back is open."
+    words = [sys.executable, "-c", KILLED, name, str(at), str(shop.root)]
+    done = subprocess.run(words, env=environment(ROOT), capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert build.smoke(shop.production / "current")["model_version"] == live
+    deploy.deploy(shop.root, shop.production)
+    assert (champion(shop), build.smoke(shop.production / "current")["model_version"]) == (SECOND, SECOND)
+    assert not [path.name for path in (shop.production / "versions").glob(".*")]
+    assert deploy.go_back(shop.root, shop.production, by="Ana", reason="too low")["version"].startswith(FIRST)
+    assert champion(shop) == FIRST and not verify(shop.root)
+
+
+# With the packaged model
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    "The project's own library and model, built and approved."
+    from small_registry import add_version, make_project
+
+    if not (ROOT / "data/model/forecaster.json").is_file():
+        pytest.skip("there is no model in data/model: run `make pipeline` first")
+    root = make_project(tmp_path_factory.mktemp("real") / "project")
+    for name in ("cd4ml_nb", "nbs"):
+        (root / name).symlink_to(ROOT / name)
+    add_version(root, FIRST, 1)
+    approve(root, FIRST, by="Ana", reason="good enough")
+    build.build(root)
+    return root
+
+
+def test_build_try_deploy_promote(real):
+    "The build answers like the registered model; once it answers in production, the log calls it champion."
+    from cd4ml_nb.model.forecaster import load_forecaster
+
+    about = build.read_release(real / "dist/release")
+    assert (about["model_version"], about["by"], about["reason"]) == (FIRST, "Ana", "good enough")
+    asked = [about["smoke"]["question"][name] for name in ("item_nbr", "store_nbr", "date")]
+    expected = load_forecaster(registry_folder(real) / FIRST / "package").forecast(*asked)
+    assert about["smoke"]["answer"]["mean"] == pytest.approx(float(expected["mean"].iloc[0]))
+    assert state(real)["champion"] is None
+    done = deploy.deploy(real, real / "production", by="build server")
+    assert done["promoted"] and done["former"] is None and state(real)["champion"]["model_version"] == FIRST
+
+
+def test_a_model_of_other_bytes_is_found_by_the_package_itself(real, tmp_path):
+    "Sealed again as if it were right, the build still holds the package's own list of hashes."
+    folder = shutil.copytree(real / "dist/release", tmp_path / "release")
+    (folder / "package/mean.onnx").write_bytes((folder / "package/log_mean.onnx").read_bytes())
+    about = json.loads((folder / "release.json").read_text())
+    about["files"]["package/mean.onnx"] = build.sha256_of(folder / "package/mean.onnx")
+    (folder / "release.json").write_text(json.dumps(about))
+    with pytest.raises(UserError, match="was changed after it was packaged"):
+        build.smoke(folder)
+
+
+def test_the_commands(real, capsys):
+    "What the build server types, and what it typed before."
+    from cd4ml_nb.cli.__init__ import main
+
+    added, asked = real / "dist/release/app/sitecustomize.py", ["deploy", "smoke", str(real / "dist/release")]
+    added.touch()
+    assert main(asked) == 1
+    said = capsys.readouterr().err
+    assert "app/sitecustomize.py was added" in said and len(said.splitlines()) == 1
+    added.unlink()
+    assert main(asked) == 0 and f"{FIRST} answers as recorded" in capsys.readouterr().out
+    for verb in "publish pull build smoke deploy restore record settle auto".split():
+        assert main(["release", verb]) == 2 and capsys.readouterr().err.strip().endswith(f"cd4ml deploy {verb}")

@@ -176,7 +176,7 @@ def test_a_package_answers_with_the_groups_own_model(packaged):
     assert len(names) == 2 + 2 * about["models"] and {"mean.onnx", "log_mean.onnx"} < names
     assert (
         f"one model for each item ({about['models']}; {about['too_small']} too small"
-        in (root / "data/model/model_card.md").read_text()
+        in (root / "data/model/README.md").read_text()
     )
 
 
