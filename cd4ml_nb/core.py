@@ -14,6 +14,9 @@ from pathlib import Path
 import yaml
 from filelock import FileLock, Timeout
 
+# %% ../nbs/core.ipynb #f3e3ba9d
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 # %% ../nbs/core.ipynb #a8227ad1
 class UserError(Exception):
     "Something the user can mend; the message says what is wrong, where, and how to mend it."
@@ -296,7 +299,8 @@ def run_git(
         raise UserError("Git is not installed.") from None
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines() or ["Git failed."]
-        raise UserError(said[0].removeprefix("fatal: "))
+        reasons = [line for line in said if line.startswith(("fatal: ", "error: "))]
+        raise UserError((reasons or said)[0].removeprefix("fatal: ").removeprefix("error: "))
     return done.stdout
 
 

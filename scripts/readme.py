@@ -1,4 +1,4 @@
-"Write README.md from nbs/index.ipynb (`make readme`). Links in that notebook are relative to nbs/, so that they work there too."
+"Write README.md from nbs/index.ipynb (`make readme`). Its links are relative to nbs/, so that they work there, too."
 
 import os, re, sys
 from pathlib import Path

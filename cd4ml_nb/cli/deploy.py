@@ -7,6 +7,7 @@ __all__ = ['COMMANDS', 'deploy_settle', 'deploy_auto', 'deploy_publish', 'deploy
            'deploy_deploy', 'deploy_restore', 'deploy_record']
 
 # %% ../../nbs/cli/06_deploy.ipynb #21039c6b
+from pathlib import Path
 from ..core import project_root
 
 # %% ../../nbs/cli/06_deploy.ipynb #fe7e5877
@@ -26,7 +27,7 @@ def deploy_auto():
 # %% ../../nbs/cli/06_deploy.ipynb #90d8bdfb
 def deploy_publish(
     *,
-    model: str = None,  # A registered version; the one registered last when left out
+    model: str | None = None,  # A registered version; the one registered last when left out
 ):
     "Put a registered version, and what the pipeline made, into the DVC remote (dvc push)."
     from cd4ml_nb.delivery.deploy import publish
@@ -37,7 +38,7 @@ def deploy_publish(
 
 def deploy_pull(
     *,
-    model: str = None,  # A published version; the one registered last, or the approved one, when left out
+    model: str | None = None,  # A published version; the one registered last, or the approved one, when left out
 ):
     "Bring a published version to this machine, and check that it is what was registered."
     from cd4ml_nb.delivery.deploy import pull
@@ -49,7 +50,7 @@ def deploy_pull(
 # %% ../../nbs/cli/06_deploy.ipynb #6a42374d
 def deploy_build(
     *,
-    model: str = None,  # An approved version; the one that waits, else the champion, when left out
+    model: str | None = None,  # An approved version; the one that waits, else the champion, when left out
     out: str = "dist/release",  # Where to
 ):
     "Make a folder with all that production needs: the approved model, the library, the dashboard."
@@ -66,7 +67,7 @@ def deploy_smoke(
     "Start a real process with that folder's library and model, and compare its answer with the recorded one."
     from cd4ml_nb.delivery.build import smoke
 
-    done = smoke(folder)
+    done = smoke(Path(folder))
     asked = "{item_nbr}, store {store_nbr}, {date}".format(**done["question"])
     answer = f"{done['answer']['mean']:.3f} units for {asked}"
     print(f"{done['model_version']} answers as recorded ({answer}), in {done['seconds']:.1f} s.")
@@ -76,14 +77,14 @@ def deploy_deploy(
     production: str,  # The production folder
     *,
     build: str = "dist/release",  # What to deploy
-    by: str = None,  # Who deploys; Git's user or the login when left out
-    reason: str = None,  # For the log of releases
+    by: str | None = None,  # Who deploys; Git's user or the login when left out
+    reason: str | None = None,  # For the log of releases
 ):
     "Put a build into production and promote it; the former version is back when its smoke test fails."
     from cd4ml_nb.delivery.deploy import deploy
 
     root = project_root()
-    done = deploy(root, production, root / build, by, reason)
+    done = deploy(root, Path(production), root / build, by, reason)
     former = f" (before: {done['former']})" if done["former"] else ""
     champion = " It is the champion now." if done["promoted"] else ""
     print(f"{done['version']} is live in {production} since its smoke test passed{former}.{champion}")
@@ -92,13 +93,13 @@ def deploy_deploy(
 def deploy_restore(
     production: str,  # The production folder
     *,
-    by: str = None,  # Who decides; Git's user or the login when left out
-    reason: str = None,  # Why; compulsory
+    by: str | None = None,  # Who decides; Git's user or the login when left out
+    reason: str | None = None,  # Why; compulsory
 ):
     "Bring the former version back in production, and roll back the champion with it."
     from cd4ml_nb.delivery.deploy import go_back
 
-    done = go_back(project_root(), production, by, reason)
+    done = go_back(project_root(), Path(production), by, reason)
     unchanged = "The champion of the log did not change: see cd4ml release status."
     champion = "The champion was rolled back, too." if done["rolled_back"] else unchanged
     print(f"{done['version']} is live in {production} again; {done['was']} is not. {champion}")

@@ -12,11 +12,10 @@ from contextlib import AbstractContextManager
 from datetime import datetime, timezone
 from pathlib import Path
 from ..core import UserError, find_json, hold_lock, progress, read_json, replace_folder, run_git, sha256_of, sync
+from .acts import Act, trusted_log, whoever
 from .build import SEAL, copy_release, read_release, smoke, version_to_deploy
 from .registry import changed_files, find_registered, registered, registry_folder
-from .release import history, promote
-from .acts import whoever
-from .release import rollback, state
+from .release import promote, rollback, state
 
 # %% ../../nbs/delivery/07_deploy.ipynb #3fa0ed26
 def run_dvc(
@@ -49,7 +48,7 @@ def publish(
 ) -> dict:  # model_version, pointer
     "Put a registered version, and what the pipeline made, into the DVC remote."
     root = Path(root)
-    newest = (registered(root) or [{"model_version": ""}])[0]["model_version"]
+    newest = next((one["model_version"] for one in registered(root)), "")
     name = find_registered(root, version or registered_last(root) or newest)["model_version"]
     folder, copy = registry_folder(root) / name, root / "published" / name
     if wrong := changed_files(folder):
@@ -70,7 +69,7 @@ def publish(
 # %% ../../nbs/delivery/07_deploy.ipynb #2e70cb95
 def check_pulled(
     copy: Path,  # The folder that was pulled, named after its version
-    acts: list[dict],  # The log of releases
+    acts: list[Act],  # The log of releases
 ) -> None:
     "A UserError unless what came is what was registered, and what was decided upon."
     if wrong := changed_files(copy):
@@ -108,7 +107,7 @@ def pull(
     dvc=run_dvc,  # What runs DVC
 ) -> dict:  # model_version, fetched (bool)
     "Bring a published version into this machine's registry; dist/ names it and shows its review page."
-    root, acts = Path(root), history(root)
+    root, acts = Path(root), trusted_log(root)
     name = version or registered_last(root)
     if name is None:
         name = version_to_deploy(acts, state(root)["champion"])["model_version"]
@@ -278,7 +277,7 @@ def deploy(
     "Put a build into production: try it there, promote it, or go back."
     root, built = Path(root), Path(built or Path(root) / "dist/release")
     about, live = read_release(built), state(root)["champion"]
-    act = version_to_deploy(history(root), live, about["model_version"])
+    act = version_to_deploy(trusted_log(root), live, about["model_version"])
     name, package = act["model_version"], act["package"]
     if not about["package"] == package == sha256_of(built / "package/forecaster.json"):
         raise UserError(
@@ -304,7 +303,7 @@ def go_back(
     done, found = restore(production, reason or "", by), state(root)
     # What went is not trusted, so its seal is read and not checked
     seals = [read_json(Path(production) / "versions" / done[which] / SEAL) for which in ("was", "version")]
-    champions = [(found[role] or {}).get("model_version") for role in ("champion", "previous")]
+    champions = [held and held["model_version"] for held in (found["champion"], found["previous"])]
     rolled_back = champions == [seal["model_version"] for seal in seals]
     if rolled_back:
         rollback(root, by=by, reason=reason)
@@ -335,7 +334,13 @@ def record(
     changed = run_git(root, "diff", "--cached", "--name-only", "--", *there).splitlines()
     if changed:
         run_git(root, "commit", "--quiet", "-m", message, "--", *there)
-    if push:
+    done = f"{len(changed)} files committed" if changed else "Nothing new to commit"
+    if not push:
+        return f"{done}."
+    try:
         run_git(root, "push", "--quiet")
-    pushed = " and pushed" if push else ""
-    return f"{len(changed)} files committed{pushed}." if changed else "Nothing new to commit."
+    except UserError as e:
+        raise UserError(
+            f"{done}, but not pushed: {e}. Bring in what others pushed, then push: git pull --rebase"
+        ) from None
+    return f"{done}; pushed."

@@ -1,13 +1,18 @@
 "Releases: killed writers, two at once, changed logs and packages, real processes, a real MLflow store."
 
-import hashlib, json, os, shutil, signal, sqlite3, subprocess, sys, textwrap, time
+import hashlib, json, multiprocessing, os, resource, shutil, signal, sqlite3, subprocess, sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
+from io import StringIO
 import pytest
 from copies import ROOT, environment, run
+from cd4ml_nb import core
+from cd4ml_nb.cli.__init__ import main
 from cd4ml_nb.core import UserError
 from cd4ml_nb.delivery import acts, ledger, registry, release
 from cd4ml_nb.delivery.acts import read_log
+from cd4ml_nb.delivery.mlflow_store import MODEL, open_store
 from cd4ml_nb.delivery.registry import champion_folder, new_version
 from cd4ml_nb.delivery.release import state, verify
 from cd4ml_nb.serving.live import load_champion
@@ -98,138 +103,151 @@ def refused(root, act, *said):
 
 
 # ---------------------------------------------------------------- killed at every moment
-KILLER = textwrap.dedent("""
-    import json, os, shutil, signal, sys
-    from pathlib import Path
-    from cd4ml_nb import core
-    from cd4ml_nb.delivery import acts, ledger, registry, release
-    quiet = release.Outside(probe=lambda root: None, mirror=lambda root, names: None)
-    ledger._git_trouble = lambda *_: None  # no need to ask Git a thousand times
-    files = {module.__file__ for module in (core, acts, ledger, registry, release)}
-    source, act, points = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+FILES = {module.__file__ for module in (core, acts, ledger, registry, release)}
+COMMIT = ("append", "_write_line", "_write_head", "sync", "replace_file")  # around the moment at which an act happens
 
-    def do(root):
-        if act == "register":
-            with registry.new_version(root, "trees-2") as folder:
-                shutil.copytree(source / "data/registry/trees-2/package", folder / "package")
-                (folder / "gate.json").write_text('{"passed": true, "model_version": "trees-2", "champion": "trees-2"}')
-                (folder / "review.html").write_text("new")
-                (folder / "registration.json").write_text('{"gate_passed": true, "releasable": true}')
-        elif act == "promote": release.promote(root, "trees-3", by="Ben", reason="killed", outside=quiet)
-        else: release.rollback(root, "Ben", "killed", outside=quiet)
 
-    def traced(root, stop, moments):
-        "Run the act and die before its line number `stop` is executed."
-        def tracer(frame, event, _):
-            if frame.f_code.co_filename not in files: return None
-            if event == "line":
-                moments.append(frame.f_code.co_name)
-                if len(moments) == stop: os.kill(os.getpid(), signal.SIGKILL)
-            return tracer
-        sys.settrace(tracer)
-        try: do(root)
-        finally: sys.settrace(None)
+def register_again(root):
+    "What the pipeline does when the live model was judged once more."
+    with new_version(root, "trees-2") as folder:
+        shutil.copytree(root / "data/registry/trees-2/package", folder / "package")
+        gate = {"passed": True, "model_version": "trees-2", "champion": "trees-2"}
+        (folder / "gate.json").write_text(json.dumps(gate))
+        (folder / "review.html").write_text("new")
+        (folder / "registration.json").write_text('{"gate_passed": true, "releasable": true}')
 
-    def killed(root, stop):
-        child = os.fork()
-        if child == 0:
-            try: traced(root, stop, [])
-            except BaseException: pass
-            os._exit(0)
-        return os.WIFSIGNALED(os.waitpid(child, 0)[1])
 
-    def after(root):
-        "What a killed act left, and whether the next act works."
-        found = {"trouble": release.verify(root), "champion": release.state(root)["champion"]["model_version"], "lines": len(acts.read_log(root))}
-        changed = lambda: [sentence for name in ("trees-1", "trees-2", "trees-3") for sentence in registry.changed_files(root / "data/registry" / name)]
-        found["trouble"] += [sentence for sentence in changed() if act != "register" or sentence.startswith("package/")]
-        if found["lines"] == 5: do(root)
-        elif act == "promote": release.rollback(root, "Ana", "back", outside=quiet)
-        else: release.reject(root, "trees-3", "Ana", "no", outside=quiet)
-        return {**found, "next": release.verify(root) + changed(), "then": release.state(root)["champion"]["model_version"]}
+ACTS = {
+    "promote": lambda root: promote(root, "trees-3", by="Ben", reason="killed"),
+    "rollback": lambda root: rollback(root, "Ben", "killed"),
+    "register": register_again,
+}
 
-    def fresh(): shutil.rmtree(source.with_name("copy"), ignore_errors=True); return Path(shutil.copytree(source, source.with_name("copy")))
+
+def traced(do, root, stop=0):
+    "Run an act line by line and die before line number `stop`; returns the function of each line."
     moments = []
-    traced(fresh(), 0, moments)
-    commit = [n for n, name in enumerate(moments, 1) if name in ("append", "_write_line", "_write_head", "sync", "replace_file")]
-    chosen = sorted({*range(1, len(moments), max(1, len(moments) // points)), *commit})
-    chosen += [n for n, name in enumerate(moments, 1) if name == "_act" and n not in chosen]
-    print(json.dumps([{"stop": stop, "in": moments[stop - 1], "killed": killed(root := fresh(), stop), **after(root)} for stop in chosen]))
-""")
+
+    def tracer(frame, event, _):
+        if frame.f_code.co_filename not in FILES:
+            return None
+        if event == "line":
+            moments.append(frame.f_code.co_name)
+            if len(moments) == stop:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return tracer
+
+    before = sys.gettrace()
+    sys.settrace(tracer)
+    try:
+        do(root)
+    finally:
+        sys.settrace(before)
+    return moments
 
 
+def kill_points(moments, matrix):
+    "Numbers of the lines before which to kill: the first and the last of each kind, or very many."
+    kinds = {name: [n for n, other in enumerate(moments, 1) if other == name] for name in moments}
+    close = [kinds[name] for name in (*COMMIT, "_act", "_place", "_renew", "_seal_version") if name in kinds]
+    if not matrix:
+        return sorted({n for numbers in close for n in (numbers[0], numbers[-1])})
+    return sorted({*range(1, len(moments), max(1, len(moments) // 25)), *(n for numbers in close for n in numbers)})
+
+
+def after_the_kill(act, root):
+    "What a killed act left, and whether the next act works."
+    names = ("trees-1", "trees-2", "trees-3")
+    changed = lambda: [said for name in names for said in registry.changed_files(root / "data/registry" / name)]
+    left = [said for said in changed() if act != "register" or said.startswith("package/")]
+    live = lambda: state(root)["champion"]["model_version"]
+    found = {"trouble": verify(root) + left, "champion": live(), "lines": len(read_log(root))}
+    if found["lines"] == 5:
+        ACTS[act](root)
+    elif act == "promote":
+        rollback(root, "Ana", "back")
+    else:
+        reject(root, "trees-3", "Ana", "no")
+    return {**found, "next": verify(root) + changed(), "then": live()}
+
+
+def all_kills(shop, act, matrix, monkeypatch):
+    "Kill an act at each point, in a fresh copy of the shop; returns what was found."
+    monkeypatch.setattr(ledger, "_git_trouble", lambda *_: None)  # no need to ask Git a thousand times
+    copy, found = shop.with_name("copy"), []
+
+    def fresh():
+        shutil.rmtree(copy, ignore_errors=True)
+        return shutil.copytree(shop, copy)
+
+    moments = traced(ACTS[act], fresh())
+    for stop in kill_points(moments, matrix):
+        child = FORK.Process(target=traced, args=(ACTS[act], fresh(), stop))
+        child.start()
+        child.join()
+        assert child.exitcode == -signal.SIGKILL
+        found.append({"stop": stop, "in": moments[stop - 1], **after_the_kill(act, copy)})
+    return found
+
+
+MATRIX = [False, pytest.param(True, marks=pytest.mark.prove)]
+
+
+@pytest.mark.parametrize("matrix", MATRIX)
 @pytest.mark.parametrize(
     "act, before, now, then",
     [("promote", "trees-2", "trees-3", "trees-2"), ("rollback", "trees-2", "trees-1", "trees-1")],
 )
-def test_killed_at_any_moment(shop, act, before, now, then):
-    "kill -9 before, during and after the line is written: the old champion or the new one, an intact log, and the next act works."
-    done = subprocess.run(
-        [sys.executable, "-c", KILLER, shop, act, "16"],
-        env=environment(ROOT),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    points = json.loads(done.stdout)
-    assert len(points) >= 30 and all(p["killed"] for p in points)
+def test_killed_at_any_moment(shop, act, before, now, then, matrix, monkeypatch):
+    "kill -9 before, during and after the line is written: the old champion or the new one, and the next act works."
+    points = all_kills(shop, act, matrix, monkeypatch)
+    assert len(points) >= (60 if matrix else 10)
     for p in points:
         assert p["trouble"] == p["next"] == [], p
         assert p["champion"] == (before if p["lines"] == 5 else now), p
         assert p["then"] == (now if p["lines"] == 5 else then), p
     assert {p["lines"] for p in points} == {5, 6}, "points before and after the commit"
-    assert {"append", "_write_line", "_write_head", "replace_file", "_act"} <= {p["in"] for p in points}
+    assert {*COMMIT, "_act"} <= {p["in"] for p in points}
 
 
-def test_killed_while_registering_the_live_model_again(shop):
+@pytest.mark.parametrize("matrix", MATRIX)
+def test_killed_while_registering_the_live_model_again(shop, matrix, monkeypatch):
     "The live model goes on living, whole; registering once more completes its new evidence."
-    done = subprocess.run(
-        [sys.executable, "-c", KILLER, shop, "register", "25"],
-        env=environment(ROOT),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    points = json.loads(done.stdout)
-    assert len(points) >= 20 and all(
-        p["killed"] and p["trouble"] == p["next"] == [] and p["champion"] == p["then"] == "trees-2" and p["lines"] == 5
-        for p in points
-    ), points
-    assert "_renew" in {p["in"] for p in points}
+    points = all_kills(shop, "register", matrix, monkeypatch)
+    assert len(points) >= (25 if matrix else 8)
+    for p in points:
+        assert p["trouble"] == p["next"] == [] and p["lines"] == 5, p
+        assert p["champion"] == p["then"] == "trees-2", p
+    assert {"_renew", "_place", "_seal_version"} <= {p["in"] for p in points}
 
 
-PROMOTE = """
-import sys
-from cd4ml_nb.delivery import release
-quiet = release.Outside(probe=lambda root: {probe}, mirror=lambda root, names: None)
-{before}
-print(release.promote(sys.argv[1], sys.argv[2], by=sys.argv[3], reason='race', outside=quiet)['line'])
-"""
+FORK = multiprocessing.get_context("fork")
 
 
-def process(root, name, by, probe="None", before=""):
-    return subprocess.Popen(
-        [sys.executable, "-c", PROMOTE.format(probe=probe, before=before), str(root), name, by],
-        env=environment(ROOT),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def begin(act):
+    "Do an act in a process of its own; returns the process, and where it says what came of it."
+    mine, other = FORK.Pipe()
 
-
-def test_killed_after_random_delays(shop):
-    "The same with whole processes that are killed from outside at some time."
-    for n in range(12):
-        before = state(shop)["champion"]["model_version"]
-        child = process(shop, "trees-3", "Ben", before="import time; began = time.time()")
+    def do():
         try:
-            child.wait(0.05 + 0.02 * n)
-        except subprocess.TimeoutExpired:
-            child.kill()
-        child.communicate()
+            other.send(("done", act()["line"]))
+        except UserError as e:
+            other.send(("refused", str(e)))
+
+    process = FORK.Process(target=do)
+    process.start()
+    return process, mine
+
+
+@pytest.mark.parametrize("times", [6, pytest.param(60, marks=pytest.mark.prove)])
+def test_killed_after_random_delays(shop, times):
+    "The same with whole processes that are killed from outside at some time."
+    for n in range(times):
+        before = state(shop)["champion"]["model_version"]
+        process, _ = begin(lambda: promote(shop, "trees-3", by="Ben", reason="killed"))
+        process.join(0.03 * n / times)
+        process.kill()
+        process.join()
         assert verify(shop) == [] and state(shop)["champion"]["model_version"] in (before, "trees-3")
         if state(shop)["champion"]["model_version"] == "trees-3":
             rollback(shop, "Ana", "once more")
@@ -255,7 +273,7 @@ def test_a_full_disk(shop, monkeypatch):
 
 
 def test_killed_twice(shop, monkeypatch):
-    "Killed after the line and before head.json, twice in a row: each act first catches up, so head.json is never two lines behind."
+    "Killed after the line and before head.json, twice in a row: each act first catches up, so it is never two behind."
     version(shop, "other", "trees-2")
     for act in (
         lambda: promote(shop, "trees-3", by="Ben", reason="x"),
@@ -277,39 +295,41 @@ def test_killed_twice(shop, monkeypatch):
 # ---------------------------------------------------------------- two at once
 def test_two_at_the_same_moment(shop):
     "While one is promoting, another is told so and nothing of his happens."
-    first = process(shop, "trees-3", "Ben", probe="sys.stdin.read()")  # holds the lock until it is let go
-    holder = shop / "data/registry/.lock.holder"
-    end = time.monotonic() + 60
-    while not (holder.exists() and "promote" in holder.read_text()) and time.monotonic() < end:
-        time.sleep(0.01)
-    second = process(shop, "trees-3", "Ana")
-    _, said = second.communicate(timeout=60)
-    assert second.returncode == 1 and "Another act is under way here: promote trees-3" in said
-    first.communicate(timeout=60)
-    assert first.returncode == 0 and read_log(shop)[-1]["by"] == "Ben" and verify(shop) == []
+    asked, done = FORK.Event(), FORK.Event()
+
+    def slow(root):
+        asked.set()
+        assert done.wait(60)
+
+    first, said = begin(
+        lambda: release.promote(shop, "trees-3", by="Ben", reason="x", outside=replace(NO_MLFLOW, probe=slow))
+    )
+    assert asked.wait(60)
+    refused(shop, lambda: promote(shop, "trees-3", by="Ana", reason="x"), "under way here: promote trees-3 (process")
+    done.set()
+    assert said.recv() == ("done", 6) and read_log(shop)[-1]["by"] == "Ben" and verify(shop) == []
+    first.join()
 
 
-def test_six_race(shop):
-    "Six approved versions, six processes: one goes live, and the log has one more line."
-    names = [f"race-{n}" for n in range(6)]
+@pytest.mark.parametrize("racers", [3, pytest.param(12, marks=pytest.mark.prove)])
+def test_a_race(shop, racers):
+    "Approved versions, each with a process: one goes live, and the log has one more line."
+    names = [f"race-{n}" for n in range(racers)]
     for name in names:
         version(shop, name, "trees-2")
         approve(shop, name, "Ana", "go")
-    start, lines = time.time() + 1.5, len(read_log(shop))
-    racers = [
-        process(shop, name, name, before=f"import time; time.sleep(max(0, {start} - time.time()))") for name in names
-    ]
-    ends = [(racer.communicate(timeout=60), racer.returncode) for racer in racers]
-    assert sorted(code for _, code in ends) == [0, 1, 1, 1, 1, 1], ends
-    for (_, said), code in ends:
-        assert (
-            code == 0 or "Another act is under way" in said or "the gate compared it with trees-2, and race-" in said
-        ), said
-    assert (
-        len(read_log(shop)) == lines + 1
-        and verify(shop) == []
-        and state(shop)["champion"]["by"] == read_log(shop)[-1]["by"]
-    )
+    start, lines = FORK.Barrier(racers), len(read_log(shop))
+
+    def run_for_it(name):
+        start.wait(60)
+        return promote(shop, name, by=name, reason="race")
+
+    ends = [said.recv() for _, said in [begin(partial(run_for_it, name)) for name in names]]
+    assert sorted(word for word, _ in ends) == ["done"] + ["refused"] * (racers - 1), ends
+    lost = ("Another act is under way", "the gate compared it with trees-2, and race-")
+    assert all(word == "done" or any(why in said for why in lost) for word, said in ends), ends
+    assert len(read_log(shop)) == lines + 1 and verify(shop) == []
+    assert state(shop)["champion"]["by"] == read_log(shop)[-1]["by"]
 
 
 # ---------------------------------------------------------------- a changed log
@@ -383,13 +403,13 @@ def git(root, *words):
 
 
 def test_git_knows_the_log(shop, monkeypatch):
-    "Where the log is committed, one that was written anew with head.json is found, too; and a clone without head.json goes on."
+    "Where the log is committed, one written anew with head.json is found, too; a clone without head.json goes on."
     for name, value in environment(shop).items():
         monkeypatch.setenv(name, value)
     git(shop, "init", "-q")
     git(shop, "add", "reports")
     git(shop, "commit", "-qm", "releases")
-    kept, head = log(shop).read_bytes(), (shop / acts.HEAD).read_bytes()
+    kept = log(shop).read_bytes()
     lines = chained([{**json.loads(line), "reason": "all were happy"} for line in kept.splitlines()])
     log(shop).write_bytes(b"".join(line + b"\n" for line in lines))
     (shop / acts.HEAD).write_text(json.dumps({"lines": 5, "sha256": hashlib.sha256(lines[-1]).hexdigest()}))
@@ -558,7 +578,7 @@ def test_what_was_rolled_back_needs_a_new_approval(shop):
 
 
 def test_an_approval_after_which_another_went_live(shop):
-    "The ratchet holds to the last moment: what was compared with an older champion is judged again before it goes live."
+    "The ratchet holds to the last moment: what was compared with an older champion is judged again first."
     version(shop, "trees-4", "trees-2")
     approve(shop, "trees-4", "Ana", "x")
     promote(shop, "trees-3", by="Ben", reason="x")
@@ -616,84 +636,94 @@ def test_text_is_only_text(shop):
 
 
 # ---------------------------------------------------------------- the commands, with a real MLflow store
-STORE = textwrap.dedent("""
-    import sys
-    from pathlib import Path
-    from cd4ml_nb.delivery.mlflow_store import MODEL, open_store
-    with open_store(Path(sys.argv[1])) as (mlflow, client, _):
+def make_store(project, *names):
+    "MLflow's own store, with versions that have no model behind them."
+    with open_store(project) as (_, client, _):
         client.create_registered_model(MODEL)
-        for name in sys.argv[2:]: client.create_model_version(MODEL, f"file:///nowhere/{name}", tags={"model_version": name})
-""")
+        for name in names:
+            client.create_model_version(MODEL, f"file:///nowhere/{name}", tags={"model_version": name})
 
 
 def mlflow_aliases(project):
     with sqlite3.connect(project / "data/mlflow/mlflow.db") as con:
-        return {
-            alias: int(number) for alias, number in con.execute("select alias, version from registered_model_aliases")
-        }
+        found = con.execute("select alias, version from registered_model_aliases")
+        return {alias: int(number) for alias, number in found}
 
 
 def cd4ml(project, *words, code=0):
+    "A command as a user types it, in a process of its own."
     done = run(project, "cd4ml", *words)
     assert done.returncode == code and "Traceback" not in done.stderr, done.stderr
     return done.stdout + done.stderr
 
 
-def test_the_commands(project):
-    "From nothing to a rollback as a user types it; MLflow's aliases follow; status within 2 s, rollback within 5 s."
-    assert "No model is live yet: none is registered" in cd4ml(project, "release", "status")
-    done = run(project, sys.executable, "-c", STORE, project, "trees-1", "trees-2")
-    assert done.returncode == 0, done.stderr
+@pytest.fixture
+def typed(project, monkeypatch):
+    "The same in this process, for all but a few."
+    for name, value in environment(project).items():
+        monkeypatch.setenv(name, value)
+
+    def command(*words, code=0):
+        with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
+            assert main(words) == code, err.getvalue()
+        return out.getvalue() + err.getvalue()
+
+    return command
+
+
+def test_the_commands(project, typed):
+    "From nothing to a rollback as a user types it; MLflow's aliases follow; status and rollback are quick."
+    assert "No model is live yet: none is registered" in typed("release", "status")
+    make_store(project, "trees-1", "trees-2")
     version(project, "trees-1", number=1)
-    assert "trees-1 passed the gate and waits" in cd4ml(project, "release", "status")
-    assert "trees-1 is live: approved and promoted by the rule release.auto_approve: first" in cd4ml(
-        project, "deploy", "auto"
-    )
+    assert "trees-1 passed the gate and waits" in typed("release", "status")
+    by_rule = "trees-1 is live: approved and promoted by the rule release.auto_approve: first"
+    assert by_rule in typed("deploy", "auto")
     assert mlflow_aliases(project) == {"champion": 1}
+
     version(project, "trees-2", "trees-1", day=2, number=2)
-    assert "Say why" in cd4ml(project, "release", "approve", "2", "--by", "Ana", code=1)
-    assert "it is not approved yet" in cd4ml(project, "release", "promote", "2", "--by", "Ana", "--reason", "x", code=1)
-    assert "Ana approved trees-2: better" in cd4ml(
-        project, "release", "approve", "2", "--by", "Ana", "--reason", "better"
-    )
-    assert "approved already" in cd4ml(
-        project, "release", "approve", "trees-2", "--by", "Ben", "--reason", "better", code=1
-    )
-    assert "Ana made trees-2 the champion" in cd4ml(
-        project, "release", "promote", "trees-2", "--by", "Ana", "--reason", "better"
-    )
+    why = ("--by", "Ana", "--reason", "better")
+    assert "Say why" in typed("release", "approve", "2", "--by", "Ana", code=1)
+    assert "it is not approved yet" in typed("release", "promote", "2", *why, code=1)
+    assert "Ana approved trees-2: better" in typed("release", "approve", "2", *why)
+    assert "approved already" in typed("release", "approve", "trees-2", *why, code=1)
+    assert "Ana made trees-2 the champion" in typed("release", "promote", "trees-2", *why)
     assert mlflow_aliases(project) == {"champion": 2, "previous": 1}
-    began = time.perf_counter()
-    known = json.loads(cd4ml(project, "release", "status", "--json"))
-    assert (
-        known["champion"]["model_version"] == "trees-2"
-        and known["previous"]["model_version"] == "trees-1"
-        and time.perf_counter() - began < 2
-    )
-    began = time.perf_counter()
-    assert "rolled back trees-2; trees-1 is live again: too low" in cd4ml(
-        project, "release", "rollback", "--by", "Ben", "--reason", "too low"
-    )
-    assert time.perf_counter() - began < 5 and mlflow_aliases(project) == {"champion": 1}
-    assert [act["act"] for act in json.loads(cd4ml(project, "release", "history", "--json"))] == [
-        "approve",
-        "promote",
-        "approve",
-        "promote",
-        "rollback",
-    ]
-    assert "trees-2: rolled back" in cd4ml(project, "release", "show", "trees-2") and "intact (5 acts)" in cd4ml(
-        project, "release", "verify"
-    )
-    assert "no earlier champion" in cd4ml(project, "release", "rollback", "--by", "Ben", "--reason", "x", code=1)
+
+    known = json.loads(within(2, cd4ml, project, "release", "status", "--json"))
+    assert [known[role]["model_version"] for role in ("champion", "previous")] == ["trees-2", "trees-1"]
+    back = within(5, cd4ml, project, "release", "rollback", "--by", "Ben", "--reason", "too low")
+    assert "rolled back trees-2; trees-1 is live again: too low" in back
+    assert mlflow_aliases(project) == {"champion": 1}
+    history = json.loads(typed("release", "history", "--json"))
+    assert [act["act"] for act in history] == ["approve", "promote", "approve", "promote", "rollback"]
+    assert "trees-2: rolled back" in typed("release", "show", "trees-2")
+    assert "intact (5 acts)" in typed("release", "verify")
+    assert "no earlier champion" in typed("release", "rollback", *why, code=1)
+
+
+def within(seconds, command, *words):
+    "What a command says, which may cost so many seconds of a processor: the clock of a busy machine says nothing."
+    spent = lambda: sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
+    before = spent()
+    said = command(*words)
+    assert spent() - before < seconds
+    return said
+
+
+def test_commands_that_are_refused(project, typed):
+    "Without MLflow's store nothing is decided; by a changed log nothing is said."
+    make_store(project, "trees-1")
+    version(project, "trees-1", number=1)
+    typed("deploy", "auto")
     store = project / "data/mlflow/mlflow.db"
     store.rename(store.with_suffix(".away"))
-    cd4ml(project, "release", "approve", "trees-2", "--by", "Ben", "--reason", "x", code=1)
-    assert len(read_log(project)) == 5 and not store.exists()
-    log(project).write_text(log(project).read_text().replace("too low", "perfect"))
-    assert "Line 5 was edited" in cd4ml(project, "release", "verify", code=1) and "is not what was written" in cd4ml(
-        project, "release", "status", code=1
-    )
+    version(project, "trees-2", "trees-1", day=2, number=2)
+    typed("release", "approve", "trees-2", "--by", "Ben", "--reason", "x", code=1)
+    assert len(read_log(project)) == 2 and not store.exists()
+    log(project).write_text(log(project).read_text().replace("first model", "best model"))
+    assert "was edited" in typed("release", "verify", code=1)
+    assert "is not what was written" in typed("release", "status", code=1)
 
 
 def test_aliases_are_mended(project, capsys):
@@ -723,3 +753,100 @@ def test_forecasts_come_from_the_champion(project):
     ask = ["forecast", "--item", forecaster.items.item_nbr[0], "--date", card["first_day"]]
     assert "; live since" in (said := cd4ml(project, *ask)) and "released by Ana" in said
     assert "live since" not in cd4ml(project, *ask, "--model", str(ROOT / "data/model"))
+
+
+# ---------------------------------------------------------------- what an earlier library wrote
+OLD = ROOT / "tests" / "delivery" / "old_shop"  # a log and a registry as they were written in November 2026
+
+
+@pytest.fixture
+def old_shop(tmp_path):
+    "A project that an earlier library left."
+    shutil.copytree(OLD / "registry", tmp_path / "data" / "registry")
+    log(tmp_path).parent.mkdir()
+    shutil.copy(OLD / "releases.jsonl", log(tmp_path))
+    return tmp_path
+
+
+def test_an_old_registry_is_read_as_before(old_shop):
+    found = state(old_shop)
+    assert verify(old_shop) == [] and release.aliases(found) == {
+        **dict.fromkeys(("previous", "candidate", "challenger", "shadow")),
+        "champion": "trees-1",
+    }
+    known = [(entry["model_version"], entry["status"], entry["mlflow_version"]) for entry in found["versions"]]
+    assert known == [("trees-3", "rejected", 3), ("trees-2", "rolled back", 2), ("trees-1", "approved", 1)]
+    folders = [old_shop / "data" / "registry" / name for name, *_ in known]
+    assert [registry.changed_files(folder) for folder in folders] == [[], [], []]
+    assert champion_folder(old_shop) == folders[-1] / "package"
+    approve(old_shop, "trees-3", "Ana", "December is over", override=True)
+    promote(old_shop, "trees-3", by="Ana", reason="December is over")
+    assert verify(old_shop) == [] and state(old_shop)["previous"]["model_version"] == "trees-1"
+
+
+def test_what_is_written_is_what_was_written_before(tmp_path):
+    "The same acts at the same hours give the same log, head and seals, byte for byte."
+    hours = iter([act["time"] for act in map(json.loads, (OLD / "releases.jsonl").read_text().splitlines())])
+    outside = replace(NO_MLFLOW, clock=lambda: next(hours))
+
+    def again(name, gate=None):
+        with new_version(tmp_path, name) as folder:
+            left = shutil.ignore_patterns("decided")
+            shutil.copytree(OLD / "registry" / name, folder, dirs_exist_ok=True, ignore=left)
+            about = json.loads((folder / "registration.json").read_text())
+            given = {key: value for key, value in about.items() if key not in ("files", "package", "gate_passed")}
+            (folder / "registration.json").write_text(json.dumps(given))
+            if gate:
+                shutil.copy(gate, folder / "gate.json")
+
+    (first,) = (OLD / "registry" / "trees-1" / "decided").iterdir()
+    again("trees-1", gate=first)
+    release.approve(tmp_path, "trees-1", "Ana Pérez", "the first model", outside=outside)
+    release.promote(tmp_path, "trees-1", "champion", "Ana Pérez", "the first model", outside=outside)
+    again("trees-2")
+    release.approve(tmp_path, "trees-2", "Ben", "the shop opens tomorrow", True, outside)
+    release.promote(tmp_path, "trees-2", "champion", "Ben", "the shop opens tomorrow", outside=outside)
+    release.rollback(tmp_path, "Ana Pérez", "too low on promoted days", outside)
+    again("trees-1")
+    again("trees-3")
+    release.reject(tmp_path, "trees-3", "Ben", "I want to see December first", outside)
+    assert log(tmp_path).read_bytes() == (OLD / "releases.jsonl").read_bytes()
+    there = lambda root: {p.relative_to(root): p.read_bytes() for p in root.rglob("[!.]*") if p.is_file()}
+    assert there(tmp_path / "data" / "registry") == there(OLD / "registry")
+
+
+# ---------------------------------------------------------------- a seal: what is there, and nothing else
+ADDED = ["package/sitecustomize.py", "package/.hidden", "extra.html", ".note", "decided/gate-000000000000.json"]
+
+
+@pytest.mark.parametrize("name", ADDED)
+def test_an_added_file(shop, name, tmp_path):
+    "A file that was put beside the others is named; nothing is decided on such a version until it is registered again."
+    folder = shop / "data" / "registry" / "trees-3"
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text("print('hello')")
+    assert registry.changed_files(folder) == [f"{name} was added"]
+    refused(shop, lambda: promote(shop, "trees-3", by="Ben", reason="x"), f"{name} was added", "Register it again")
+    pulled = shutil.copytree(folder, tmp_path / "published" / "trees-3")
+    assert registry.changed_files(pulled) == [f"{name} was added"], "and where it was pulled to"
+    version(shop, "trees-3", "trees-2", day=3)
+    assert registry.changed_files(folder) == [] and not (folder / name).exists()
+    promote(shop, "trees-3", by="Ben", reason="now it is what was approved")
+
+
+def test_an_added_link_or_folder(shop, tmp_path):
+    "A link is named even when it points nowhere; an empty folder is nothing."
+    folder = shop / "data" / "registry" / "trees-3"
+    (folder / "package" / "elsewhere").symlink_to(tmp_path / "nowhere")
+    (folder / "empty").mkdir()
+    assert registry.changed_files(folder) == ["package/elsewhere was added"]
+
+
+def test_verdicts_are_kept_when_a_spoilt_package_is_replaced(shop):
+    "What somebody decided on stays, whatever happened to the package."
+    folder = shop / "data" / "registry" / "trees-3"
+    decided = read_log(shop)[-1]["gate"]
+    (folder / "package" / "helper.py").write_text("print('hello')")
+    version(shop, "trees-3", "trees-1", day=3)  # judged again, too
+    assert [path.name for path in (folder / "decided").iterdir()] == [f"gate-{decided[:12]}.json"]
+    assert registry.changed_files(folder) == [] and verify(shop) == []

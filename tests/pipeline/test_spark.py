@@ -3,8 +3,10 @@
 import gzip, json, os, shutil
 import numpy as np, pandas as pd, pytest
 from cd4ml_nb.core import UserError
-from cd4ml_nb.data import engines
+from cd4ml_nb.data.engines import connect
 from cd4ml_nb.data.prepare import prepare_folder
+from cd4ml_nb.data.session import _require_spark, spark_session
+from cd4ml_nb.data.tasks import run_tasks
 from cd4ml_nb.model.training import load_fitted, train
 from cd4ml_nb.tiny import tiny_project
 from cd4ml_nb.model.loading import load_block
@@ -12,7 +14,7 @@ from cd4ml_nb.model.features import build_features, make_encoding
 from cd4ml_nb.quality.backtest import backtest
 
 try:
-    engines._require_spark()
+    _require_spark()
 except UserError as missing:
     pytest.skip(f"No Spark here: {missing}", allow_module_level=True)
 
@@ -24,7 +26,7 @@ ROWS = dict(first=56, every=7, share=1.0, unknown_plan=0.1, new_series=0.05, see
 def session():
     "One Spark session for this file."
     before, os.environ["SPARK_MASTER"] = os.environ.get("SPARK_MASTER"), "local[2]"
-    spark = engines.spark_session("1GB")
+    spark = spark_session("1GB")
     yield spark
     spark.stop()
     os.environ.pop("SPARK_MASTER") if before is None else os.environ.update(SPARK_MASTER=before)
@@ -41,7 +43,7 @@ def test_spark_is_set_up_as_our_expressions_need_it(session):
         session.conf.get("spark.sql.session.timeZone") == "UTC" and session.conf.get("spark.sql.ansi.enabled") == "true"
     )
     assert session.sparkContext.getConf().get("spark.driver.bindAddress") == "127.0.0.1"
-    con = engines.connect("spark")
+    con = connect("spark")
     con.disconnect()
     assert session.sql("SELECT 1 AS one").collect()[0].one == 1, "others still use the session"
 
@@ -56,15 +58,15 @@ def test_tasks_run_on_spark_in_order_and_name_what_fails(capfd):
             raise UserError(f"{number} is odd.")
         return number // 2
 
-    assert engines.run_tasks(half, [8, 2, 6], engine="spark") == [4, 1, 3]
+    assert run_tasks(half, [8, 2, 6], engine="spark") == [4, 1, 3]
     with pytest.raises(UserError, match=r"3 is odd. \(In the task 'three'.\)"):
-        engines.run_tasks(half, [8, 3], engine="spark", names=["eight", "three"])
+        run_tasks(half, [8, 3], engine="spark", names=["eight", "three"])
     with pytest.raises(UserError, match="The task '1' failed with TypeError"):
-        engines.run_tasks(half, ["x"], engine="spark")
+        run_tasks(half, ["x"], engine="spark")
     with pytest.raises(
         UserError, match="No module named 'test_spark' Every worker needs Python with cd4ml_nb installed"
     ):
-        engines.run_tasks(unknown_to_workers, [1], engine="spark", what="counting")
+        run_tasks(unknown_to_workers, [1], engine="spark", what="counting")
     assert capfd.readouterr() == ("", ""), "Spark keeps its chatter to itself"
 
 
@@ -79,7 +81,7 @@ def raw():
 
 @pytest.fixture(scope="module")
 def prepared(raw, tmp_path_factory):
-    "The raw folder prepared by DuckDB, and a zipped copy with Windows line ends and a byte-order mark prepared by Spark."
+    "The raw folder prepared by DuckDB; a zipped copy with Windows line ends and a byte-order mark by Spark."
     folder = tmp_path_factory.mktemp("spark")
     zipped = shutil.copytree(raw, folder / "raw")
     text = (zipped / "train.csv").read_bytes().replace(b"\n", b"\r\n")
