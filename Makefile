@@ -51,7 +51,7 @@ run: pipeline release dashboard  ## Everything
 
 pipeline: .venv/ready
 	@cd4ml data fetch
-	@dvc repro
+	@cd4ml pipeline
 	@cd4ml deploy settle
 	@cd4ml report
 

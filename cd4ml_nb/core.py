@@ -14,6 +14,9 @@ from pathlib import Path
 import yaml
 from filelock import FileLock, Timeout
 
+# %% ../nbs/core.ipynb #f3e3ba9d
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 # %% ../nbs/core.ipynb #a8227ad1
 class UserError(Exception):
     "Something the user can mend; the message says what is wrong, where, and how to mend it."

@@ -10,14 +10,7 @@ from mkdocs.commands.build import build
 from mkdocs.config import load_config
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = {
-    "data": "What was sold, where, when? Can we trust it?",
-    "model": "What will be sold?",
-    "quality": "Is it good enough, and for whom is it not?",
-    "delivery": "May it go live, and who said so?",
-    "serving": "How do others get a forecast?",
-    "monitoring": "How does it do out there, and what do we learn?",
-}
+ROOMS = ["data", "model", "quality", "delivery", "serving", "monitoring"]
 PROJECT_FILES = {"CONTRIBUTING.md": "How to change it", "CHANGELOG.md": "What changed"}
 
 
@@ -139,7 +132,7 @@ def code_page(source, exported):
     return "\n".join([*said, folded("Imports" if only_imports else "Code", fenced(shown, "python"))])
 
 
-def output_page(output, place, folder):
+def output_page(output, place, folder, source, docs):
     "One stored output; a picture becomes a file beside the page."
     if output["output_type"] == "stream":
         return fenced("".join(output["text"]), "{ .text .output }")
@@ -153,7 +146,7 @@ def output_page(output, place, folder):
     if "text/html" in data:
         return '<div class="output">' + re.sub(r"\n\s*\n", "\n", data["text/html"].strip()) + "</div>"
     if "text/markdown" in data:
-        return data["text/markdown"]
+        return prose(data["text/markdown"], source, docs)
     return fenced(data.get("text/plain", ""), "{ .text .output }")
 
 
@@ -202,7 +195,7 @@ def write_page(path, docs):
             parts.append(prose(source, path, docs))
         elif kind == "code" and source.strip() and not source.startswith(("#| hide", "#| default_exp")):
             parts.append(code_page(source, re.match(r"#\|\s*export\b", source)))
-            parts += [output_page(o, f"{path.stem}-{number}", target.parent) for o in outputs]
+            parts += [output_page(o, f"{path.stem}-{number}", target.parent, path, docs) for o in outputs]
     if library := module(path):
         parts.insert(1, f"`{library}`")
     target.write_text("\n\n".join(parts) + "\n", encoding="utf-8")

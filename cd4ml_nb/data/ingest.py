@@ -37,9 +37,8 @@ def require_source(
 ) -> str:  # The same
     "Raise a UserError for a source that there is not."
     if source not in SOURCES:
-        raise UserError(
-            f"params.yaml, ingest.source: there is no source '{source}'. Choose one of: {', '.join(SOURCES)}."
-        )
+        known = ", ".join(SOURCES)
+        raise UserError(f"params.yaml, ingest.source: there is no source '{source}'. Choose one of: {known}.")
     return source
 
 # %% ../../nbs/data/02b_ingest.ipynb #bd0e8eb8
@@ -47,9 +46,8 @@ def _bring(folder, root, source, path, settings):
     "Fill an empty folder from a source; returns what was left out, and says so in left_out.json."
     rules = SOURCES[source](folder, root, path, settings)
     origin = ORIGINS.get(source, lambda path: "invented")(path)
-    (folder / "left_out.json").write_text(
-        json.dumps({"source": source, "origin": origin, "settings": settings, "rules": rules}, indent=1) + "\n"
-    )
+    said = {"source": source, "origin": origin, "settings": settings, "rules": rules}
+    (folder / "left_out.json").write_text(json.dumps(said, indent=1) + "\n")
     return rules
 
 # %% ../../nbs/data/02b_ingest.ipynb #abe280c8

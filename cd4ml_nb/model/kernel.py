@@ -78,14 +78,16 @@ def day_quantiles(
 
 # %% ../../nbs/model/03b_kernel.ipynb #99c42827
 def open_onnx(
-    path: Path,  # An ONNX file
+    graph: Path | bytes,  # An ONNX file, or its content
 ):  # A function of float32 rows of features, shape (n, n_features), that answers with shape (n,)
     "An ONNX model as a function."
     import onnxruntime  # here, because who only needs intervals should not wait for it
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        graph if isinstance(graph, bytes) else str(graph), options, providers=["CPUExecutionProvider"]
+    )
     name = session.get_inputs()[0].name
     return lambda x: session.run(None, {name: x})[0].astype(float).reshape(-1)
 

@@ -14,7 +14,7 @@ from ..core import UserError, sha256_of, write_json
 from .block import ARRAYS, Block
 from .kernel import OnnxModels, Paths
 
-# %% ../../nbs/model/04c_package.ipynb #da9eba1b
+# %% ../../nbs/model/04c_package.ipynb #13c36b5c
 def write_state(
     path: Path,  # Parquet file
     block: Block,  # Cut to the days that features need
@@ -33,16 +33,14 @@ def write_state(
 
 def read_state(
     path: Path,  # Parquet file
-) -> Block:  # Its `series` is a dict of arrays: what serves needs no table
+) -> Block:  # Its `series` is a dict of arrays
     "Read what `write_state` wrote."
     table = pq.read_table(path)
-    arrays = {}
-    for name in ARRAYS:
-        column = table[name].combine_chunks()
-        arrays[name] = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
-    names = [name for name in table.column_names if name not in ARRAYS]
-    series = {name: table[name].combine_chunks().to_numpy(zero_copy_only=False) for name in names}
-    return Block(series, np.datetime64(table.schema.metadata[b"first_day"].decode()), **arrays)
+    columns = {name: table[name].combine_chunks() for name in table.column_names}
+    arrays = {name: columns.pop(name).flatten().to_numpy(zero_copy_only=False) for name in ARRAYS}
+    series = {name: column.to_numpy(zero_copy_only=False) for name, column in columns.items()}
+    first_day = np.datetime64(table.schema.metadata[b"first_day"].decode())
+    return Block(series, first_day, **{name: array.reshape(len(table), -1) for name, array in arrays.items()})
 
 # %% ../../nbs/model/04c_package.ipynb #2def028a
 def seal(

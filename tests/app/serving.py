@@ -238,7 +238,7 @@ if __name__ == "__main__":  # The README's picture: python tests/app/serving.py
 
     with tempfile.TemporaryDirectory() as tmp, browser() as opened, dashboard(make_root(Path(tmp) / "project")) as url:
         page = opened.new_page(viewport={"width": 1280, "height": 900})
-        page.goto(url + (f"?{sys.argv[1]}" if len(sys.argv) > 1 else ""))
+        page.goto(url + (f"?{sys.argv[1]}" if len(sys.argv) > 1 else ""), wait_until="commit")
         page.wait_for_selector(".scatterlayer .trace:nth-child(4) path.js-line", state="attached", timeout=90000)
         (PROJECT / "nbs" / "images").mkdir(exist_ok=True)
         page.screenshot(path=PROJECT / "nbs" / "images" / "dashboard.png")
