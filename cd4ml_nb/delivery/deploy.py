@@ -334,7 +334,13 @@ def record(
     changed = run_git(root, "diff", "--cached", "--name-only", "--", *there).splitlines()
     if changed:
         run_git(root, "commit", "--quiet", "-m", message, "--", *there)
-    if push:
+    done = f"{len(changed)} files committed" if changed else "Nothing new to commit"
+    if not push:
+        return f"{done}."
+    try:
         run_git(root, "push", "--quiet")
-    pushed = " and pushed" if push else ""
-    return f"{len(changed)} files committed{pushed}." if changed else "Nothing new to commit."
+    except UserError as e:
+        raise UserError(
+            f"{done}, but not pushed: {e}. Bring in what others pushed, then push: git pull --rebase"
+        ) from None
+    return f"{done}; pushed."
