@@ -299,7 +299,8 @@ def run_git(
         raise UserError("Git is not installed.") from None
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines() or ["Git failed."]
-        raise UserError(said[0].removeprefix("fatal: "))
+        reasons = [line for line in said if line.startswith(("fatal: ", "error: "))]
+        raise UserError((reasons or said)[0].removeprefix("fatal: ").removeprefix("error: "))
     return done.stdout
 
 

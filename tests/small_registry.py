@@ -72,7 +72,8 @@ def add_version(root, version, number, passed=True, champion=None, slice_name="G
             shutil.copy(ROOT / "reports" / name, tmp)
         shutil.copy(root / "params.yaml", tmp)
         (tmp / "fairness.html").write_text(
-            "<!DOCTYPE html><title>fairness</title><p id=p>waiting</p><script>p.textContent = 'the overview ran'; try { parent.document.title = 'broken out' } catch {}</script>"
+            "<!DOCTYPE html><title>fairness</title><p id=p>waiting</p><script>p.textContent = 'the overview ran'; "
+            "try { parent.document.title = 'broken out' } catch {}</script>"
         )
         write_card(tmp, owner="Sales planning")
         write_page(tmp, None, root)

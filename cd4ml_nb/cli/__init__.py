@@ -21,6 +21,7 @@ GROUPS = {  # Command: its module in this package, and what it is for
     "deploy": ("deploy", "For machines: bring a model to production, and the former one back"),
     "dashboard": ("servers", "Serve the dashboard on this machine until Ctrl-C."),
     "mlflow": ("servers", "Open MLflow's own pages of runs and registered models."),
+    "pipeline": ("pipeline", "Run the stages that a change touches (make pipeline does this, and more)."),
     "stage": ("pipeline", "Run one stage of the pipeline (DVC calls this; you want: make pipeline)."),
     "report": ("pipeline", "Write reports/index.html, the page that leads to every report."),
     "bench": ("pipeline", "Run the benchmark notebooks; their reports go to reports/benchmarks."),

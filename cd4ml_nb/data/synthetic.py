@@ -4,23 +4,28 @@
 
 # %% auto #0
 __all__ = ['FIRST_DAY', 'MOST_DAYS', 'PLACES', 'SIZES', 'FAMILIES', 'NATIONAL', 'MOVED', 'REGIONAL', 'LOCAL', 'EARTHQUAKE',
-           'EARTHQUAKE_DAYS', 'World', 'SHAPE', 'DENSITY', 'UNKNOWN_SHARE', 'MOST_SERIES', 'MAKING', 'SALES',
-           'PROMOTIONS', 'SAMPLE', 'OIL', 'TRAIN', 'ROWS_A_CHUNK', 'CELL_FAULTS', 'LINE_FAULTS', 'SPOILT_LINES',
-           'make_stores', 'make_items', 'weekday_profiles', 'make_events', 'event_lift', 'day_of', 'open_days',
-           'lifted_days', 'chance', 'make_world', 'promoted_items', 'day_rates', 'sell_day', 'count_chunk',
-           'write_chunk', 'run_chunks', 'spoil_lines', 'spoil_tables', 'synthetic', 'synthesize']
+           'EARTHQUAKE_DAYS', 'SHAPE', 'DENSITY', 'UNKNOWN_SHARE', 'MOST_SERIES', 'MAKING', 'SALES', 'PROMOTIONS',
+           'SAMPLE', 'OIL', 'ITEM_COLUMNS', 'TRAIN', 'PLAN_WORDS', 'ROWS_A_CHUNK', 'make_stores', 'make_items',
+           'weekday_profiles', 'make_events', 'event_lift', 'day_of', 'open_days', 'lifted_days', 'World', 'chance',
+           'make_world', 'promoted_items', 'day_rates', 'sell_day', 'count_chunk', 'write_chunk', 'run_chunks',
+           'small_tables', 'truth_tables', 'truth_page', 'synthetic', 'synthesize']
 
 # %% ../../nbs/data/01b_synthetic.ipynb #2f448d8f
 import datetime, io, json, os, shutil, signal, threading, time
-from collections import deque, namedtuple
+from collections import deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process
 from pathlib import Path
+from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import pyarrow as pa, pyarrow.csv, pyarrow.parquet
+from dateutil.easter import easter
 from ..core import UserError, progress, replace_folder, write_json
+from .faults import SPOILT_LINES, spoil_lines, spoil_tables
+from .layout import RAW
 
 # %% ../../nbs/data/01b_synthetic.ipynb #0645996e
 FIRST_DAY, MOST_DAYS = datetime.date(2013, 1, 1), 1688  # Favorita's: 1 January 2013 to 15 August 2017
@@ -47,30 +52,31 @@ PLACES = [
 SIZES = {"A": 1.8, "B": 1.2, "C": 0.7, "D": 1.0, "E": 0.8}
 
 # %% ../../nbs/data/01b_synthetic.ipynb #5389cb59
+def _odd_stores(stores):
+    "Which stores open late, and which close for a while: one of each among fourteen, or among a few."
+    if stores >= 14:
+        return list(range(13, stores, 14)), list(range(10, stores, 14))
+    return ([stores // 2], [stores // 3]) if stores >= 4 else ([], [])
+
+
 def make_stores(
     random: np.random.Generator,  # Source of chance
-    stores: int,
-    days: int,  # How many of each
+    stores: int,  # How many
+    days: int,  # How many days they sell
 ) -> (
     pd.DataFrame
-):  # stores.csv's columns, size (factor on sales), opens, closed_from, closed_to (day numbers; closed_to excluded)
+):  # stores.csv's columns, size (factor on sales), opens, closed_from, closed_to (day numbers, excluded)
     "The stores, where they are, and when they were open."
     table = pd.DataFrame({"store_nbr": np.arange(1, stores + 1).astype(str)})
     table["city"], table["state"] = zip(*[PLACES[n % len(PLACES)] for n in range(stores)])
     table["type"] = [list(SIZES)[n % 5] for n in range(stores)]
     table["cluster"] = (np.arange(stores) % 17 + 1).astype(str)
     table["size"] = table["type"].map(SIZES) * random.lognormal(0, 0.15, stores)
-    late, shut = (
-        (range(13, stores, 14), range(10, stores, 14))
-        if stores >= 14
-        else ([stores // 2], [stores // 3])
-        if stores >= 4
-        else ([], [])
-    )
+    late, shut = _odd_stores(stores)
     table["opens"], table["closed_from"], table["closed_to"] = 0, 0, 0
-    table.loc[list(late), "opens"] = (days * random.uniform(0.25, 0.45, len(late))).astype(int)
-    table.loc[list(shut), "closed_from"] = (days * random.uniform(0.5, 0.7, len(shut))).astype(int)
-    table.loc[list(shut), "closed_to"] = table.closed_from + max(days // 25, 2)
+    table.loc[late, "opens"] = (days * random.uniform(0.25, 0.45, len(late))).astype(int)
+    table.loc[shut, "closed_from"] = (days * random.uniform(0.5, 0.7, len(shut))).astype(int)
+    table.loc[shut, "closed_to"] = table.closed_from + max(days // 25, 2)
     return table
 
 # %% ../../nbs/data/01b_synthetic.ipynb #46173a3e
@@ -96,19 +102,15 @@ FAMILIES = [  # name, share of the items, perishable, by weight, how much more a
 # %% ../../nbs/data/01b_synthetic.ipynb #44f45c3f
 def make_items(
     random: np.random.Generator,  # Source of chance
-    items: int,
-    days: int,  # How many of each
+    items: int,  # How many
+    days: int,  # How many days they sell
 ) -> pd.DataFrame:  # items.csv's columns and the truth about each item, sorted by number
     "The items: what they are, how popular, how they grow, what a promotion does, on which day they begin and end."
     share = np.cumsum([f[1] for f in FAMILIES])
     family = np.searchsorted(share / share[-1], (np.arange(items) + 0.5) / items)
     random.shuffle(family)
-    table = pd.DataFrame(
-        {
-            "item_nbr": np.sort(random.choice(np.arange(96_995, 2_134_245), items, replace=False)),
-            "family_number": family,
-        }
-    )
+    numbers = np.sort(random.choice(np.arange(96_995, 2_134_245), items, replace=False))
+    table = pd.DataFrame({"item_nbr": numbers, "family_number": family})
     for name, position in (("family", 0), ("perishable", 2), ("by_weight", 3)):
         table[name] = [FAMILIES[f][position] for f in family]
     table["class"] = (family + 10) * 100 + random.integers(0, 12, items) * 2
@@ -166,66 +168,59 @@ LOCAL = {
 EARTHQUAKE, EARTHQUAKE_DAYS = datetime.date(2016, 4, 16), 31
 
 # %% ../../nbs/data/01b_synthetic.ipynb #e19c6bc1
-def _national_days(year, event):
+def _event(date, type, description, locale="National", locale_name="Ecuador", transferred=False):
+    "A row of holidays_events.csv."
+    return dict(zip(RAW["holidays_events"].columns, (date, type, locale, locale_name, description, transferred)))
+
+
+def _national_days(year):
     "A year's national holidays; those that are moved, and the bridge after a Christmas on a Thursday."
-    from dateutil.easter import easter
-
-    for (month, day), name in NATIONAL.items():
-        date = datetime.date(year, month, day)
-        moved = {1: -1, 2: 2, 3: 1}.get(date.weekday()) if (month, day) in MOVED else None
-        yield event(date, "Holiday", name, transferred=moved is not None)
+    day = datetime.timedelta(days=1)
+    for (month, number), name in NATIONAL.items():
+        date = datetime.date(year, month, number)
+        moved = {1: -1, 2: 2, 3: 1}.get(date.weekday()) if (month, number) in MOVED else None
+        yield _event(date, "Holiday", name, transferred=moved is not None)
         if moved:
-            yield event(date + datetime.timedelta(days=moved), "Transfer", f"Traslado {name}")
+            yield _event(date + moved * day, "Transfer", f"Traslado {name}")
     for offset, name in ((-48, "Carnaval"), (-47, "Carnaval"), (-2, "Viernes Santo")):
-        yield event(easter(year) + datetime.timedelta(days=offset), "Holiday", name)
+        yield _event(easter(year) + offset * day, "Holiday", name)
     for before in (4, 3, 2, 1):
-        yield event(datetime.date(year, 12, 25 - before), "Additional", f"Navidad-{before}")
+        yield _event(datetime.date(year, 12, 25 - before), "Additional", f"Navidad-{before}")
     if datetime.date(year, 12, 25).weekday() == 3:
-        yield event(datetime.date(year, 12, 26), "Bridge", "Puente Navidad")
-        yield event(datetime.date(year, 12, 20), "Work Day", "Recupero puente Navidad")
+        yield _event(datetime.date(year, 12, 26), "Bridge", "Puente Navidad")
+        yield _event(datetime.date(year, 12, 20), "Work Day", "Recupero puente Navidad")
 
-# %% ../../nbs/data/01b_synthetic.ipynb #5aa331de
+# %% ../../nbs/data/01b_synthetic.ipynb #44f30201
+def _other_days(year):
+    "A year's regional and local holidays, Mother's Day and Black Friday."
+    for when, (state, name) in REGIONAL.items():
+        yield _event(datetime.date(year, *when), "Holiday", name, "Regional", state)
+    for when, city in LOCAL.items():
+        yield _event(datetime.date(year, *when), "Holiday", f"Fundacion de {city}", "Local", city)
+    day = datetime.timedelta(days=1)
+    sunday, friday = datetime.date(year, 5, 8), datetime.date(year, 11, 23)
+    yield _event(sunday + day * ((6 - sunday.weekday()) % 7), "Event", "Dia de la Madre")
+    yield _event(friday + day * ((4 - friday.weekday()) % 7), "Event", "Black Friday")
+
+
 def make_events(
     last_day: datetime.date,  # Last day of the sales
-) -> list:  # Rows of holidays_events.csv as dicts, by date, from 2013 to the end of the year after the last day's
+) -> list[dict]:  # Rows of holidays_events.csv, by date, from 2013 to the end of the year after the last day's
     "Holidays, events and the earthquake, as in Favorita's table."
-    rows, day = [], datetime.timedelta(days=1)
-
-    def event(date, type, description, locale="National", locale_name="Ecuador", transferred=False):
-        return dict(
-            date=date,
-            type=type,
-            locale=locale,
-            locale_name=locale_name,
-            description=description,
-            transferred=transferred,
-        )
-
+    rows = []
     for year in range(FIRST_DAY.year, last_day.year + 2):
-        rows += _national_days(year, event)
-        rows += [
-            event(datetime.date(year, *when), "Holiday", name, "Regional", place)
-            for when, (place, name) in REGIONAL.items()
-        ]
-        rows += [
-            event(datetime.date(year, *when), "Holiday", f"Fundacion de {city}", "Local", city)
-            for when, city in LOCAL.items()
-        ]
-        mothers, friday = datetime.date(year, 5, 8), datetime.date(year, 11, 23)
-        rows.append(event(mothers + day * ((6 - mothers.weekday()) % 7), "Event", "Dia de la Madre"))
-        rows.append(event(friday + day * ((4 - friday.weekday()) % 7), "Event", "Black Friday"))
+        rows += [*_national_days(year), *_other_days(year)]
     if last_day >= EARTHQUAKE:
-        rows += [
-            event(EARTHQUAKE + n * day, "Event", "Terremoto Manabi" + (f"+{n}" if n else ""))
-            for n in range(EARTHQUAKE_DAYS)
-        ]
+        for after in range(EARTHQUAKE_DAYS):
+            name = "Terremoto Manabi" + (f"+{after}" if after else "")
+            rows.append(_event(EARTHQUAKE + datetime.timedelta(days=after), "Event", name))
     return sorted(rows, key=lambda row: (row["date"], row["locale"], row["locale_name"], row["description"]))
 
 # %% ../../nbs/data/01b_synthetic.ipynb #22294352
 def event_lift(
     event: dict,  # A row of the holiday table
-    state: str,
-    city: str,  # Where a store is
+    state: str,  # Where a store is
+    city: str,  # The same
 ) -> float:  # Factor on that store's sales of the day
     "What an event truly does to a store: nothing, where it is transferred, paid back or celebrated elsewhere."
     if event["transferred"] or event["type"] == "Work Day":
@@ -242,28 +237,30 @@ def event_lift(
     return {"Holiday": 1.25, "Transfer": 1.25, "Bridge": 1.15}.get(event["type"], 1.3)
 
 # %% ../../nbs/data/01b_synthetic.ipynb #c2c284a9
-def day_of(number: int) -> datetime.date:
-    return FIRST_DAY + datetime.timedelta(days=int(number))  # The date of a day number
+def day_of(
+    number: int,  # Day number, 0 is the first day
+) -> datetime.date:
+    "The date of a day number."
+    return FIRST_DAY + datetime.timedelta(days=int(number))
 
 
 def open_days(
-    stores: pd.DataFrame,
-    days: int,  # As make_stores returns
+    stores: pd.DataFrame,  # As make_stores returns
+    days: int,  # How many
 ) -> np.ndarray:  # bool, shape (stores, days)
     "On which days each store was open."
     number, dates = np.arange(days), [day_of(n) for n in range(days)]
-    is_open = (number >= stores.opens.to_numpy()[:, None]) & ~(
-        (number >= stores.closed_from.to_numpy()[:, None]) & (number < stores.closed_to.to_numpy()[:, None])
-    )
+    opens, closed_from, closed_to = stores[["opens", "closed_from", "closed_to"]].to_numpy().T[:, :, None]
+    is_open = (number >= opens) & ~((number >= closed_from) & (number < closed_to))
     is_open[:, [(d.month, d.day) == (12, 25) for d in dates]] = False
     is_open[:-1, [(d.month, d.day) == (1, 1) for d in dates]] = False
     return is_open
 
-# %% ../../nbs/data/01b_synthetic.ipynb #ad99f058
+
 def lifted_days(
-    events: list,
-    stores: pd.DataFrame,
-    days: int,  # As make_events and make_stores return
+    events: list[dict],  # As make_events returns
+    stores: pd.DataFrame,  # As make_stores returns
+    days: int,  # How many
 ) -> np.ndarray:  # Factors, shape (stores, days)
     "What events do to each store, day by day."
     lift = np.ones((len(stores), days))
@@ -274,23 +271,43 @@ def lifted_days(
     return lift
 
 # %% ../../nbs/data/01b_synthetic.ipynb #dba32b1c
-World = namedtuple(
-    "World", "seed rows days stores items base events lift is_open noise spread weekday stockouts known_from arrays"
-)
-SHAPE, DENSITY, UNKNOWN_SHARE, MOST_SERIES = (
-    4,
-    0.335,
-    0.16,
-    5_000_000,
-)  # of the daily chance; rows per series and day; first rows without a promotion; for memory
+class World(NamedTuple):
+    "Everything that is decided before the first sale."
+
+    seed: int
+    rows: int  # Asked for
+    days: int
+    stores: pd.DataFrame  # As make_stores returns
+    items: pd.DataFrame  # As make_items returns
+    base: np.ndarray  # Units a day at factor 1, shape (stores, items); 0 where an item is not carried
+    events: list[dict]  # As make_events returns
+    lift: np.ndarray  # Factors of events, shape (stores, days)
+    is_open: np.ndarray  # bool, shape (stores, days)
+    noise: np.ndarray  # Factors of chance, shape (stores, days)
+    spread: np.ndarray  # Draws of the gamma around a rate, mean 1
+    weekday: np.ndarray  # As weekday_profiles returns
+    stockouts: pd.DataFrame  # store, item (positions), first, last (day numbers)
+    known_from: int | None  # From this day on promotions are known
+    arrays: dict[str, np.ndarray]  # What every day needs of items and stores
+
+# %% ../../nbs/data/01b_synthetic.ipynb #d8f596d4
+SHAPE = 4  # of the daily chance, gamma
+DENSITY = 0.335  # rows per series and day
+UNKNOWN_SHARE = 0.16  # of the rows, the first ones, are without a promotion
+MOST_SERIES = 5_000_000  # for memory
 MAKING, SALES, PROMOTIONS, SAMPLE, OIL = range(5)  # each kind of chance has its own stream
 
 
-def chance(seed, *what):
+def chance(
+    seed: int,  # The world's
+    *what: int,  # Which kind of chance, and of which day or week
+) -> np.random.Generator:  # The same for the same
+    "A stream of chance of its own."
     return np.random.default_rng([seed, *map(int, what)])
 
 
 def _expected(level, rate):
+    "The probability that a day of these rates has a row."
     return 1 - (1 + level * rate / SHAPE) ** -SHAPE
 
 # %% ../../nbs/data/01b_synthetic.ipynb #f98fceff
@@ -298,45 +315,38 @@ def _sample_rates(world):
     "Half a million cells: their day and their rate."
     random, n, (stores, items) = chance(world.seed, SAMPLE), 500_000, world.base.shape
     store, item, day = (random.integers(0, limit, n) for limit in (stores, items, world.days))
-    goods = {
-        name: world.arrays[name][item]
-        for name in ("trend", "promotion_share", "promotion_lift", "first_day", "last_day", "family_number")
-    }
-    rate = (
-        world.base[store, item]
-        * (world.lift * world.noise * world.is_open)[store, day]
-        * np.exp(goods["trend"] * day / 365.25)
-    )
-    rate *= world.weekday[goods["family_number"], (day + FIRST_DAY.weekday()) % 7] * (
-        (day >= goods["first_day"]) & (day <= goods["last_day"])
-    )
-    missing = (world.stockouts["last"] - world.stockouts["first"] + 1).sum() / (
-        np.count_nonzero(world.base) * world.days
-    )
-    return day, rate * np.where(random.random(n) < goods["promotion_share"], goods["promotion_lift"], 1) * (
-        random.random(n) >= missing
-    )
+    goods = {name: column[item] for name, column in world.arrays.items() if name in ITEM_COLUMNS}
+    rate = world.base[store, item] * (world.lift * world.noise * world.is_open)[store, day]
+    rate = rate * np.exp(goods["trend"] * day / 365.25)
+    on_sale = (day >= goods["first_day"]) & (day <= goods["last_day"])
+    rate *= world.weekday[goods["family_number"], (day + FIRST_DAY.weekday()) % 7] * on_sale
+    out_of_stock = (world.stockouts["last"] - world.stockouts["first"] + 1).sum()
+    missing = out_of_stock / (np.count_nonzero(world.base) * world.days)
+    lift = np.where(random.random(n) < goods["promotion_share"], goods["promotion_lift"], 1)
+    return day, rate * lift * (random.random(n) >= missing)
 
 # %% ../../nbs/data/01b_synthetic.ipynb #04079d6c
 def _set_level(world, rows):
-    "The world with its levels raised or lowered so that about `rows` rows are expected, and the day from which promotions are known."
+    "The world with levels at which about `rows` rows are expected, and the day from which promotions are known."
     (day, rate), cells = _sample_rates(world), world.base.size * world.days
     most = int(0.9 * (rate > 0).mean() * cells)
     if rows > most:
-        raise UserError(
-            f"{rows:,} rows do not fit: {len(world.stores)} stores and {len(world.items)} items sell at most {most:,} in {world.days:,} days. Ask for more stores or items, or fewer rows."
-        )
+        sellers = f"{len(world.stores)} stores and {len(world.items)} items"
+        says = f"{rows:,} rows do not fit: {sellers} sell at most {most:,} in {world.days:,} days."
+        raise UserError(f"{says} Ask for more stores or items, or fewer rows.")
     low, high = 1e-9, 1e9
     while high / low > 1.0001:
         middle = (low * high) ** 0.5
         low, high = (middle, high) if _expected(middle, rate).mean() * cells < rows else (low, middle)
     share = np.cumsum(np.bincount(day, _expected(low, rate), world.days))
     share /= share[-1]
-    return world._replace(
-        base=(world.base * low).astype(np.float32), known_from=int(np.searchsorted(share, UNKNOWN_SHARE)) + 1
-    )
+    known_from = int(np.searchsorted(share, UNKNOWN_SHARE)) + 1
+    return world._replace(base=(world.base * low).astype(np.float32), known_from=known_from)
 
 # %% ../../nbs/data/01b_synthetic.ipynb #1fb6c207
+ITEM_COLUMNS = ("trend", "family_number", "first_day", "last_day", "promotion_share", "promotion_lift", "item_nbr")
+
+
 def _make_stockouts(random, base, days):
     "Series that run out: store and item positions, first and last day."
     store, item = base.nonzero()
@@ -348,97 +358,83 @@ def _make_stockouts(random, base, days):
 
 def _arrays(stores, items):
     "The columns that every day needs, as numpy has them quickest."
-    columns = {
-        name: items[name].to_numpy()
-        for name in ("trend", "family_number", "first_day", "last_day", "promotion_share", "promotion_lift", "item_nbr")
+    columns = {name: items[name].to_numpy() for name in ITEM_COLUMNS}
+    for name in ("promotion_share", "promotion_lift"):
+        columns[name] = columns[name].astype(np.float32)
+    return columns | {
+        "weighed": items.by_weight.to_numpy(bool),
+        "cluster": stores.cluster.astype(int).to_numpy() - 1,
+        "store_nbr": stores.store_nbr.astype(int).to_numpy(),
     }
-    factors = {name: columns[name].astype(np.float32) for name in ("promotion_share", "promotion_lift")}
-    return (
-        columns
-        | factors
-        | {
-            "weighed": items.by_weight.to_numpy(bool),
-            "cluster": stores.cluster.astype(int).to_numpy() - 1,
-            "store_nbr": stores.store_nbr.astype(int).to_numpy(),
-        }
-    )
 
 # %% ../../nbs/data/01b_synthetic.ipynb #e3c8412c
+def _require_sizes(**given):
+    "Raise a UserError for a size that cannot be."
+    most = {"rows": 10**10, "stores": 1000, "items": 100_000, "seed": 2**63}
+    for name, value in given.items():
+        least, whole = int(name != "seed"), isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+        if not whole or not least <= value <= most[name]:
+            limits = f"from {least} to {most[name]:,}"
+            raise UserError(f"synthetic: {name} should be a whole number {limits}, not {value!r}.")
+    if given["stores"] * given["items"] > MOST_SERIES:
+        sizes = f"{given['stores']:,} stores with {given['items']:,} items"
+        raise UserError(f"synthetic: {sizes} are more than {MOST_SERIES:,} series. Ask for fewer of one of them.")
+
+
+def _make_base(random, shops, goods):
+    "How much each series sells, before all levels are set; each item is carried somewhere."
+    shape = stores, items = len(shops), len(goods)
+    base = shops["size"].to_numpy()[:, None] * goods.popularity.to_numpy() * random.lognormal(0, 0.6, shape)
+    somewhere = np.arange(items) % stores == np.arange(stores)[:, None]
+    return base * ((random.random(shape) < 0.62) | somewhere)
+
+# %% ../../nbs/data/01b_synthetic.ipynb #363e2f67
 def make_world(
-    rows: int,
-    stores: int,
-    items: int,
-    seed: int,  # What is asked for
+    rows: int,  # Of train.csv, about
+    stores: int,  # How many
+    items: int,  # How many
+    seed: int,  # The same seed gives the same world
 ) -> World:  # Everything but the daily chance
     "Decide on stores, items, levels, events and stock-outs; the number of days follows from the rows."
-    for name, value, most in (
-        ("rows", rows, 10**10),
-        ("stores", stores, 1000),
-        ("items", items, 100_000),
-        ("seed", seed, 2**63),
-    ):
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, (int, np.integer))
-            or not (0 if name == "seed" else 1) <= value <= most
-        ):
-            raise UserError(
-                f"synthetic: {name} should be a whole number from {0 if name == 'seed' else 1} to {most:,}, not {value!r}."
-            )
-    if stores * items > MOST_SERIES:
-        raise UserError(
-            f"synthetic: {stores:,} stores with {items:,} items are more than {MOST_SERIES:,} series. Ask for fewer of one of them."
-        )
-    days, random = int(np.clip(round(rows / (DENSITY * stores * items)), 28, MOST_DAYS)), chance(seed, MAKING)
+    _require_sizes(rows=rows, stores=stores, items=items, seed=seed)
+    days = int(np.clip(round(rows / (DENSITY * stores * items)), 28, MOST_DAYS))
+    random = chance(seed, MAKING)
     shops, goods = make_stores(random, stores, days), make_items(random, items, days)
-    base = shops["size"].to_numpy()[:, None] * goods.popularity.to_numpy() * random.lognormal(0, 0.6, (stores, items))
-    base *= (random.random((stores, items)) < 0.62) | (
-        np.arange(items) % stores == np.arange(stores)[:, None]
-    )  # each item is carried somewhere
-    events = make_events(day_of(days - 1))
+    base, events = _make_base(random, shops, goods), make_events(day_of(days - 1))
     spread = random.gamma(SHAPE, size=4096)
     world = World(
-        seed,
-        rows,
-        days,
-        shops,
-        goods,
-        base,
-        events,
-        lifted_days(events, shops, days),
-        open_days(shops, days),
-        random.lognormal(0, 0.06, (stores, days)),
-        (spread / spread.mean()).astype(np.float32),
-        weekday_profiles(),
-        _make_stockouts(random, base, days),
-        None,
-        None,
+        *(seed, rows, days, shops, goods, base, events),
+        lift=lifted_days(events, shops, days),
+        is_open=open_days(shops, days),
+        noise=random.lognormal(0, 0.06, (stores, days)),
+        spread=(spread / spread.mean()).astype(np.float32),
+        weekday=weekday_profiles(),
+        stockouts=_make_stockouts(random, base, days),
+        known_from=None,
+        arrays=_arrays(shops, goods),
     )
-    return _set_level(world._replace(arrays=_arrays(shops, goods)), rows)
+    return _set_level(world, rows)
 
 # %% ../../nbs/data/01b_synthetic.ipynb #a30c0692
 def promoted_items(
-    world: World,
+    world: World,  # As make_world returns
     day: int,  # Day number
 ) -> np.ndarray:  # bool, shape (stores, items)
     "Which items are on promotion in which stores: decided by week and cluster."
     share = world.arrays["promotion_share"]
-    return (chance(world.seed, PROMOTIONS, day // 7).random((17, len(share)), dtype=np.float32) < share)[
-        world.arrays["cluster"]
-    ]
+    by_cluster = chance(world.seed, PROMOTIONS, day // 7).random((17, len(share)), dtype=np.float32) < share
+    return by_cluster[world.arrays["cluster"]]
 
 
 def day_rates(
-    world: World,
+    world: World,  # As make_world returns
     day: int,  # Day number
-) -> tuple:  # Expected units, float32 of shape (stores, items); promoted, bool of that shape
+) -> tuple[np.ndarray, np.ndarray]:  # Expected units, float32 of shape (stores, items); promoted, bool of that shape
     "How many units each series would sell on average on a day."
     goods, promoted = world.arrays, promoted_items(world, day)
-    item = (
-        np.exp(goods["trend"] * day / 365.25)
-        * world.weekday[goods["family_number"], (day + FIRST_DAY.weekday()) % 7]
-        * ((goods["first_day"] <= day) & (day <= goods["last_day"]))
-    )
+    on_sale = (goods["first_day"] <= day) & (day <= goods["last_day"])
+    weekday = world.weekday[goods["family_number"], (day + FIRST_DAY.weekday()) % 7]
+    item = np.exp(goods["trend"] * day / 365.25) * weekday * on_sale
     rate = world.base * item.astype(np.float32)
     rate *= (world.lift[:, day] * world.noise[:, day] * world.is_open[:, day]).astype(np.float32)[:, None]
     rate *= np.where(promoted, goods["promotion_lift"], np.float32(1))
@@ -449,7 +445,7 @@ def day_rates(
 
 # %% ../../nbs/data/01b_synthetic.ipynb #7b41a579
 def sell_day(
-    world: World,
+    world: World,  # As make_world returns
     day: int,  # Day number
 ) -> tuple:  # Positions store × items + item (ascending), units (negative: returned), promoted
     "One day's rows."
@@ -467,7 +463,7 @@ def sell_day(
 
 # %% ../../nbs/data/01b_synthetic.ipynb #6958884a
 def count_chunk(
-    world: World,
+    world: World,  # As make_world returns
     days: np.ndarray,  # Day numbers
 ) -> dict:  # rows, units, sold (lines of each store and day), returns
     "What a chunk of days will hold."
@@ -482,26 +478,26 @@ def count_chunk(
     return {"rows": int(np.sum(sold)), "units": units, "sold": np.array(sold), "returns": returns}
 
 # %% ../../nbs/data/01b_synthetic.ipynb #7df87a25
+TRAIN = list(RAW["train"].columns)
+PLAN_WORDS = pa.array(["False", "True"])
+
+
 def write_chunk(
-    world: World,
+    world: World,  # As make_world returns
     days: np.ndarray,  # Day numbers
     first_id: int,  # Rows before this chunk
 ) -> bytes:  # Lines of train.csv
     "The lines of a chunk of days."
-    words, text = pa.array(["False", "True"]), io.BytesIO()
-    options = pa.csv.WriteOptions(include_header=False, quoting_style="none")
+    text, options = io.BytesIO(), pa.csv.WriteOptions(include_header=False, quoting_style="none")
     shops, goods = world.arrays["store_nbr"], world.arrays["item_nbr"]
     for day in days:
         position, units, promoted = sell_day(world, day)
-        plan = (
-            words.take(pa.array(promoted.astype(np.int8)))
-            if day >= world.known_from
-            else pa.nulls(len(units), pa.string())
-        )
-        date = pa.array(np.full(len(units), day_of(day), "datetime64[D]"))
+        plan = pa.nulls(len(units), pa.string())
+        if day >= world.known_from:
+            plan = PLAN_WORDS.take(pa.array(promoted.astype(np.int8)))
         columns = [
             np.arange(first_id, first_id + len(units)),
-            date,
+            pa.array(np.full(len(units), day_of(day), "datetime64[D]")),
             shops[position // len(goods)],
             goods[position % len(goods)],
             units,
@@ -510,9 +506,6 @@ def write_chunk(
         pa.csv.write_csv(pa.table(columns, names=TRAIN), text, options)
         first_id += len(units)
     return text.getvalue()
-
-# %% ../../nbs/data/01b_synthetic.ipynb #6d29d5f3
-TRAIN = ["id", "date", "store_nbr", "item_nbr", "unit_sales", "onpromotion"]
 
 # %% ../../nbs/data/01b_synthetic.ipynb #df6ecb5b
 ROWS_A_CHUNK = 250_000
@@ -531,11 +524,11 @@ def _work(function, *arguments):
 
 # %% ../../nbs/data/01b_synthetic.ipynb #bf4617b4
 def run_chunks(
-    world: World,
-    function,
-    tasks: list,
-    processes: int,  # What to do with each task's arguments, on how many processors
-):  # Yields the results, in the tasks' order
+    world: World,  # As make_world returns
+    function: Callable,  # Called with the world and a task's arguments
+    tasks: list[tuple],  # Arguments
+    processes: int,  # 1 works here and now
+) -> Iterator:  # Yields the results, in the tasks' order
     "Work on chunks, in this process or in several."
     if processes == 1:
         for task in tasks:
@@ -550,131 +543,10 @@ def run_chunks(
         while waiting:
             yield waiting.popleft().result()
     except BrokenProcessPool:
-        raise UserError(
-            "A process that was writing rows was ended, perhaps because memory is short. Close other programs, then run again."
-        ) from None
+        says = "A process that was writing rows was ended, perhaps because memory is short."
+        raise UserError(f"{says} Close other programs, then run again.") from None
     finally:
         pool.shutdown(cancel_futures=True)
-
-# %% ../../nbs/data/01b_synthetic.ipynb #b9aedef6
-CELL_FAULTS = [  # what it is, kind, column, what is written there
-    ("a word for a number", "wrong type", "unit_sales", "many"),
-    ("a decimal comma", "wrong type", "unit_sales", '"1,5"'),
-    ("not a number", "wrong type", "unit_sales", "nan"),
-    ("infinity", "wrong type", "unit_sales", "inf"),
-    ("a quantity out of range", "out of range", "unit_sales", "2000000"),
-    ("no quantity", "missing value", "unit_sales", ""),
-    ("a German date", "wrong type", "date", "01.11.2016"),
-    ("a day that does not exist", "wrong type", "date", "2017-02-30"),
-    ("a day of the wrong century", "out of range", "date", "1917-02-20"),
-    ("no day", "missing value", "date", ""),
-    ("no store", "missing value", "store_nbr", ""),
-    ("no item", "missing value", "item_nbr", ""),
-    ("an unknown store", "unknown reference", "store_nbr", "9999"),
-    ("an unknown item", "unknown reference", "item_nbr", "milk2"),
-    ("a promotion that is neither", "wrong type", "onpromotion", "maybe"),
-    ("a negative promotion", "out of range", "onpromotion", "-1"),
-]
-LINE_FAULTS = [  # what it is, how the line is changed
-    ("too few columns", lambda line: line.rsplit(b",", 2)[0]),
-    ("too many columns", lambda line: line + b",1,1"),
-    ("not UTF-8", lambda line: line.rsplit(b",", 1)[0] + b",Bogot\xe1"),
-]
-
-# %% ../../nbs/data/01b_synthetic.ipynb #f5372af0
-def _fault(file, line, column, value, kind, what):
-    return dict(file=file, line=line, column=column, value=value, kind=kind, what=what)
-
-# %% ../../nbs/data/01b_synthetic.ipynb #a1ce3edb
-def spoil_lines(
-    lines: list,  # Lines of train.csv as bytes, changed in place
-    start: int,  # Position of the first line to spoil; every third is
-    first_line: int,  # Line number in the file of the first in `lines`
-) -> list:  # What was planted
-    "Plant each kind of bad row once."
-    planted, place = [], start
-    for what, kind, column, written in CELL_FAULTS:
-        cells = lines[place].split(b",")
-        cells[TRAIN.index(column)] = written.encode()
-        lines[place] = b",".join(cells)
-        planted.append(_fault("train.csv", first_line + place, column, written.strip('"'), kind, what))
-        place += 3
-    for what, change in LINE_FAULTS:
-        lines[place] = change(lines[place])
-        planted.append(
-            _fault(
-                "train.csv",
-                first_line + place,
-                None,
-                lines[place].decode(errors="backslashreplace"),
-                "broken line",
-                what,
-            )
-        )
-        place += 3
-    cells, key = lines[place + 1].split(b","), lines[place].split(b",")[1:4]
-    lines[place + 1] = b",".join([cells[0], *key, *cells[4:]])
-    value = b", ".join(key).decode()
-    return planted + [
-        _fault(
-            "train.csv",
-            first_line + place + n,
-            "date, store_nbr, item_nbr",
-            value,
-            "duplicate key",
-            "the same day, store and item twice",
-        )
-        for n in (0, 1)
-    ]
-
-# %% ../../nbs/data/01b_synthetic.ipynb #4210e878
-SPOILT_LINES = 3 * (len(CELL_FAULTS) + len(LINE_FAULTS)) + 2
-
-# %% ../../nbs/data/01b_synthetic.ipynb #b8730c7e
-def _spoil_cell(lines, line, position, value):
-    "Write into a cell; lines and their numbers count from 1."
-    cells = lines[line - 1].split(",")
-    cells[position] = value
-    lines[line - 1] = ",".join(cells)
-
-# %% ../../nbs/data/01b_synthetic.ipynb #73bd1741
-def spoil_tables(
-    folder: Path,  # A folder of small tables, changed in place
-) -> list:  # What was planted
-    "Plant bad rows in the small tables."
-    text = {
-        path.name: path.read_text(encoding="utf-8").splitlines()
-        for path in folder.glob("*.csv")
-        if path.name != "train.csv"
-    }
-    items, stores, events = text["items.csv"], text["stores.csv"], text["holidays_events.csv"]
-    number = items[1].split(",")[0]
-    items.append(items[1])
-    stores.append("9998,Quito,Pichincha")
-    events.append('2019-12-31,Event,National,Ecuador,"Fin de ano,False')
-    for file, line, position, value in (
-        ("items.csv", 3, -1, "7"),
-        ("holidays_events.csv", 4, -1, "perhaps"),
-        ("holidays_events.csv", 6, 0, "31/12/2013"),
-        ("oil.csv", 9, 1, "cheap"),
-        ("transactions.csv", 6, 2, "-4"),
-        ("transactions.csv", 8, 1, "9999"),
-    ):
-        _spoil_cell(text[file], line, position, value)
-    for file, lines in text.items():
-        (folder / file).write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return [
-        _fault("items.csv", 2, "item_nbr", number, "duplicate key", "an item twice"),
-        _fault("items.csv", len(items), "item_nbr", number, "duplicate key", "an item twice"),
-        _fault("items.csv", 3, "perishable", "7", "wrong type", "a perishable of 7"),
-        _fault("stores.csv", len(stores), None, stores[-1], "broken line", "a store row that lacks columns"),
-        _fault("holidays_events.csv", 4, "transferred", "perhaps", "wrong type", "neither true nor false"),
-        _fault("holidays_events.csv", 6, "date", "31/12/2013", "wrong type", "a day in another order"),
-        _fault("holidays_events.csv", len(events), None, events[-1], "broken line", "an open quote"),
-        _fault("oil.csv", 9, "dcoilwtico", "cheap", "wrong type", "a word for a number"),
-        _fault("transactions.csv", 6, "transactions", "-4", "out of range", "fewer than no transactions"),
-        _fault("transactions.csv", 8, "store_nbr", "9999", "unknown reference", "an unknown store"),
-    ]
 
 # %% ../../nbs/data/01b_synthetic.ipynb #592d3f86
 def _oil(world):
@@ -686,75 +558,71 @@ def _oil(world):
     return pd.DataFrame({"date": dates.date, "dcoilwtico": price.round(2)})
 
 
-def _small_tables(world, sold):
-    "Name: table, for each small file."
+def small_tables(
+    world: World,  # As make_world returns
+    sold: np.ndarray,  # Rows of train.csv, shape (days, stores)
+) -> dict[str, pd.DataFrame]:  # Name: table, for each small file
+    "The tables beside the sales."
     day, store = sold.nonzero()
-    baskets = pd.DataFrame(
-        {
-            "date": [day_of(n) for n in day],
-            "store_nbr": world.stores.store_nbr.to_numpy()[store],
-            "transactions": sold[day, store] * 6 // 5 + 1,
-        }
-    )
+    baskets = {
+        "date": [day_of(n) for n in day],
+        "store_nbr": world.stores.store_nbr.to_numpy()[store],
+        "transactions": sold[day, store] * 6 // 5 + 1,
+    }
     return {
         "items": world.items[["item_nbr", "family", "class", "perishable"]],
         "stores": world.stores[["store_nbr", "city", "state", "type", "cluster"]],
         "holidays_events": pd.DataFrame(world.events),
         "oil": _oil(world),
-        "transactions": baskets,
+        "transactions": pd.DataFrame(baskets),
     }
 
 # %% ../../nbs/data/01b_synthetic.ipynb #a819b77b
-def _truth_tables(world, returns):
-    "Name: table, for each Parquet file of the truth."
-    numbers, goods = world.stores.store_nbr.to_numpy(), world.items.item_nbr.astype(str).to_numpy()
-    date = lambda column: pd.to_datetime([day_of(n) for n in column])
+def _series_truth(world, numbers, goods, date):
+    "What was planted in each series."
     store, item = world.base.nonzero()
     series = pd.DataFrame({"store_nbr": numbers[store], "item_nbr": goods[item], "level": world.base[store, item]})
-    traits = world.items.assign(
-        item_nbr=goods, first_day=date(world.items.first_day), last_day=date(world.items.last_day)
-    )
-    series = series.merge(
-        traits[
-            ["item_nbr", "family", "by_weight", "trend", "promotion_share", "promotion_lift", "first_day", "last_day"]
-        ],
-        on="item_nbr",
-    )
+    traits = ["family", "by_weight", "trend", "promotion_share", "promotion_lift", "first_day", "last_day"]
+    days = {name: date(world.items[name]) for name in ("first_day", "last_day")}
+    return series.merge(world.items.assign(item_nbr=goods, **days)[["item_nbr", *traits]], on="item_nbr")
+
+
+def _days_truth(world, numbers, date):
+    "What was planted in each store and day."
     store, day = (axis.ravel() for axis in np.indices(world.is_open.shape))
-    days = pd.DataFrame(
-        {
-            "store_nbr": numbers[store],
-            "date": date(np.arange(world.days))[day],
-            "is_open": world.is_open.ravel(),
-            "lift": world.lift.ravel(),
-            "chance": world.noise.ravel(),
-        }
-    )
+    columns = {"is_open": world.is_open.ravel(), "lift": world.lift.ravel(), "chance": world.noise.ravel()}
+    return pd.DataFrame({"store_nbr": numbers[store], "date": date(np.arange(world.days))[day], **columns})
+
+
+def truth_tables(
+    world: World,  # As make_world returns
+    returns: list[tuple],  # day, store and item (positions), unit_sales
+) -> dict[str, pd.DataFrame]:  # Name: table, for each Parquet file of the truth
+    "What was planted, row by row."
+    numbers, goods = world.stores.store_nbr.to_numpy(), world.items.item_nbr.astype(str).to_numpy()
+    date = lambda column: pd.to_datetime([day_of(n) for n in column])
+    pair = lambda store, item: {"store_nbr": numbers[store], "item_nbr": goods[item]}
     out = world.stockouts
-    stockouts = pd.DataFrame(
-        {
-            "store_nbr": numbers[out["store"]],
-            "item_nbr": goods[out["item"]],
-            "first_day": date(out["first"]),
-            "last_day": date(out["last"]),
-        }
-    )
+    stockouts = {**pair(out["store"], out["item"]), "first_day": date(out["first"]), "last_day": date(out["last"])}
     back = pd.DataFrame(returns, columns=["day", "store", "item", "unit_sales"])
-    returned = pd.DataFrame(
-        {
-            "date": date(back.day),
-            "store_nbr": numbers[back.store.astype(int)],
-            "item_nbr": goods[back["item"].astype(int)],
-            "unit_sales": back.unit_sales,
-        }
-    )
-    return {"series": series, "store_days": days, "stockouts": stockouts, "returns": returned}
+    returned = {"date": date(back.day), **pair(back["store"].astype(int), back["item"].astype(int))}
+    return {
+        "series": _series_truth(world, numbers, goods, date),
+        "store_days": _days_truth(world, numbers, date),
+        "stockouts": pd.DataFrame(stockouts),
+        "returns": pd.DataFrame({**returned, "unit_sales": back.unit_sales}),
+    }
 
 # %% ../../nbs/data/01b_synthetic.ipynb #1be9d048
-def _truth_page(world, rows):
+def truth_page(
+    world: World,  # As make_world returns
+    rows: int,  # Rows of train.csv
+) -> dict:  # For JSON
     "What truth.json says."
     shops, goods = world.stores, world.items
     late, shut, new = shops[shops.opens > 0], shops[shops.closed_to > shops.closed_from], goods[goods.first_day > 0]
+    closed = zip(shut.store_nbr, shut.closed_from, shut.closed_to)
+    past = [event for event in world.events if (event["date"] - FIRST_DAY).days < world.days]
     return {
         "seed": world.seed,
         "rows": rows,
@@ -763,27 +631,25 @@ def _truth_page(world, rows):
         "last_day": day_of(world.days - 1),
         "promotions_known_from": day_of(world.known_from),
         "weekday": {family[0]: profile for family, profile in zip(FAMILIES, world.weekday.tolist())},
-        "events": [
-            event | {"lift": event_lift(event, event["locale_name"], event["locale_name"])}
-            for event in world.events
-            if (event["date"] - FIRST_DAY).days < world.days
-        ],
+        "events": [e | {"lift": event_lift(e, e["locale_name"], e["locale_name"])} for e in past],
         "stores_opened_late": {number: day_of(n) for number, n in zip(late.store_nbr, late.opens)},
-        "stores_closed": {
-            number: [day_of(a), day_of(b - 1)] for number, a, b in zip(shut.store_nbr, shut.closed_from, shut.closed_to)
-        },
+        "stores_closed": {number: [day_of(first), day_of(after - 1)] for number, first, after in closed},
         "new_items": {str(number): day_of(n) for number, n in zip(new.item_nbr, new.first_day)},
         "gamma_shape": SHAPE,
     }
 
 # %% ../../nbs/data/01b_synthetic.ipynb #74d9d473
+def _chunks(world, processes):
+    "Chunks of days, what each will hold, and how many rows come before each; the last number is that of all rows."
+    chunks = np.array_split(np.arange(world.days), int(np.clip(world.rows // ROWS_A_CHUNK, 1, world.days)))
+    counted = list(run_chunks(world, count_chunk, [(days,) for days in chunks], processes))
+    return chunks, counted, np.concatenate([[0], np.cumsum([done["rows"] for done in counted])]).astype(int)
+
+
 def _write_train(world, path, processes, faults):
     "Write train.csv in two passes over chunks of days; what it holds, and what was planted."
-    chunks = np.array_split(np.arange(world.days), int(np.clip(world.rows // ROWS_A_CHUNK, 1, world.days)))
-    counted, started, planted = [], time.monotonic(), []
-    for done in run_chunks(world, count_chunk, [(days,) for days in chunks], processes):
-        counted.append(done)
-    before = np.concatenate([[0], np.cumsum([done["rows"] for done in counted])]).astype(int)
+    started, planted = time.monotonic(), []
+    chunks, counted, before = _chunks(world, processes)
     tasks = [(days, int(first)) for days, first in zip(chunks, before)]
     with open(path, "wb") as file:
         file.write((",".join(TRAIN) + "\n").encode())
@@ -800,7 +666,7 @@ def _write_train(world, path, processes, faults):
         "returns": [row for done in counted for row in done["returns"]],
     }, planted
 
-# %% ../../nbs/data/01b_synthetic.ipynb #cf29a587
+
 def _spoil_ends(text, rows_before, first, last, planted):
     "Plant faults at the file's beginning, its end, or both; note them."
     lines = text.split(b"\n")
@@ -813,12 +679,12 @@ def _spoil_ends(text, rows_before, first, last, planted):
 def _write_world(world, folder, processes, faults):
     "Write all files of a world into an existing folder; a summary."
     counted, planted = _write_train(world, folder / "train.csv", processes, faults)
-    for name, table in _small_tables(world, counted["sold"]).items():
+    for name, table in small_tables(world, counted["sold"]).items():
         table.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
     (folder / "truth").mkdir()
-    for name, table in _truth_tables(world, counted["returns"]).items():
+    for name, table in truth_tables(world, counted["returns"]).items():
         pa.parquet.write_table(pa.Table.from_pandas(table, preserve_index=False), folder / "truth" / f"{name}.parquet")
-    write_json(folder / "truth.json", _truth_page(world, counted["rows"]))
+    write_json(folder / "truth.json", truth_page(world, counted["rows"]))
     if faults:
         planted = sorted(planted + spoil_tables(folder), key=lambda fault: (fault["file"], fault["line"]))
     if faults:
@@ -838,10 +704,10 @@ def _write_world(world, folder, processes, faults):
 # %% ../../nbs/data/01b_synthetic.ipynb #5b106cde
 def synthetic(
     folder: Path,  # Empty folder that receives the files
-    rows: int = 1_000_000,
-    stores: int = 54,
-    items: int = 4100,
-    seed: int = 47,  # As `synthesize` takes them
+    rows: int = 1_000_000,  # About
+    stores: int = 54,  # How many
+    items: int = 4100,  # How many
+    seed: int = 47,  # The same seed gives the same bytes
 ) -> dict:  # Rule: rows, units, why
     "The source `synthetic`: invented sales in Favorita's layout."
     done = _write_world(make_world(rows, stores, items, seed), Path(folder), 1, False)
@@ -857,15 +723,14 @@ def _require_room(folder, rows):
     parent = next(place for place in folder.absolute().parents if place.exists())
     free, needed = shutil.disk_usage(parent).free, 42 * rows
     if free < needed:
-        raise UserError(
-            f"{rows:,} rows need about {needed / 1e9:.1f} GB, and {parent} has {free / 1e9:.1f} GB free. Free some space, or ask for fewer rows."
-        )
+        says = f"{rows:,} rows need about {needed / 1e9:.1f} GB, and {parent} has {free / 1e9:.1f} GB free."
+        raise UserError(f"{says} Free some space, or ask for fewer rows.")
 
 # %% ../../nbs/data/01b_synthetic.ipynb #b9e54e29
 def synthesize(
     folder: Path,  # A new or empty folder
     rows: int,  # Rows of train.csv, within 1 % (from 50,000 on)
-    stores: int = 54,
+    stores: int = 54,  # How many
     items: int = 4100,  # How many
     seed: int = 47,  # The same seed gives the same bytes
     faults: bool = False,  # Plant bad rows, and say where in faults.json

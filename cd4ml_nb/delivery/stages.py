@@ -23,6 +23,7 @@ from cd4ml_nb.core import (
 )
 from .parameters import check_values, notebook_parameters, stage_values
 from .reports import make_report, record_run, write_report
+from .warm import kernel_manager, spare_kernel
 
 # %% ../../nbs/delivery/01_stages.ipynb #79200672
 class PeakMemory:
@@ -84,42 +85,30 @@ KERNEL_ENVIRONMENT = {
 }
 
 
-def _silent_kernel():
-    "A kernel manager whose kernels keep their own chatter (start-up notices, shutdown noise) off the terminal."
-    from jupyter_client.manager import AsyncKernelManager
-
-    class SilentKernel(AsyncKernelManager):
-        async def start_kernel(self, **kw):
-            return await super().start_kernel(**{**kw, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL})
-
-    return SilentKernel
-
-# %% ../../nbs/delivery/01_stages.ipynb #54dbe77a
 def execute_notebook(
     notebook: Path,  # What to run
     values: dict,  # Its parameters
     root: Path,  # Working directory
     failed: Path,  # Where to keep the notebook if a cell fails
-):  # The executed notebook
-    "Run a notebook in a fresh kernel `python3`, without noise."
-    import logging, papermill
+) -> tuple:  # The executed notebook; the most memory it held, in MB
+    "Run a notebook in a kernel of its own, without noise."
+    import ipykernel.kernelapp, logging, papermill  # seconds, unless this process was forked from a warm one
 
     logging.getLogger("papermill").setLevel(logging.CRITICAL)
     for name, value in KERNEL_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     with tempfile.TemporaryDirectory() as folder:
-        executed = Path(folder) / "executed.ipynb"
-        with _explain_failure(failed.name.split(".")[0], executed, failed), explain_disk_trouble(folder):
-            return papermill.execute_notebook(
-                notebook,
-                executed,
-                values,
-                kernel_name="python3",
-                cwd=root,
-                progress_bar=False,
-                stderr_file=sys.stderr,
-                kernel_manager_class=_silent_kernel(),
-            )
+        os.environ["IPYTHONDIR"] = folder  # what somebody has IPython do at its start is not for a stage
+        spare, executed = spare_kernel(), Path(folder) / "executed.ipynb"
+        options = {"kernel_name": "python3", "kernel_manager_class": kernel_manager(spare), "stderr_file": sys.stderr}
+        explained = _explain_failure(failed.name.split(".")[0], executed, failed)
+        try:
+            with PeakMemory() as memory, explained, explain_disk_trouble(folder):
+                nb = papermill.execute_notebook(notebook, executed, values, cwd=root, progress_bar=False, **options)
+        finally:
+            if spare:
+                spare.dismiss()
+    return nb, memory.megabytes
 
 # %% ../../nbs/delivery/01_stages.ipynb #40a6cc45
 def run_stage(
@@ -137,10 +126,12 @@ def run_stage(
     values = stage_values(stage, read_params(root=root), **given)
     check_values(stage, values, notebook_parameters(notebook))
     label = "-".join([stage, *map(str, given.values())])
-    with hold_lock(root / "reports" / ".lock", f"stage {label}"), PeakMemory() as memory:
+    with hold_lock(root / "reports" / ".lock", f"stage {label}"):
         progress(f"{label} ...")
         began, started = time.perf_counter(), f"{datetime.now():%Y-%m-%d %H:%M}"
-        nb = execute_notebook(notebook, {**values, "tiny": False}, root, root / "reports" / f"{label}.failed.ipynb")
+        nb, megabytes = execute_notebook(
+            notebook, {**values, "tiny": False}, root, root / "reports" / f"{label}.failed.ipynb"
+        )
         run = {
             "stage": label,
             "parameters": values,
@@ -148,7 +139,7 @@ def run_stage(
             "git_revision": git_revision(root),
             "started": started,
             "seconds": round(time.perf_counter() - began, 2),
-            "peak_memory_mb": round(memory.megabytes, 1),
+            "peak_memory_mb": round(megabytes, 1),
         }
         write_report(root, label, make_report(nb, run))
         record_run(root, label, run)
@@ -168,7 +159,7 @@ def run_benchmarks(
         )
     for notebook in notebooks:
         label = f"benchmarks/{notebook.stem}"
-        with hold_lock(root / "reports" / ".lock", f"benchmark {notebook.stem}"), PeakMemory() as memory:
+        with hold_lock(root / "reports" / ".lock", f"benchmark {notebook.stem}"):
             progress(f"{notebook.stem} ...")
             began, started = time.perf_counter(), f"{datetime.now():%Y-%m-%d %H:%M}"
             (root / "reports" / "benchmarks").mkdir(parents=True, exist_ok=True)
@@ -176,7 +167,7 @@ def run_benchmarks(
                 "parameters" in c.get("metadata", {}).get("tags", [])
                 for c in json.loads(notebook.read_text(encoding="utf-8"))["cells"]
             )
-            nb = execute_notebook(
+            nb, megabytes = execute_notebook(
                 notebook, {"tiny": False} if asked else {}, root, root / "reports" / f"{label}.failed.ipynb"
             )
             run = {
@@ -186,7 +177,7 @@ def run_benchmarks(
                 "git_revision": git_revision(root),
                 "started": started,
                 "seconds": round(time.perf_counter() - began, 2),
-                "peak_memory_mb": round(memory.megabytes, 1),
+                "peak_memory_mb": round(megabytes, 1),
             }
             write_report(root, label, make_report(nb, run))
         pages.append(root / "reports" / f"{label}.html")

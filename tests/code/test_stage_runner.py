@@ -1,6 +1,6 @@
 "`cd4ml stage` as a user meets it: what it refuses, and what it leaves behind when it cannot go on."
 
-import json, os, signal, subprocess, sys, time
+import json, os, signal, subprocess, time
 from pathlib import Path
 import nbformat, pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
@@ -126,28 +126,65 @@ def test_a_second_run_waits_and_says_for_whom(tmp_path):
     assert f"Waiting for: stage write (process {first.pid})" in said[1]
 
 
-def test_killed_and_run_again(tmp_path):
-    "SIGKILL in the middle: the old output stands, nobody is locked out, and the next run ends well."
-    root = small_project(tmp_path)
-    assert stage(root, "write").returncode == 0
-    before = {p: p.read_bytes() for p in [root / "data" / "out.bin", root / "reports" / "write.html"]}
-    small_project(root, kilobytes=2, seconds=30)
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from cd4ml_nb import cli
+
+file, moment, rename = sys.argv[1], sys.argv[2], os.replace
+
+def rename_or_die(old, new):
+    "Rename, and on the way end everything that belongs to this run: stage and kernel, as a power cut would."
+    here = Path(new).name == file
+    if here and moment == "before":
+        os.killpg(0, signal.SIGKILL)
+    rename(old, new)
+    if here and moment == "after":
+        os.killpg(0, signal.SIGKILL)
+
+os.replace = rename_or_die  # the kernel is forked from this process, and has it too
+cli.main(["stage", "write"])
+"""
+
+POINTS = [  # What is renamed last and when, how much data stand then, whether the report is the new one
+    ("out.bin", "before", 1000),
+    ("out.bin", "after", 2000),
+    ("write.html", "before", 2000),
+    ("write.html", "after", 2000),
+    ("write.ipynb", "before", 2000),
+    ("run.json", "before", 2000),
+]
+quick = {("out.bin", "before"), ("write.ipynb", "before")}
+
+
+@pytest.mark.parametrize(
+    "file, moment, size",
+    [pytest.param(*point, marks=[] if point[:2] in quick else [pytest.mark.prove]) for point in POINTS],
+)
+def test_killed_at_a_write_and_run_again(tmp_path, file, moment, size):
+    "SIGKILL at the very rename: each file is the old one or the new one, nobody is locked out, the next run ends well."
     from copies import ROOT
 
-    victim = subprocess.Popen(
-        ["cd4ml", "stage", "write"],
+    root = small_project(tmp_path)
+    assert stage(root, "write").returncode == 0
+    kept = [root / "data" / "out.bin", root / "reports" / "write.html", root / "reports" / "write.ipynb"]
+    before = {path: path.read_bytes() for path in kept}
+    small_project(root, kilobytes=2)
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, file, moment],
         cwd=root,
         env=environment(root, PYTHONPATH=str(ROOT)),
-        stderr=subprocess.DEVNULL,
+        capture_output=True,
         start_new_session=True,
+        timeout=120,
     )
-    time.sleep(3)
-    os.killpg(victim.pid, signal.SIGKILL)
-    victim.wait()
-    assert before == {p: p.read_bytes() for p in before}
-    small_project(root, kilobytes=2)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert (root / "data" / "out.bin").stat().st_size == size
+    renamed = POINTS.index((file, moment, size)) > POINTS.index(("write.html", "before", 2000))
+    assert (before[kept[1]] != kept[1].read_bytes()) == renamed
+    assert before[kept[2]] == kept[2].read_bytes() or file == "run.json"
     assert stage(root, "write").returncode == 0
-    assert (root / "data" / "out.bin").stat().st_size == 2000
+    assert (root / "data" / "out.bin").stat().st_size == 2000 and '"kilobytes": 2' in kept[2].read_text()
 
 
 @pytest.fixture

@@ -302,7 +302,7 @@ def test_a_folder_with_files_stays(tmp_path):
 
 
 def test_an_error_on_the_way_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(synthetic, "_truth_page", lambda *_: 1 / 0)
+    monkeypatch.setattr(synthetic, "truth_page", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         synthesize(tmp_path / "made", 1000, 2, 20)
     assert list(tmp_path.iterdir()) == []
