@@ -11,6 +11,7 @@ SOURCES = [
     "settings.ini",
     "setup.py",
     "pyproject.toml",
+    ".importlinter",
     "params.yaml",
     "dvc.yaml",
     "data/source/README.md",

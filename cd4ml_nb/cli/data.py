@@ -160,9 +160,9 @@ def data_versions(
     """List every version of the data, with the runs and models that used it.
 
     cd4ml data versions"""
-    from cd4ml_nb.data.history import list_versions, versions_in_words
+    from cd4ml_nb.delivery.provenance import list_used_versions, versions_in_words
 
-    versions, notes = list_versions(project_root())
+    versions, notes = list_used_versions(project_root())
     if not json:
         return print(versions_in_words(versions, notes))
     for note in notes:
@@ -181,10 +181,12 @@ def data_diff(
     cd4ml data diff previous
     cd4ml data diff 793a0b 8c41ff --json"""
     from cd4ml_nb.data.diff import diff_in_words, diff_versions
+    from cd4ml_nb.delivery.provenance import data_version_of
 
     if len(after) > 1:
         raise UserError("Give two versions at most: cd4ml data diff BEFORE [AFTER]")
-    diff = diff_versions(project_root(), before, *after, memory=memory)
+    asked = [data_version_of(project_root(), name) for name in (before, *after)]
+    diff = diff_versions(project_root(), *asked, memory=memory)
     print(say_json(diff) if json else diff_in_words(diff))
 
 # %% ../../nbs/cli/03_data.ipynb #4be9dc90

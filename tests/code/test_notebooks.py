@@ -1,7 +1,6 @@
 "The notebooks are clean, the library and README are in step with them (`make check`)."
 
 import importlib.util, json, re
-from pathlib import Path
 import pytest
 from copies import ROOT, copy_project, run
 

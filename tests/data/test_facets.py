@@ -12,8 +12,10 @@ from cd4ml_nb.quality.facets import write_facets
 pytestmark = pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning")  # Ibis 12 on DuckDB 2
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
 READ = """() => { const all = [], walk = node => { for (const n of node.childNodes) {
-    if (n.nodeType == 3) all.push(n.textContent.trim());
-    else if (!['SCRIPT', 'STYLE', 'TEMPLATE'].includes(n.tagName)) { if (n.shadowRoot) walk(n.shadowRoot); walk(n); } } };
+    if (n.nodeType == 3) { all.push(n.textContent.trim()); continue; }
+    if (['SCRIPT', 'STYLE', 'TEMPLATE'].includes(n.tagName)) continue;
+    if (n.shadowRoot) walk(n.shadowRoot);
+    walk(n); } };
     walk(document.body); return all.filter(t => t).join(' '); }"""
 
 

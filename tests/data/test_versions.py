@@ -1,4 +1,4 @@
-"""Versions of the data: listed from DVC's cache and Git, compared row by row, traced back; and the same through DVC itself, with S3."""
+"Versions of the data: listed, compared row by row, traced back; and the same through DVC itself, with S3."
 
 import hashlib
 import json
@@ -10,7 +10,6 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
-from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -21,53 +20,18 @@ from copies import copy_project, environment, run
 from cd4ml_nb.core import UserError
 from cd4ml_nb.data.sources import tiny
 from cd4ml_nb.data.diff import diff_in_words, diff_versions
-from cd4ml_nb.data.history import cache_folder, dvc_hash, list_versions, version_files, versions_in_words
-from cd4ml_nb.data.history import find_version
-from cd4ml_nb.delivery.provenance import trace, trace_in_words
+from cd4ml_nb.data.history import cache_folder, dvc_hash, find_version, version_files
+from cd4ml_nb.delivery.provenance import list_used_versions, trace, trace_in_words, versions_in_words
+from cd4ml_nb.tiny import put_in_cache
+from cd4ml_nb.tiny import write_prepared as write_folder
 
 KEYS = ["store_nbr", "item_nbr", "date"]
 
 
-def put_in_cache(root, folder):
-    "Store a folder as DVC does (a test below holds it against DVC); returns DVC's name."
-    name, listed = dvc_hash(folder), []
-    for path in sorted(
-        (p for p in Path(folder).rglob("*") if p.is_file()), key=lambda p: p.relative_to(folder).as_posix()
-    ):
-        data = path.read_bytes()
-        md5 = hashlib.md5(data).hexdigest()
-        listed.append({"md5": md5, "relpath": path.relative_to(folder).as_posix()})
-        target = cache_folder(root) / md5[:2] / md5[2:]
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
-    target = cache_folder(root) / name[:2] / name[2:]
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(listed))
-    return name
-
-
 def write_prepared(folder, panel, **about):
-    "A data/prepared in its layout from rows of the panel."
-    shutil.rmtree(folder, ignore_errors=True)
-    for store, part in panel.groupby("store_nbr"):
-        place = folder / "panel" / f"store_nbr={quote(store, safe='')}"
-        place.mkdir(parents=True)
-        part.drop(columns="store_nbr").to_parquet(place / "series.parquet", index=False)
-    series = panel.groupby(["store_nbr", "item_nbr"], as_index=False).size()[["store_nbr", "item_nbr"]]
-    series.assign(family=series.item_nbr.str[0]).to_parquet(folder / "series.parquet", index=False)
-    about = {
-        "data_version": hashlib.sha256(panel.to_csv().encode()).hexdigest()[:12],
-        "source": "favorita",
-        "origin": "data/source",
-        "schema_version": 2,
-        "rows": len(panel),
-        "series": len(series),
-        "first_day": str(panel.date.min()),
-        "last_day": str(panel.date.max()),
-        "raw": {"train.csv": "0" * 64},
-        **about,
-    }
-    (folder / "version.json").write_text(json.dumps(about))
+    "A data/prepared in its layout, named by its rows; returns its data version."
+    about = {"data_version": hashlib.sha256(panel.to_csv().encode()).hexdigest()[:12], "origin": "data/source", **about}
+    write_folder(folder, panel, **{"raw": {"train.csv": "0" * 64}, **about})
     return about["data_version"]
 
 
@@ -86,7 +50,7 @@ def random_panel(seed, stores=("1", "2", "Añasco/West 7"), items=12, days=60):
 
 
 def evolve(panel):
-    "A night later: five new days, a corrected past, a new item, an item and a store that are gone; the store '1' as it was."
+    "A night later: five new days, a corrected past, a new item and a new store, one item gone; store '1' as it was."
     random = np.random.default_rng(1)
     keep = (panel.store_nbr == "1") | ((random.random(len(panel)) < 0.95) & (panel.item_nbr != "a2"))
     later = panel[keep].copy()
@@ -190,9 +154,8 @@ def test_the_summary_says_what_matters(pair):
     root, (a, b), tables = pair
     summary, hand = diff_versions(root, a, b)["summary"], by_hand(*tables)
     new = int((hand.added & (hand.date > tables[0].date.max())).sum())
-    assert summary.startswith(
-        f"{new} rows on 5 new days up to 2017-03-06; in the past 1 row added, {hand.removed.sum()} removed, {hand.changed.sum()} changed (of {len(tables[0]):,})."
-    )
+    past = f"1 row added, {hand.removed.sum()} removed, {hand.changed.sum()} changed (of {len(tables[0]):,})."
+    assert summary.startswith(f"{new} rows on 5 new days up to 2017-03-06; in the past {past}")
     assert "1 store appears (9)." in summary and "3 items appear (newa0, newa2, newb1)." in summary
     assert summary in diff_in_words(diff_versions(root, a, b))
     assert diff_versions(root, a, a)["summary"] == f"{a} and {a} hold the same {len(tables[0]):,} rows of sales."
@@ -202,7 +165,7 @@ def test_versions_that_cannot_be_compared(pair):
     root, (a, b), _ = pair
     with pytest.raises(UserError, match=f"known are: .*{a}"):
         diff_versions(root, "nothing")
-    version = find_version(list_versions(root)[0], a)
+    version = find_version(list_used_versions(root)[0], a)
     lost = next(path for name, path in version_files(root, version).items() if name.startswith("panel/"))
     lost.rename(lost.with_suffix(".away"))
     with pytest.raises(UserError, match="not all on this machine.*dvc fetch --all-commits"):
@@ -243,7 +206,8 @@ def commit(root, commits):
     "Commits of files, all in one call."
     stream = b""
     for n, files in enumerate(commits):
-        stream += f"commit refs/heads/main\ncommitter me <me@example.invalid> {1_700_000_000 + 86_400 * n} +0000\ndata {len(f'Run {n}')}\nRun {n}\n".encode()
+        who, subject = f"me <me@example.invalid> {1_700_000_000 + 86_400 * n} +0000", f"Run {n}"
+        stream += f"commit refs/heads/main\ncommitter {who}\ndata {len(subject)}\n{subject}\n".encode()
         for name, text in files.items():
             stream += f"M 100644 inline {name}\ndata {len(text)}\n".encode() + text + b"\n"
     for words, given in ((["init", "--quiet", "-b", "main"], None), (["fast-import", "--quiet"], stream)):
@@ -290,7 +254,7 @@ def test_a_hundred_versions_take_less_than_two_seconds(tmp_path, trusted):
         )
     commit(tmp_path, commits)
     began = time.perf_counter()
-    versions, notes = list_versions(tmp_path)
+    versions, notes = list_used_versions(tmp_path)
     assert time.perf_counter() - began < 2 and len(versions) == 100 and not notes
     assert versions[0]["current"] and [v["data_version"] for v in versions[1:3]] == ["098aaaaaaaaa", "097aaaaaaaaa"]
     away = find_version(versions, "007")
@@ -308,7 +272,7 @@ def test_a_hundred_versions_take_less_than_two_seconds(tmp_path, trusted):
 
 
 def test_without_git_cache_or_data(tmp_path):
-    versions, notes = list_versions(tmp_path)
+    versions, notes = list_used_versions(tmp_path)
     assert (
         versions == []
         and len(notes) == 1
@@ -318,7 +282,7 @@ def test_without_git_cache_or_data(tmp_path):
     with pytest.raises(UserError, match="make pipeline"):
         trace(tmp_path)
     write_prepared(tmp_path / "data/prepared", random_panel(0), data_version="abc")
-    assert [(v["data_version"], v["current"]) for v in list_versions(tmp_path)[0]] == [("abc", True)]
+    assert [(v["data_version"], v["current"]) for v in list_used_versions(tmp_path)[0]] == [("abc", True)]
     assert trace(tmp_path)["data"]["data_version"] == "abc"
 
 
@@ -338,18 +302,18 @@ def test_damage_costs_one_version_and_is_said(pair, tmp_path):
         )
     ):
         (cache / "00" / f"{n:030}.dir").write_bytes(text)
-    found = find_version(list_versions(root)[0], a)
+    found = find_version(list_used_versions(root)[0], a)
     broken = version_files(root, found)["version.json"]
     broken.write_bytes(b"{")
-    versions, notes = list_versions(root)
+    versions, notes = list_used_versions(root)
     assert [v["data_version"] for v in versions if v["available"] and v["data_version"] in (a, b)] == [
         b
     ] and "cannot be read" in notes[0]
     assert "outside" not in str(versions)
     (root / "data/prepared/version.json").write_text("[]")
-    assert any("dvc checkout data/prepared" in note for note in list_versions(root)[1])
+    assert any("dvc checkout data/prepared" in note for note in list_used_versions(root)[1])
     (root / ".dvc/config").write_text("[cache\n dir")
-    assert list_versions(root)[0]
+    assert list_used_versions(root)[0]
 
 
 def test_the_cache_may_lie_elsewhere(pair, tmp_path):
@@ -359,7 +323,7 @@ def test_the_cache_may_lie_elsewhere(pair, tmp_path):
     (tmp_path / "project" / ".dvc" / "config").write_text(
         "[core]\n    remote = local\n[cache]\n    dir = ../../shared\n"
     )
-    assert {v["data_version"] for v in list_versions(tmp_path / "project")[0]} == set(versions)
+    assert {v["data_version"] for v in list_used_versions(tmp_path / "project")[0]} == set(versions)
 
 
 @pytest.fixture
@@ -392,7 +356,7 @@ def traced(tmp_path, trusted):
             {
                 "dvc.lock": lock(names[0], report, names[1], min_days=30 + n),
                 "reports/data_quality.json": report,
-                "data/source/train.csv.dvc": f"outs:\n- md5: {n}eeee\n  size: 5\n  hash: md5\n  path: train.csv\n".encode(),
+                "data/source/train.csv.dvc": b"outs:\n- md5: %deeee\n  size: 5\n  hash: md5\n  path: train.csv\n" % n,
             }
         )
     commit(tmp_path, [*commits, commits[0]])  # a rollback to the first run comes last
@@ -538,7 +502,7 @@ def project(tmp_path_factory):
 def test_another_content_is_another_version_and_runs_what_depends_on_it(project, trusted):
     root, ran = project
     assert ran == [["ingest", "prepare"], [], ["ingest", "prepare"]]
-    versions, notes = list_versions(root)
+    versions, notes = list_used_versions(root)
     assert (
         len(versions) == 2
         and not notes
@@ -553,7 +517,7 @@ def test_another_content_is_another_version_and_runs_what_depends_on_it(project,
 
 def test_every_raw_file_is_traced_to_what_was_put_under_dvc(project, trusted):
     root, _ = project
-    for version, when in zip(list_versions(root)[0], ("main", "main~1")):
+    for version, when in zip(list_used_versions(root)[0], ("main", "main~1")):
         origin = trace(root, version["data_version"])
         under_dvc = yaml.safe_load(must(root, "git", "show", f"{when}:data/source/train.csv.dvc").stdout)["outs"][0]
         assert len(origin["source_files"]) == 6
@@ -593,7 +557,7 @@ def test_to_s3_and_back_in_a_fresh_clone(project, s3, trusted, tmp_path):
     must(root, "dvc", "push", "--quiet", "--all-commits", **keys)
     must(tmp_path, "git", "clone", "--quiet", root, "clone")
     clone = tmp_path / "clone"
-    versions, _ = list_versions(clone)
+    versions, _ = list_used_versions(clone)
     assert [(v["available"], v["rows"] is not None) for v in versions] == [
         (False, True)
     ] * 2 and "dvc fetch" in versions_in_words(versions, [])
@@ -602,6 +566,6 @@ def test_to_s3_and_back_in_a_fresh_clone(project, s3, trusted, tmp_path):
     for folder in ("data/prepared", "data/raw", "data/source"):
         assert hashes(clone / folder) == hashes(root / folder), folder
     must(clone, "dvc", "fetch", "--quiet", "--all-commits", **keys)
-    assert [v["available"] for v in list_versions(clone)[0]] == [True, True]
+    assert [v["available"] for v in list_used_versions(clone)[0]] == [True, True]
     kept = [p for p in root.rglob("*") if p.is_file() and ".git/" not in str(p)]
     assert not [p for p in kept if b"in-the-environment" in p.read_bytes()]

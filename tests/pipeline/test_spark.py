@@ -81,7 +81,7 @@ def raw():
 
 @pytest.fixture(scope="module")
 def prepared(raw, tmp_path_factory):
-    "The raw folder prepared by DuckDB, and a zipped copy with Windows line ends and a byte-order mark prepared by Spark."
+    "The raw folder prepared by DuckDB; a zipped copy with Windows line ends and a byte-order mark by Spark."
     folder = tmp_path_factory.mktemp("spark")
     zipped = shutil.copytree(raw, folder / "raw")
     text = (zipped / "train.csv").read_bytes().replace(b"\n", b"\r\n")
