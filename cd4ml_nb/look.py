@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SOLD', 'FORECAST', 'BAND', 'BASELINE', 'CHAMPION', 'FAILED', 'ESTIMATOR_COLOURS', 'HTML', 'TABLE', 'NUMBER', 'STYLE',
            'TABLE_STYLE', 'PAGE', 'say_units', 'say_day', 'say_days', 'say_interval', 'say_forecast', 'say_when',
-           'say_score', 'table_html', 'table_markdown', 'markdown_text', 'table_text', 'page']
+           'say_score', 'table_html', 'table_markdown', 'markdown_text', 'table_text', 'Shown', 'show_table', 'page']
 
 # %% ../nbs/look.ipynb #ec8be361
 import re
@@ -108,12 +108,13 @@ HTML = Environment(
 TABLE = HTML.from_string("""
 <div class="scroll"><table>
 {% if caption %}<caption>{{ caption }}</caption>{% endif %}
-<thead><tr>{% for cell in head %}<th>{{ cell }}</th>{% endfor %}</tr></thead>
+<thead><tr>
+{%- for cell in head %}<th{% if loop.index0 in right %} class="number"{% endif %}>{{ cell }}</th>{% endfor %}</tr></thead>
 <tbody>
 {% for row in rows %}
 <tr{% if row.mark %} class="{{ row.mark }}"{% endif %}>
 {%- if titled %}<th scope="row">{{ row.cells[0] }}</th>{% endif %}
-{%- for cell in row.cells[titled:] %}<td>{{ cell }}</td>{% endfor %}</tr>
+{%- for cell in row.cells[titled:] %}<td{% if loop.index0 + titled in right %} class="number"{% endif %}>{{ cell }}</td>{% endfor %}</tr>
 {% endfor %}
 </tbody></table></div>""")
 
@@ -123,11 +124,12 @@ def table_html(
     rows: list,  # Lists of texts and numbers; a dict {"class": …, "cells": […]} marks a row
     caption: str = "",  # Above the table
     titled: bool = False,  # The first cell of each row is its title
+    right: tuple = (),  # Places of the columns of numbers, 0…, which stand to the right
 ) -> Markup:  # HTML, every cell escaped
     "A table on a page."
     marked = [row if isinstance(row, dict) else {"class": "", "cells": row} for row in rows]
     said = [{"mark": row["class"], "cells": [_shown(cell) for cell in row["cells"]]} for row in marked]
-    return Markup(TABLE.render(head=head, rows=said, caption=caption, titled=int(titled)).strip())
+    return Markup(TABLE.render(head=head, rows=said, caption=caption, titled=int(titled), right=right).strip())
 
 
 def _shown(cell):
@@ -166,6 +168,42 @@ def table_text(
     text = tabulate(rows, head, tablefmt="plain", colalign=align if rows else None, disable_numparse=True)
     return "\n".join(line.rstrip() for line in text.splitlines())
 
+# %% ../nbs/look.ipynb #fadbbf15
+class Shown:
+    "A table as a notebook shows it: HTML on a page, lines elsewhere."
+
+    def __init__(self, head, rows, right):
+        self.head, self.rows, self.right = head, rows, right
+
+    def _repr_html_(self):
+        return table_html(self.head, self.rows, right=self.right)
+
+    def __repr__(self):
+        return table_text(self.head, self.rows)
+
+
+def show_table(
+    table: pd.DataFrame,  # Its named index is shown, too, as first columns
+    forms: dict | None = None,  # Column -> how its numbers are written, such as "{:.1%}"
+    empty: str = "–",  # What stands for a missing value
+) -> Shown:
+    "A table in a report, whatever its names are."
+    forms, named = forms or {}, any(name is not None for name in table.index.names)
+    whole = table.reset_index() if named else table
+    numeric = [pd.api.types.is_numeric_dtype(whole[name].infer_objects()) for name in whole]
+    columns = [[_written(cell, forms.get(name), empty) for cell in whole[name]] for name in whole]
+    right = tuple(place for place, is_number in enumerate(numeric) if is_number)
+    return Shown([str(name) for name in whole], [list(row) for row in zip(*columns)], right)
+
+
+def _written(cell, form, empty):
+    "One cell as text."
+    if pd.isna(cell):
+        return empty
+    if form and not isinstance(cell, str):
+        return form.format(cell)
+    return say_score(cell.item() if hasattr(cell, "item") else cell)
+
 # %% ../nbs/look.ipynb #9e1bb10b
 STYLE = """
 :root { color-scheme: light; --ink: #1d2733; --soft: #5b6877; --line: #dde3ea; --accent: #1f5fa8; }
@@ -201,6 +239,8 @@ td:first-child { white-space: nowrap; }
 .index td:first-child { white-space: normal; }
 .index td + td { white-space: nowrap; }
 .output td, .output th { text-align: right; overflow-wrap: normal; }
+.output .scroll td, .output .scroll th { text-align: left; }
+.output .scroll .number, .number { text-align: right; }
 thead th { border-bottom: 2px solid var(--line); }
 """
 

@@ -45,9 +45,9 @@ def kind_of(
     "What most cells of a column hold."
     kinds: Counter = Counter()
     examples: dict[str, str] = {}
-    for text in filter(None, map(str.strip, cells)):
+    for text, times in Counter(filter(None, map(str.strip, cells))).items():
         kind = next((name for name, pattern in PATTERNS.items() if re.fullmatch(pattern, text)), "text")
-        kinds[kind] += 1
+        kinds[kind] += times
         examples.setdefault(kind, text[:40])
     if not kinds:
         return "empty", None

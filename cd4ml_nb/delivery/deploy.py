@@ -59,8 +59,10 @@ def publish(
     progress(f"Publishing {name} ...")
     with replace_folder(copy) as tmp:
         shutil.copytree(folder, tmp, dirs_exist_ok=True)
-    dvc(root, "add", f"published/{name}")
-    shutil.rmtree(copy)
+    try:
+        dvc(root, "add", f"published/{name}")
+    finally:
+        shutil.rmtree(copy)  # Nobody should commit the bytes themselves
     dvc(root, "push", f"published/{name}.dvc")
     if outputs and (root / "dvc.lock").exists():
         dvc(root, "push")
@@ -331,9 +333,10 @@ def record(
     "Commit what a release leaves behind, and nothing else."
     there = [name for name in RECORD if (Path(root) / name).exists()]
     run_git(root, "add", "--", *there)
-    changed = run_git(root, "diff", "--cached", "--name-only", "--", *there).splitlines()
+    names = run_git(root, "diff", "--cached", "--name-only", "--relative", "-z", "--", *there)
+    changed = [os.fsdecode(name) for name in names.split(b"\0") if name]
     if changed:
-        run_git(root, "commit", "--quiet", "-m", message, "--", *there)
+        run_git(root, "commit", "--quiet", "-m", message, "--", *changed)
     done = f"{len(changed)} files committed" if changed else "Nothing new to commit"
     if not push:
         return f"{done}."

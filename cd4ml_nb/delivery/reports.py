@@ -12,7 +12,7 @@ from html import escape
 from pathlib import Path
 from ..core import RENAMED, project_root, replace_file, write_json
 from .parameters import STAGES
-from ..look import page
+from ..look import page, table_markdown
 
 # %% ../../nbs/delivery/00a_reports.ipynb #6085eed5
 def _plain(value):
@@ -25,20 +25,14 @@ def report_header(
 ) -> str:  # Markdown
     "A table: parameters, data, code, time."
     parameters = ", ".join(f"{name} = {_plain(value)}" for name, value in run["parameters"].items())
+    code = f"git {run['git_revision'].replace('+changes', ' and changes not yet committed')}"
     rows = [
         ("Parameters", parameters or "none"),
         ("Data version", run["data_version"] or "not made yet: this stage comes before it"),
-        (
-            "Code",
-            f"git {run['git_revision'].replace('+changes', ' and changes not yet committed')}"
-            if run["git_revision"] != "no git"
-            else "not under git",
-        ),
+        ("Code", code if run["git_revision"] != "no git" else "not under git"),
         ("Run", f"{run['started']}, {run['seconds']:.0f} s, peak memory {run['peak_memory_mb']:,.0f} MB"),
     ]
-    return "\n".join(
-        ["| This run | |", "|:--|:--|", *(f"| {name} | {value.replace('|', chr(92) + '|')} |" for name, value in rows)]
-    )
+    return table_markdown(["This run", ""], rows)
 
 # %% ../../nbs/delivery/00a_reports.ipynb #371abfdb
 def make_report(

@@ -15,6 +15,7 @@ from cd4ml_nb.model.block import take_series
 from cd4ml_nb.model.estimators import ESTIMATORS, SeasonalNaive
 from cd4ml_nb.quality import gates
 from cd4ml_nb.quality.backtest import backtest, with_intervals
+from cd4ml_nb.quality.checks import read_limits
 from cd4ml_nb.quality.gates import (
     champion_forecasts,
     forecast_checks,
@@ -45,7 +46,7 @@ CHECKS = {
 
 @pytest.fixture(scope="module")
 def limits():
-    return read_params("gate", ROOT)
+    return read_limits(read_params("gate", ROOT))
 
 
 @pytest.fixture(scope="module")
@@ -241,7 +242,7 @@ def test_the_projects_own_model_passes_beside_itself(real):
 def test_the_champion_asked_again_gives_the_forecasts_that_were_recorded(real):
     "Loaded from its package and asked for the holdout's days, it says what it said in the backtest."
     mine = real.judged[real.judged.champion.notna()]
-    assert set(mine.forecast_origin) == {real.origins[-1]} and real.champion["how"] == "by its frozen package"
+    assert set(mine.forecast_origin) == {real.origins[-1]} and real.champion.how == "by its frozen package"
     assert np.allclose(mine.champion, mine.log_mean, rtol=1e-4, atol=1e-5) and np.allclose(
         mine.champion_mean, mine["mean"], rtol=1e-4, atol=1e-5
     )
@@ -270,7 +271,7 @@ def test_three_per_cent_worse_is_stopped_and_a_fifth_of_a_per_cent_is_a_tie(real
 
 def test_small_slices_are_told_and_not_judged(real):
     table = gates.slice_table(real)
-    assert (table.verdict[table.series < real.limits["slice_series"]] == "not judged").all() and (
+    assert (table.verdict[table.series < real.limits.slice_series] == "not judged").all() and (
         table.verdict == "not judged"
     ).any()
     assert {"family", "store", "volume", "promotion", "perishable", "horizon week", "item age"} == set(table.kind)
@@ -318,7 +319,7 @@ def test_a_model_that_peeks_is_too_good(own, monkeypatch):
     params = read_params(root=own)
     with contextlib.redirect_stderr(io.StringIO()):
         backtest(own, "peeking", {}, params["training_rows"])
-    found = verdicts(read_case(own, "peeking", params["gate"]))
+    found = verdicts(read_case(own, "peeking", read_limits(params["gate"])))
     assert found["too_good"]["verdict"] == "failed" and found["absolute"]["verdict"] == "passed"
 
 
@@ -353,26 +354,26 @@ def test_a_check_that_breaks_does_not_keep_the_others_from_being_made(own, monke
 
 def test_a_champion_that_stopped_learning_earlier_is_asked_on_more_windows(own):
     "And one that today's code cannot ask is judged by the holdout it brought."
-    limits, origins = read_params("gate", own), [w["forecast_origin"] for w in read_windows(own)]
+    limits, origins = read_limits(read_params("gate", own)), [w["forecast_origin"] for w in read_windows(own)]
     sealed = own / "data/model/forecaster.json"
     content = json.loads(sealed.read_text())
     sealed.write_text(json.dumps({**content, "card": {**content["card"], "trained_to": origins[-2]}}))
     case = read_case(own, "gradient_boosting", limits)
-    assert with_champion(case, own, own / "data/model").champion["windows"] == origins[-2:]
+    assert with_champion(case, own, own / "data/model").champion.windows == origins[-2:]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gates, "_ask_champion", lambda *_: 1 / 0)
-        assert with_champion(case, own, own / "data/model").champion == {
-            "model_version": content["card"]["model_version"],
-            "windows": origins[-1:],
-            "fresh": True,
-            "how": "by the holdout shipped with it, as today's code cannot ask its package",
-        }
+        assert with_champion(case, own, own / "data/model").champion == gates.Champion(
+            content["card"]["model_version"],
+            origins[-1:],
+            "by the holdout shipped with it, as today's code cannot ask its package",
+            fresh=True,
+        )
 
 
 def test_a_champion_without_a_function_is_compared_by_its_estimators_backtest(own):
     "Such as seasonal naive, which our model must beat."
     params = read_params(root=own)
-    case = read_case(own, "gradient_boosting", params["gate"])
+    case = read_case(own, "gradient_boosting", read_limits(params["gate"]))
     with contextlib.redirect_stderr(io.StringIO()):
         train(own, "seasonal_naive", params["estimators"]["seasonal_naive"], params["training_rows"])
         package(own)

@@ -50,7 +50,7 @@ def planted(root, tmp_path):
 
 def failed(root, folder, fitted, contracts=CONTRACTS):
     "Key -> sentence of each failed check."
-    found = package_checks(root, folder, fitted, contracts, {"packaging": 0.0001, "quantile_slack": 0.03})
+    found = package_checks(root, folder, fitted, contracts)
     assert len(found) >= 3 or found[0]["verdict"] == "failed"
     assert all(
         isinstance(f["says"], str) and f["says"].strip() and f["verdict"] in ("passed", "failed", "not judged")
@@ -60,7 +60,7 @@ def failed(root, folder, fitted, contracts=CONTRACTS):
 
 
 def test_a_good_package_passes_every_check(root, fitted):
-    found = package_checks(root, root / "data/model", fitted, CONTRACTS, {"packaging": 0.0001})
+    found = package_checks(root, root / "data/model", fitted, CONTRACTS)
     assert {f["verdict"] for f in found} == {"passed"}, [f["says"] for f in found if f["verdict"] != "passed"]
     assert {
         "packaging",
@@ -76,7 +76,7 @@ def test_a_good_package_passes_every_check(root, fitted):
 
 
 def test_the_findings_are_the_same_on_every_run(root, fitted):
-    told = lambda: json.dumps(package_checks(root, root / "data/model", fitted, CONTRACTS, {}), sort_keys=True)
+    told = lambda: json.dumps(package_checks(root, root / "data/model", fitted, CONTRACTS), sort_keys=True)
     assert told() == told()
 
 
@@ -407,7 +407,7 @@ def test_an_estimator_without_features_is_judged_too(root, tmp_path):
         train(other, "seasonal_naive", params["estimators"]["seasonal_naive"], params["training_rows"])
         package(other)
     naive = load_fitted(other)
-    found = {f["check"]: f["verdict"] for f in package_checks(other, other / "data/model", naive, CONTRACTS, {})}
+    found = {f["check"]: f["verdict"] for f in package_checks(other, other / "data/model", naive, CONTRACTS)}
     assert "failed" not in found.values() and found["promotion"] == found["alone"] == "not judged"
     f = load_forecaster(other / "data/model")
     item = f.series["item_nbr"].iloc[0]
@@ -478,3 +478,13 @@ def test_explaining_one_store_is_fast():
     assert min(seconds(item, store, f.card["first_day"], f.card["first_day"]) for _ in range(3)) < 0.15
     most = f.series["item_nbr"].value_counts().index[0]
     assert min(seconds(most, None, f.card["first_day"], f.card["last_day"]) for _ in range(3)) < 0.3
+
+
+def test_what_cannot_even_be_gathered_is_one_failed_check_that_says_why(root, fitted, monkeypatch):
+    import cd4ml_nb.quality.equivalence as equivalence
+
+    monkeypatch.setattr(equivalence, "gather", lambda *_: {}["gone"])
+    found = package_checks(root, root / "data/model", fitted, CONTRACTS)
+    wrong = [check for check in found if check["verdict"] == "failed"]
+    assert [check["check"] for check in wrong] == ["package"]
+    assert wrong[0]["says"] == "This could not be judged (KeyError: 'gone'): failed."
