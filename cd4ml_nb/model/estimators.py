@@ -9,6 +9,7 @@ __all__ = ['ESTIMATORS', 'TRUSTED', 'SeasonalNaive', 'Ets', 'Trees', 'DecisionTr
 # %% ../../nbs/model/03_estimators.ipynb #d483bd32
 import io, os, re, warnings, zipfile
 from pathlib import Path
+from typing import Literal
 import numpy as np
 from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
@@ -94,6 +95,7 @@ class Trees:
     "Base of the estimators that learn from rows of features: one model for each of the two numbers."
 
     dtype = np.float32  # What the algorithm computes with; given so, both models share one array
+    order: Literal["K", "F"] = "K"  # How the features lie in memory; F: column by column
     fill = None  # What stands for unknown; None leaves NaN to the model
     log_link = False  # Whether the mean model answers in logs once packaged
 
@@ -115,7 +117,7 @@ class Trees:
         x[:, np.isnan(x).all(axis=0)] = (
             0  # such as promotions that nobody knows: scikit-learn cannot bin a column without a value, and never splits on a constant
         )
-        x = self.filled(x).astype(self.dtype, copy=False)
+        x = self.filled(x).astype(self.dtype, order=self.order, copy=False)
         self.mean, self.log_mean = Parallel(n_jobs=2, prefer="threads")(
             delayed(_fit_alone)(model, x, target) for model, target in zip(self.models(), (y, np.log1p(y)))
         )
@@ -138,6 +140,7 @@ class Trees:
 class DecisionTree(Trees):
     "One tree, as in the article."
 
+    order = "F"  # it looks at one feature of all rows at a time: the same tree in a third of the time
     fill = -9.0
 
     def models(self):
