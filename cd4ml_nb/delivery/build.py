@@ -181,7 +181,7 @@ def read_release(
 ) -> Build:
     "The content of release.json, after comparing the whole folder with it."
     folder = Path(folder).resolve()
-    if not (folder / SEAL).exists():
+    if not (folder / SEAL).exists() or (folder / SEAL).is_symlink():
         raise UserError(f"There is no build in {folder}. Make one with: cd4ml deploy build")
     about = read_json(folder / SEAL, "Build again: cd4ml deploy build")
     whole = isinstance(about, dict) and {"model_version", "package", "build", "files", "smoke"} <= set(about)
@@ -203,9 +203,10 @@ def copy_release(
     "Copy what the seal names and nothing else, whole or not at all."
     source = Path(source).resolve()
     sealed = read_json(source / SEAL, "Build again: cd4ml deploy build")["files"]
+    there = {*_contents(source), SEAL}
     with replace_folder(target) as tmp:
         for name in [*sealed, SEAL]:
-            if not (source / name).is_file() or ".." in PurePosixPath(name).parts:
+            if name not in there or not (source / name).is_file():
                 raise UserError(f"In {source} the file {name} was removed after it was built. Build and deploy again.")
             (tmp / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / name, tmp / name)

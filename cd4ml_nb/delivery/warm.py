@@ -13,7 +13,7 @@ from pathlib import Path
 
 # %% ../../nbs/delivery/00b_warm.ipynb #470beaab
 class SpareKernel:
-    "A copy of this process that waits, and becomes a Jupyter kernel when it is told so; handled like a `subprocess.Popen`."
+    "A copy of this process that waits to become a Jupyter kernel; handled like a `subprocess.Popen`."
 
     stdin = stdout = stderr = returncode = None
 
