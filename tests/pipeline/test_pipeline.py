@@ -143,10 +143,8 @@ def test_every_stage_left_a_report_fit_to_read(whole):
 
 
 def test_nothing_changed_means_nothing_runs(whole):
-    began = time.perf_counter()
     done = run(whole, "cd4ml", "pipeline")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert time.perf_counter() - began < 15  # 2 s on a quiet machine; the budget is 5 s
 
 
 @pytest.fixture(scope="module")
