@@ -161,8 +161,9 @@ def _scores(metrics):
     measures = {"nwrmsle": "NWRMSLE", "wape": "Order error", "bias": "Bias"}
     mean = lambda model, measure: f"{model[measure]['mean']:.3f}" if measure in model else ""
     models = sorted(metrics.get("models", {}).items(), key=lambda item: item[1].get("nwrmsle", {}).get("mean", 0))
-    rows = [[name.replace("_", " "), *(mean(model, measure) for measure in measures)] for name, model in models]
-    return table_html(["Estimator", *measures.values()], rows)
+    cells = {name: [name.replace("_", " "), *(mean(model, measure) for measure in measures)] for name, model in models}
+    rows = [{"class": "best" if name == metrics.get("best") else "", "cells": row} for name, row in cells.items()]
+    return table_html(["Estimator", *measures.values()], rows, right=(1, 2, 3))
 
 
 def _others(reports):
