@@ -85,11 +85,11 @@ def deploy_deploy(
 
     root = project_root()
     done = deploy(root, Path(production), root / build, by, reason)
-    former = f" (before: {done['former']})" if done["former"] else ""
+    former = f" (before: {done['former']})" if done["former"] not in (None, done["version"]) else ""
     champion = " It is the champion now." if done["promoted"] else ""
     print(f"{done['version']} is live in {production} since its smoke test passed{former}.{champion}")
 
-
+# %% ../../nbs/cli/06_deploy.ipynb #cf07a3c8
 def deploy_restore(
     production: str,  # The production folder
     *,

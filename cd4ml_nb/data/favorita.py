@@ -125,7 +125,7 @@ def _reader(file, form=FORM):
     columns = ", ".join(f"{quote_sql(name)}: 'VARCHAR'" for name in names)
     return f"read_csv({quote_sql(file)}, columns = {{{columns}}}, {form})", names
 
-
+# %% ../../nbs/data/01a_favorita.ipynb #437f0bab
 @contextmanager
 def _explain(file):
     "Turn DuckDB's refusals of a file into sentences."
@@ -160,7 +160,7 @@ def _conditions(con, chosen):
         conditions["date"] = f"(({' AND '.join(limits)}) OR TRY_CAST(date AS DATE) IS NULL)"
     return conditions
 
-
+# %% ../../nbs/data/01a_favorita.ipynb #5a89ac48
 def _extract(con, file, target, conditions):
     "Write a file's rows that meet the conditions on the columns it has; how many."
     reader, names = _reader(file)
@@ -195,7 +195,7 @@ def choose_subset(
         "items": _choose_items(goods, items, families),
     }
 
-
+# %% ../../nbs/data/01a_favorita.ipynb #8d7c895a
 def _choose_items(goods, items, families):
     "The items of a subset, in the families if any are named; None for all."
     chosen = choose_values(items, [row["item_nbr"] for row in goods], "items")

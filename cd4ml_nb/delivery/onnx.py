@@ -8,7 +8,8 @@ __all__ = ['to_onnx', 'onnx_pair']
 # %% ../../nbs/delivery/02a_onnx.ipynb #c3b53f54
 import copy
 from pathlib import Path
-import joblib, numpy as np
+import numpy as np
+from ..model.estimators import open_estimator
 from ..model.features import FEATURES
 
 # %% ../../nbs/delivery/02a_onnx.ipynb #1eff346c
@@ -55,5 +56,5 @@ def onnx_pair(
     path: Path,  # A fitted estimator of data/fitted
 ) -> tuple:  # The ONNX graphs of mean and log_mean
     "Both models of a stored estimator as ONNX."
-    fitted = joblib.load(path)
+    fitted = open_estimator(path)
     return to_onnx(fitted.mean), to_onnx(fitted.log_mean)

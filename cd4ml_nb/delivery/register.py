@@ -4,18 +4,35 @@
 
 # %% auto #0
 __all__ = ['experiment_name', 'why_not_releasable', 'flat', 'run_metrics', 'window_errors', 'report_notebooks', 'durations',
-           'write_pictures', 'run_facts', 'register', 'unsettled', 'settle']
+           'write_pictures', 'RunFacts', 'run_facts', 'Registered', 'register', 'unsettled', 'settle']
 
 # %% ../../nbs/delivery/05a_register.ipynb #3c5df654
-import hashlib, json, os, re, shutil, subprocess, tempfile
-from datetime import datetime, timezone
+import base64, hashlib, json, os, re, shutil, tempfile
+from dataclasses import dataclass
 from pathlib import Path
-from ..core import UserError, git_revision, main_root, progress, read_json, read_params, sha256_of, write_json
-from .mlflow_store import find_run, log_scores, open_store, register_model, store_lock
-from .registry import champion_folder, new_version
-from .release import aliases, mirror_aliases, state
+from typing import NotRequired, TypedDict
+import pandas as pd
+from cd4ml_nb.core import (
+    UserError,
+    find_json,
+    git_revision,
+    main_root,
+    progress,
+    read_json,
+    read_params,
+    run_git,
+    sha256_of,
+    write_json,
+)
+from .acts import now
 from .card import write_card
+from .mlflow_store import find_run, log_scores, open_store, register_model, store_lock
+from .registry import champion_folder, new_version, registry_folder
+from .release import aliases, mirror_aliases
+from .state import state
 from .review import write_page
+from ..quality.bootstrap import series_errors
+from ..quality.slices import read_slices
 
 # %% ../../nbs/delivery/05a_register.ipynb #c9e1f3f4
 def experiment_name(
@@ -26,24 +43,33 @@ def experiment_name(
     return os.environ.get("DVC_EXP_NAME") or ("" if main_root(root) == root else root.name)
 
 
+def _git_agrees(root, *words):
+    "Whether Git answers a question with yes."
+    try:
+        run_git(root, *words)
+    except UserError:
+        return False
+    return True
+
+# %% ../../nbs/delivery/05a_register.ipynb #de4d8599
 def why_not_releasable(
     root: Path,  # The project's folder
     releasable: str,  # committed: only runs whose params.yaml is committed as it is and that are no DVC experiment; any
 ) -> str:  # A sentence, "" if it may
     "What forbids that the model of this run goes live."
     if releasable not in ("committed", "any"):
-        raise UserError(
-            f"params.yaml, section 'register': releasable is '{releasable}', and should be committed or any."
-        )
+        wanted = f"releasable is '{releasable}', and should be committed or any."
+        raise UserError(f"params.yaml, section 'register': {wanted}")
     if releasable == "any":
         return ""
-    git = lambda *words: subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True)
     if name := experiment_name(root):
-        return f"It comes from the DVC experiment '{name}'. To make it releasable: dvc exp apply {name}, commit params.yaml and dvc.lock, then cd4ml stage register"
-    if git("ls-files", "--error-unmatch", "params.yaml").returncode:
-        return "params.yaml is not under git, so nobody can say with which parameters it was made. Commit it, then run: cd4ml stage register"
-    if git("diff", "--quiet", "HEAD", "--", "params.yaml").returncode:
-        return "params.yaml differs from the committed one. Commit it, then run: cd4ml stage register"
+        mend = f"dvc exp apply {name}, commit params.yaml and dvc.lock, then cd4ml stage register"
+        return f"It comes from the DVC experiment '{name}'. To make it releasable: {mend}"
+    mend = "Commit it, then run: cd4ml stage register"
+    if not _git_agrees(root, "ls-files", "--error-unmatch", "params.yaml"):
+        return f"params.yaml is not under git, so nobody can say with which parameters it was made. {mend}"
+    if not _git_agrees(root, "diff", "--quiet", "HEAD", "--", "params.yaml"):
+        return f"params.yaml differs from the committed one. {mend}"
     return ""
 
 # %% ../../nbs/delivery/05a_register.ipynb #296eedff
@@ -66,57 +92,44 @@ def run_metrics(
     estimator: str,  # The one that is packaged
 ) -> dict:  # Name -> number
     "Every score of a run under the name it gets in MLflow."
-    mine = {name: {k: v for k, v in values.items()} for name, values in metrics["models"][estimator].items()}
-    found = flat({**mine, "holdout": metrics["holdout"][estimator], "slice": slices.get(estimator, {})})
+    more = {"holdout": metrics["holdout"][estimator], "slice": slices.get(estimator, {})}
+    found = flat({**metrics["models"][estimator], **more})
     for other, scores in metrics["models"].items():
         if other != estimator:
             found |= {f"estimator/{other}/{name}": scores[name]["mean"] for name in ("nwrmsle", "wape", "bias")}
-    return {
-        name.removesuffix("/mean"): float(value)
-        for name, value in found.items()
-        if isinstance(value, (int, float)) and not isinstance(value, bool)
-    }
+    return {name.removesuffix("/mean"): float(value) for name, value in found.items() if _is_number(value)}
+
+# %% ../../nbs/delivery/05a_register.ipynb #ee26799e
+def _is_number(value):
+    "Whether MLflow takes it as a score."
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 # %% ../../nbs/delivery/05a_register.ipynb #8fc02f23
 def window_errors(
-    table,  # Forecasts: forecast_origin, store_nbr, item_nbr, unit_sales, weight, log_mean
-):  # DataFrame: forecast_origin, store_nbr, item_nbr, errors (weighted squared log errors, summed), weight (summed)
+    table: pd.DataFrame,  # Forecasts: forecast_origin, store_nbr, item_nbr, unit_sales, weight, log_mean
+) -> pd.DataFrame:  # forecast_origin, store_nbr, item_nbr, errors (weighted squared log errors), weight; both summed
     "What each series adds to a run's NWRMSLE, window by window."
-    import pandas as pd
-    from cd4ml_nb.quality.bootstrap import series_errors
-
-    return pd.concat(
-        [
-            series_errors(part).assign(forecast_origin=origin)
-            for origin, part in table.groupby("forecast_origin", sort=True)
-        ],
-        ignore_index=True,
-    )
+    windows = table.groupby("forecast_origin", sort=True)
+    return pd.concat([series_errors(part).assign(forecast_origin=o) for o, part in windows], ignore_index=True)
 
 # %% ../../nbs/delivery/05a_register.ipynb #34a4ea81
 def report_notebooks(
     root: Path,  # The project's folder
-) -> dict:  # Stage label -> path of its executed notebook
-    "The executed notebooks of this run."
-    found = sorted((Path(root) / "reports").glob("*.ipynb"))
-    return {
-        path.stem: path
-        for path in found
-        if not path.name.startswith(".") and not path.stem.endswith(".failed") and path.stem != "register"
-    }
+) -> dict[str, Path]:  # Stage label -> its executed notebook
+    "The executed notebooks of this run, but for the one that is running."
+    found = sorted((Path(root) / "reports").glob("[!.]*.ipynb"))
+    return {path.stem: path for path in found if not path.stem.endswith(".failed") and path.stem != "register"}
 
-# %% ../../nbs/delivery/05a_register.ipynb #6e5bd4e4
+
 def durations(
-    notebooks: dict,  # Stage label -> path of its executed notebook
-) -> dict:  # seconds/<stage> and seconds -> seconds
+    notebooks: dict[str, Path],  # From `report_notebooks`
+) -> dict[str, float]:  # seconds/<stage> and seconds
     "How long each stage took when it last ran."
     seconds = {}
     for label, path in notebooks.items():
         try:
-            seconds[f"seconds/{label}"] = float(
-                json.loads(path.read_text(encoding="utf-8"))["metadata"]["cd4ml"]["seconds"]
-            )
-        except (OSError, ValueError, KeyError, TypeError):
+            seconds[f"seconds/{label}"] = float(read_json(path)["metadata"]["cd4ml"]["seconds"])
+        except (UserError, ValueError, KeyError, TypeError):
             continue
     return {"seconds": sum(seconds.values()), **seconds}
 
@@ -126,69 +139,71 @@ def write_pictures(
     folder: Path,  # Where its pictures go
 ) -> list[Path]:  # In the order of the notebook
     "Take the pictures out of an executed notebook."
-    import base64
-
     written = []
-    for cell in json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]:
+    for cell in read_json(notebook)["cells"]:
         for output in cell.get("outputs", []):
-            if not (data := output.get("data", {}).get("image/png")):
-                continue
-            written.append(Path(folder) / f"{Path(notebook).stem}-{len(written) + 1}.png")
-            written[-1].write_bytes(base64.b64decode("".join(data)))
+            if picture := output.get("data", {}).get("image/png"):
+                written.append(Path(folder) / f"{Path(notebook).stem}-{len(written) + 1}.png")
+                written[-1].write_bytes(base64.b64decode("".join(picture)))
     return written
 
 # %% ../../nbs/delivery/05a_register.ipynb #8f982e17
-def run_facts(
-    root: Path,  # The project's folder, or DVC's temporary copy of it
-    releasable: str,  # committed or any
-) -> dict:  # card, gate, params, why_not and tags
-    "What there is to say about this run, from what its stages left."
-    root = Path(root)
-    card, gate = read_json(root / "data/model/forecaster.json")["card"], read_json(root / "reports/gate.json")
-    if gate.get("model_version") not in (None, card["model_version"]):
-        raise UserError(
-            f"reports/gate.json judged {gate['model_version']}, but data/model holds {card['model_version']}. Judge it first: cd4ml stage gate"
-        )
-    params, why_not = read_params(root=root), why_not_releasable(root, releasable)
-    name, verdict = experiment_name(root), "passed" if gate["passed"] else "failed"
+@dataclass(frozen=True)
+class RunFacts:
+    "What there is to say about a run."
+
+    card: dict  # Of the packaged model: model_version, estimator, data_version …
+    gate: dict  # reports/gate.json
+    params: dict  # The whole of params.yaml
+    experiment: str  # The DVC experiment's name, else ""
+    why_not: str  # Why its model may not go live, else ""
+    tags: dict[str, str]  # What MLflow says of it; run_key tells it from all other runs
+
+
+def _tags(root, card, gate, experiment, why_not):
+    "What MLflow says of a run."
+    failed = [check["check"] for check in gate["checks"] if check["verdict"] == "failed"]
     tags = {
         "model_version": card["model_version"],
         "data_version": card["data_version"],
         "estimator": card["estimator"],
         "source": card.get("source"),
         "git_revision": git_revision(root),
-        "dvc_experiment": name,
-        "gate": verdict,
-        "releasable": "yes" if not why_not else "no",
+        "dvc_experiment": experiment,
+        "gate": "passed" if gate["passed"] else "failed",
+        "releasable": "no" if why_not else "yes",
         "why_not": why_not,
         "trained_at": card.get("trained_at"),
-        "failed_checks": ", ".join(check["check"] for check in gate["checks"] if check["verdict"] == "failed"),
+        "failed_checks": ", ".join(failed),
     }
-    tags = {key: str(value) for key, value in tags.items() if value not in (None, "")}
-    what = [
-        *(tags.get(name) for name in ("model_version", "data_version", "trained_at")),
-        params,
-        sha256_of(root / "reports/metrics.json"),
-    ]
+    return {key: str(value) for key, value in tags.items() if value not in (None, "")}
+
+# %% ../../nbs/delivery/05a_register.ipynb #74fb5896
+def run_facts(
+    root: Path,  # The project's folder, or DVC's temporary copy of it
+    releasable: str,  # committed or any
+) -> RunFacts:
+    "What there is to say about this run, from what its stages left."
+    mend = "There is nothing to register without it. Run: make pipeline"
+    card = read_json(root / "data/model/forecaster.json", mend)["card"]
+    gate = read_json(root / "reports/gate.json", mend)
+    if gate.get("model_version") not in (None, card["model_version"]):
+        judged = f"reports/gate.json judged {gate['model_version']}, but data/model holds {card['model_version']}."
+        raise UserError(f"{judged} Judge it first: cd4ml stage gate")
+    params, why_not, experiment = read_params(root=root), why_not_releasable(root, releasable), experiment_name(root)
+    tags = _tags(root, card, gate, experiment, why_not)
+    known = [tags.get(name) for name in ("model_version", "data_version", "trained_at")]
+    what = [*known, params, sha256_of(root / "reports/metrics.json")]
     key = hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()[:16]
-    return {
-        "card": card,
-        "gate": gate,
-        "params": params,
-        "why_not": why_not,
-        "experiment": name,
-        "tags": {**tags, "run_key": key},
-    }
+    return RunFacts(card, gate, params, experiment, why_not, {**tags, "run_key": key})
 
 # %% ../../nbs/delivery/05a_register.ipynb #374ea804
-def _artifacts(root, version, folder, estimator):
-    "Gather in one folder what goes along with a run; subfolders reports and pictures."
-    import pandas as pd
-
+def _gather(root, version, folder, facts):
+    "Put into one folder what goes along with a run; returns its scores."
     notebooks = report_notebooks(root)
     for name in ("reports", "pictures"):
         (folder / name).mkdir()
-    for label, path in notebooks.items():
+    for path in notebooks.values():
         for file in (path, path.with_suffix(".html")):
             if file.exists():
                 shutil.copy(file, folder / "reports" / file.name)
@@ -196,44 +211,39 @@ def _artifacts(root, version, folder, estimator):
     for file in [*sorted(version.iterdir()), root / "reports/data_quality.json", root / "dvc.lock"]:
         if file.is_file() and file.name != "registration.json":
             shutil.copy(file, folder / file.name)
-    table = pd.read_parquet(root / f"data/evaluation/{estimator}.parquet")
+    table = pd.read_parquet(root / f"data/evaluation/{facts.card['estimator']}.parquet")
     window_errors(table[table["role"] == "evaluation"]).to_parquet(folder / "errors.parquet", index=False)
-    return notebooks
+    return {**_scores(root, facts), **durations(notebooks)}
+
+
+def _scores(root, facts):
+    "Every score of the run, and what the gate measured."
+    metrics, slices = read_json(root / "reports/metrics.json"), read_slices(root / "reports")
+    scores = run_metrics(metrics, slices, facts.card["estimator"])
+    measured = [check for check in facts.gate["checks"] if _is_number(check.get("value"))]
+    return {**scores, **{f"gate/{check['check']}": float(check["value"]) for check in measured}}
 
 # %% ../../nbs/delivery/05a_register.ipynb #2e120d8e
 def _log_run(store, root, version, facts):
     "Write one run down, once; returns its id and MLflow's number of the model's version."
     mlflow, client, number = store
-    card, tags = facts["card"], facts["tags"]
+    package, tags = version / "package", facts.tags
     if known := find_run(client, number, tags["run_key"]):
         for name in ("gate", "releasable", "why_not", "git_revision"):
             client.set_tag(known.info.run_id, name, tags.get(name, ""))
-        return known.info.run_id, register_model(mlflow, client, known, version / "package", tags)
-    name = facts["experiment"] or card["model_version"]
+        return known.info.run_id, register_model(mlflow, client, known, package, tags)
+    name = facts.experiment or facts.card["model_version"]
     with (
         mlflow.start_run(experiment_id=number, run_name=name, tags=tags) as run,
         tempfile.TemporaryDirectory() as folder,
     ):
-        notebooks = _artifacts(root, version, Path(folder), card["estimator"])
-        scores = {**_scores(root, facts), **durations(notebooks)}
-        log_scores(client, run.info.run_id, flat(facts["params"], "."), scores)
+        scores = _gather(root, version, Path(folder), facts)
+        log_scores(client, run.info.run_id, flat(facts.params, "."), scores)
         client.log_artifacts(run.info.run_id, folder)
-        return run.info.run_id, register_model(mlflow, client, run, version / "package", tags)
-
-
-def _scores(root, facts):
-    "Every score of the run, and what the gate measured."
-    from cd4ml_nb.quality.slices import read_slices  # pandas: slow to start, and rarely needed here
-
-    metrics, slices = read_json(root / "reports/metrics.json"), read_slices(root / "reports")
-    scores = run_metrics(metrics, slices, facts["card"]["estimator"])
-    for check in facts["gate"]["checks"]:
-        if isinstance(check.get("value"), (int, float)) and not isinstance(check["value"], bool):
-            scores[f"gate/{check['check']}"] = float(check["value"])
-    return scores
+        return run.info.run_id, register_model(mlflow, client, run, package, tags)
 
 # %% ../../nbs/delivery/05a_register.ipynb #f1c6bcf5
-def _fill_version(root, folder, facts):
+def _fill_version(root, folder):
     "Put everything that belongs to a version into its folder, card and page included."
     shutil.copytree(root / "data/model", folder / "package")
     for name in ("gate.json", "explanation.json", "metrics.json", "slices.csv", "fairness.html"):
@@ -246,41 +256,52 @@ def _fill_version(root, folder, facts):
 # %% ../../nbs/delivery/05a_register.ipynb #15a315e8
 def _registration(facts, run_id, number):
     "What the registry says of a version; `new_version` adds the sha256 of its files."
-    tags = facts["tags"]
     return {
-        "model_version": tags["model_version"],
-        "registered_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "model_version": facts.tags["model_version"],
+        "registered_at": now(),
         "run_id": run_id,
         "mlflow_version": number,
-        "experiment": facts["experiment"],
-        "data_version": tags["data_version"],
-        "git_revision": tags["git_revision"],
-        "releasable": not facts["why_not"],
-        "why_not": facts["why_not"],
-        "gate_passed": bool(facts["gate"]["passed"]),
+        "experiment": facts.experiment,
+        "data_version": facts.tags["data_version"],
+        "git_revision": facts.tags["git_revision"],
+        "releasable": not facts.why_not,
+        "why_not": facts.why_not,
+        "gate_passed": bool(facts.gate["passed"]),
     }
 
 # %% ../../nbs/delivery/05a_register.ipynb #a276daa2
+class Registered(TypedDict):
+    "What data/registered.json says of the last run; run_id and mlflow_version only in what `register` returns."
+
+    model_version: str
+    data_version: str
+    gate_passed: bool
+    releasable: bool
+    why_not: str  # Why it is not releasable, else ""
+    run_id: NotRequired[str]  # MLflow's
+    mlflow_version: NotRequired[int]  # The number that MLflow gave the model
+
+# %% ../../nbs/delivery/05a_register.ipynb #11384e22
 def register(
     root: Path,  # The project's folder, or DVC's temporary copy of it
     releasable: str,  # committed: only runs whose params.yaml is committed as it is and that are no DVC experiment; any
-) -> dict:  # The content of data/registered.json, with run_id and mlflow_version
+) -> Registered:
     "Track this run in MLflow and register its model."
     root = Path(root)
     facts = run_facts(root, releasable)
-    version = facts["tags"]["model_version"]
+    version = facts.tags["model_version"]
     with open_store(root) as store, store_lock(root):
         with new_version(root, version) as folder:
-            _fill_version(root, folder, facts)
+            _fill_version(root, folder)
             run_id, number = _log_run(store, root, folder, facts)
             write_json(folder / "registration.json", _registration(facts, run_id, number))
     mirror_aliases(root, aliases(state(root)))
     said = {
         "model_version": version,
-        "data_version": facts["card"]["data_version"],
-        "gate_passed": bool(facts["gate"]["passed"]),
-        "releasable": not facts["why_not"],
-        "why_not": facts["why_not"],
+        "data_version": facts.card["data_version"],
+        "gate_passed": bool(facts.gate["passed"]),
+        "releasable": not facts.why_not,
+        "why_not": facts.why_not,
     }
     write_json(root / "data/registered.json", said)
     return {**said, "run_id": run_id, "mlflow_version": number}
@@ -291,19 +312,12 @@ def unsettled(
     releasable: str,  # committed or any
 ) -> str:  # A sentence, "" when the registry says what is true
     "Why the last run should be registered again."
-    root = Path(root)
-    try:
-        said, version = (
-            json.loads((root / "data/registered.json").read_text()),
-            json.loads((root / "data/model/forecaster.json").read_text())["card"]["model_version"],
-        )
-    except (OSError, ValueError, KeyError):
+    said, sealed = find_json(root / "data/registered.json"), find_json(root / "data/model/forecaster.json")
+    if not said or not sealed or said["model_version"] != sealed["card"]["model_version"]:
         return ""
-    if said["model_version"] != version:
-        return ""
-    try:
-        known = json.loads((main_root(root) / "data/registry" / version / "registration.json").read_text())
-    except (OSError, ValueError):
+    version = said["model_version"]
+    known = find_json(registry_folder(root) / version / "registration.json")
+    if not known:
         return f"{version} is not in this folder's registry yet."
     if not known["releasable"] and not why_not_releasable(root, releasable):
         return f"{version} may be released now: its parameters are the committed ones."

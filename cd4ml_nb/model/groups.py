@@ -9,10 +9,10 @@ __all__ = ['KEYS', 'CELLS', 'PER', 'LEAST_ROWS', 'sample_series', 'sample_items'
 # %% ../../nbs/model/03a_groups.ipynb #ca50e2f2
 import hashlib
 from pathlib import Path
-import joblib, numpy as np, pandas as pd
+import numpy as np, pandas as pd
 from ..core import UserError
 from .block import Block, take_series
-from .estimators import ESTIMATORS, Trees, make_estimator
+from .estimators import ESTIMATORS, Trees, make_estimator, open_estimator
 
 # %% ../../nbs/model/03a_groups.ipynb #bdcdb311
 KEYS = ["store_nbr", "item_nbr"]
@@ -153,7 +153,7 @@ class Grouped:
     def model(self, name):
         "The model that answers for a group."
         model = self.models.get(name, self.whole)
-        return joblib.load(model) if isinstance(model, Path) else model
+        return open_estimator(model) if isinstance(model, Path) else model
 
     def forecast(self, block, origin, horizon):
         mean, log_mean = np.empty((2, len(block.series), horizon))

@@ -6,25 +6,33 @@
 __all__ = ['make_plan', 'lean', 'fit_window', 'fit_all_series', 'fit_groups', 'train', 'load_fitted']
 
 # %% ../../nbs/model/04a_training.ipynb #117b2907
-import io, json, time
+import json, time
 from datetime import date
 from pathlib import Path
-import joblib, pandas as pd
-from ..core import replace_folder, write_json
+import pandas as pd
+from ..core import read_json, replace_folder, write_json
 from ..data.tasks import parallelism, run_tasks
-from ..data.panel import read_series
+from ..data.panel import read_series, read_version
 from ..data.split import read_windows
 from .block import take_series
-from .estimators import ESTIMATORS, Trees, make_estimator
+from .estimators import ESTIMATORS, Trees, make_estimator, open_estimator, pack_estimator
 from .features import make_encoding
 from .groups import Grouped, check_per, fit_group, group_batches, group_rows, sample_series
 from .loading import block_of, panel_days
 
-# %% ../../nbs/model/04a_training.ipynb #e6cfb6a4
-def make_plan(root, estimator, parameters, training_rows, per=None, windows=None) -> dict:
-    "What the tasks of a backtest or a training share: names and numbers."
+# %% ../../nbs/model/04a_training.ipynb #563d650f
+def make_plan(
+    root: Path,  # The project's folder
+    estimator: str,  # One of ESTIMATORS
+    parameters: dict,  # Its section in params.yaml
+    training_rows: dict,  # The section training_rows
+    per: str | None = None,  # A model for each store_nbr, family or item_nbr; None for one of all series
+    windows: list | None = None,  # Backtest windows, where it is a backtest's
+) -> dict:
+    "What the tasks of a backtest or a training share: names and numbers, and the list of series."
     make_estimator(estimator, parameters, training_rows)  # a wrong name or parameter is said before anything is loaded
-    prepared, series = Path(root) / "data/prepared", read_series(Path(root) / "data/prepared")
+    prepared = Path(root) / "data/prepared"
+    series = read_series(prepared)
     return {
         "prepared": prepared,
         "estimator": estimator,
@@ -37,7 +45,9 @@ def make_plan(root, estimator, parameters, training_rows, per=None, windows=None
     }
 
 
-def lean(plan):
+def lean(
+    plan: dict,  # From `make_plan`
+) -> dict:
     "The plan without the list of series, as it travels."
     return {name: value for name, value in plan.items() if name != "series"}
 
@@ -52,9 +62,13 @@ def fit_window(
     model = make_estimator(plan["estimator"], plan["parameters"], plan["training_rows"])
     return model.fit(block, origin, last - origin, plan["encoding"]), time.perf_counter() - start
 
-# %% ../../nbs/model/04a_training.ipynb #cc5a6c5d
-def fit_all_series(plan, windows, engine="duckdb") -> list:
-    "One model of all series, or of their sample, for each window: (model, seconds)."
+# %% ../../nbs/model/04a_training.ipynb #707e90e5
+def fit_all_series(
+    plan: dict,  # From `make_plan`
+    windows: list,  # Up to whose origins may be learnt
+    engine: str = "duckdb",  # duckdb: on this machine; spark: as Spark tasks
+) -> list:  # (model, seconds) of each window
+    "One model of all series, or of their sample, for each window."
     rows = plan["training_rows"]
     learn = sample_series(plan["series"], rows.get("max_series"), rows["seed"])[["store_nbr", "item_nbr"]]
     tasks = [{"plan": lean(plan), "series": learn, "window": window} for window in windows]
@@ -64,29 +78,15 @@ def fit_all_series(plan, windows, engine="duckdb") -> list:
 # %% ../../nbs/model/04a_training.ipynb #04a54177
 def fit_groups(
     task: dict,  # plan, with per; series: the samples of whole groups; window: up to its origin may be learnt
-) -> dict:  # Group name -> compressed pickle of the fitted estimator; None if the group is too small
+) -> dict:  # Group name -> its packed estimator; None if the group is too small
     "Fit the models of some groups."
     plan, window, fitted = task["plan"], task["window"], {}
     block = block_of(plan["prepared"], task["series"])
-    origin, horizon = (
-        block.day(window["forecast_origin"]),
-        block.day(window["last_target"]) - block.day(window["forecast_origin"]),
-    )
+    origin, last = block.day(window["forecast_origin"]), block.day(window["last_target"])
+    given = plan["estimator"], plan["parameters"], plan["training_rows"]
     for name, rows in group_rows(block.series, plan["per"]).items():
-        model, packed = (
-            fit_group(
-                plan["estimator"],
-                plan["parameters"],
-                plan["training_rows"],
-                take_series(block, rows),
-                origin,
-                horizon,
-                plan["encoding"],
-            ),
-            io.BytesIO(),
-        )
-        joblib.dump(model, packed, compress=3)
-        fitted[name] = packed.getvalue() if model else None
+        model = fit_group(*given, take_series(block, rows), origin, last - origin, plan["encoding"])
+        fitted[name] = pack_estimator(model) if model else None
     return fitted
 
 # %% ../../nbs/model/04a_training.ipynb #02883b9b
@@ -106,10 +106,25 @@ def _train_groups(folder, plan, window, engine, processes):
         small += sum(packed is None for packed in fitted.values())
         for name, packed in fitted.items():
             if packed:
-                (folder / "groups" / f"{len(named):05}.joblib").write_bytes(packed)
+                (folder / "groups" / f"{len(named):05}.skops").write_bytes(packed)
             if packed:
                 named.append(name)
     return named, small
+
+# %% ../../nbs/model/04a_training.ipynb #f5cfd300
+def _about(plan, holdout):
+    "What is fitted, on what."
+    version = read_version(plan["prepared"].parents[1])
+    origin, last = (date.fromisoformat(holdout[name]) for name in ("forecast_origin", "last_target"))
+    return {
+        "estimator": plan["estimator"],
+        "parameters": plan["parameters"],
+        "trained_to": holdout["forecast_origin"],
+        "horizon": (last - origin).days,
+        "data_version": version["data_version"],
+        "source": version["source"],
+        "series": len(plan["series"]),
+    }
 
 # %% ../../nbs/model/04a_training.ipynb #76f5d0d3
 def train(
@@ -124,19 +139,10 @@ def train(
     "Fit the chosen estimator on all sales before the holdout; the result goes to data/fitted."
     root, holdout = Path(root), read_windows(root)[-1]
     plan = make_plan(root, estimator, estimator_parameters, training_rows, per)
-    version = json.loads((root / "data/prepared/version.json").read_text())
-    about = {
-        "estimator": estimator,
-        "parameters": estimator_parameters,
-        "trained_to": holdout["forecast_origin"],
-        "horizon": (date.fromisoformat(holdout["last_target"]) - date.fromisoformat(holdout["forecast_origin"])).days,
-        "data_version": version["data_version"],
-        "source": version["source"],
-        "series": len(plan["series"]),
-    }
+    about = _about(plan, holdout)
     with replace_folder(root / "data/fitted") as tmp:
         ((fitted, _),) = fit_all_series(plan, [holdout], engine)
-        joblib.dump(fitted, tmp / "estimator.joblib")
+        (tmp / "estimator.skops").write_bytes(pack_estimator(fitted))
         if plan["per"]:
             names, small = _train_groups(tmp, plan, holdout, engine, processes)
             about = {**about, "per": plan["per"], "models": len(names), "too_small": small}
@@ -150,14 +156,9 @@ def load_fitted(
 ):  # The fitted estimator; with groups, one that opens each group's model when it is asked for
     "What `train` left in data/fitted."
     folder = Path(root) / "data/fitted"
-    about, fitted = json.loads((folder / "fitted.json").read_text()), joblib.load(folder / "estimator.joblib")
+    about = read_json(folder / "fitted.json")
+    fitted = open_estimator(folder / "estimator.skops")
     if not about.get("per"):
         return fitted
-    return Grouped(
-        about["per"],
-        {
-            name: folder / "groups" / f"{i:05}.joblib"
-            for i, name in enumerate(json.loads((folder / "groups.json").read_text()))
-        },
-        fitted,
-    )
+    names = read_json(folder / "groups.json")
+    return Grouped(about["per"], {name: folder / "groups" / f"{i:05}.skops" for i, name in enumerate(names)}, fitted)

@@ -27,7 +27,8 @@ def chromium():
 
 @pytest.fixture(scope="session")
 def url(root, chromium):
-    with serving.dashboard(root, "--VoilaKernelManager.fill_delay=0") as address:
+    one_kernel = ("--VoilaConfiguration.default_pool_size=1", "--VoilaKernelManager.fill_delay=0")  # visits come singly
+    with serving.dashboard(root, *one_kernel) as address:
         yield address
 
 

@@ -28,7 +28,7 @@ NO_MLFLOW = release.Outside(probe=lambda root: None, mirror=lambda root, names: 
 
 
 def put_live(root, by="Ana Pérez", reason="the best so far", name=None):
-    "Register, approve and promote the project's packaged model, under another version name if one is given; returns that name."
+    "Register, approve and promote the project's packaged model, perhaps under another name; returns that name."
     sealed = json.loads((PROJECT / "data/model/forecaster.json").read_text())
     version = sealed["card"]["model_version"] = name or sealed["card"]["model_version"]
     champion = (release.state(root)["champion"] or {}).get("model_version")
@@ -180,13 +180,19 @@ def browser():
         try:
             opened = p.chromium.launch(executable_path=system, args=["--no-sandbox"] if os.geteuid() == 0 else [])
         except Error as e:
-            raise LookupError(
-                f"no Chromium: install Debian's package chromium, or run `playwright install chromium` ({str(e).splitlines()[0]})"
-            ) from None
+            how = "install Debian's package chromium, or run `playwright install chromium`"
+            raise LookupError(f"no Chromium: {how} ({str(e).splitlines()[0]})") from None
         try:
             yield opened
         finally:
             opened.close()
+
+
+DRAWN = """document.querySelector('.js-plotly-plot')?.data?.[3]?.x?.length > 0
+    && document.querySelector('.scatterlayer .trace:nth-child(4)') && document.querySelector('.number b')"""
+STAMP = """JSON.stringify([document.querySelector('.number b').textContent,
+    document.querySelector('.cd-answer').textContent,
+    document.querySelector('.js-plotly-plot')._fullLayout.shapes[0].x0])"""
 
 
 def measure(url, opened, visits=3, changes=12):
@@ -198,20 +204,16 @@ def measure(url, opened, visits=3, changes=12):
         page = context.new_page()
         start = time.perf_counter()
         page.goto(url, wait_until="commit")
-        page.wait_for_function(
-            "document.querySelector('.js-plotly-plot')?.data?.[3]?.x?.length > 0 && document.querySelector('.scatterlayer .trace:nth-child(4)') && document.querySelector('.number b')",
-            polling=16,
-        )
+        page.wait_for_function(DRAWN, polling=16)
         first.append(time.perf_counter() - start)
         if len(first) < visits:
             context.close()
-    stamp = "JSON.stringify([document.querySelector('.number b').textContent, document.querySelector('.cd-answer').textContent, document.querySelector('.js-plotly-plot')._fullLayout.shapes[0].x0])"
 
     def timed(kind, act):
-        before = page.evaluate(stamp)
+        before = page.evaluate(STAMP)
         start = page.evaluate("performance.now()")
         act()
-        page.wait_for_function(f"before => {stamp} !== before", arg=before, polling=8)
+        page.wait_for_function(f"before => {STAMP} !== before", arg=before, polling=8)
         times.setdefault(kind, []).append((page.evaluate("performance.now()") - start) / 1000)
 
     for n in range(changes):

@@ -1,12 +1,12 @@
 """The dashboard in a real browser, used as a planner would; its numbers are compared with the forecaster's."""
 
-import csv, io, json, re, subprocess, sys
+import csv, io, re, subprocess, sys
 from urllib.parse import urlencode
 import numpy as np, pandas as pd
 import pytest
 import serving
 from cd4ml_nb.delivery import acts, registry, release
-from cd4ml_nb.look import say_day, say_days, say_interval, say_units
+from cd4ml_nb.look import BAND, FORECAST, SOLD, say_day, say_days, say_interval, say_units
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +70,14 @@ def test_chart_is_the_forecast(planner, forecaster):
     np.testing.assert_allclose(drawn[1][1], daily.q10)
     np.testing.assert_allclose(drawn[0][1], daily.q90)
     assert drawn[2][0] == [f"{d:%Y-%m-%d}" for d in recent.date] and len(drawn[2][0]) == 56
+
+
+def test_the_forecast_has_the_colour_of_every_report(planner):
+    shown = planner.page.evaluate("getComputedStyle(document.querySelector('.number')).color")
+    assert shown == f"rgb({', '.join(str(int(FORECAST[i : i + 2], 16)) for i in (1, 3, 5))})"
+    colours = "document.querySelector('.js-plotly-plot').data.map(trace => trace.fillcolor ?? trace.line?.color)"
+    lines = planner.page.evaluate(colours)
+    assert lines[1:4] == [BAND, SOLD, FORECAST]
 
 
 def test_search_and_pick(planner, forecaster, item, screenshots):
@@ -188,6 +196,7 @@ def test_copy_link(planner):
     assert planner.page.evaluate("navigator.clipboard.readText()") == planner.page.url
 
 
+@pytest.mark.prove
 def test_keyboard_only(planner, forecaster, item):
     "Every control is reached by Tab, has a name and a visible focus, and works without a mouse."
     page = planner.page
@@ -200,8 +209,12 @@ def test_keyboard_only(planner, forecaster, item):
     seen = []
     for _ in range(11):
         seen.append(
-            page.evaluate("""() => { const e = document.activeElement, s = getComputedStyle(e.matches('input[type=radio]') ? e.closest('label') : e)
-            return [e.labels?.[0]?.textContent.trim() || e.textContent.trim(), s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) >= 2] }""")
+            page.evaluate("""() => {
+                const e = document.activeElement, shown = e.matches('input[type=radio]') ? e.closest('label') : e
+                const style = getComputedStyle(shown), name = e.labels?.[0]?.textContent.trim()
+                const outlined = style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2
+                return [name || e.textContent.trim(), outlined]
+            }""")
         )
         if seen[-1][0] == "As planned":
             page.keyboard.press("ArrowRight")
@@ -223,6 +236,7 @@ def test_keyboard_only(planner, forecaster, item):
     ), seen
 
 
+@pytest.mark.prove
 def test_phone(visit, forecaster, item, screenshots):
     "A link with everything in it opens on a phone as it was sent, and nothing sticks out."
     first, last = days(forecaster)
@@ -235,16 +249,21 @@ def test_phone(visit, forecaster, item, screenshots):
     v.page.wait_for_selector(".js-plotly-plot .main-svg")
     assert v.page.evaluate("document.documentElement.scrollWidth") <= 390
     out = v.page.evaluate(
-        """[...document.querySelectorAll('.cd-page *')].filter(e => { const r = e.getBoundingClientRect(); return r.width && !e.closest('.js-plotly-plot, .cd-spoken') && (r.right > 391 || r.left < -1) }).map(e => e.className)"""
+        """[...document.querySelectorAll('.cd-page *')].filter(e => {
+            const r = e.getBoundingClientRect(), counts = r.width && !e.closest('.js-plotly-plot, .cd-spoken')
+            return counts && (r.right > 391 || r.left < -1)
+        }).map(e => e.className)"""
     )
     assert out == [], out
     small = v.page.evaluate(
-        """[...document.querySelectorAll('.cd-page :is(button, select, input[type=text])')].filter(e => e.offsetHeight && e.offsetHeight < 36).length"""
+        """[...document.querySelectorAll('.cd-page :is(button, select, input[type=text])')]
+            .filter(e => e.offsetHeight && e.offsetHeight < 36).length"""
     )
     assert small == 0
     v.page.screenshot(path=screenshots / "phone.png", full_page=True)
 
 
+@pytest.mark.prove
 def test_wrong_link(visit, forecaster, screenshots):
     "Each thing that is wrong with a link is a sentence; what was typed is never run."
     script = "<img src=x onerror=alert(1)><script>alert(2)</script>"
@@ -280,6 +299,7 @@ def test_promote_and_rollback(planner, root, forecaster):
     assert planner.page.locator(".cd-notice").inner_text() == ""
 
 
+@pytest.mark.prove
 def test_damaged_model(planner, root, forecaster):
     "A damaged model is refused with a sentence instead of numbers; when it is mended the page goes on."
     state = registry.champion_folder(root) / "state.parquet"
@@ -295,6 +315,7 @@ def test_damaged_model(planner, root, forecaster):
     planner.page.locator(".number").wait_for(state="visible")
 
 
+@pytest.mark.prove
 def test_tampered_log(planner, root):
     "A model that somebody wrote into the log is not shown."
     log = root / acts.LOG
@@ -310,8 +331,9 @@ def test_tampered_log(planner, root):
     planner.page.locator(".number").wait_for(state="visible")
 
 
+@pytest.mark.prove
 def test_nothing_released(visit, root, screenshots):
-    "Before a release a visitor is told so, and sees nothing else; never an empty page, and never a model that is only packaged."
+    "Before a release a visitor is told so, and sees nothing else: no empty page, no model that is only packaged."
     files = [root / acts.LOG, root / acts.HEAD]
     for file in files:
         file.rename(file.with_suffix(".away"))
@@ -332,7 +354,8 @@ def test_light_start():
     code = """import json, sys
 cells = [c for c in json.load(open(sys.argv[1]))["cells"] if c["cell_type"] == "code"]
 exec("".join(cells[0]["source"]))
-print([m for m in ("mlflow", "dvc", "sklearn", "statsmodels", "matplotlib", "ibis", "duckdb", "papermill") if m in sys.modules])"""
+heavy = "mlflow dvc sklearn statsmodels matplotlib ibis duckdb papermill".split()
+print([module for module in heavy if module in sys.modules])"""
     done = subprocess.run(
         [sys.executable, "-c", code, serving.APPS / "forecast.ipynb"],
         capture_output=True,

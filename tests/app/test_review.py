@@ -127,7 +127,7 @@ def test_what_the_gate_refused_is_refused_here_too(v, project):
 
 def test_approve_and_put_live(v, project):
     "Approved, then live: in the log, in the state, on the page."
-    from cd4ml_nb.delivery.release import state
+    from cd4ml_nb.delivery.state import state
 
     v.pick(FIRST)
     v.fill("Ana Pérez", "better on fresh food")
@@ -169,6 +169,7 @@ def test_the_next_candidate_stands_beside_the_champion(v, project):
     assert acts(project)[-1] == ("approve", SECOND, "Bo", "we know", True)
 
 
+@pytest.mark.prove
 def test_wrong_link_and_phone(visit, project, screenshots):
     v = visit("?version=" + SCRIPT.replace("<", "%3C").replace(">", "%3E").replace(" ", "%20"), width=390, height=844)
     v.shows("There is no registered model", ".cd-notice")
@@ -192,6 +193,7 @@ def test_a_tampered_log_stops_everything(v, project):
     assert acts(project) == before
 
 
+@pytest.mark.prove
 def test_an_empty_registry_is_a_sentence(visit, project):
     registry, away = project / "data" / "registry", project / "data" / "away"
     log = project / "reports" / "releases.jsonl"

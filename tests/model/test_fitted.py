@@ -1,0 +1,76 @@
+"What train leaves is the same on every run, and whatever is put in its place is not run: neither by the stages nor by the gate."
+
+import json, pickle
+from contextlib import redirect_stderr
+from io import StringIO
+from pathlib import Path
+import pytest
+from cd4ml_nb.core import UserError, read_params
+from cd4ml_nb.delivery.gate import gate
+from cd4ml_nb.delivery.package import package
+from cd4ml_nb.model.training import load_fitted, train
+from cd4ml_nb.tiny import tiny_project
+
+
+class Trap:
+    "Leaves a file when it is unpickled."
+
+    def __init__(self, caught):
+        self.caught = caught
+
+    def __reduce__(self):
+        return Path.touch, (self.caught,)
+
+
+@pytest.fixture
+def root():
+    return tiny_project("package")
+
+
+def fit(root, estimator="gradient_boosting"):
+    params = read_params(root=root)
+    with redirect_stderr(StringIO()):
+        train(root, estimator, params["estimators"][estimator], params["training_rows"])
+    return {path.name: path.read_bytes() for path in (root / "data/fitted").iterdir()}
+
+
+def test_the_same_data_leave_the_same_bytes(root):
+    assert fit(root) == fit(root)
+    assert set(fit(root)) == {"estimator.skops", "fitted.json"}
+
+
+@pytest.mark.parametrize("name", ["estimator.skops", "estimator.joblib"])
+def test_a_swapped_estimator_is_not_run(root, tmp_path, name):
+    "As from a remote that somebody else can write to; under today's name and under that of older versions."
+    caught = tmp_path / "caught"
+    (root / "data/fitted/estimator.skops").unlink()
+    (root / "data/fitted" / name).write_bytes(pickle.dumps(Trap(caught)))
+    for ask in (load_fitted, package):
+        with pytest.raises(UserError, match="estimator.skops"), redirect_stderr(StringIO()):
+            ask(root)
+    assert not caught.exists()
+    pickle.loads(pickle.dumps(Trap(caught)))
+    assert caught.exists(), "the trap works where a pickle is read"
+
+
+def test_the_gate_fails_on_a_swapped_estimator_and_does_not_run_it(tmp_path):
+    root, caught = tiny_project("gate"), tmp_path / "caught"
+    (root / "data/fitted/estimator.skops").write_bytes(pickle.dumps(Trap(caught)))
+    with redirect_stderr(StringIO()):
+        found = gate(root, "gradient_boosting", **read_params("gate", root))
+    says = [check["says"] for check in found["checks"] if check["verdict"] == "failed"]
+    assert not found["passed"] and any("dvc repro --force train" in said for said in says), says
+    assert not caught.exists()
+
+
+def test_a_changed_number_is_found_by_the_gate_and_not_by_chance(root):
+    "An estimator that was exchanged for another real one does not answer as the package does."
+    with redirect_stderr(StringIO()):
+        package(root)
+    sealed = json.loads((root / "data/model/forecaster.json").read_text())
+    fit(root, "decision_tree")
+    from cd4ml_nb.quality.equivalence import check_packaging, gather
+
+    both = gather(root, root / "data/model", load_fitted(root))
+    assert sealed["card"]["estimator"] == "gradient_boosting"
+    assert check_packaging(both)[0]["verdict"] == "failed"
