@@ -53,5 +53,7 @@ def test_an_answer_that_is_changed_by_its_reader_is_not_changed_for_the_next():
 def test_a_damaged_old_package_is_refused(tmp_path):
     folder = shutil.copytree(PACKAGES / "gradient_boosting", tmp_path / "model")
     (folder / "mean.onnx").write_bytes((folder / "log_mean.onnx").read_bytes())
-    with pytest.raises(UserError, match="mean.onnx of the model in .* was changed after it was packaged.* dvc checkout"):
+    with pytest.raises(
+        UserError, match="mean.onnx of the model in .* was changed after it was packaged.* dvc checkout"
+    ):
         load_forecaster(folder)
