@@ -101,24 +101,23 @@ def say_score(
     return f"{value:.3f}" if abs(value) >= 0.001 else f"{value:.1e}"
 
 # %% ../nbs/look.ipynb #32a03cdb
-HTML = Environment(
-    autoescape=True, trim_blocks=True, lstrip_blocks=True
-)  # The one maker of HTML: it escapes what data say
-
+# The one maker of HTML: it escapes what data say.
+HTML = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
 TABLE = HTML.from_string("""
+{% macro number(place) %}{% if place in right %} class="number"{% endif %}{% endmacro %}
 <div class="scroll"><table>
 {% if caption %}<caption>{{ caption }}</caption>{% endif %}
 <thead><tr>
-{%- for cell in head %}<th{% if loop.index0 in right %} class="number"{% endif %}>{{ cell }}</th>{% endfor %}</tr></thead>
+{%- for cell in head %}<th{{ number(loop.index0) }}>{{ cell }}</th>{% endfor %}</tr></thead>
 <tbody>
 {% for row in rows %}
 <tr{% if row.mark %} class="{{ row.mark }}"{% endif %}>
 {%- if titled %}<th scope="row">{{ row.cells[0] }}</th>{% endif %}
-{%- for cell in row.cells[titled:] %}<td{% if loop.index0 + titled in right %} class="number"{% endif %}>{{ cell }}</td>{% endfor %}</tr>
+{%- for cell in row.cells[titled:] %}<td{{ number(loop.index0 + titled) }}>{{ cell }}</td>{% endfor %}</tr>
 {% endfor %}
 </tbody></table></div>""")
 
-
+# %% ../nbs/look.ipynb #c723e8bd
 def table_html(
     head: list,  # Column titles
     rows: list,  # Lists of texts and numbers; a dict {"class": …, "cells": […]} marks a row
@@ -181,7 +180,7 @@ class Shown:
     def __repr__(self):
         return table_text(self.head, self.rows)
 
-
+# %% ../nbs/look.ipynb #4384895a
 def show_table(
     table: pd.DataFrame,  # Its named index is shown, too, as first columns
     forms: dict | None = None,  # Column -> how its numbers are written, such as "{:.1%}"
@@ -243,7 +242,6 @@ td:first-child { white-space: nowrap; }
 .output .scroll .number, .number { text-align: right; }
 thead th { border-bottom: 2px solid var(--line); }
 """
-
 PAGE = HTML.from_string("""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{ title }}</title><style>{{ style }}</style></head>
@@ -252,7 +250,7 @@ PAGE = HTML.from_string("""<!DOCTYPE html>
 </body></html>
 """)
 
-
+# %% ../nbs/look.ipynb #6f28ef30
 def page(
     title: str,  # Shown in the browser's tab
     body: str,  # HTML, whatever came from data escaped

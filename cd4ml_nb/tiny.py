@@ -68,7 +68,10 @@ estimators:
   random_forest: {n_estimators: 3, max_features: 0.33, min_samples_leaf: 20, random_state: 0}
   gradient_boosting: {max_iter: 10, learning_rate: 0.1, max_leaf_nodes: 7, min_samples_leaf: 20, random_state: 0}
 train: {estimator: gradient_boosting}
-gate: {nwrmsle: 0.80, nwrmsle_floor: 0.20, naive_margin: 0.02, ratchet_tolerance: 0.003, bias: 0.20, quantile_slack: 0.10, all_stores: [0.30, 1.0], slice_series: 30, slice_tolerance: 0.02, packaging: 0.0001, resamples: 200, confidence: 0.95, seed: 0}
+gate: {nwrmsle: 0.80, nwrmsle_floor: 0.20, naive_margin: 0.02,
+  ratchet_tolerance: 0.003, bias: 0.20, quantile_slack: 0.10,
+  all_stores: [0.30, 1.0], slice_series: 30, slice_tolerance: 0.02,
+  packaging: 0.0001, resamples: 200, confidence: 0.95, seed: 0}
 register: {releasable: any}
 release: {auto_approve: first}
 """
@@ -244,7 +247,7 @@ def put_in_cache(
     return name
 
 # %% ../nbs/tiny.ipynb #f40a660c
-WEEK = [("1", "milk", f"2017-05-0{day}", 10.0 + day, 0.0) for day in range(1, 6)]
+WEEK: list[tuple] = [("1", "milk", f"2017-05-0{day}", 10.0 + day, 0.0) for day in range(1, 6)]
 WEEK += [("2", "milk", f"2017-05-0{day}", 5.0, 0.0) for day in range(1, 6)]
 
 

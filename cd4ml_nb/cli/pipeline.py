@@ -24,11 +24,12 @@ def stage(
 
 def pipeline(
     *stages,  # Only these and what they need, such as evaluate; all by default
+    force: bool = False,  # Run them even when nothing has changed
 ):
     "Run the stages that a change touches (make pipeline does this, and more)."
     from cd4ml_nb.delivery.pipeline import run_pipeline
 
-    run_pipeline(*stages)
+    run_pipeline(*stages, force=force)
 
 
 def report():

@@ -235,7 +235,7 @@ def line_in_file(
         line += lost <= line
     return line
 
-
+# %% ../../nbs/data/02_contract.ipynb #eb378fad
 def _look_up(table, conditions, broken):
     "The first rows of each violated condition, all in one pass: lists of (line, value)."
     wanted = {f"b{i}": condition.wrong.fill_null(False) for i, condition in conditions.items()}
@@ -279,18 +279,19 @@ def rejected_lines(
     if not con.execute("SELECT count(*) FROM duckdb_tables() WHERE table_name = 'reject_errors'").fetchall()[0][0]:
         return {}  # no CSV file was read
     noted = con.execute(
-        """SELECT file_path, line, min(regexp_replace(error_message, 'Found: .*', 'Found another number')), min(csv_line)
+        """SELECT file_path, line, min(csv_line),
+            min(regexp_replace(error_message, 'Found: .*', 'Found another number'))
         FROM reject_errors JOIN reject_scans USING (scan_id, file_id)
         WHERE error_type <> 'CAST' AND file_path IN (SELECT unnest(?)) GROUP BY ALL ORDER BY ALL""",
         [paths],
     )
     rejected: dict[str, list[tuple]] = {}
-    for path, line, message, cells in noted.fetchall():
+    for path, line, cells, message in noted.fetchall():
         reason = message.splitlines()[0].rstrip(".")
         rejected.setdefault(path, []).append((line, reason, (cells or "").strip()[:80]))
     return rejected
 
-
+# %% ../../nbs/data/02_contract.ipynb #3c603417
 def broken_lines(
     con,  # An Ibis DuckDB connection
     path: Path,  # A CSV file, plain or gzip
@@ -340,7 +341,7 @@ def check_keys_unique(
     names = ", ".join(spec.key)
     return [finding(file, "duplicate key", names, f"one row for each {names}", total, told)]
 
-
+# %% ../../nbs/data/02_contract.ipynb #81d190a2
 def _say_cell(value):
     "A cell as it stands in a file, a day without its hours."
     return str(value)[:10] if hasattr(value, "year") else str(value)
@@ -352,7 +353,7 @@ def _strangers(table, column, known):
     numbered = number_lines(table.select(cell=typed(table[column], "text")))
     return numbered.filter(numbered.cell.notnull()).anti_join(known, [("cell", "known")])
 
-
+# %% ../../nbs/data/02_contract.ipynb #59734eda
 def check_references(
     tables: dict[str, ibis.Table],  # All readable tables
     specs: dict[str, Table],  # Their declarations
@@ -381,7 +382,7 @@ def _missing_columns(file, spec, columns):
     expected = {name: f"a column '{name}' ({EXPECTED[spec.columns[name].type]}); {has}" for name in missing}
     return [finding(file, "missing column", name, expected[name]) for name in missing]
 
-
+# %% ../../nbs/data/02_contract.ipynb #477a6856
 def readable_tables(
     con,  # An Ibis DuckDB connection
     folder: Path,  # Folder of raw CSV files
@@ -462,7 +463,7 @@ def check_types(
             findings.append(finding(name, "wrong type", column, f"type {wanted}, not {table[column].type()}"))
     return findings
 
-
+# %% ../../nbs/data/02_contract.ipynb #f6808133
 def check_prepared(
     tables: dict[str, ibis.Table],  # Name: table
 ) -> list[Finding]:  # Empty if all is well

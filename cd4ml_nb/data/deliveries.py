@@ -70,7 +70,7 @@ def _type_sales(con, opened):
     if "onpromotion" not in columns:
         con.execute("ALTER TABLE typed_sales ADD COLUMN onpromotion DOUBLE")
 
-
+# %% ../../nbs/data/02ac_deliveries.ipynb #75a778f4
 def _write_sales(con, opened, grain, folder):
     "Write train.csv from the table `written`, which it makes; returns the rules."
     _type_sales(con, opened)
@@ -107,7 +107,7 @@ def _default(name):
     key, *others = SPECS[name].columns
     return f"SELECT DISTINCT {key}, {', '.join(f'NULL AS {quote_name(c)}' for c in others)} FROM written"
 
-
+# %% ../../nbs/data/02ac_deliveries.ipynb #9b78380b
 def _write_beside(con, opened, folder):
     "Write items.csv, stores.csv and, if there is one, promotions.csv."
     items, stores = (_latest(opened[name]) if name in opened else _default(name) for name in ("items", "stores"))

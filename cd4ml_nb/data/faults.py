@@ -42,7 +42,7 @@ SPOILT_LINES = 3 * (len(CELL_FAULTS) + len(LINE_FAULTS)) + 2
 def _fault(file, line, column, value, kind, what):
     return dict(file=file, line=line, column=column, value=value, kind=kind, what=what)
 
-
+# %% ../../nbs/data/01ba_faults.ipynb #4dd0e0ae
 def spoil_lines(
     lines: list[bytes],  # Lines of train.csv, changed in place
     start: int,  # Position of the first line to spoil; every third is
@@ -63,7 +63,7 @@ def spoil_lines(
         place += 3
     return planted + _double_key(lines, place, first_line)
 
-
+# %% ../../nbs/data/01ba_faults.ipynb #64c708b6
 def _double_key(lines, place, first_line):
     "Give the next line the day, store and item of this one."
     cells, key = lines[place + 1].split(b","), lines[place].split(b",")[1:4]
@@ -89,7 +89,7 @@ def _write_cell(lines, line, column, value):
     cells[names.index(column) - len(names)] = value
     lines[line - 1] = ",".join(cells)
 
-
+# %% ../../nbs/data/01ba_faults.ipynb #a0537aae
 def _append_lines(tables):
     "Append an item that stands twice already, and lines that are none; what was planted."
     items, stores, events = (tables[name] for name in ("items.csv", "stores.csv", "holidays_events.csv"))

@@ -144,7 +144,7 @@ PATIENCE = {  # seconds, but the last in thousandths
     "tcp_user_timeout": 60_000,
 }
 
-
+# %% ../../nbs/data/02a_fetch.ipynb #1f81940f
 def fetch_query(
     place: str,  # postgresql://user@host:port/database
     query: str,  # A SELECT, or a table's name
@@ -247,7 +247,7 @@ def _listed(store, path, place, target):
         raise UserError(f"{place} should end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}.")
     return {path: (store.info(path)["size"], target.with_name(target.name + max(endings, key=len)))}
 
-
+# %% ../../nbs/data/02a_fetch.ipynb #0c82f874
 def fetch_objects(
     place: str,  # URL of an object or a prefix
     target: Path,  # Folder to write, or file without its ending

@@ -63,7 +63,7 @@ def ingest(
     with explain_engine_trouble(target), replace_folder(target) as folder:
         return _bring(folder, root, source, path, sections.get(source) or {})
 
-
+# %% ../../nbs/data/02b_ingest.ipynb #a1b95de6
 @contextmanager
 def raw_folder(
     root: Path,  # The project's folder

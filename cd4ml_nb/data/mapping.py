@@ -124,7 +124,7 @@ def _check_forms(forms, where):
         refuse("date_format", 'should be written like "%d.%m.%Y" (day, month, year) or "%m/%d/%Y".')
     _check_zones(forms["time_zone"], f"{where}.time_zone")
 
-
+# %% ../../nbs/data/02aa_mapping.ipynb #c221fe84
 def _check_zones(given, where):
     "Raise a UserError for a time zone that DuckDB does not know."
     if isinstance(given, dict) and set(given) != {"from", "to"}:
@@ -203,7 +203,7 @@ def _open_packed(path):
     "A file's bytes, unpacked if it is gzip by its name."
     return (gzip.open if path.name.lower().endswith(".gz") else open)(path, "rb")
 
-
+# %% ../../nbs/data/02aa_mapping.ipynb #43a6f071
 def _start_of(path):
     "The first million bytes of a CSV file, unpacked."
     try:

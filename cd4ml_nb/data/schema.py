@@ -73,7 +73,7 @@ def _ends_of(path):
         file.seek(max(-TAIL_BYTES, HEAD_BYTES - path.stat().st_size), 2)
         return head + file.read().partition(b"\n")[2]
 
-
+# %% ../../nbs/data/02c_schema.ipynb #631817ed
 def _sample(path):
     "Header and some rows of a CSV file, plain or gzip; None if it cannot be read (the contract says why)."
     try:
@@ -216,7 +216,7 @@ def _gone(name, column, spec, renamed, after):
         says = f"'{column}' is gone; the file has: {', '.join(after)}. Export it again with that column."
     return Change(table=name, column=column, kind="removed", compatible=not is_used, message=says)
 
-
+# %% ../../nbs/data/02c_schema.ipynb #df1dbe02
 def _new(name, column, spec):
     "What it means that a column is new."
     if column in spec.columns:
@@ -277,7 +277,7 @@ def _renumbered(table, key, before, after):
     message = f"{says}: they look renumbered. Use the old numbers."
     return [Change(table=table, column=f"{key}_nbr", kind="renamed", compatible=False, message=message)]
 
-
+# %% ../../nbs/data/02c_schema.ipynb #d5556326
 def _compare_scale(name, before, after):
     "Has a number column changed its unit?"
     table, column = name.split(".")

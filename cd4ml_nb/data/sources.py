@@ -43,17 +43,14 @@ sweetners: sweeteners, tiss: tissues, trsh: trash, veg: vegetables, whlsm: whole
 WORDS = dict(pair.split(": ") for pair in re.split(r",\s+", SPELT_OUT.strip()))
 
 # %% ../../nbs/data/01_sources.ipynb #6f891794
-TOO_SHORT = {  # names that say too little without their department, or their season
+TOO_SHORT = {  # names that say too little without their department
     "BREAD": "Bakery bread",
     "CAKES": "Bakery cakes",
     "CANDY - PACKAGED": "Packaged candy",
     "CHEESE": "Cheese",
     "CHEESES": "Deli cheeses",
-    "CHRISTMAS  SEASONAL": "Christmas goods",
     "COOKIES": "Bakery cookies",
-    "EASTER": "Easter goods",
     "FROZEN": "Frozen natural foods",
-    "HALLOWEEN": "Halloween goods",
     "JUICE": "Natural juices",
     "MEAT - MISC": "Other packaged meat",
     "MISCELLANEOUS": "Miscellaneous packaged meat",
@@ -67,7 +64,6 @@ TOO_SHORT = {  # names that say too little without their department, or their se
     "SEAFOOD - MISC": "Other seafood",
     "SEAFOOD-FRESH": "Fresh seafood",
     "SNACKS": "Deli snacks",
-    "VALENTINE": "Valentine goods",
     "VEGETABLES - ALL OTHERS": "Other vegetables",
     "VEGETABLES SALAD": "Salad vegetables",
     "WATER": "Natural water",
@@ -78,6 +74,10 @@ TOO_SHORT = {  # names that say too little without their department, or their se
 
 # %% ../../nbs/data/01_sources.ipynb #62a06a31
 NAMES = TOO_SHORT | {
+    "CHRISTMAS  SEASONAL": "Christmas goods",
+    "EASTER": "Easter goods",
+    "HALLOWEEN": "Halloween goods",
+    "VALENTINE": "Valentine goods",
     "BATH": "Bath products",
     "BEANS - CANNED GLASS & MW": "Canned beans",
     "BOUQUET (NON ROSE)": "Bouquets without roses",
@@ -270,7 +270,7 @@ def week_days(
     first = datetime.date(2017, 1, 2) + datetime.timedelta(days=7 * (week - 2))
     return first, first + datetime.timedelta(days=6)
 
-
+# %% ../../nbs/data/01_sources.ipynb #982633a5
 def _load_plan(con):
     "Create the table `plan`: promoted products per store, item and week, with the week's first and last day."
     weeks = [row[0] for row in con.execute("SELECT DISTINCT week FROM promotions ORDER BY week").fetchall()]

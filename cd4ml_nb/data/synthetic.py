@@ -8,7 +8,7 @@ __all__ = ['FIRST_DAY', 'MOST_DAYS', 'PLACES', 'SIZES', 'FAMILIES', 'NATIONAL', 
            'SAMPLE', 'OIL', 'ITEM_COLUMNS', 'TRAIN', 'PLAN_WORDS', 'ROWS_A_CHUNK', 'make_stores', 'make_items',
            'weekday_profiles', 'make_events', 'event_lift', 'day_of', 'open_days', 'lifted_days', 'World', 'chance',
            'make_world', 'promoted_items', 'day_rates', 'sell_day', 'count_chunk', 'write_chunk', 'run_chunks',
-           'small_tables', 'truth_tables', 'truth_page', 'synthetic', 'synthesize']
+           'small_tables', 'truth_tables', 'truth_page', 'synthesize', 'synthetic']
 
 # %% ../../nbs/data/01b_synthetic.ipynb #2f448d8f
 import datetime, io, json, os, shutil, signal, threading, time
@@ -58,7 +58,7 @@ def _odd_stores(stores):
         return list(range(13, stores, 14)), list(range(10, stores, 14))
     return ([stores // 2], [stores // 3]) if stores >= 4 else ([], [])
 
-
+# %% ../../nbs/data/01b_synthetic.ipynb #98ec93c3
 def make_stores(
     random: np.random.Generator,  # Source of chance
     stores: int,  # How many
@@ -256,7 +256,7 @@ def open_days(
     is_open[:-1, [(d.month, d.day) == (1, 1) for d in dates]] = False
     return is_open
 
-
+# %% ../../nbs/data/01b_synthetic.ipynb #bf120bf1
 def lifted_days(
     events: list[dict],  # As make_events returns
     stores: pd.DataFrame,  # As make_stores returns
@@ -425,7 +425,7 @@ def promoted_items(
     by_cluster = chance(world.seed, PROMOTIONS, day // 7).random((17, len(share)), dtype=np.float32) < share
     return by_cluster[world.arrays["cluster"]]
 
-
+# %% ../../nbs/data/01b_synthetic.ipynb #1660706d
 def day_rates(
     world: World,  # As make_world returns
     day: int,  # Day number
@@ -557,7 +557,7 @@ def _oil(world):
     price[(random.random(len(dates)) < 0.03) | (np.arange(len(dates)) == 0)] = np.nan
     return pd.DataFrame({"date": dates.date, "dcoilwtico": price.round(2)})
 
-
+# %% ../../nbs/data/01b_synthetic.ipynb #eb61e8a7
 def small_tables(
     world: World,  # As make_world returns
     sold: np.ndarray,  # Rows of train.csv, shape (days, stores)
@@ -593,7 +593,7 @@ def _days_truth(world, numbers, date):
     columns = {"is_open": world.is_open.ravel(), "lift": world.lift.ravel(), "chance": world.noise.ravel()}
     return pd.DataFrame({"store_nbr": numbers[store], "date": date(np.arange(world.days))[day], **columns})
 
-
+# %% ../../nbs/data/01b_synthetic.ipynb #ff75fc68
 def truth_tables(
     world: World,  # As make_world returns
     returns: list[tuple],  # day, store and item (positions), unit_sales
@@ -645,7 +645,7 @@ def _chunks(world, processes):
     counted = list(run_chunks(world, count_chunk, [(days,) for days in chunks], processes))
     return chunks, counted, np.concatenate([[0], np.cumsum([done["rows"] for done in counted])]).astype(int)
 
-
+# %% ../../nbs/data/01b_synthetic.ipynb #05806da6
 def _write_train(world, path, processes, faults):
     "Write train.csv in two passes over chunks of days; what it holds, and what was planted."
     started, planted = time.monotonic(), []
@@ -666,7 +666,7 @@ def _write_train(world, path, processes, faults):
         "returns": [row for done in counted for row in done["returns"]],
     }, planted
 
-
+# %% ../../nbs/data/01b_synthetic.ipynb #3654ceb4
 def _spoil_ends(text, rows_before, first, last, planted):
     "Plant faults at the file's beginning, its end, or both; note them."
     lines = text.split(b"\n")
@@ -701,18 +701,6 @@ def _write_world(world, folder, processes, faults):
         "faults": len(planted),
     }
 
-# %% ../../nbs/data/01b_synthetic.ipynb #5b106cde
-def synthetic(
-    folder: Path,  # Empty folder that receives the files
-    rows: int = 1_000_000,  # About
-    stores: int = 54,  # How many
-    items: int = 4100,  # How many
-    seed: int = 47,  # The same seed gives the same bytes
-) -> dict:  # Rule: rows, units, why
-    "The source `synthetic`: invented sales in Favorita's layout."
-    done = _write_world(make_world(rows, stores, items, seed), Path(folder), 1, False)
-    return {"kept": {"rows": done["rows"], "units": done["units"], "why": "kept"}}
-
 # %% ../../nbs/data/01b_synthetic.ipynb #1f276ff3
 def _require_room(folder, rows):
     "A new or empty folder, and enough free disk."
@@ -745,3 +733,15 @@ def synthesize(
     with replace_folder(folder) as tmp:
         done = _write_world(world, tmp, processes, faults)
     return done | {"seconds": round(time.monotonic() - started, 1)}
+
+# %% ../../nbs/data/01b_synthetic.ipynb #5b106cde
+def synthetic(
+    folder: Path,  # Empty folder that receives the files
+    rows: int = 1_000_000,  # About
+    stores: int = 54,  # How many
+    items: int = 4100,  # How many
+    seed: int = 47,  # The same seed gives the same bytes
+) -> dict:  # Rule: rows, units, why
+    "The source `synthetic`: invented sales in Favorita's layout."
+    done = _write_world(make_world(rows, stores, items, seed), Path(folder), 1, False)
+    return {"kept": {"rows": done["rows"], "units": done["units"], "why": "kept"}}

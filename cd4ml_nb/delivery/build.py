@@ -14,7 +14,7 @@ from typing import TypedDict, cast
 from ..core import UserError, read_json, replace_folder, sha256_of
 from .registry import package_folder
 from .acts import Act, trusted_log
-from .release import Held, state
+from .state import Held, state
 
 # %% ../../nbs/delivery/06a_build.ipynb #d3477ff8
 def version_to_deploy(
@@ -181,7 +181,7 @@ def read_release(
 ) -> Build:
     "The content of release.json, after comparing the whole folder with it."
     folder = Path(folder).resolve()
-    if not (folder / SEAL).exists():
+    if not (folder / SEAL).exists() or (folder / SEAL).is_symlink():
         raise UserError(f"There is no build in {folder}. Make one with: cd4ml deploy build")
     about = read_json(folder / SEAL, "Build again: cd4ml deploy build")
     whole = isinstance(about, dict) and {"model_version", "package", "build", "files", "smoke"} <= set(about)
@@ -203,9 +203,10 @@ def copy_release(
     "Copy what the seal names and nothing else, whole or not at all."
     source = Path(source).resolve()
     sealed = read_json(source / SEAL, "Build again: cd4ml deploy build")["files"]
+    there = {*_contents(source), SEAL}
     with replace_folder(target) as tmp:
         for name in [*sealed, SEAL]:
-            if not (source / name).is_file() or ".." in PurePosixPath(name).parts:
+            if name not in there or not (source / name).is_file():
                 raise UserError(f"In {source} the file {name} was removed after it was built. Build and deploy again.")
             (tmp / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / name, tmp / name)

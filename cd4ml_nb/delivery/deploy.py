@@ -15,7 +15,8 @@ from ..core import UserError, find_json, hold_lock, progress, read_json, replace
 from .acts import Act, trusted_log, whoever
 from .build import SEAL, copy_release, read_release, smoke, version_to_deploy
 from .registry import changed_files, find_registered, registered, registry_folder
-from .release import promote, rollback, state
+from .release import promote, rollback
+from .state import state
 
 # %% ../../nbs/delivery/07_deploy.ipynb #3fa0ed26
 def run_dvc(
@@ -260,7 +261,7 @@ def restore(
         folder = Path(production) / "versions" / (former or "")
         if former is None or not folder.is_dir():
             raise UserError(f"There is no former version in {production} to go back to. Nothing was changed.")
-        if not _is_sound(folder, read_json(folder / SEAL)):
+        if not _is_sound(folder, read_json(folder / SEAL, "Nothing was changed.")):
             copy_release(folder, folder)
         smoke(folder)
         point(production, "current", former)
@@ -303,10 +304,11 @@ def go_back(
 ) -> dict:  # version, was, rolled_back (bool)
     "Bring the former version back in production, and in the log when its champion was the one that went."
     done, found = restore(production, reason or "", by), state(root)
-    # What went is not trusted, so its seal is read and not checked
-    seals = [read_json(Path(production) / "versions" / done[which] / SEAL) for which in ("was", "version")]
+    # What went is not trusted: its seal is read, if there is one, and not checked
+    versions = [Path(production) / "versions" / done[which] for which in ("was", "version")]
+    models = [(find_json(version / SEAL) or {}).get("model_version") for version in versions]
     champions = [held and held["model_version"] for held in (found["champion"], found["previous"])]
-    rolled_back = champions == [seal["model_version"] for seal in seals]
+    rolled_back = None not in models and champions == models
     if rolled_back:
         rollback(root, by=by, reason=reason)
     return {**done, "rolled_back": rolled_back}

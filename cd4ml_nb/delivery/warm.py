@@ -13,7 +13,7 @@ from pathlib import Path
 
 # %% ../../nbs/delivery/00b_warm.ipynb #470beaab
 class SpareKernel:
-    "A copy of this process that waits, and becomes a Jupyter kernel when it is told so; handled like a `subprocess.Popen`."
+    "A copy of this process that waits to become a Jupyter kernel; handled like a `subprocess.Popen`."
 
     stdin = stdout = stderr = returncode = None
 
@@ -175,9 +175,8 @@ def _answer(connection):
         os.chdir(request["folder"])
         os.environ.clear()
         os.environ.update(request["environment"])
-        from cd4ml_nb import cli
-
-        code = cli.main(request["words"])
+        command_line = import_module("cd4ml_nb.cli")  # by name: it stands above this room, and is what was asked for
+        code = command_line.main(request["words"])
         sys.stdout.flush()
     except SystemExit as e:
         code = e.code if isinstance(e.code, int) else 1

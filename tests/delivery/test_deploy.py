@@ -7,7 +7,8 @@ from copies import ROOT, environment
 from cd4ml_nb.core import UserError, run_git
 from cd4ml_nb.delivery import build, deploy
 from cd4ml_nb.delivery.registry import changed_files, registry_folder
-from cd4ml_nb.delivery.release import approve, history, reject, state, verify
+from cd4ml_nb.delivery.release import approve, history, reject, verify
+from cd4ml_nb.delivery.state import state
 from cd4ml_nb.tiny import tiny_package, tiny_shop
 
 FIRST, SECOND = "trees-1", "trees-2"
@@ -276,6 +277,17 @@ def test_what_was_changed_is_not_gone_back_to(shop):
     with pytest.raises(UserError, match="forecaster.py was changed after it was built"):
         deploy.go_back(shop.root, shop.production, by="Ana", reason="too low")
     assert deploy.deployed(shop.production) == now and champion(shop) == SECOND
+
+
+def test_the_way_back_does_not_need_the_seal_of_what_goes(shop):
+    "Production is mended first; a log that cannot follow says so."
+    deploy.deploy(shop.root, shop.production)
+    (shop.production / "current/release.json").unlink()
+    back = deploy.go_back(shop.root, shop.production, by="Ana", reason="too low")
+    assert not back["rolled_back"] and build.smoke(shop.production / "current")["model_version"] == FIRST
+    (shop.production / "former").symlink_to(f"versions/{back['was']}")
+    with pytest.raises(UserError, match="release.json is missing. Nothing was changed"):
+        deploy.restore(shop.production, "again")
 
 
 def test_the_same_build_again_mends_what_lies_in_production(shop):
