@@ -247,7 +247,7 @@ def put_in_cache(
     return name
 
 # %% ../nbs/tiny.ipynb #f40a660c
-WEEK = [("1", "milk", f"2017-05-0{day}", 10.0 + day, 0.0) for day in range(1, 6)]
+WEEK: list[tuple] = [("1", "milk", f"2017-05-0{day}", 10.0 + day, 0.0) for day in range(1, 6)]
 WEEK += [("2", "milk", f"2017-05-0{day}", 5.0, 0.0) for day in range(1, 6)]
 
 

@@ -42,7 +42,8 @@ def release_status(
     """Say which model is live, which one waits for a decision, which one a rollback would bring back.
 
     cd4ml release status"""
-    from cd4ml_nb.delivery.release import state, status_in_words
+    from cd4ml_nb.delivery.release import status_in_words
+    from cd4ml_nb.delivery.state import state
 
     found = state(project_root())
     print(say_json(found) if json else status_in_words(found))

@@ -37,6 +37,7 @@ def find_twice(
 ) -> list:  # The finding
     "Show the rows of sales that share date, store and item."
     path = raw_path(raw, "train")
+    assert path is not None, "there is a row that stands twice, so there is a file"
     return check_keys_unique(read_text(con, path), RAW["train"], path.name)
 
 # %% ../../nbs/data/02i_check.ipynb #f1b93453

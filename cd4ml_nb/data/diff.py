@@ -111,7 +111,8 @@ def compare_rows(
     types = [_columns_of(con, [path for paths in side.values() for path in paths][:1]) for side in stores]
     columns = [c for c in types[0] if c in types[1] and c not in ROW] or ["unit_sales"]
     for store in sorted({*stores[0], *stores[1]}):
-        by_item, by_day = _store_changes(con, *(side.get(store, []) for side in stores), columns)
+        a, b = (side.get(store, []) for side in stores)
+        by_item, by_day = _store_changes(con, a, b, columns)
         series.append(by_item.assign(store_nbr=store))
         if by_day is not None:
             days.append(by_day[by_day[["added", "removed", "changed"]].sum(axis=1) > 0])
@@ -428,8 +429,8 @@ def diff_versions(
         series, days, columns = compare_rows(con, *files)
         shifts = sorted([*compare_columns(con, *files), sold_share(series)], key=lambda shift: -shift["psi"])
     told = ("data_version", "first_day", "last_day", "source", "schema_version")
-    sides = {side: {name: one[name] for name in told} for side, one in zip(("before", "after"), pair)}
-    found = {**sides, **_count_rows(series, days), "columns": columns, "shifts": shifts}
+    facts = [{name: dict(one)[name] for name in told} for one in pair]
+    found = {"before": facts[0], "after": facts[1], **_count_rows(series, days), "columns": columns, "shifts": shifts}
     last_day = pair[0]["last_day"]
     new = days[days["date"] > pd.Timestamp(last_day)] if len(days) and last_day else days
     return tidy({"summary": summarise(found, int(new["added"].sum())), **found})

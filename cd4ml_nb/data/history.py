@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['REPORT', 'VERSION_FIELDS', 'cache_folder', 'dvc_hash', 'cached_folders', 'read_committed', 'Lock', 'read_lock', 'Run',
-           'read_history', 'say_count', 'Folder', 'find_folders', 'Version', 'blank_version', 'count_days',
+           'read_history', 'say_count', 'Folder', 'find_folders', 'Facts', 'Version', 'blank_version', 'count_days',
            'collect_versions', 'list_versions', 'find_version', 'version_files']
 
 # %% ../../nbs/data/06_history.ipynb #9f8bb313
@@ -12,7 +12,7 @@ import hashlib, json, re
 from configparser import ConfigParser, Error as ConfigError
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple, TypedDict, cast
 import pandas as pd, yaml
 from ..core import UserError, find_json, run_git
 
@@ -74,7 +74,8 @@ def read_committed(
     if not names:
         return {}
     out = run_git(root, "cat-file", "--batch", given="".join(f"{name}\n" for name in names).encode())
-    at, files = 0, {}
+    at = 0
+    files: dict[str, bytes | None] = {}
     for name in names:
         end = out.index(b"\n", at)
         head, at = out[at:end].split(b" "), end + 1
@@ -262,16 +263,47 @@ VERSION_FIELDS = (  # Of version.json
 )
 
 
-class Version(TypedDict, total=False):
-    "A version of the data: what version.json says (`VERSION_FIELDS`, None where its bytes are not here), and more."
+class Facts(TypedDict, total=False):
+    "What version.json says (`VERSION_FIELDS`); None where its bytes are not here."
 
-    data_version: str
+    rows: int | None
+    series: int | None
+    stores: int | None
+    items: int | None
+    first_day: str | None
+    last_day: str | None
+    source: str | None
+    origin: str | None
+    schema_version: int | None
+    raw: dict[str, str] | None  # SHA-256 of each raw file
+
+# %% ../../nbs/data/06_history.ipynb #36397fda
+class Version(Facts, total=False):
+    "A version of the data."
+
+    data_version: str | None
     current: bool  # Is it in the working folder?
     available: bool  # Are its bytes on this machine?
     when: str | None  # Since when, UTC
     dvc: list[str]  # DVC's names of its content
     runs: list[dict]  # revision, date, subject of the runs that made it, oldest first
     days: int | None  # From the first to the last
+
+
+def blank_version(
+    data_version: str | None,
+) -> Version:
+    "A version of which nothing else is known yet."
+    known = {"data_version": data_version, "current": False, "available": False, "when": None}
+    return cast(Version, {**known, **dict.fromkeys(VERSION_FIELDS), "dvc": [], "runs": [], "days": None})
+
+
+def count_days(
+    first: str | None,
+    last: str | None,  # Days, such as 2017-05-01
+) -> int | None:  # Both included; None if one is not known
+    "How many days there are from the first to the last."
+    return (pd.Timestamp(last) - pd.Timestamp(first)).days + 1 if first and last else None
 
 # %% ../../nbs/data/06_history.ipynb #5b272bed
 def _add_folder(versions, folder):
@@ -300,38 +332,13 @@ def _add_run(versions, names, run):
         one["when"] = run["date"]
     one["runs"].append({name: run[name] for name in ("revision", "date", "subject")})
 
-# %% ../../nbs/data/06_history.ipynb #19bb501a
-def blank_version(
-    data_version: str,
-) -> Version:
-    "A version of which nothing else is known yet."
-    unknown = dict.fromkeys(VERSION_FIELDS)
-    return {
-        "data_version": data_version,
-        "current": False,
-        "available": False,
-        "when": None,
-        **unknown,
-        "dvc": [],
-        "runs": [],
-        "days": None,
-    }
-
-
-def count_days(
-    first: str | None,
-    last: str | None,  # Days, such as 2017-05-01
-) -> int | None:  # Both included; None if one is not known
-    "How many days there are from the first to the last."
-    return (pd.Timestamp(last) - pd.Timestamp(first)).days + 1 if first and last else None
-
 # %% ../../nbs/data/06_history.ipynb #916b9a17
 def collect_versions(
     folders: list[Folder],  # Prepared data
     runs: list[Run],  # Newest first
 ) -> list[Version]:  # The current one first, then the newest
     "Every version of the data."
-    versions: dict[str, Version] = {}
+    versions: dict[str | None, Version] = {}
     names = {folder.name: _add_folder(versions, folder) for folder in folders}
     for run in reversed(runs):
         if run["prepared"] is not None:

@@ -70,7 +70,7 @@ def each_day(
 
 
 def days_closed(
-    closed_days: list[str],  # "MM-DD" (each year) or "YYYY-MM-DD"
+    closed_days: Sequence[str],  # "MM-DD" (each year) or "YYYY-MM-DD"
     first: datetime.date,
     last: datetime.date,  # The days in question, both included
 ) -> list[datetime.date]:

@@ -212,7 +212,7 @@ def heap_raw(
     path, trouble = raw_path(raw, "train"), None
     con.raw_sql(f"SET temp_directory = {quote_sql(folder / 'spill')}")
     tables, findings = check_small(con, Path(raw))
-    if "train" not in tables:
+    if path is None or "train" not in tables:
         return findings, None
     if not findings:
         try:

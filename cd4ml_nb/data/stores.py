@@ -107,7 +107,7 @@ def store_part(
     sold = np.zeros((grid.n_items, grid.n_days), bool)
     sold.ravel()[cells.number] = True
     sold = sold[chosen]
-    filled = offered(sold, True, rule.delisted_after)
+    filled = offered(sold, np.ones(grid.n_days, bool), rule.delisted_after)
     on_offer = filled & is_open
     rows = {"kept": sold, "full": filled, "opened": on_offer}
     counts = {"twice": cells.twice, **{name: int(there.sum()) for name, there in rows.items()}}

@@ -14,7 +14,7 @@ from typing import TypedDict, cast
 from ..core import UserError, read_json, replace_folder, sha256_of
 from .registry import package_folder
 from .acts import Act, trusted_log
-from .release import Held, state
+from .state import Held, state
 
 # %% ../../nbs/delivery/06a_build.ipynb #d3477ff8
 def version_to_deploy(

@@ -15,7 +15,8 @@ from ..core import UserError, find_json, hold_lock, progress, read_json, replace
 from .acts import Act, trusted_log, whoever
 from .build import SEAL, copy_release, read_release, smoke, version_to_deploy
 from .registry import changed_files, find_registered, registered, registry_folder
-from .release import promote, rollback, state
+from .release import promote, rollback
+from .state import state
 
 # %% ../../nbs/delivery/07_deploy.ipynb #3fa0ed26
 def run_dvc(

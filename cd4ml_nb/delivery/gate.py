@@ -14,7 +14,7 @@ import numpy as np, pandas as pd
 from ..core import UserError, main_root, project_root, read_json, replace_file, tidy, write_json
 from ..data.panel import read_version
 from .registry import champion_folder
-from .release import state
+from .state import state
 from ..look import HTML, page, table_html
 from ..model.training import load_fitted
 from ..quality.checks import Check, Criterion, guarded, read_limits

@@ -9,7 +9,7 @@ __all__ = ['Model', 'UsedVersion', 'add_models', 'list_used_versions', 'versions
 # %% ../../nbs/delivery/08_provenance.ipynb #84e85a34
 import json
 from pathlib import Path
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple, TypedDict, cast
 import yaml
 from ..core import UserError, run_git, sha256_of
 from ..data.history import VERSION_FIELDS, Folder, Run, Version, blank_version, collect_versions, dvc_hash
@@ -33,6 +33,11 @@ class UsedVersion(Version):
     models: list[Model]
 
 
+def _without_models(version) -> UsedVersion:
+    "A version of which no model is known yet."
+    return cast(UsedVersion, {**version, "models": []})
+
+
 def _model_of(one, card):
     "The version's model with this card; a new one if it has none."
     for known in one["models"]:
@@ -50,12 +55,12 @@ def add_models(
     runs: list[Run],  # Newest first
 ) -> list[UsedVersion]:  # Versions of which only a model is known come last
     "Put each model to its version: those that lie here with what their card says, others as Git knows them."
-    used = {one["data_version"]: {**one, "models": []} for one in versions}
+    used = {one["data_version"]: _without_models(one) for one in versions}
     seen = set()
     for folder in models:
         card = folder.about.get("card") or {}
         name, data_version = folder.name or dvc_hash(Path(root) / "data/model"), card.get("data_version")
-        model = _model_of(used.setdefault(data_version, {**blank_version(data_version), "models": []}), card)
+        model = _model_of(used.setdefault(data_version, _without_models(blank_version(data_version))), card)
         model["current"] |= folder.name is None
         if name not in model["dvc"]:
             model["dvc"].append(name)
@@ -64,8 +69,10 @@ def add_models(
     for run in runs:
         if run["model"] and run["model"] not in seen and run["trained_on"] in learnt_from:
             seen.add(run["model"])
-            model = {"model_version": None, "estimator": run["estimator"], "trained_at": None, "current": False}
-            learnt_from[run["trained_on"]]["models"].append(model | {"dvc": [run["model"]]})
+            unseen = Model(
+                estimator=run["estimator"], model_version=None, trained_at=None, current=False, dvc=[run["model"]]
+            )
+            learnt_from[run["trained_on"]]["models"].append(unseen)
     return list(used.values())
 
 # %% ../../nbs/delivery/08_provenance.ipynb #7ecc7243

@@ -28,7 +28,8 @@ from .acts import now
 from .card import write_card
 from .mlflow_store import find_run, log_scores, open_store, register_model, store_lock
 from .registry import champion_folder, new_version, registry_folder
-from .release import aliases, mirror_aliases, state
+from .release import aliases, mirror_aliases
+from .state import state
 from .review import write_page
 from ..quality.bootstrap import series_errors
 from ..quality.slices import read_slices

@@ -21,7 +21,8 @@ from ..core import UserError, replace_file
 from .acts import Act
 from .card import SLICE_HEAD, Evidence, Section, against, card_sections, failed_checks
 from .card import importances, judged_slices, owner_of, read_evidence, scores_of, slice_row
-from .release import Listed, State, approve, promote, reject
+from .release import approve, promote, reject
+from .state import Listed, State
 from ..look import BASELINE, CHAMPION, FORECAST, HTML, SOLD, page, say_score, table_html
 from ..quality.pictures import plot_case, telling_cases
 

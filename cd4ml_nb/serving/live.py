@@ -11,7 +11,7 @@ from pathlib import Path
 from ..core import UserError, main_root
 from ..delivery.acts import LOG
 from ..delivery.registry import package_folder, registry_folder
-from ..delivery.release import nothing_live, state
+from ..delivery.state import nothing_live, state
 from ..model.forecaster import load_forecaster
 
 # %% ../../nbs/serving/01_live.ipynb #7ae646d7

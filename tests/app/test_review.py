@@ -127,7 +127,7 @@ def test_what_the_gate_refused_is_refused_here_too(v, project):
 
 def test_approve_and_put_live(v, project):
     "Approved, then live: in the log, in the state, on the page."
-    from cd4ml_nb.delivery.release import state
+    from cd4ml_nb.delivery.state import state
 
     v.pick(FIRST)
     v.fill("Ana Pérez", "better on fresh food")

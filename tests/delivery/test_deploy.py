@@ -7,7 +7,8 @@ from copies import ROOT, environment
 from cd4ml_nb.core import UserError, run_git
 from cd4ml_nb.delivery import build, deploy
 from cd4ml_nb.delivery.registry import changed_files, registry_folder
-from cd4ml_nb.delivery.release import approve, history, reject, state, verify
+from cd4ml_nb.delivery.release import approve, history, reject, verify
+from cd4ml_nb.delivery.state import state
 from cd4ml_nb.tiny import tiny_package, tiny_shop
 
 FIRST, SECOND = "trees-1", "trees-2"

@@ -14,7 +14,8 @@ from cd4ml_nb.delivery import acts, ledger, registry, release
 from cd4ml_nb.delivery.acts import read_log
 from cd4ml_nb.delivery.mlflow_store import MODEL, open_store
 from cd4ml_nb.delivery.registry import champion_folder, new_version
-from cd4ml_nb.delivery.release import state, verify
+from cd4ml_nb.delivery.release import verify
+from cd4ml_nb.delivery.state import state
 from cd4ml_nb.serving.live import load_champion
 
 NO_MLFLOW = release.Outside(probe=lambda root: None, mirror=lambda root, names: None)
