@@ -24,18 +24,22 @@ def stage(
 
 def pipeline(
     *stages,  # Only these and what they need, such as evaluate; all by default
+    force: bool = False,  # Run them even when nothing has changed
 ):
     "Run the stages that a change touches (make pipeline does this, and more)."
     from cd4ml_nb.delivery.pipeline import run_pipeline
 
-    run_pipeline(*stages)
+    run_pipeline(*stages, force=force)
 
 
 def report():
     "Write reports/index.html, the page that leads to every report."
-    from cd4ml_nb.delivery.reports import write_index
+    from cd4ml_nb.core import project_root
+    from cd4ml_nb.delivery.reports import to_commit, write_index
 
     print(f"Reports: {write_index()}")
+    if keep := to_commit(project_root()):
+        print(keep)
 
 
 def bench():

@@ -116,7 +116,8 @@ def _listen(dvc, warm, told, terminal):
 
 # %% ../../nbs/delivery/01a_pipeline.ipynb #b8be1492
 def run_pipeline(
-    *targets: str,  # Stages; all by default
+    *targets: str,  # Stages and what they need; all by default
+    force: bool = False,  # Run them even when nothing has changed
     root: Path | None = None,  # The project's folder
 ) -> dict:  # Seconds of each stage that ran
     "Run every stage that a change has touched."
@@ -127,7 +128,9 @@ def run_pipeline(
     with WarmStart(root) as warm:
         environment = {**os.environ, **warm.environment(), "PYTHONUNBUFFERED": "1"}
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        dvc = subprocess.Popen(["dvc", "repro", *targets], cwd=root, env=environment, **pipes)
+        dvc = subprocess.Popen(
+            ["dvc", "repro", *targets, *(["--force"] if force else [])], cwd=root, env=environment, **pipes
+        )
         errors = _listen(dvc, warm, told, terminal)
         if dvc.wait():
             raise UserError("\n".join(told.said or errors) or "DVC failed without a word. Try: dvc repro")

@@ -19,22 +19,16 @@ def log_errors(
 ) -> np.ndarray:  # One a row, ≥ 0
     "Weighted squared log error of each forecast."
     forecast = np.asarray(table["log_mean"] if log_mean is None else log_mean, float)
-    return (
-        table["weight"].to_numpy(float)
-        * (np.log1p(forecast.clip(min=0)) - np.log1p(table["unit_sales"].to_numpy(float))) ** 2
-    )
+    off = np.log1p(forecast.clip(min=0)) - np.log1p(table["unit_sales"].to_numpy(float))
+    return table["weight"].to_numpy(float) * off**2
 
 
 def series_errors(
     table: pd.DataFrame,  # Forecasts: store_nbr, item_nbr, unit_sales, weight, log_mean
 ) -> pd.DataFrame:  # store_nbr, item_nbr, errors, weight: one row a series, sorted
     "What one forecast adds to NWRMSLE, series by series: enough to compare it with any other later."
-    return (
-        table[KEYS]
-        .assign(errors=log_errors(table), weight=table["weight"].to_numpy(float))
-        .groupby(KEYS, as_index=False, sort=True)[["errors", "weight"]]
-        .sum()
-    )
+    each = table[KEYS].assign(errors=log_errors(table), weight=table["weight"].to_numpy(float))
+    return each.groupby(KEYS, as_index=False, sort=True)[["errors", "weight"]].sum()
 
 # %% ../../nbs/quality/07_bootstrap.ipynb #60a277cc
 def draws(
@@ -48,6 +42,12 @@ def draws(
     return np.bincount(taken.ravel(), minlength=resamples * n_series).reshape(resamples, n_series).astype(np.float32)
 
 # %% ../../nbs/quality/07_bootstrap.ipynb #b6f4bd84
+def _score(off, by, root):
+    "A ratio of sums, or its root; NaN where there is nothing to divide by."
+    ratio = np.divide(off, by, out=np.full(off.shape, np.nan), where=by > 0)
+    return np.sqrt(ratio) if root else ratio
+
+
 def paired_difference(
     errors: np.ndarray,  # Sums of weighted squared log errors, shape (n_series,) or (n_series, n_slices)
     rival: np.ndarray,  # The other forecast's, same shape
@@ -55,34 +55,20 @@ def paired_difference(
     counts: np.ndarray,  # From `draws`, shape (resamples, n_series)
     confidence: float = 0.95,  # Of the bands of all slices together
     root: bool = True,  # The root of the ratio, as for NWRMSLE; False for the ratio itself, as for order error
-) -> pd.DataFrame:  # One row a slice: score, rival, difference, low, high (of the difference, alone), band (a difference above it is no luck)
+) -> pd.DataFrame:  # A row a slice: score, rival, difference; its low and high, alone; band: more than that is no luck
     "Both scores, and how far their difference can be trusted."
     errors, rival, weight = (np.asarray(a, float).reshape(len(a), -1) for a in (errors, rival, weight))
-
-    def score(off, by):
-        ratio = np.divide(off, by, out=np.full(off.shape, np.nan), where=by > 0)
-        return np.sqrt(ratio) if root else ratio
-
+    mine, other = (_score(part.sum(axis=0), weight.sum(axis=0), root) for part in (errors, rival))
     sound = np.isfinite(errors).all(axis=0) & np.isfinite(rival).all(axis=0)
     drawn = [counts @ np.where(sound, part, 0).astype(np.float32) for part in (errors, rival, weight)]
-    spread = score(drawn[0], drawn[2]) - score(drawn[1], drawn[2])
-    mine, other = (score(part.sum(axis=0), weight.sum(axis=0)) for part in (errors, rival))
-    spread[:, ~sound | (weight.sum(axis=0) <= 0)] = (
-        0  # what follows would warn of a slice without rows, or with a number that is none
-    )
+    spread = _score(drawn[0], drawn[2], root) - _score(drawn[1], drawn[2], root)
+    # What follows would warn of a slice without rows, or with a number that is none
+    spread[:, ~sound | (weight.sum(axis=0) <= 0)] = 0
     tail = (1 - confidence) / 2
     low, high = np.nanquantile(spread, [tail, 1 - tail], axis=0)
-    sure = NormalDist().inv_cdf(1 - (1 - confidence) / max(1, errors.shape[1]))
-    return pd.DataFrame(
-        {
-            "score": mine,
-            "rival": other,
-            "difference": mine - other,
-            "low": low,
-            "high": high,
-            "band": sure * np.nanstd(spread, axis=0),
-        }
-    )
+    band = NormalDist().inv_cdf(1 - (1 - confidence) / max(1, errors.shape[1])) * np.nanstd(spread, axis=0)
+    columns = {"score": mine, "rival": other, "difference": mine - other, "low": low, "high": high, "band": band}
+    return pd.DataFrame(columns)
 
 # %% ../../nbs/quality/07_bootstrap.ipynb #7d11a6b7
 def compare(
@@ -91,15 +77,12 @@ def compare(
     resamples: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,  # As in params.yaml, section gate
-) -> dict:  # series, nwrmsle, rival, difference, low, high, band; a difference above 0 is in the rival's favour
+) -> dict:  # series, nwrmsle, rival, difference, low, high, band; above 0 the rival is better
     "One model against another, on the series that both forecast."
     both = mine.merge(rival, on=KEYS, suffixes=("", "_rival"), validate="1:1").sort_values(KEYS)
     if not len(both):
         raise ValueError("The two have no series in common.")
-    found = paired_difference(
-        both["errors"], both["errors_rival"], both["weight"], draws(len(both), resamples, seed), confidence
-    )
-    return {
-        "series": len(both),
-        **{{"score": "nwrmsle"}.get(name, name): float(value) for name, value in found.iloc[0].items()},
-    }
+    counts = draws(len(both), resamples, seed)
+    found = paired_difference(both["errors"], both["errors_rival"], both["weight"], counts, confidence)
+    row = found.rename(columns={"score": "nwrmsle"}).iloc[0]
+    return {"series": len(both), **{name: float(value) for name, value in row.items()}}

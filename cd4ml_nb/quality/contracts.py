@@ -53,17 +53,22 @@ def _check_example(where, question):
     inputs, example = question.get("inputs", {}), question.get("example") or {}
     for row in example["table"] if isinstance(example.get("table"), list) else [example]:
         if set(row) != set(inputs):
-            raise UserError(
-                f"{where}: its example has {', '.join(row) or 'nothing'}, and should have each of its inputs: {', '.join(inputs) or 'none'}."
-            )
+            given, wanted = ", ".join(row) or "nothing", ", ".join(inputs) or "none"
+            raise UserError(f"{where}: its example has {given}, and should have each of its inputs: {wanted}.")
         for name, value in row.items():
-            if value is None and inputs[name].get("required", True):
-                raise UserError(
-                    f'{where}: its example leaves {name} empty, which is required; say "required": false if it need not be given.'
-                )
-            kind = inputs[name]["type"]
-            if value is not None and not str(value).startswith("<") and not TYPES[kind](value):
-                raise UserError(f"{where}: its example gives {value!r} for {name}, which should be a {kind}.")
+            _check_value(where, name, value, inputs[name])
+
+
+def _check_value(where, name, value, declared):
+    "Raise a UserError if an example's value is not as declared; one such as <item> stands for what the model knows."
+    if value is None and declared.get("required", True):
+        raise UserError(
+            f"{where}: its example leaves {name} empty, which is required; "
+            'say "required": false if it need not be given.'
+        )
+    kind = declared["type"]
+    if value is not None and not str(value).startswith("<") and not TYPES[kind](value):
+        raise UserError(f"{where}: its example gives {value!r} for {name}, which should be a {kind}.")
 
 # %% ../../nbs/quality/10_contracts.ipynb #3cd5f4db
 def read_contract(

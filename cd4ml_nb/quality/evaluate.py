@@ -6,11 +6,10 @@
 __all__ = ['FORECAST_COLUMNS', 'over_windows', 'all_stores', 'held', 'read_forecasts', 'evaluate']
 
 # %% ../../nbs/quality/03_evaluate.ipynb #adfa3814
-import json
 from pathlib import Path
 import numpy as np, pandas as pd
-from ..core import UserError, replace_file, write_json
-from ..data.panel import read_series
+from ..core import UserError, read_json, replace_file, write_json
+from ..data.panel import read_series, read_version
 from ..data.split import read_windows
 from ..model.loading import load_block
 from ..model.estimators import ESTIMATORS
@@ -47,45 +46,27 @@ def all_stores(
     windows: list,  # The windows in time order
 ) -> (
     pd.DataFrame
-):  # forecast_origin, item_nbr, days (1 or the whole horizon), date (the first), unit_sales, mean, q10, q50, q90
+):  # forecast_origin, item_nbr, days (1 or the horizon), date (the first), unit_sales, mean, q10, q50, q90
     "Item totals over all stores, by day and over the horizon, with the intervals that earlier windows teach."
     done, horizon = [], int(table["horizon"].max())
     for window in windows:
-        mine, earlier = (
-            table[table["forecast_origin"] == window["forecast_origin"]],
-            table[table["forecast_origin"] < window["forecast_origin"]],
-        )
+        origin = window["forecast_origin"]
+        mine, earlier = table[table["forecast_origin"] == origin], table[table["forecast_origin"] < origin]
         if not len(earlier) or window["role"] == "calibration":
             continue
         levels = calibrate(earlier, horizon)
         for days, by in ((1, ["item_nbr", "date"]), (horizon, ["item_nbr"])):
-            total = (
-                mine.groupby(by, sort=True)
-                .agg(
-                    unit_sales=("unit_sales", "sum"),
-                    mean=("mean", "sum"),
-                    whole=("whole", "min"),
-                    first=("date", "min"),
-                )
-                .reset_index()
-            )
-            q = quantiles(levels, "all_stores", total["mean"], total["whole"], days)
-            done.append(
-                pd.DataFrame(
-                    {
-                        "forecast_origin": window["forecast_origin"],
-                        "item_nbr": total["item_nbr"],
-                        "days": days,
-                        "date": total["first"],
-                        "unit_sales": total["unit_sales"],
-                        "mean": total["mean"],
-                        "q10": q[:, 0],
-                        "q50": q[:, 1],
-                        "q90": q[:, 2],
-                    }
-                )
-            )
-    return pd.concat(done, ignore_index=True)
+            done.append(_item_totals(mine, by, days, levels).assign(forecast_origin=origin))
+    names = ["forecast_origin", "item_nbr", "days", "date", "unit_sales", "mean", "q10", "q50", "q90"]
+    return pd.concat(done, ignore_index=True)[names]
+
+
+def _item_totals(table, by, days, levels):
+    "Totals of one window over all stores, for so many days each."
+    sums = {"unit_sales": ("unit_sales", "sum"), "mean": ("mean", "sum"), "whole": ("whole", "min")}
+    total = table.groupby(by, sort=True).agg(**sums, first=("date", "min")).reset_index()
+    q = quantiles(levels, "all_stores", total["mean"], total["whole"], days)
+    return total.assign(days=days, date=total["first"], q10=q[:, 0], q50=q[:, 1], q90=q[:, 2])
 
 # %% ../../nbs/quality/03_evaluate.ipynb #7a019246
 def held(
@@ -99,13 +80,12 @@ def read_forecasts(
     root: Path,  # The project's folder
 ) -> pd.DataFrame:  # The forecasts of all estimators that were backtested, on all windows, with estimator and role
     "Every backtest forecast."
-    paths = {name: Path(root) / f"data/evaluation/{name}.parquet" for name in ESTIMATORS}
-    found = {name: pd.read_parquet(path).assign(estimator=name) for name, path in paths.items() if path.exists()}
+    folder = Path(root) / "data/evaluation"
+    paths = {name: folder / f"{name}.parquet" for name in ESTIMATORS}
+    found = [pd.read_parquet(path).assign(estimator=name) for name, path in paths.items() if path.exists()]
     if not found:
-        raise UserError(
-            f"{Path(root) / 'data/evaluation'} holds no backtest of {', '.join(ESTIMATORS)}. Make them with: make pipeline"
-        )
-    return pd.concat(found.values(), ignore_index=True)
+        raise UserError(f"{folder} holds no backtest of {', '.join(ESTIMATORS)}. Make them with: make pipeline")
+    return pd.concat(found, ignore_index=True)
 
 # %% ../../nbs/quality/03_evaluate.ipynb #76db6ee6
 FORECAST_COLUMNS = [
@@ -137,51 +117,51 @@ def _estimator_scores(table, totals, windows):
     holdout = windows[-1]["forecast_origin"]
     return over_windows({o: scores[o] for o in evaluation}, evaluation), {"forecast_origin": holdout, **scores[holdout]}
 
+# %% ../../nbs/quality/03_evaluate.ipynb #27d5708f
+def _judged_block(root, table):
+    "The panel of the items that were forecast."
+    keys, prepared = ["store_nbr", "item_nbr"], Path(root) / "data/prepared"
+    series = read_series(prepared)
+    series = series[series["item_nbr"].isin(table["item_nbr"].unique())]
+    return load_block(prepared, stores=sorted(set(series["store_nbr"])), series=series[keys])
+
+
+def _write_metrics(root, models, evaluation):
+    "Write metrics.json and scores.csv; the content of the former."
+    metrics = {
+        "data_version": read_version(root)["data_version"],
+        "windows": evaluation,
+        "models": {name: scores for name, (scores, _) in models.items()},
+        "holdout": {name: scores for name, (_, scores) in models.items()},
+        "best": min(models, key=lambda name: models[name][0]["nwrmsle"]["mean"]),
+    }
+    names, path = ("nwrmsle", "wape", "bias"), root / "reports/metrics.json"
+    scores = [[name, o, *(models[name][0][metric][o] for metric in names)] for name in models for o in evaluation]
+    with replace_file(root / "reports/scores.csv") as tmp:
+        columns = ["estimator", "forecast_origin", *names]
+        pd.DataFrame(scores, columns=columns).to_csv(tmp, index=False, float_format="%.6g")
+    write_json(path, metrics)
+    return read_json(path)
+
 # %% ../../nbs/quality/03_evaluate.ipynb #fb268082
 def evaluate(
     root: Path,  # The project's folder
 ) -> dict:  # The content of reports/metrics.json
-    "Score all forecasts; writes reports/metrics.json, slices.csv and scores.csv, data/evaluation/forecasts.parquet and totals.parquet."
+    "Score all forecasts; writes metrics.json, slices.csv and scores.csv, forecasts.parquet and totals.parquet."
     root, windows = Path(root), read_windows(root)
     table = read_forecasts(root)
-    series = read_series(root / "data/prepared")
-    judged_series = series[series["item_nbr"].isin(table["item_nbr"].unique())]
-    block = load_block(
-        root / "data/prepared",
-        stores=sorted(set(judged_series["store_nbr"])),
-        series=judged_series[["store_nbr", "item_nbr"]],
-    )
-    totals = pd.concat(
-        [all_stores(part, windows).assign(estimator=name) for name, part in table.groupby("estimator")],
-        ignore_index=True,
-    )
+    block = _judged_block(root, table)
+    parts = table.groupby("estimator")
+    totals = pd.concat([all_stores(part, windows).assign(estimator=name) for name, part in parts], ignore_index=True)
     table = table[table["role"] != "calibration"].reset_index(drop=True)
     models = {
         name: _estimator_scores(part, totals[totals["estimator"] == name], windows)
         for name, part in table.groupby("estimator")
     }
     evaluation = [w["forecast_origin"] for w in windows if w["role"] == "evaluation"]
-    version = json.loads((root / "data/prepared/version.json").read_text())["data_version"]
-    metrics = {
-        "data_version": version,
-        "windows": evaluation,
-        "models": {name: scores for name, (scores, _) in models.items()},
-        "holdout": {name: scores for name, (_, scores) in models.items()},
-        "best": min(models, key=lambda name: models[name][0]["nwrmsle"]["mean"]),
-    }
     judged = table[table["role"] == "evaluation"]
     write_slices(root / "reports", slice_scores(judged, slice_columns(judged, block, evaluation[0])))
     for name, part in (("forecasts", table[FORECAST_COLUMNS]), ("totals", totals)):
         with replace_file(root / f"data/evaluation/{name}.parquet") as tmp:
             part.to_parquet(tmp, index=False)
-    scores = [
-        [name, origin, *(models[name][0][metric][origin] for metric in ("nwrmsle", "wape", "bias"))]
-        for name in models
-        for origin in evaluation
-    ]
-    with replace_file(root / "reports/scores.csv") as tmp:
-        pd.DataFrame(scores, columns=["estimator", "forecast_origin", "nwrmsle", "wape", "bias"]).to_csv(
-            tmp, index=False, float_format="%.6g"
-        )
-    write_json(root / "reports/metrics.json", metrics)
-    return json.loads((root / "reports/metrics.json").read_text())
+    return _write_metrics(root, models, evaluation)

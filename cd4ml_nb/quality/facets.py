@@ -10,9 +10,11 @@ import base64, re
 from importlib.util import find_spec
 from pathlib import Path
 import numpy as np, pandas as pd
+from markupsafe import escape
 from ..core import UserError, replace_file
 from ..data.panel import read_prepared, read_version, some_stores
 from ..data.split import read_windows
+from ..look import HTML
 
 # %% ../../nbs/quality/05_facets.ipynb #f1a3ba6f
 def facets_entry(
@@ -60,10 +62,11 @@ def _component():
     )
 
 
-PAGE = """<dom-module id="facets-overview-filter-validator"><template></template></dom-module>
-<header style="font-family: sans-serif; margin: 12px 16px"><h1 style="font-size: 1.3rem; margin: 0">{title}</h1><p style="margin: 4px 0">{text}</p></header>
+PAGE = HTML.from_string("""<dom-module id="facets-overview-filter-validator"><template></template></dom-module>
+<header style="font-family: sans-serif; margin: 12px 16px">
+<h1 style="font-size: 1.3rem; margin: 0">{{ title }}</h1><p style="margin: 4px 0">{{ text }}</p></header>
 <facets-overview id="overview"></facets-overview>
-"""
+""")
 
 # %% ../../nbs/quality/05_facets.ipynb #4e1b89c3
 def facets_page(
@@ -74,13 +77,13 @@ def facets_page(
     "A page with Facets Overview and its data inside."
     html, script = _component()
     html = re.sub(r"@font-face\s*{[^}]*}", "", html)
-    html = html.replace("<wit-dashboard></wit-dashboard>", PAGE.format(title=title, text=text))
+    html = html.replace("<wit-dashboard></wit-dashboard>", PAGE.render(title=title, text=text))
     data = base64.b64encode(statistics.SerializeToString(deterministic=True)).decode()
     script = re.sub(r"</(script)", r"<\\/\1", script, flags=re.IGNORECASE)
     inside = f"<script>{script}</script>\n<script>document.getElementById('overview').protoInput = '{data}';</script>"
     html = html.replace('<script src="wit_tb_bin.js"></script>', inside)
     return html.replace(
-        "<!doctype html>", f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>', 1
+        "<!doctype html>", f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>', 1
     )
 
 # %% ../../nbs/quality/05_facets.ipynb #ae17d269
@@ -101,7 +104,7 @@ SHOWN = [
 def training_and_validation(
     root: Path,  # The project's folder, with prepared and split data
 ) -> dict:  # training, validation: panel rows, with the weekday
-    "The panel's rows before the first evaluation origin, and those of the evaluation windows; of a very large panel, some stores'."
+    "Rows before the first evaluation origin, and of the evaluation windows; of a very large panel, some stores'."
     panel, windows = read_prepared(root, columns=SHOWN, stores=some_stores(root)), read_windows(root, "evaluation")
     panel["weekday"] = panel.date.dt.day_name().str[:3]
     origin, end = pd.Timestamp(windows[0]["forecast_origin"]), pd.Timestamp(windows[-1]["last_target"])
@@ -117,7 +120,8 @@ def write_facets(
         name: f"{table.date.min():%-d %B %Y} to {table.date.max():%-d %B %Y}, {len(table):,} rows"
         for name, table in tables.items()
     }
-    text = f"Training: {days['training']}. Validation: {days['validation']}. Data version {read_version(root)['data_version']}."
+    version = read_version(root)["data_version"]
+    text = f"Training: {days['training']}. Validation: {days['validation']}. Data version {version}."
     drawn = {name: table.rename(columns={"date": "date (days since 1970)"}) for name, table in tables.items()}
     path = Path(root) / "reports" / "facets.html"
     with replace_file(path) as tmp:

@@ -50,19 +50,17 @@ def shares(
 
 # %% ../../nbs/quality/01_metrics.ipynb #9309d08d
 def score(
-    table: pd.DataFrame,  # Forecasts of one window or several: forecast_origin, store_nbr, item_nbr, unit_sales, weight, mean, q10, q50, q90, log_mean
+    table: pd.DataFrame,  # forecast_origin, store_nbr, item_nbr, unit_sales, weight, mean, q10, q50, q90, log_mean
 ) -> dict:  # nwrmsle, wape, rmse, bias, pinball, coverage
-    "Every metric of some forecasts."
+    "Every metric of some forecasts, of one window or several."
     y, mean = table["unit_sales"].to_numpy(float), table["mean"].to_numpy(float)
-    totals = table.groupby(["forecast_origin", "store_nbr", "item_nbr"], observed=True, sort=False)[
-        ["unit_sales", "mean"]
-    ].sum()
+    by = ["forecast_origin", "store_nbr", "item_nbr"]
+    totals = table.groupby(by, observed=True, sort=False)[["unit_sales", "mean"]].sum()
+    order = wape(totals[["unit_sales"]].to_numpy(float), totals[["mean"]].to_numpy(float)) if y.sum() else float("nan")
     said = {p: table[f"q{round(p * 100)}"].to_numpy(float) for p in (0.1, 0.5, 0.9)}
     return {
         "nwrmsle": nwrmsle(y, table["log_mean"], table["weight"]),
-        "wape": wape(totals[["unit_sales"]].to_numpy(float), totals[["mean"]].to_numpy(float))
-        if y.sum()
-        else float("nan"),
+        "wape": order,
         "rmse": float(np.sqrt(np.mean((mean - y) ** 2))),
         "bias": float(mean.sum() / y.sum() - 1) if y.sum() else float("nan"),
         "pinball": float(np.mean([pinball(y, q, p) for p, q in said.items()])),

@@ -6,14 +6,13 @@
 __all__ = ['plot_case', 'telling_cases']
 
 # %% ../../nbs/quality/04_pictures.ipynb #f12dd32f
-import matplotlib.pyplot as plt
-import numpy as np, pandas as pd
+import matplotlib.pyplot as plt, pandas as pd
 from ..look import BAND, BASELINE, FORECAST, SOLD
 
 # %% ../../nbs/quality/04_pictures.ipynb #a28b9cac
 def plot_case(
     axes,  # A matplotlib axes
-    table: pd.DataFrame,  # Forecasts of one series or total, several windows: forecast_origin, date, unit_sales, mean, q10, q90
+    table: pd.DataFrame,  # Of one series or total: forecast_origin, date, unit_sales, mean, q10, q90
     title: str,  # What the reader sees
     history: pd.DataFrame | None = None,  # Earlier sales: date, unit_sales
 ) -> None:
@@ -30,7 +29,7 @@ def plot_case(
             part["date"], part["unit_sales"], color=SOLD, lw=1, marker="o", ms=3, label="sold" if i == 0 else None
         )
         axes.axvline(part["date"].iloc[0] - pd.Timedelta(hours=12), color=BASELINE, lw=0.8, ls=":")
-    axes.set_title(title, fontsize=10, loc="left")
+    axes.set_title(title, fontsize=10, loc="left", parse_math=False)  # a name may hold a $
     axes.set_ylabel("units a day")
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(plt.matplotlib.dates.AutoDateLocator(maxticks=7))

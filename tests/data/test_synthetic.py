@@ -1,4 +1,4 @@
-"""The planted truth is found again in the written files; the same seed gives the same bytes; each fault stands where faults.json says."""
+"The planted truth is found again in the written files; one seed gives the same bytes; faults stand where they are told."
 
 import csv
 import datetime
@@ -40,12 +40,14 @@ def con(made):
             f"CREATE VIEW {name}_text AS SELECT * FROM read_csv('{folder}/{name}.csv', all_varchar = true)"
         )
     connection.execute(
-        "CREATE TABLE train AS SELECT id::BIGINT id, date::DATE date, store_nbr, item_nbr, unit_sales::DOUBLE unit_sales, onpromotion FROM train_text"
+        "CREATE TABLE train AS SELECT id::BIGINT id, date::DATE date, store_nbr, item_nbr, "
+        "unit_sales::DOUBLE unit_sales, onpromotion FROM train_text"
     )
     for name in ("series", "store_days", "stockouts", "returns"):
         connection.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet('{folder}/truth/{name}.parquet')")
     connection.execute(
-        "CREATE TABLE daily AS SELECT t.*, family, lift * chance AS store_factor FROM train t JOIN items_text USING (item_nbr) JOIN store_days d ON d.store_nbr = t.store_nbr AND d.date = t.date"
+        "CREATE TABLE daily AS SELECT t.*, family, lift * chance AS store_factor FROM train t "
+        "JOIN items_text USING (item_nbr) JOIN store_days d ON d.store_nbr = t.store_nbr AND d.date = t.date"
     )
     return connection
 
@@ -57,7 +59,8 @@ def test_size_order_and_layout(made, con):
         and done["rows"] == truth["rows"] == con.execute("SELECT count(*) FROM train").fetchone()[0]
     )
     assert con.execute(
-        "SELECT count(*) FROM (SELECT id, row_number() OVER (ORDER BY date, store_nbr::INT, item_nbr::INT) - 1 AS place FROM train) WHERE id <> place"
+        "SELECT count(*) FROM (SELECT id, row_number() OVER (ORDER BY date, store_nbr::INT, item_nbr::INT) - 1 "
+        "AS place FROM train) WHERE id <> place"
     ).fetchone() == (0,)
     assert con.execute(
         "SELECT count(*) FROM (SELECT 1 FROM train GROUP BY date, store_nbr, item_nbr HAVING count(*) > 1)"
@@ -99,7 +102,8 @@ def test_weekday_profiles_are_found(made, con):
 def test_holiday_lift_is_found(con):
     "A store's day, compared with its same weekdays one to three weeks away, over the truth's own ratio."
     days = con.execute(
-        """SELECT s.store_nbr, s.date, units, lift FROM store_days s JOIN (SELECT store_nbr, date, sum(unit_sales) AS units FROM train GROUP BY ALL) USING (store_nbr, date)"""
+        "SELECT s.store_nbr, s.date, units, lift FROM store_days s "
+        "JOIN (SELECT store_nbr, date, sum(unit_sales) AS units FROM train GROUP BY ALL) USING (store_nbr, date)"
     ).df()
     table, lift = (
         days.pivot(index="date", columns="store_nbr", values=value).asfreq("D") for value in ("units", "lift")
@@ -115,13 +119,18 @@ def test_holiday_lift_is_found(con):
 
 
 def test_promotion_lift_is_found(con):
-    "Of series that sell almost daily: units on promoted days over units on others, after the weekday and the store's day are divided out."
+    "Of series that sell almost daily: units on promoted days over others, weekday and the store's day divided out."
     found = con.execute("""
-        WITH busy AS (SELECT store_nbr, item_nbr, promotion_lift FROM series WHERE level > 8 AND NOT by_weight AND promotion_share > .03),
-        clean AS (SELECT item_nbr, busy.promotion_lift, onpromotion, unit_sales / store_factor / exp(trend * (date - DATE '2013-01-01') / 365.25) / level AS units
-                  FROM daily JOIN busy USING (store_nbr, item_nbr) JOIN series s USING (store_nbr, item_nbr) WHERE onpromotion IS NOT NULL AND unit_sales > 0)
-        SELECT item_nbr, any_value(promotion_lift) AS planted, avg(units) FILTER (onpromotion = 'True') / avg(units) FILTER (onpromotion = 'False') AS found,
-               count(*) FILTER (onpromotion = 'True') AS days FROM clean GROUP BY item_nbr HAVING days > 150""").df()
+        WITH busy AS (SELECT store_nbr, item_nbr, promotion_lift FROM series
+                      WHERE level > 8 AND NOT by_weight AND promotion_share > .03),
+        clean AS (SELECT item_nbr, busy.promotion_lift, onpromotion,
+                         unit_sales / store_factor / exp(trend * (date - DATE '2013-01-01') / 365.25) / level AS units
+                  FROM daily JOIN busy USING (store_nbr, item_nbr) JOIN series s USING (store_nbr, item_nbr)
+                  WHERE onpromotion IS NOT NULL AND unit_sales > 0)
+        SELECT item_nbr, any_value(promotion_lift) AS planted,
+               avg(units) FILTER (onpromotion = 'True') / avg(units) FILTER (onpromotion = 'False') AS found,
+               count(*) FILTER (onpromotion = 'True') AS days
+        FROM clean GROUP BY item_nbr HAVING days > 150""").df()
     assert len(found) >= 5
     assert (found.found / found.planted - 1).abs().median() < 0.06 and (
         found.found / found.planted - 1
@@ -129,9 +138,15 @@ def test_promotion_lift_is_found(con):
 
 
 def test_trend_is_found(con):
-    found = con.execute("""SELECT item_nbr, any_value(trend) AS planted, regr_slope(ln(units), year) AS found FROM (
-        SELECT item_nbr, any_value(trend) AS trend, year(date) AS year, avg(unit_sales / store_factor) AS units FROM daily JOIN series USING (store_nbr, item_nbr)
-        WHERE level > 8 AND onpromotion IS DISTINCT FROM 'True' AND date BETWEEN DATE '2014-01-01' AND DATE '2016-12-31' AND first_day = DATE '2013-01-01' GROUP BY item_nbr, year(date)) GROUP BY item_nbr HAVING count(*) = 3""").df()
+    found = con.execute("""
+        WITH years AS (
+            SELECT item_nbr, any_value(trend) AS trend, year(date) AS year, avg(unit_sales / store_factor) AS units
+            FROM daily JOIN series USING (store_nbr, item_nbr)
+            WHERE level > 8 AND onpromotion IS DISTINCT FROM 'True' AND first_day = DATE '2013-01-01'
+                  AND date BETWEEN DATE '2014-01-01' AND DATE '2016-12-31'
+            GROUP BY item_nbr, year(date))
+        SELECT item_nbr, any_value(trend) AS planted, regr_slope(ln(units), year) AS found
+        FROM years GROUP BY item_nbr HAVING count(*) = 3""").df()
     assert len(found) >= 5 and (found.found - found.planted).abs().median() < 0.06, found
 
 
@@ -151,7 +166,8 @@ def test_promotions_are_unknown_at_first(made, con):
 def test_stock_outs_new_items_and_closed_stores(made, con):
     truth = made[2]
     assert con.execute(
-        "SELECT count(*) FROM train JOIN stockouts USING (store_nbr, item_nbr) WHERE date BETWEEN first_day AND last_day"
+        "SELECT count(*) FROM train JOIN stockouts USING (store_nbr, item_nbr) "
+        "WHERE date BETWEEN first_day AND last_day"
     ).fetchone() == (0,)
     assert con.execute("SELECT count(*) FROM stockouts").fetchone()[0] > 5
     first = dict(con.execute("SELECT item_nbr, min(date)::VARCHAR FROM train GROUP BY item_nbr").fetchall())
@@ -192,8 +208,10 @@ def test_returns_fractions_and_the_earthquake(made, con):
     assert {f"Traslado {name}" for name in moved} == {row["description"] for row in rows if row["type"] == "Transfer"}
     manta, quito = (
         con.execute(
-            """SELECT avg(units) FILTER (date BETWEEN ?::DATE AND ?::DATE + 6) / avg(units) FILTER (date BETWEEN ?::DATE - 28 AND ?::DATE - 1) FROM
-        (SELECT date, sum(unit_sales) AS units FROM train JOIN stores_text USING (store_nbr) WHERE city = ? GROUP BY date)""",
+            """SELECT avg(units) FILTER (date BETWEEN ?::DATE AND ?::DATE + 6)
+                      / avg(units) FILTER (date BETWEEN ?::DATE - 28 AND ?::DATE - 1)
+               FROM (SELECT date, sum(unit_sales) AS units FROM train JOIN stores_text USING (store_nbr)
+                     WHERE city = ? GROUP BY date)""",
             [EARTHQUAKE] * 4 + [city],
         ).fetchone()[0]
         for city in ("Manta", "Quito")
