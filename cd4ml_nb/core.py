@@ -56,7 +56,7 @@ def current_name(
     section, dot, key = name.partition(".")
     return RENAMED.get(section, section) + dot + key
 
-
+# %% ../nbs/core.ipynb #7d5027ec
 def read_params(
     section: str | None = None,  # A top-level key of params.yaml; all of them by default
     root: Path | None = None,  # The project's folder
@@ -249,7 +249,7 @@ def hold_lock(
     path: Path,  # The lock's file; made if it is not there
     task: str,  # What is being done, said to whoever waits
     wait: float = -1,  # Seconds to wait for it; -1: as long as it takes
-    refusal: str = "{holder} is under way here. Nothing was changed; try again when it is done.",  # Said when the wait is over
+    refusal: str = "{holder} is under way here. Nothing was changed; try again when it is done.",  # Said at its end
 ):
     "Hold a lock while the block runs; wait for whoever holds it, and say who that is."
     path = Path(path)
@@ -268,7 +268,7 @@ def hold_lock(
         holder.unlink(missing_ok=True)
         lock.release()
 
-
+# %% ../nbs/core.ipynb #1396284e
 def _who_holds(holder):
     "What whoever holds a lock wrote beside it."
     try:

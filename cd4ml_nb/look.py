@@ -9,8 +9,7 @@ __all__ = ['SOLD', 'FORECAST', 'BAND', 'BASELINE', 'CHAMPION', 'FAILED', 'ESTIMA
 
 # %% ../nbs/look.ipynb #ec8be361
 import re
-from datetime import datetime, timezone
-import pandas as pd
+from datetime import date, datetime, timezone
 from jinja2 import Environment
 from markupsafe import Markup
 from tabulate import tabulate
@@ -44,7 +43,7 @@ def say_day(
     year: bool = False,  # Say the year too
 ) -> str:  # Such as Sat 6 Jan
     "A day as planners write it."
-    day = pd.Timestamp(day)
+    day = _date(day)
     return f"{day:%a} {day.day} {day:%b}" + (f" {day.year}" if year else "")
 
 
@@ -54,7 +53,12 @@ def say_days(
 ) -> str:  # One day or a range, with the year
     "The chosen days as planners write them."
     end = say_day(last, year=True)
-    return end if pd.Timestamp(first) == pd.Timestamp(last) else f"{say_day(first)} to {end}"
+    return end if _date(first) == _date(last) else f"{say_day(first)} to {end}"
+
+
+def _date(day):
+    "A date, also of pandas' and numpy's days: their text begins with it."
+    return date.fromisoformat(str(day)[:10])
 
 # %% ../nbs/look.ipynb #4dad06a7
 def say_interval(
@@ -101,24 +105,23 @@ def say_score(
     return f"{value:.3f}" if abs(value) >= 0.001 else f"{value:.1e}"
 
 # %% ../nbs/look.ipynb #32a03cdb
-HTML = Environment(
-    autoescape=True, trim_blocks=True, lstrip_blocks=True
-)  # The one maker of HTML: it escapes what data say
-
+# The one maker of HTML: it escapes what data say.
+HTML = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
 TABLE = HTML.from_string("""
+{% macro number(place) %}{% if place in right %} class="number"{% endif %}{% endmacro %}
 <div class="scroll"><table>
 {% if caption %}<caption>{{ caption }}</caption>{% endif %}
 <thead><tr>
-{%- for cell in head %}<th{% if loop.index0 in right %} class="number"{% endif %}>{{ cell }}</th>{% endfor %}</tr></thead>
+{%- for cell in head %}<th{{ number(loop.index0) }}>{{ cell }}</th>{% endfor %}</tr></thead>
 <tbody>
 {% for row in rows %}
 <tr{% if row.mark %} class="{{ row.mark }}"{% endif %}>
 {%- if titled %}<th scope="row">{{ row.cells[0] }}</th>{% endif %}
-{%- for cell in row.cells[titled:] %}<td{% if loop.index0 + titled in right %} class="number"{% endif %}>{{ cell }}</td>{% endfor %}</tr>
+{%- for cell in row.cells[titled:] %}<td{{ number(loop.index0 + titled) }}>{{ cell }}</td>{% endfor %}</tr>
 {% endfor %}
 </tbody></table></div>""")
 
-
+# %% ../nbs/look.ipynb #c723e8bd
 def table_html(
     head: list,  # Column titles
     rows: list,  # Lists of texts and numbers; a dict {"class": …, "cells": […]} marks a row
@@ -181,25 +184,27 @@ class Shown:
     def __repr__(self):
         return table_text(self.head, self.rows)
 
-
+# %% ../nbs/look.ipynb #4384895a
 def show_table(
-    table: pd.DataFrame,  # Its named index is shown, too, as first columns
+    table,  # A DataFrame; its named index is shown, too, as first columns
     forms: dict | None = None,  # Column -> how its numbers are written, such as "{:.1%}"
     empty: str = "–",  # What stands for a missing value
 ) -> Shown:
     "A table in a report, whatever its names are."
     forms, named = forms or {}, any(name is not None for name in table.index.names)
     whole = table.reset_index() if named else table
-    numeric = [pd.api.types.is_numeric_dtype(whole[name].infer_objects()) for name in whole]
-    columns = [[_written(cell, forms.get(name), empty) for cell in whole[name]] for name in whole]
+    numeric = [whole[name].infer_objects().dtype.kind in "biufc" for name in whole]
+    missing = whole.isna()
+    columns = [
+        [empty if gone else _written(cell, forms.get(name)) for cell, gone in zip(whole[name], missing[name])]
+        for name in whole
+    ]
     right = tuple(place for place, is_number in enumerate(numeric) if is_number)
     return Shown([str(name) for name in whole], [list(row) for row in zip(*columns)], right)
 
 
-def _written(cell, form, empty):
+def _written(cell, form):
     "One cell as text."
-    if pd.isna(cell):
-        return empty
     if form and not isinstance(cell, str):
         return form.format(cell)
     return say_score(cell.item() if hasattr(cell, "item") else cell)
@@ -243,7 +248,6 @@ td:first-child { white-space: nowrap; }
 .output .scroll .number, .number { text-align: right; }
 thead th { border-bottom: 2px solid var(--line); }
 """
-
 PAGE = HTML.from_string("""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{ title }}</title><style>{{ style }}</style></head>
@@ -252,7 +256,7 @@ PAGE = HTML.from_string("""<!DOCTYPE html>
 </body></html>
 """)
 
-
+# %% ../nbs/look.ipynb #6f28ef30
 def page(
     title: str,  # Shown in the browser's tab
     body: str,  # HTML, whatever came from data escaped

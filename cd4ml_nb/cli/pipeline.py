@@ -34,9 +34,12 @@ def pipeline(
 
 def report():
     "Write reports/index.html, the page that leads to every report."
-    from cd4ml_nb.delivery.reports import write_index
+    from cd4ml_nb.core import project_root
+    from cd4ml_nb.delivery.reports import to_commit, write_index
 
     print(f"Reports: {write_index()}")
+    if keep := to_commit(project_root()):
+        print(keep)
 
 
 def bench():

@@ -142,19 +142,21 @@ def _explain(file):
         raise UserError(f"{file} cannot be read as it is ({said}). List all that is wrong with: {command}") from None
 
 # %% ../../nbs/data/01a_favorita.ipynb #f7506a0c
-def _among(con, column, values):
-    "SQL that is true for the values. A cast, unlike a long IN, is no join, so rows keep their order."
-    listed = ", ".join(map(quote_sql, dict.fromkeys(values)))
-    con.execute(f"CREATE TYPE chosen_{column} AS ENUM ({listed})")
-    return f"TRY_CAST({column} AS chosen_{column}) IS NOT NULL"
+def _among(con, column, chosen, known):
+    "SQL that is true for the chosen values. A comparison, unlike a long IN, is no join, so rows keep their order."
+    values = list(dict.fromkeys([*chosen, *filter(None, known)]))
+    con.execute(f"CREATE TEMP TABLE known_{column} AS SELECT unnest(?) AS value", [values])
+    con.execute(f"CREATE TYPE any_{column} AS ENUM (SELECT value FROM known_{column})")  # the chosen ones first
+    return f"enum_code(TRY_CAST({column} AS any_{column})) < {len(set(chosen))}"
 
 
-def _conditions(con, chosen):
+def _conditions(con, tables, chosen):
     "Column: SQL condition of the subset."
     conditions = {}
-    for column, values in (("store_nbr", chosen["stores"]), ("item_nbr", chosen["items"])):
-        if values:
-            conditions[column] = _among(con, column, values)
+    for column, table in (("store_nbr", "stores"), ("item_nbr", "items")):
+        if chosen[table]:
+            known = [row[column] for row in read_small(tables[table])]
+            conditions[column] = _among(con, column, chosen[table], known)
     limits = [f"date {sign} '{chosen[day]}'" for day, sign in (("first_day", ">="), ("last_day", "<=")) if chosen[day]]
     if limits:
         conditions["date"] = f"(({' AND '.join(limits)}) OR TRY_CAST(date AS DATE) IS NULL)"
@@ -243,7 +245,7 @@ def _require_rows(con, file, kept):
 # %% ../../nbs/data/01a_favorita.ipynb #1db183ee
 def _copy_subset(con, tables, folder, chosen):
     "Write the rows of the subset, table by table."
-    conditions, names = _conditions(con, chosen), _reader(tables["train"])[1]
+    conditions, names = _conditions(con, tables, chosen), _reader(tables["train"])[1]
     lacking = [column for column in conditions if column not in names]
     if lacking:
         says = f"{tables['train']} has no column {lacking[0]}, by which the subset is chosen"

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['TEMPLATE', 'FORMER', 'INDEX', 'report_header', 'make_report', 'report_html', 'report_title', 'record_run',
-           'write_report', 'write_index']
+           'write_report', 'write_index', 'to_commit']
 
 # %% ../../nbs/delivery/00a_reports.ipynb #9a656a5d
 import json, os, platform
 from pathlib import Path
-from ..core import RENAMED, find_json, project_root, replace_file, write_json
+from ..core import RENAMED, UserError, find_json, project_root, replace_file, run_git, write_json
 from .parameters import STAGES
 from ..look import HTML, page, table_html, table_markdown
 
@@ -187,3 +187,16 @@ def write_index(
     with replace_file(reports / "index.html") as tmp:
         tmp.write_text(page("Reports", body), encoding="utf-8")
     return reports / "index.html"
+
+# %% ../../nbs/delivery/00a_reports.ipynb #ba874329
+def to_commit(
+    root: Path,  # The project's folder
+) -> str:  # One line; empty when git has it all, or there is no git
+    "What to do with the record of a run."
+    try:
+        changed = run_git(Path(root), "status", "--porcelain", "--", "dvc.lock", "reports").splitlines()
+    except UserError:
+        return ""
+    if not changed:
+        return ""
+    return "To keep this run's record: git add dvc.lock reports && git commit -m 'Record this run'"
