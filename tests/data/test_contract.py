@@ -1,5 +1,7 @@
 """Faults planted in good files: each is found, named with file, line, column and value, and nothing is written."""
 
+import subprocess
+import sys
 import hashlib
 import shutil
 from pathlib import Path
@@ -250,3 +252,9 @@ def test_stages_out_of_order(tmp_path):
         prepare(tmp_path)
     with pytest.raises(UserError, match="version.json is missing"):
         split(tmp_path)
+
+
+def test_the_layout_needs_nothing_but_python():
+    code = "import sys, cd4ml_nb.data.layout; print({'numpy', 'pandas', 'ibis', 'duckdb', 'ftfy'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
