@@ -1,9 +1,9 @@
 """Faults planted in good files: each is found, named with file, line, column and value, and nothing is written."""
 
-import subprocess
-import sys
 import hashlib
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import ibis

@@ -1,4 +1,4 @@
-"Tables in a real PostgreSQL and a real S3 server, both started here, on loopback: whole or not at all, no password told."
+"Tables in a real PostgreSQL and a real S3 server, both started here: whole or not at all, no password told."
 
 import os
 import pwd

@@ -1,4 +1,4 @@
-"""The raw layout through the years: layouts/1 is Favorita's as Kaggle ships it, layouts/2 ours (item_name, promotions.csv).
+"""The raw layout through the years: layouts/1 is Favorita's of Kaggle, layouts/2 ours (item_name, promotions.csv).
 
 layouts/expected_N.csv is what schema version 1 of this project prepared from them; it must stay so."""
 
