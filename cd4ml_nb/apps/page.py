@@ -360,7 +360,7 @@ def _traces(scatter):
         scatter(name="chosen", mode="markers", marker=point, hovertemplate="chosen " + HOVER, legendrank=4),
     ]
 
-
+# %% ../../nbs/apps/page.ipynb #642b001b
 def _layout():
     "A chart that fills its card and stands still."
     axis = dict(fixedrange=True, showline=False, zeroline=False, tickfont=dict(size=12))
@@ -404,7 +404,7 @@ def draw(
         figure.layout.shapes = _shapes(daily.date.min(), chosen.date)
     return _finding(daily["mean"], recent.unit_sales.tail(28))
 
-
+# %% ../../nbs/apps/page.ipynb #0d79edde
 def _shapes(first, chosen):
     "A line before the first day, and a mark behind the chosen ones."
     half, across = pd.Timedelta(hours=12), dict(xref="x", yref="paper", y0=0, y1=1, layer="below")

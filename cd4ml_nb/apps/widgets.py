@@ -33,7 +33,7 @@ class Switch(anywidget.AnyWidget):
     label, value = text(), text()
     options = traitlets.List().tag(sync=True)
 
-
+# %% ../../nbs/apps/01_widgets.ipynb #b0391cc9
 class Browser(anywidget.AnyWidget):
     "The page's address and title, a file to save, and what a screen reader says."
 

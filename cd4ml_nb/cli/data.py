@@ -100,7 +100,7 @@ def data_prepare(
     for step in steps:
         print(f"{step['step']:14}{step['rows_out']:>15,} rows  {step['what']}")
 
-
+# %% ../../nbs/cli/03_data.ipynb #d7a747e9
 def _prepare_values(root, **given):
     "The prepare stage's parameters, those that were given first."
     split = read_params("split", root)
@@ -140,7 +140,7 @@ def data_synthesize(
     planted = f" and in {folder}/faults.json ({done['faults']} bad rows)" if faults else ""
     print(f"What was planted stands in {folder}/truth.json{planted}")
 
-
+# %% ../../nbs/cli/03_data.ipynb #10763b02
 def data_fetch():
     "Bring tables from databases and buckets to data/source/fetched (nothing to do for local ones)."
     root = project_root()

@@ -41,5 +41,5 @@ def experiments(
     board = leaderboard(root, data)
     print(say_json(board) if json else leaderboard_in_words(board))
 
-
+# %% ../../nbs/cli/04_experiments.ipynb #c0cea3bd
 COMMANDS = {"experiments": experiments}

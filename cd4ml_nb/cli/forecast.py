@@ -47,7 +47,7 @@ def read_table(
         table["promotion"] = _promotions(table["promotion"], path)
     return table
 
-
+# %% ../../nbs/cli/02_forecast.ipynb #5de5babe
 def _read(path):
     "A CSV of texts, or a Parquet file as it is."
     import pandas as pd

@@ -31,7 +31,7 @@ def pipeline(
 
     run_pipeline(*stages, force=force)
 
-
+# %% ../../nbs/cli/08_pipeline.ipynb #2942806a
 def report():
     "Write reports/index.html, the page that leads to every report."
     from cd4ml_nb.core import project_root

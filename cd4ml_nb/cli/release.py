@@ -110,7 +110,7 @@ def release_approve(
     _told(act)
     print(f'Put it live with: cd4ml release promote {act["model_version"]} --reason "…"')
 
-
+# %% ../../nbs/cli/05_release.ipynb #a88cda94
 def release_reject(
     version: str,  # A model version (its first characters do), or MLflow's number
     *,

@@ -239,7 +239,7 @@ def find_folders(
         notes += [] if here else [f"{place}/{holding} is damaged. Restore it with: dvc checkout {place}"]
     return found, notes
 
-
+# %% ../../nbs/data/06_history.ipynb #79126823
 def _say_damaged(names):
     "What to do about folders in the cache that cannot be read."
     are, them = ("is", "it") if len(names) == 1 else ("are", "them")

@@ -233,7 +233,7 @@ LINES = f"""SELECT CAST(store_id AS VARCHAR) AS store_nbr, {NEW_YORK_DAY} AS dat
 DEPARTMENTS = """SELECT category, department FROM lines WHERE rule IS NULL GROUP BY category, department
     QUALIFY row_number() OVER (PARTITION BY category ORDER BY count(*) DESC, department) = 1 ORDER BY category"""
 
-
+# %% ../../nbs/data/01_sources.ipynb #21d084ca
 def _load_lines(con, package):
     "Create the tables `lines` (purchases, each with the rule that leaves it out, or null) and `categories`."
     for table in ("transactions", "products", "promotions"):

@@ -184,7 +184,7 @@ def do_store(
     pq.write_table(pa.concat_tables(added), out / "heaps" / "pool" / f"{store}.parquet", compression="zstd")
     return parts
 
-
+# %% ../../nbs/data/03a_spark.ipynb #66d277d3
 def _share_of_pool(part, grid):
     "What a store adds to the item pool: item, day, sales, logs."
     pool = Pool(grid)

@@ -158,7 +158,7 @@ def write_part(
 # %% ../../nbs/data/02h_stores.ipynb #e0770358
 POOL = pa.schema({"item_nbr": pa.string(), "date": pa.date32(), "sales": pa.float64(), "log_sales": pa.float64()})
 
-
+# %% ../../nbs/data/02h_stores.ipynb #1997e50a
 class Pool:
     "Sums of an item's sales over all stores, day by day, for some items."
 

@@ -207,7 +207,7 @@ units sold. Naive: NWRMSLE of seasonal naive.</p>
 <iframe title="Facets overview" style="height: 60rem" srcdoc="{{ facets }}"></iframe>""")
 FAIRNESS_HEAD = ["Group", "Stores", "Series", "Units sold", "NWRMSLE", "Naive", "Order error", "Bias"]
 
-
+# %% ../../nbs/delivery/03_gate.ipynb #25137e2a
 def fairness_page(
     case: Case,  # The candidate
     table: pd.DataFrame,  # From `fairness_table`

@@ -56,7 +56,7 @@ def live_version(
     "Which model is live, by the log of releases."
     return state(root)["champion"]
 
-
+# %% ../../nbs/serving/01_live.ipynb #eaf06e5e
 class Shelf:
     "The live model, loaded once and again when another goes live or its files change."
 
