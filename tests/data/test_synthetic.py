@@ -1,8 +1,4 @@
-<<<<<<< HEAD
 "The planted truth is found in the written files; one seed gives the same bytes; faults stand where they are told."
-=======
-"The planted truth is found in the written files; one seed gives the same bytes; faults stand where it is said."
->>>>>>> origin/main
 
 import csv
 import datetime
