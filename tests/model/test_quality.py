@@ -1,4 +1,7 @@
-"Is it as good as we say? Every number of reports/metrics.json is computed again from the stored forecasts, without the library, and held against what was promised."
+"""Is it as good as we say? Every number of reports/metrics.json is computed again from the stored forecasts,
+
+Without the library, and held against what was promised.
+"""
 
 import json
 import numpy as np, pandas as pd, pytest
