@@ -9,8 +9,7 @@ __all__ = ['SOLD', 'FORECAST', 'BAND', 'BASELINE', 'CHAMPION', 'FAILED', 'ESTIMA
 
 # %% ../nbs/look.ipynb #ec8be361
 import re
-from datetime import datetime, timezone
-import pandas as pd
+from datetime import date, datetime, timezone
 from jinja2 import Environment
 from markupsafe import Markup
 from tabulate import tabulate
@@ -44,7 +43,7 @@ def say_day(
     year: bool = False,  # Say the year too
 ) -> str:  # Such as Sat 6 Jan
     "A day as planners write it."
-    day = pd.Timestamp(day)
+    day = _date(day)
     return f"{day:%a} {day.day} {day:%b}" + (f" {day.year}" if year else "")
 
 
@@ -54,7 +53,12 @@ def say_days(
 ) -> str:  # One day or a range, with the year
     "The chosen days as planners write them."
     end = say_day(last, year=True)
-    return end if pd.Timestamp(first) == pd.Timestamp(last) else f"{say_day(first)} to {end}"
+    return end if _date(first) == _date(last) else f"{say_day(first)} to {end}"
+
+
+def _date(day):
+    "A date, also of pandas' and numpy's days: their text begins with it."
+    return date.fromisoformat(str(day)[:10])
 
 # %% ../nbs/look.ipynb #4dad06a7
 def say_interval(
@@ -182,23 +186,25 @@ class Shown:
 
 # %% ../nbs/look.ipynb #4384895a
 def show_table(
-    table: pd.DataFrame,  # Its named index is shown, too, as first columns
+    table,  # A DataFrame; its named index is shown, too, as first columns
     forms: dict | None = None,  # Column -> how its numbers are written, such as "{:.1%}"
     empty: str = "–",  # What stands for a missing value
 ) -> Shown:
     "A table in a report, whatever its names are."
     forms, named = forms or {}, any(name is not None for name in table.index.names)
     whole = table.reset_index() if named else table
-    numeric = [pd.api.types.is_numeric_dtype(whole[name].infer_objects()) for name in whole]
-    columns = [[_written(cell, forms.get(name), empty) for cell in whole[name]] for name in whole]
+    numeric = [whole[name].infer_objects().dtype.kind in "biufc" for name in whole]
+    missing = whole.isna()
+    columns = [
+        [empty if gone else _written(cell, forms.get(name)) for cell, gone in zip(whole[name], missing[name])]
+        for name in whole
+    ]
     right = tuple(place for place, is_number in enumerate(numeric) if is_number)
     return Shown([str(name) for name in whole], [list(row) for row in zip(*columns)], right)
 
 
-def _written(cell, form, empty):
+def _written(cell, form):
     "One cell as text."
-    if pd.isna(cell):
-        return empty
     if form and not isinstance(cell, str):
         return form.format(cell)
     return say_score(cell.item() if hasattr(cell, "item") else cell)

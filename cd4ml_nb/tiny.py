@@ -18,6 +18,11 @@ from .data.history import cache_folder, dvc_hash
 from .data.panel import store_folder
 
 # %% ../nbs/tiny.ipynb #0cdf667f
+def _cell(kind, name, source, **more):
+    "A cell of a notebook, as it stands in the file."
+    return {"cell_type": kind, "id": name, "metadata": {}, "source": source, **more}
+
+
 def tiny_notebook(
     folder: Path,  # A project's folder
     name: str,  # The stage's name
@@ -25,28 +30,14 @@ def tiny_notebook(
     tag: str = "parameters",  # The first cell's tag
 ) -> Path:  # The notebook's file
     "Write a small stage notebook."
-    title = {
-        "cell_type": "markdown",
-        "id": "title",
-        "metadata": {},
-        "source": f"# {name.capitalize()}\n\n> Does it run?",
-    }
-    body = [
-        {
-            "cell_type": "code",
-            "id": f"cell-{i}",
-            "metadata": {},
-            "source": source,
-            "outputs": [],
-            "execution_count": None,
-        }
-        for i, source in enumerate(cells)
-    ]
+    unrun = {"outputs": [], "execution_count": None}
+    title = _cell("markdown", "title", f"# {name.capitalize()}\n\n> Does it run?")
+    body = [_cell("code", f"cell-{i}", source, **unrun) for i, source in enumerate(cells)]
     body[0]["metadata"] = {"tags": [tag]}
     kernel = {"name": "python3", "display_name": "python3", "language": "python"}
+    nb = {"cells": [title, *body], "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
     path = Path(folder) / "nbs" / "stages" / f"{name}.ipynb"
     path.parent.mkdir(parents=True, exist_ok=True)
-    nb = {"cells": [title, *body], "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
     path.write_text(json.dumps(nb), encoding="utf-8")
     return path
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DAYS_AHEAD', 'MAKE', 'read_version', 'prepared_folder', 'store_folder', 'data_version', 'read_series', 'StoreArrays',
-           'read_store', 'each_store', 'read_prepared', 'some_stores']
+           'read_store', 'each_store', 'daily_sales', 'read_prepared', 'some_stores']
 
 # %% ../../nbs/data/03b_panel.ipynb #9e14fefb
 import hashlib
@@ -144,6 +144,18 @@ def each_store(
     for store, own in series.groupby("store_nbr", sort=True):
         own, calendar = own.reset_index(drop=True), calendar_of[store]
         yield store, own, calendar, read_store(prepared, store, own, calendar, delisted_after)
+
+# %% ../../nbs/data/03b_panel.ipynb #49a5b333
+def daily_sales(
+    prepared: Path,  # The folder data/prepared
+) -> pd.Series:  # Units by date, of the days on which anything was sold
+    "What all series sold together, day by day."
+    units, days = 0, None
+    for _, _, calendar, arrays in each_store(prepared):
+        units = units + np.nansum(arrays["sales"], axis=0)
+        days = calendar.date.iloc[: len(units)]
+    daily = pd.Series(units, pd.DatetimeIndex(days, name="date"), name="units")
+    return daily[daily > 0]
 
 # %% ../../nbs/data/03b_panel.ipynb #097b18c7
 def _panel_rows(store, series, calendar, arrays):

@@ -11,7 +11,7 @@ import getpass
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import NotRequired, TypedDict
+from typing import Any, Mapping, NotRequired, TypedDict, cast
 from ..core import UserError, main_root, run_git
 from .ledger import Ledger, ledger_trouble, read_ledger
 
@@ -49,7 +49,7 @@ def read_log(
     root: Path,  # The project's folder
 ) -> list[Act]:  # Oldest first
     "Every act of approval and release."
-    return read_ledger(release_log(root))
+    return cast(list[Act], read_ledger(release_log(root)))
 
 # %% ../../nbs/delivery/04a_acts.ipynb #e3c40633
 def whoever(
@@ -81,7 +81,7 @@ class Standing:
 
 
 def bytes_of(
-    held: dict,  # An act or a registration: model_version and package
+    held: Mapping[str, Any],  # An act or a registration: model_version and package
 ) -> tuple[str, str]:
     "By what a version is known: its name and its package's sha256."
     return held["model_version"], held["package"]

@@ -86,7 +86,7 @@ def leaderboard(
         raise UserError("No run has been tracked yet. Make one with: make pipeline")
     version, counts = _chosen_data(runs, data)
     scored = [run for run in runs if run["data_version"] == version and run["nwrmsle"] is not None]
-    listed = sorted(scored, key=lambda run: run["nwrmsle"])
+    listed = sorted(scored, key=lambda run: run["nwrmsle"] or 0.0)
     errors = [_errors(root, run) for run in listed]
     each = 1 - (1 - confidence) / max(1, len(listed) - 1)
     behind = [{"verdict": "best", "difference": 0.0, "low": 0.0, "high": 0.0}]
@@ -221,12 +221,12 @@ def compare_runs(
     if not all(same):
         progress("These runs stand on different data versions, so their scores are of different days or series.")
     shared = [key for key in runs[0]["metrics"] if all(key in run["metrics"] for run in runs)]
+    told = [name for name in shared if not name.startswith(HIDDEN)]
     errors = [_errors(root, run) for run in runs]
-    values = lambda kind, name: [run[kind].get(name) for run in runs]
     return {
         "runs": runs,
-        "parameters": {name: values("parameters", name) for name in varied_parameters(runs)},
-        "metrics": {name: values("metrics", name) for name in shared if not name.startswith(HIDDEN)},
+        "parameters": {name: [run["parameters"].get(name) for run in runs] for name in varied_parameters(runs)},
+        "metrics": {name: [run["metrics"][name] for run in runs] for name in told},
         "slices": _slice_rows(runs, shared),
         "behind": [_behind(mine if fits else None, errors[0], 0.95) for mine, fits in zip(errors, same)],
     }

@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['CLOSE', 'WORTH_PROCESSES', 'last_state', 'check_same', 'package', 'package_readme']
 
-# %% ../../nbs/delivery/02_package.ipynb #e0d3bfc2
+# %% ../../nbs/delivery/02_package.ipynb #4bf6b4ef
 import json
 from datetime import datetime, timezone
 from pathlib import Path
 import numpy as np, pandas as pd
-from ..core import UserError, git_revision, replace_folder
+from ..core import UserError, git_revision, read_json, replace_folder
 from ..data.tasks import run_tasks
 from ..data.panel import read_series
 from .onnx import onnx_pair, to_onnx
@@ -25,14 +25,14 @@ from ..model.package import seal, write_state
 from ..model.training import load_fitted
 from ..quality.backtest import window_table
 
-# %% ../../nbs/delivery/02_package.ipynb #41115103
+# %% ../../nbs/delivery/02_package.ipynb #1c3b77fa
 CLOSE = 1e-4  # Largest relative difference between the package and the fitted estimator
 WORTH_PROCESSES = 50  # Models to turn into ONNX for which parallel processes are worth their start
 
 
 def _card(root, about, origin, block):
     "What a reader wants to know of the model."
-    metrics = json.loads((root / "reports/metrics.json").read_text())
+    metrics = read_json(root / "reports/metrics.json")
     if metrics["data_version"] != about["data_version"]:
         raise UserError("reports/metrics.json is of other data than the fitted model. Run: make pipeline")
     scores, held_out = metrics["models"][about["estimator"]], metrics["holdout"][about["estimator"]]
@@ -45,56 +45,54 @@ def _card(root, about, origin, block):
         "last_day": str(block.date(origin + about["horizon"])),
         "windows": metrics["windows"],
         "metrics": {name: scores[name]["mean"] for name in ("wape", "bias", "nwrmsle")},
+        # What the package must reproduce
         "holdout": {name: held_out[name] for name in ("forecast_origin", "nwrmsle", "wape", "bias")},
-    }  # what the package must reproduce
+    }
 
-# %% ../../nbs/delivery/02_package.ipynb #b418c6e8
+# %% ../../nbs/delivery/02_package.ipynb #47860e39
+def _graphs(whole, groups):
+    "ONNX graphs of mean and log_mean, by the end of their files' names: of all series, and of each group."
+    many, files = len(groups) > WORTH_PROCESSES, list(groups.values())
+    what = "package: model" if groups else ""
+    done = run_tasks(onnx_pair, files, processes=None if many else 1, what=what)
+    own = {f"-{path.stem}": pair for path, pair in zip(files, done)}
+    return {"": (to_onnx(whole.mean), to_onnx(whole.log_mean)), **own}
+
+
 def _write_models(folder, fitted, mean, log_mean):
     "ONNX models, or the paths of an estimator that goes series by series; returns what serving must know of them."
     whole, groups = (fitted.whole, fitted.models) if isinstance(fitted, Grouped) else (fitted, {})
     if not isinstance(whole, Trees):
         pd.DataFrame({"mean": list(mean), "log_mean": list(log_mean)}).to_parquet(folder / "paths.parquet")
         return {"encoding": {}, "log_link": False, "fill": None}
-    done = run_tasks(
-        onnx_pair,
-        list(groups.values()),
-        processes=None if len(groups) > WORTH_PROCESSES else 1,
-        what="package: model" if groups else "",
-    )
-    pairs = {
-        "": (to_onnx(whole.mean), to_onnx(whole.log_mean)),
-        **{f"-{path.stem}": pair for path, pair in zip(groups.values(), done)},
-    }
-    for end, pair in pairs.items():
+    for end, pair in _graphs(whole, groups).items():
         for name, graph in zip(("mean", "log_mean"), pair):
             (folder / f"{name}{end}.onnx").write_bytes(graph)
     serving = {"encoding": whole.encoding, "log_link": whole.log_link, "fill": whole.fill}
-    return (
-        {**serving, "per": fitted.per, "groups": {name: f"-{path.stem}" for name, path in groups.items()}}
-        if groups
-        else serving
-    )
+    if not groups:
+        return serving
+    return {**serving, "per": fitted.per, "groups": {name: f"-{path.stem}" for name, path in groups.items()}}
 
-# %% ../../nbs/delivery/02_package.ipynb #448d0d2a
+# %% ../../nbs/delivery/02_package.ipynb #ca0ab0f1
 def last_state(
     root: Path,  # The project's folder
     fitted,  # The fitted estimator
     horizon: int,  # Days ahead
-) -> (
-    tuple
-):  # Block of the last days of every series, and the fitted estimator's mean and log_mean, shape (n_series, horizon)
+) -> tuple:  # Block of every series' last days; the estimator's mean and log_mean, shape (n_series, horizon)
     "What the package will stand on, and what it should answer."
     prepared = Path(root) / "data/prepared"
     series, days, done = read_series(prepared), panel_days(prepared), []
-    for part in group_batches(series, fitted.per, days) if isinstance(fitted, Grouped) else series_parts(series, days):
+    grouped = isinstance(fitted, Grouped)
+    for part in group_batches(series, fitted.per, days) if grouped else series_parts(series, days):
         block = block_of(prepared, part)
         answer = fitted.forecast(block, block.n_days - 1, horizon)
         done.append((part.index.to_numpy(), last_days(block, HISTORY + horizon), *answer))
-    order = np.argsort(np.concatenate([rows for rows, *_ in done]), kind="stable")
-    block = done[0][1] if len(done) == 1 else take_series(stack_blocks([block for _, block, *_ in done]), order)
-    return block, *(np.concatenate([part[i] for part in done])[order] for i in (2, 3))
+    rows, blocks, means, log_means = zip(*done)
+    order = np.argsort(np.concatenate(rows), kind="stable")
+    block = blocks[0] if len(blocks) == 1 else take_series(stack_blocks(blocks), order)
+    return block, np.concatenate(means)[order], np.concatenate(log_means)[order]
 
-# %% ../../nbs/delivery/02_package.ipynb #51868a93
+# %% ../../nbs/delivery/02_package.ipynb #e5433964
 def check_same(
     folder: Path,  # A sealed folder
     expected: pd.DataFrame,  # The fitted estimator's forecasts, as `window_table` gives
@@ -107,36 +105,35 @@ def check_same(
     )
     if not off <= CLOSE:
         raise UserError(
-            f"The packaged model differs from the fitted one by {off:.2g} (relative; at most {CLOSE:g} is allowed), so it was not packaged."
+            f"The packaged model differs from the fitted one by {off:.2g} (relative; at most {CLOSE:g} is allowed), "
+            "so it was not packaged."
         )
     return off
 
-# %% ../../nbs/delivery/02_package.ipynb #71b2cdcb
+# %% ../../nbs/delivery/02_package.ipynb #aa693621
+def _write_calendar(path, root, block, origin, horizon):
+    "The coming days of the calendar: store_nbr, date, holiday, is_open."
+    calendar = pd.read_parquet(root / "data/prepared/calendar.parquet")
+    calendar["date"] = pd.to_datetime(calendar["date"])
+    first, last = (pd.Timestamp(block.date(origin + days)) for days in (1, horizon))
+    ahead = calendar[calendar["date"].between(first, last)]
+    ahead[["store_nbr", "date", "holiday", "is_open"]].to_parquet(path, index=False)
+
+
 def package(
     root: Path,  # The project's folder
 ) -> dict:  # The card, with `difference`: how far the package is from the fitted estimator
     "Pack, seal and check the forecaster; it goes to data/model."
     root = Path(root)
-    about = json.loads((root / "data/fitted/fitted.json").read_text())
-    fitted, horizon, earlier = (
-        load_fitted(root),
-        about["horizon"],
-        pd.read_parquet(root / f"data/evaluation/{about['estimator']}.parquet"),
-    )
+    about, fitted = read_json(root / "data/fitted/fitted.json"), load_fitted(root)
+    horizon, earlier = about["horizon"], pd.read_parquet(root / f"data/evaluation/{about['estimator']}.parquet")
     block, mean, log_mean = last_state(root, fitted, horizon)
-    origin = block.n_days - 1
+    origin, held_out = block.n_days - 1, earlier[earlier["role"] == "holdout"]
     with replace_folder(root / "data/model") as folder:
         write_state(folder / "state.parquet", block)
-        calendar = pd.read_parquet(root / "data/prepared/calendar.parquet")
-        calendar["date"] = pd.to_datetime(calendar["date"])
-        ahead = calendar["date"].between(
-            pd.Timestamp(block.date(origin + 1)), pd.Timestamp(block.date(origin + horizon))
-        )
-        calendar[ahead][["store_nbr", "date", "holiday", "is_open"]].to_parquet(
-            folder / "calendar.parquet", index=False
-        )
+        _write_calendar(folder / "calendar.parquet", root, block, origin, horizon)
         serving = _write_models(folder, fitted, mean, log_mean)
-        earlier[earlier["role"] == "holdout"].drop(columns="role").to_parquet(folder / "holdout.parquet", index=False)
+        held_out.drop(columns="role").to_parquet(folder / "holdout.parquet", index=False)
         card = _card(root, about, origin, block)
         (folder / "README.md").write_text(package_readme(card), encoding="utf-8")
         card = seal(folder, card, {**serving, "calibration": calibrate(earlier, horizon)})

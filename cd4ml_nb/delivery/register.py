@@ -296,7 +296,7 @@ def register(
             run_id, number = _log_run(store, root, folder, facts)
             write_json(folder / "registration.json", _registration(facts, run_id, number))
     mirror_aliases(root, aliases(state(root)))
-    said = {
+    said: Registered = {
         "model_version": version,
         "data_version": facts.card["data_version"],
         "gate_passed": bool(facts.gate["passed"]),
@@ -326,7 +326,7 @@ def unsettled(
 # %% ../../nbs/delivery/05a_register.ipynb #4d095b0a
 def settle(
     root: Path,  # The project's folder
-) -> dict | None:  # As `register`; None when there was nothing to do
+) -> Registered | None:  # As `register`; None when there was nothing to do
     "Register the last run again if the registry does not say what is true."
     releasable = read_params("register", root)["releasable"]
     if not (why := unsettled(root, releasable)):

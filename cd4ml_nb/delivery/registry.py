@@ -10,7 +10,7 @@ __all__ = ['REFUSAL', 'SEALED', 'registry_folder', 'hold_registry', 'Registratio
 import json, os, shutil, time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NotRequired, TypedDict
+from typing import Any, Mapping, NotRequired, TypedDict
 from cd4ml_nb.core import (
     UserError,
     explain_disk_trouble,
@@ -296,7 +296,7 @@ def _mlflow_number(root, model_version):
 # %% ../../nbs/delivery/04b_registry.ipynb #9187613b
 def package_folder(
     root: Path,  # The project's folder
-    held: dict,  # An act, or champion, previous, … of `state`: model_version and package
+    held: Mapping[str, Any],  # An act, or champion, previous, … of `state`: model_version and package
     what: str = "live model",  # How to call it in a sentence
 ) -> Path:  # The folder of its package
     "Where a released package lies, after checking that it is the released one."

@@ -9,7 +9,7 @@ __all__ = ['OUTSIDE', 'ROLES', 'RULES', 'aliases', 'mirror_aliases', 'Outside', 
 # %% ../../nbs/delivery/05_release.ipynb #06690aee
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, TypedDict
+from typing import Any, Callable, TypedDict
 from ..core import UserError, main_root, progress, read_params
 from cd4ml_nb.delivery.acts import (
     STATUS,
@@ -31,7 +31,6 @@ from cd4ml_nb.delivery.registry import (
     hold_registry,
     mlflow_numbers,
     package_folder,
-    registered,
     registry_folder,
     unsound_versions,
 )
@@ -44,7 +43,8 @@ def aliases(
 ) -> dict[str, str | None]:  # champion, previous, candidate, challenger, shadow -> model_version or None
     "What MLflow should call each version."
     roles = ("champion", "previous", "candidate", "challenger", "shadow")
-    return {role: (found[role] or {}).get("model_version") for role in roles}
+    held = dict[str, Any](found)
+    return {role: held[role] and held[role]["model_version"] for role in roles}
 
 # %% ../../nbs/delivery/05_release.ipynb #fc2dff06
 def mirror_aliases(
@@ -343,7 +343,7 @@ def verify(
     "Whether the log and the released packages are what they were."
     if found := log_trouble(root, with_git=True):
         return found
-    found, held = unsound_versions(root), state(root)
+    found, held = unsound_versions(root), dict[str, Any](state(root))
     for role in ("champion", "previous", "challenger", "shadow"):
         try:
             if held[role]:
@@ -444,8 +444,8 @@ def show(
     "All that is known of one version."
     found, entry = state(root), find_registered(root, version)
     name = entry["model_version"]
-    folder = registry_folder(root) / name
-    held = {role: found[role] for role, other in aliases(found).items() if other == name}
+    folder, known = registry_folder(root) / name, dict[str, Any](found)
+    held = {role: known[role] for role, other in aliases(found).items() if other == name}
     return {
         "registration": entry,
         "status": next(listed["status"] for listed in found["versions"] if listed["model_version"] == name),

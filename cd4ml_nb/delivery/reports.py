@@ -98,7 +98,7 @@ def record_run(
     machine = {"cores": os.cpu_count(), "python": platform.python_version(), "system": platform.platform(terse=True)}
     write_json(path, {**runs, label: {**run, "machine": machine}})
 
-
+# %% ../../nbs/delivery/00a_reports.ipynb #10d20356
 def write_report(
     root: Path,  # The project's folder
     label: str,  # The report's name
@@ -155,7 +155,7 @@ def _rank(path):
     stage = path.stem.partition("-")[0]
     return STAGES.index(stage) if stage in STAGES else len(STAGES), path.stem
 
-
+# %% ../../nbs/delivery/00a_reports.ipynb #fd813fc4
 def _scores(metrics):
     "The table of estimators, the best first."
     measures = {"nwrmsle": "NWRMSLE", "wape": "Order error", "bias": "Bias"}

@@ -83,7 +83,7 @@ KERNEL_ENVIRONMENT = {
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",
 }
 
-
+# %% ../../nbs/delivery/01_stages.ipynb #c0041194
 def execute_notebook(
     notebook: Path,  # What to run
     values: dict,  # Its parameters
@@ -102,7 +102,7 @@ def execute_notebook(
         options = {"kernel_name": "python3", "kernel_manager_class": kernel_manager(spare), "stderr_file": sys.stderr}
         explained = _explain_failure(failed.name.split(".")[0], executed, failed)
         try:
-            with PeakMemory() as memory, explained, explain_disk_trouble(folder):
+            with PeakMemory() as memory, explained, explain_disk_trouble(Path(folder)):
                 nb = papermill.execute_notebook(notebook, executed, values, cwd=root, progress_bar=False, **options)
         finally:
             if spare:
@@ -139,7 +139,7 @@ def _run_notebook(root, notebook, label, given, values):
     progress(f"{label}: {run['seconds']:.1f} s, {run['peak_memory_mb']:,.0f} MB")
     return run
 
-
+# %% ../../nbs/delivery/01_stages.ipynb #37b7947e
 def run_stage(
     stage: str,  # One of `STAGES`, or any notebook in nbs/stages
     root: Path | None = None,  # The project's folder

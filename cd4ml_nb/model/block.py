@@ -30,13 +30,8 @@ class Block:
     is_open: np.ndarray  # Whether the store is open, same shape as `onpromotion`
     holiday: np.ndarray  # Whether it is a holiday or event there, shape (n_series, more days)
 
-    @property
-    def n_series(self) -> int:
-        return self.sales.shape[0]
-
-    @property
-    def n_days(self) -> int:
-        return self.sales.shape[1]
+    n_series = property(lambda self: self.sales.shape[0])
+    n_days = property(lambda self: self.sales.shape[1])
 
     def day(self, date) -> int:
         "The column of a date; dates before the first day are negative."

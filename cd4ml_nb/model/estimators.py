@@ -11,6 +11,7 @@ import io, os, re, warnings, zipfile
 from pathlib import Path
 from typing import Literal
 import numpy as np
+from fastcore.basics import patch
 from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
 from ..core import UserError
@@ -90,7 +91,7 @@ def _fit_alone(model, x, y):
     with threadpool_limits(1, user_api="openmp"):
         return model.fit(x, y)
 
-# %% ../../nbs/model/03_estimators.ipynb #5d7dd2db
+# %% ../../nbs/model/03_estimators.ipynb #49e68901
 class Trees:
     "Base of the estimators that learn from rows of features: one model for each of the two numbers."
 
@@ -100,10 +101,8 @@ class Trees:
     log_link = False  # Whether the mean model answers in logs once packaged
 
     def __init__(self, rows: dict, **parameters):
-        self.rows, self.parameters = (
-            {name: value for name, value in rows.items() if name != "max_series"},
-            parameters,
-        )  # Arguments of `training_rows`; the algorithm's own
+        self.rows = {name: value for name, value in rows.items() if name != "max_series"}  # As `training_rows` asks
+        self.parameters = parameters  # The algorithm's own
 
     def fit(self, block, last, horizon, encoding=None):
         return self.learn(*self.examples(block, last, horizon, encoding))
@@ -113,28 +112,35 @@ class Trees:
         self.encoding = encoding or make_encoding(block.series)
         return training_rows(block, last, horizon, self.encoding, **self.rows)
 
-    def learn(self, x, y):
-        x[:, np.isnan(x).all(axis=0)] = (
-            0  # such as promotions that nobody knows: scikit-learn cannot bin a column without a value, and never splits on a constant
-        )
-        x = self.filled(x).astype(self.dtype, order=self.order, copy=False)
-        self.mean, self.log_mean = Parallel(n_jobs=2, prefer="threads")(
-            delayed(_fit_alone)(model, x, target) for model, target in zip(self.models(), (y, np.log1p(y)))
-        )
-        return self
+# %% ../../nbs/model/03_estimators.ipynb #e7661774
+@patch
+def learn(self: Trees, x, y):
+    "Fit both models on rows of features and what was sold."
+    # Such as promotions that nobody knows: scikit-learn cannot bin a column without a value; no tree splits a constant
+    x[:, np.isnan(x).all(axis=0)] = 0
+    x = self.filled(x).astype(self.dtype, copy=False)
+    both = zip(self.models(), (y, np.log1p(y)))
+    fits = (delayed(_fit_alone)(model, x, target) for model, target in both)
+    self.mean, self.log_mean = Parallel(n_jobs=2, prefer="threads")(fits)
+    return self
 
-    def filled(self, x):
-        return x if self.fill is None else np.where(np.isnan(x), np.float32(self.fill), x)
 
-    def forecast(self, block, origin, horizon):
-        mean, log = np.empty((2, len(block.series), horizon))
-        for rows, x in feature_parts(block, origin, horizon, self.encoding):
-            flat = self.filled(x).reshape(-1, len(FEATURES))
-            if len(flat):
-                mean[rows], log[rows] = (
-                    model.predict(flat).reshape(-1, horizon) for model in (self.mean, self.log_mean)
-                )
-        return np.maximum(mean, 0), np.maximum(np.expm1(log), 0)
+@patch
+def filled(self: Trees, x):
+    "Features with a number for what is unknown, where the algorithm needs one."
+    return x if self.fill is None else np.where(np.isnan(x), np.float32(self.fill), x)
+
+
+@patch
+def forecast(self: Trees, block, origin, horizon):
+    "Mean and log_mean of the coming days, shape (n_series, horizon)."
+    mean, log = np.empty((2, block.n_series, horizon))
+    for rows, x in feature_parts(block, origin, horizon, self.encoding):
+        flat = self.filled(x).reshape(-1, len(FEATURES))
+        if len(flat):
+            answers = (model.predict(flat).reshape(-1, horizon) for model in (self.mean, self.log_mean))
+            mean[rows], log[rows] = answers
+    return np.maximum(mean, 0), np.maximum(np.expm1(log), 0)
 
 # %% ../../nbs/model/03_estimators.ipynb #7d906d05
 class DecisionTree(Trees):

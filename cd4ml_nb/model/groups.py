@@ -90,7 +90,8 @@ def check_per(
     "By what the series are grouped, or a UserError."
     if per is not None and per not in PER:
         raise UserError(
-            f"params.yaml, models.per is {per!r}; it should be one of {', '.join(PER)}, or null for one model of all series."
+            f"params.yaml, models.per is {per!r}; "
+            f"it should be one of {', '.join(PER)}, or null for one model of all series."
         )
     return per if issubclass(ESTIMATORS.get(estimator, Trees), Trees) else None
 

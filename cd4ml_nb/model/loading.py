@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from ..core import UserError
 from ..data.panel import each_store
 from ..data.exact import exact, exact_mean
-from .block import Block
+from .block import ARRAYS, Block
 
 # %% ../../nbs/model/01a_loading.ipynb #2ddcb395
 STATIC = ["item_name", "family", "class", "perishable", "city", "state", "type", "cluster"]
@@ -48,47 +48,45 @@ def _item_pool(prepared, items, first_day, n_days):
     ].to_numpy()
     return pool
 
-# %% ../../nbs/model/01a_loading.ipynb #ae5d0068
+# %% ../../nbs/model/01a_loading.ipynb #44372d87
+def _store_part(own, calendar, arrays, wanted):
+    "What a store gives to a block: the wanted ones of its series, or all of them."
+    keep = slice(None)
+    if wanted is not None:
+        keep = np.flatnonzero(pd.MultiIndex.from_frame(own[["store_nbr", "item_nbr"]]).isin(wanted))
+    pool, series = class_pool(arrays["sales"], own["class"].to_numpy()), own.iloc[keep]
+    repeated = {name: np.repeat(arrays[name][None], len(series), axis=0) for name in ("is_open", "holiday")}
+    return {
+        "series": series,
+        "first_day": calendar["date"].iloc[0],
+        "sales": arrays["sales"][keep].astype(np.float32),
+        "class_sales": pool[keep],
+        "onpromotion": arrays["onpromotion"][keep],
+        **repeated,
+    }
+
+# %% ../../nbs/model/01a_loading.ipynb #659cb071
 def load_block(
     prepared: Path,  # The folder data/prepared
     stores: list | None = None,  # Only these stores; all by default
     series: pd.DataFrame | None = None,  # Only these series: store_nbr, item_nbr; all by default
 ) -> Block:  # In order of store and item
     "Read a block from the prepared tables."
-    prepared, parts = Path(prepared), []
-    wanted = None if series is None else pd.MultiIndex.from_frame(series[["store_nbr", "item_nbr"]])
+    prepared, wanted = Path(prepared), None
     if series is not None:
+        wanted = pd.MultiIndex.from_frame(series[["store_nbr", "item_nbr"]])
         stores = sorted(series["store_nbr"].unique() if stores is None else set(stores) & set(series["store_nbr"]))
-    for _, own, calendar, arrays in each_store(prepared, stores):
-        keep = (
-            slice(None)
-            if wanted is None
-            else np.flatnonzero(pd.MultiIndex.from_frame(own[["store_nbr", "item_nbr"]]).isin(wanted))
-        )
-        own_class, own = class_pool(arrays["sales"], own["class"].to_numpy())[keep], own.iloc[keep]
-        repeated = {name: np.repeat(arrays[name][None], len(own), axis=0) for name in ("is_open", "holiday")}
-        parts.append(
-            {
-                "series": own,
-                "first_day": calendar["date"].iloc[0],
-                "sales": arrays["sales"][keep].astype(np.float32),
-                "class_sales": own_class,
-                "onpromotion": arrays["onpromotion"][keep],
-                **repeated,
-            }
-        )
+    parts = [_store_part(*own, wanted) for _, *own in each_store(prepared, stores)]
     if not parts:
         raise UserError(f"{prepared} holds none of the series that were asked for.")
     every = pd.concat([part["series"] for part in parts], ignore_index=True)[["store_nbr", "item_nbr", *STATIC]]
-    joined = {
-        name: np.concatenate([part.pop(name) for part in parts])
-        for name in ("sales", "class_sales", "onpromotion", "is_open", "holiday")
-    }
+    own = [name for name in ARRAYS if name != "item_sales"]
+    joined = {name: np.concatenate([part.pop(name) for part in parts]) for name in own}
     first, items = np.datetime64(parts[0]["first_day"], "D"), every["item_nbr"].unique()
     pool = _item_pool(prepared, items, first, joined["sales"].shape[1])
     return Block(every, first, item_sales=pool[pd.Index(items).get_indexer(every["item_nbr"])], **joined)
 
-# %% ../../nbs/model/01a_loading.ipynb #3aa27b49
+# %% ../../nbs/model/01a_loading.ipynb #2ed4a830
 def panel_days(
     prepared: Path,  # The folder data/prepared
 ) -> int:  # Days from the first to the last of the data
@@ -96,7 +94,7 @@ def panel_days(
     version = json.loads((Path(prepared) / "version.json").read_text())
     return (date.fromisoformat(version["last_day"]) - date.fromisoformat(version["first_day"])).days + 1
 
-
+# %% ../../nbs/model/01a_loading.ipynb #7d979613
 _last_block = {}  # At most one: what was asked for -> the block
 
 

@@ -6,7 +6,7 @@
 __all__ = ['make_plan', 'lean', 'fit_window', 'fit_all_series', 'fit_groups', 'train', 'load_fitted']
 
 # %% ../../nbs/model/04a_training.ipynb #117b2907
-import json, time
+import time
 from datetime import date
 from pathlib import Path
 import pandas as pd
@@ -89,16 +89,12 @@ def fit_groups(
         fitted[name] = pack_estimator(model) if model else None
     return fitted
 
-# %% ../../nbs/model/04a_training.ipynb #02883b9b
+# %% ../../nbs/model/04a_training.ipynb #f8a20250
 def _train_groups(folder, plan, window, engine, processes):
-    "Fit every group's model into `folder`; returns the names of those that have one, in order, and how many are too small."
+    "Fit each group's model into `folder`; returns the names that have one, in order, and how many are too small."
     rows, series, named, small = plan["training_rows"], plan["series"], [], 0
-    learn = pd.concat(
-        [
-            sample_series(series.iloc[own], rows.get("max_series"), rows["seed"])
-            for own in group_rows(series, plan["per"]).values()
-        ]
-    )
+    each = group_rows(series, plan["per"]).values()
+    learn = pd.concat([sample_series(series.iloc[own], rows.get("max_series"), rows["seed"]) for own in each])
     batches = group_batches(learn, plan["per"], panel_days(plan["prepared"]), 4 * parallelism(engine, processes))
     tasks = [{"plan": lean(plan), "series": batch[["store_nbr", "item_nbr"]], "window": window} for batch in batches]
     (folder / "groups").mkdir()
@@ -107,7 +103,6 @@ def _train_groups(folder, plan, window, engine, processes):
         for name, packed in fitted.items():
             if packed:
                 (folder / "groups" / f"{len(named):05}.skops").write_bytes(packed)
-            if packed:
                 named.append(name)
     return named, small
 

@@ -120,6 +120,12 @@ def test_data_check_of_an_own_table(project, cd4ml):
     assert code == 0 and "336 rows" in said, wrong
 
 
+def test_who_asks_what_is_live_does_not_wait_for_pandas(untouched):
+    code = "import sys; from cd4ml_nb.cli import main; main(['release', 'status']); print(*sys.modules)"
+    done = run(untouched, sys.executable, "-c", code)
+    assert done.stdout.startswith("No model is live yet") and not set(done.stdout.split()) & {*HEAVY, "mlflow"}
+
+
 def test_nothing_to_fetch_loads_nothing_heavy(untouched):
     code = "import sys; from cd4ml_nb.cli import main; print(main(['data', 'fetch']), *sys.modules)"
     done = run(untouched, sys.executable, "-c", code)

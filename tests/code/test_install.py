@@ -112,6 +112,25 @@ def test_the_light_installation_is_light(light):
     assert size <= MOST_BYTES, f"{size / 1e6:.0f} MB"
 
 
+def test_a_forecaster_loads_nothing_that_only_others_need():
+    "Neither engines nor estimators nor pages; that is what makes it start in a moment."
+    heavy = (
+        "sklearn",
+        "skops",
+        "joblib",
+        "scipy",
+        "ibis",
+        "duckdb",
+        "jinja2",
+        "tabulate",
+        "matplotlib",
+        "dvc",
+        "mlflow",
+    )
+    ask = f"import sys, cd4ml_nb.model.forecaster; print(sorted(set({heavy}) & set(sys.modules)))"
+    assert run(sys.executable, "-c", ask, cwd=ROOT).strip() == "[]"
+
+
 # declared
 
 

@@ -2,6 +2,8 @@
 
 import hashlib
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import ibis
@@ -250,3 +252,9 @@ def test_stages_out_of_order(tmp_path):
         prepare(tmp_path)
     with pytest.raises(UserError, match="version.json is missing"):
         split(tmp_path)
+
+
+def test_the_layout_needs_nothing_but_python():
+    code = "import sys, cd4ml_nb.data.layout; print({'numpy', 'pandas', 'ibis', 'duckdb', 'ftfy'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

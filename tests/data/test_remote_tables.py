@@ -1,4 +1,4 @@
-"Tables in a real PostgreSQL server and a real S3 server, both started here, on loopback: read whole or not at all, no password told."
+"Tables in a real PostgreSQL and a real S3 server, both started here: whole or not at all, no password told."
 
 import os
 import pwd
@@ -70,7 +70,8 @@ class Postgres:
         )
         with open(folder / "data" / "postgresql.conf", "a") as file:
             file.write(
-                f"port = {self.port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = ''\nfsync = off\nlogging_collector = off\ndatestyle = 'German'\n"
+                f"port = {self.port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = ''\nfsync = "
+                "off\nlogging_collector = off\ndatestyle = 'German'\n"
             )
         self.start()
 
@@ -104,7 +105,9 @@ def postgres():
         server = Postgres(Path(folder))
         server.execute(
             "CREATE TABLE sold (day date, sku text, pieces numeric(9, 2), promo boolean, at timestamptz)",
-            "INSERT INTO sold VALUES ('2018-01-02', 'milk; \"fresh\", 1 l', 2.5, true, '2018-01-03 04:00:00+00'), ('2018-01-01', 'bread', 3, NULL, '2018-01-01 12:00:00+00'), ('2018-01-01', 'Käse', -1, false, '2018-01-01 12:00:00+00')",
+            "INSERT INTO sold VALUES ('2018-01-02', 'milk; \"fresh\", 1 l', 2.5, true, '2018-01-03 04:00:00+00'), "
+            "('2018-01-01', 'bread', 3, NULL, '2018-01-01 12:00:00+00'), ('2018-01-01', 'Käse', -1, false, "
+            "'2018-01-01 12:00:00+00')",
             'CREATE TABLE "Goods" (sku text, "group" text)',
             "INSERT INTO \"Goods\" VALUES ('bread', 'Bakery'), ('milk; \"fresh\", 1 l', 'Dairy'), ('Käse', 'Dairy')",
         )
@@ -471,7 +474,12 @@ def test_a_secret_in_params_is_refused_and_not_told(tmp_path, place):
 
 def test_nothing_remote_is_quick():
     "Without a remote table, fetch imports nothing heavy."
-    code = "import sys; from pathlib import Path; from cd4ml_nb.data.fetch import fetch; assert fetch(Path('.'), {'sales': 'sales.csv'}) == {}; print([m for m in ('duckdb', 'ibis', 'pandas', 'psycopg', 'fsspec') if m in sys.modules])"
-    assert (
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
-    )
+    code = """
+import sys
+from pathlib import Path
+from cd4ml_nb.data.fetch import fetch
+assert fetch(Path('.'), {'sales': 'sales.csv'}) == {}
+print([name for name in ('duckdb', 'ibis', 'pandas', 'psycopg', 'fsspec') if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

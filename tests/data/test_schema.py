@@ -1,4 +1,4 @@
-"""The raw layout through the years: layouts/1 is Favorita as Kaggle ships it (2017), layouts/2 is ours (item_name, promotions.csv).
+"""The raw layout through the years: layouts/1 is Favorita's of Kaggle, layouts/2 ours (item_name, promotions.csv).
 
 layouts/expected_N.csv is what schema version 1 of this project prepared from them; it must stay so."""
 
@@ -15,7 +15,7 @@ import pytest
 from cd4ml_nb.core import UserError
 from cd4ml_nb.data import contract
 from cd4ml_nb.data.contract import check_raw, read_raw
-from cd4ml_nb.data.layout import RAW, Column, Table
+from cd4ml_nb.data.layout import RAW, Table
 from cd4ml_nb.data.panel import read_prepared
 from cd4ml_nb.data.prepare import prepare
 from cd4ml_nb.data.schema import acceptance_code, check_evolution, compare_schemas, describe_columns, describe_schema

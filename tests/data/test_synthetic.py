@@ -1,4 +1,4 @@
-"The planted truth is found again in the written files; one seed gives the same bytes; faults stand where they are told."
+"The planted truth is found in the written files; one seed gives the same bytes; faults stand where they are told."
 
 import csv
 import datetime

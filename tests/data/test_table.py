@@ -1,10 +1,8 @@
-"The user's own table: each form of file is read rightly or refused in one sentence that names file, line, column and value."
+"The user's own table: each form of file is read rightly, or refused by file, line, column and value in one sentence."
 
 import gzip
 import hashlib
-import json
 import time
-from pathlib import Path
 
 import duckdb
 import pandas as pd
@@ -276,6 +274,40 @@ def test_lines_are_right_below_a_broken_line(tmp_path):
     assert found == {"broken line": 3, "wrong type": 4}
 
 
+GARBLED = {  # as it stands in the file: what it was, whichever encoding it was read in
+    "LÃ¡cteos": "Lácteos",
+    "PanaderÃ\xada": "Panadería",
+    "CafÃ© â€“ tÃ©": "Café – té",
+    "FrÃ¼hstÃ¼ck": "Frühstück",
+    "PÃ\x83O": "PÃO",
+    "ÐœÐ¾Ð»Ð¾ÐºÐ¾": "Молоко",
+    "ç‰›ä¹³": "牛乳",
+    "Käse, LÃ¡cteos": "Käse, Lácteos",
+}
+SOUND = [
+    "Lácteos",
+    "SÃO PAULO",
+    "PÂTÉ",
+    "NESCAFÉ®",
+    "Crème brûlée ½",
+    "Żółć",
+    "Молоко",
+    "牛乳",
+    "CORAÇÃO™",
+    "naïve – 5 €",
+]
+
+
+@pytest.mark.parametrize("garbled", GARBLED)
+def test_names_read_in_another_encoding_are_told(tmp_path, garbled):
+    rows = [("2018-01-01", f'"{name}"', "A", "1") for name in (*SOUND, garbled)]
+    (tmp_path / "sales.csv").write_text(csv(rows[:-1]) + "2018-01-01\n" + csv(rows[-1:], header="").lstrip("\n"))
+    broken, found = check_table(MAPPING, tmp_path)
+    assert (broken["kind"], found["kind"], found["column"], found["count"]) == ("broken line", "garbled text", "sku", 1)
+    assert found["rows"] == [(len(SOUND) + 3, garbled)]  # below the header, the sound rows and the broken line
+    assert f"'{garbled}' was '{GARBLED[garbled]}' before" in found["expectation"]
+
+
 def test_one_row_is_enough(tmp_path):
     rules, train = bring(tmp_path, csv(ROWS[:1]))
     assert cells(train) == EXPECTED[:1] and rules["kept"]["rows"] == 1
@@ -311,7 +343,8 @@ def write_parquet(path, select):
 def test_parquet(tmp_path):
     write_parquet(
         tmp_path / "sales.parquet",
-        "SELECT DATE '2018-01-01' + CAST(i AS INT) AS day, 100 + i AS sku, CAST(i AS DECIMAL(9, 2)) / 2 AS pieces, i = 1 AS promo FROM range(3) t(i)",
+        "SELECT DATE '2018-01-01' + CAST(i AS INT) AS day, 100 + i AS sku, CAST(i AS DECIMAL(9, 2)) / 2 AS pieces, "
+        "i = 1 AS promo FROM range(3) t(i)",
     )
     rules, train = bring(
         tmp_path,

@@ -337,6 +337,7 @@ def test_what_a_former_run_left_is_read(tmp_path):
 @prove
 def test_the_model_opens_where_this_library_is_not(tiny, tmp_path):
     "MLflow's own format: loaded by alias in a process that knows only MLflow, no pickle in it, the same answers."
+    register.register(tiny, "any")
     code = """
 import sys
 sys.meta_path = [f for f in sys.meta_path if "editable" not in repr(f).lower()]

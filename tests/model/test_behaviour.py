@@ -1,4 +1,4 @@
-"What the packaged model does when one thing changes: promotion, closed days, order, scale, seed, and an item that a store never sold."
+"What the packaged model does when one thing changes: promotion, closed days, order, scale, seed, a new pair."
 
 from dataclasses import replace
 import numpy as np, pandas as pd, pytest
@@ -84,7 +84,7 @@ def test_the_same_seed_gives_the_same_model_and_another_does_not(block):
 
 
 def test_a_store_that_never_sold_an_item_gets_a_forecast_of_the_right_size(block):
-    "Hide the past of every tenth series and forecast the first evaluation window: better than knowing nothing of the series but the panel's mean."
+    "Every tenth series' past is hidden: its forecast is better than knowing nothing but the panel's mean."
     params, origin = read_params(root=ROOT), block.day("2017-10-28")
     known = np.arange(len(block.series)) % 10 > 0
     model = make_estimator("gradient_boosting", params["estimators"]["gradient_boosting"], params["training_rows"]).fit(

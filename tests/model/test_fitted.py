@@ -1,4 +1,4 @@
-"What train leaves is the same on every run, and whatever is put in its place is not run: neither by the stages nor by the gate."
+"What train leaves is the same on every run; what is put in its place is not run, by no stage and not by the gate."
 
 import json, pickle
 from contextlib import redirect_stderr

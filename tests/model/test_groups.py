@@ -1,4 +1,4 @@
-"A model for each group, a sample of the series, a panel in parts: what each of them changes, and what none of them may."
+"A model for each group, a sample of the series, a panel in parts: what each changes, and what none of them may."
 
 import functools, shutil
 import numpy as np, pandas as pd, pytest

@@ -1,7 +1,6 @@
-"""Is it as good as we say? Every number of reports/metrics.json is computed again from the stored forecasts,
+"""Is it as good as we say?
 
-Without the library, and held against what was promised.
-"""
+Every number of reports/metrics.json is computed again from the stored forecasts, without the library."""
 
 import json
 import numpy as np, pandas as pd, pytest

@@ -1,7 +1,6 @@
-"""What is wrong with a package is found by the check that is meant for it: mis-packaged, skewed, stale, leaky,
+"""What is wrong with a package is found by the check that is meant for it.
 
-Badly behaved, contract-breaking.
-"""
+Mis-packaged, skewed, stale, leaky, badly behaved, contract-breaking."""
 
 import json, shutil
 from contextlib import redirect_stderr
@@ -38,7 +37,7 @@ def fitted(root):
 
 @pytest.fixture
 def planted(root, tmp_path):
-    "Makes a copy of the package in which `change(folder, sealed)` went wrong, sealed as if nothing were."
+    "A function that copies the package, lets `change(folder, sealed)` go wrong in it, and seals it again."
 
     def plant(change):
         folder = shutil.copytree(root / "data/model", tmp_path / "model")
@@ -423,7 +422,7 @@ def test_an_estimator_without_features_is_judged_too(root, tmp_path):
 
 
 def test_usual_and_reasons_are_the_forecast_on_every_day(root):
-    "For each day, series and switch: a usual day and the shares add up, through the remembered forecaster, too."
+    "For each day, series and switch a usual day and the shares add up, through the remembered forecaster, too."
     from cd4ml_nb.apps.page import remember
 
     f = load_forecaster(root / "data/model")
@@ -465,7 +464,7 @@ def test_a_product_that_the_store_never_sold_has_reasons(root):
 
 
 def test_explaining_one_store_is_fast():
-    "A change of the dashboard has 300 ms, and the reasons are a part of it; on the project's own model, if any."
+    "At most 300 ms for a change of the dashboard, reasons included; on the project's model where there is one."
     import time
 
     if not (ROOT / "data/model/forecaster.json").exists():
