@@ -15,7 +15,7 @@ from pathlib import Path
 class Forked:
     "A forked process, handled like a `subprocess.Popen`."
 
-    pid = 0
+    pid: int
     stdin = stdout = stderr = returncode = None
 
     def poll(self):
@@ -33,7 +33,6 @@ class Forked:
         return self.returncode
 
     def send_signal(self, number):
-        "Send a signal, unless it has ended."
         if self.poll() is None:
             os.kill(self.pid, number)
 

@@ -18,7 +18,11 @@ from .block import Block, stack_blocks, take_series
 from .kernel import day_quantiles, forecast_horizon, quantiles, sells_whole_units, what_if
 from .package import open_models, read_state, unseal
 
-# %% ../../nbs/model/05_forecaster.ipynb #3b843c24
+# %% ../../nbs/model/05_forecaster.ipynb #72ca918b
+ITEM_COLUMNS = ["item_nbr", "item_name", "family", "class", "perishable"]
+STORE_COLUMNS = ["store_nbr", "city", "state", "type", "cluster"]
+
+
 class Index:
     "Where each series of a block stands, by its names: a look-up in a dict instead of a search in a table."
 
@@ -27,11 +31,7 @@ class Index:
         self.rows = {pair: row for row, pair in enumerate(pairs)}  # (store_nbr, item_nbr) -> row
         self.by_item, self.by_store = (series.groupby(name).indices for name in ("item_nbr", "store_nbr"))
 
-# %% ../../nbs/model/05_forecaster.ipynb #c3a35632
-ITEM_COLUMNS = ["item_nbr", "item_name", "family", "class", "perishable"]
-STORE_COLUMNS = ["store_nbr", "city", "state", "type", "cluster"]
-
-
+# %% ../../nbs/model/05_forecaster.ipynb #cdf1fb89
 class Forecaster:
     "A loaded model: forecasts by item, store and day. Make one with `load_forecaster`."
 

@@ -1,6 +1,6 @@
 "`cd4ml stage` as a user meets it: what it refuses, and what it leaves behind when it cannot go on."
 
-import json, os, signal, subprocess, time
+import json, os, signal, subprocess, sys, time
 from pathlib import Path
 import nbformat, pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
