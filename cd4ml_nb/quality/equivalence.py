@@ -320,7 +320,7 @@ def check_blindness(both: Both) -> Check:
     "Does any forecast look at days after its origin?"
     f, origin = both.forecaster, both.holdout
     at, there = _origin(both, origin)
-    few = _few(both) if is_path(f) else slice(None)
+    few = _few(both) if is_path(f) else np.arange(len(both.rows))
     block, own, rows = take_series(both.block, few), take_series(both.own, few), both.rows[few]
 
     def moved_by_the_future(answer, block, origin):
@@ -481,7 +481,7 @@ def equivalence_checks(
     loaded = guarded(LOADED, lambda: _loaded(found, root, package, fitted))
     if not found:
         return loaded
-    plan = [
+    plan: list[tuple] = [
         (PACKAGING, check_packaging, most),
         (HOLDOUT, check_holdout, most),
         (INTERVALS, check_intervals, slack),

@@ -42,9 +42,8 @@ def level_change(
 ) -> tuple[float, float]:  # Units a day in the last 28 days, and in the 28 before; NaN where nothing is known
     "The mean daily sales of the last four weeks and of the four weeks before."
     sales = recent.unit_sales.to_numpy(float)[-56:]
-    return tuple(
-        float(np.nanmean(part)) if np.isfinite(part).any() else float("nan") for part in (sales[-28:], sales[:-28])
-    )
+    mean = lambda part: float(np.nanmean(part)) if np.isfinite(part).any() else float("nan")
+    return mean(sales[-28:]), mean(sales[:-28])
 
 # %% ../../nbs/quality/06_explain.ipynb #90021b9d
 def promotion_effect(
@@ -218,9 +217,11 @@ def coalition_values(
     own = x[:, days, None]
     spread = np.repeat(own, week.shape[1], axis=2)
     spread[..., GROUPS["weekday"]] = x[:, week][..., GROUPS["weekday"]]
-    start = {True: own, False: spread}
-    start = {(on, True): rows for on, rows in start.items()} | {
-        (on, False): with_usual_level(rows, block, origin) for on, rows in start.items()
+    start = {
+        (True, True): own,
+        (False, True): spread,
+        (True, False): with_usual_level(own, block, origin),
+        (False, False): with_usual_level(spread, block, origin),
     }
     reference = _references(own, off[:, days, None])
     weight = _open_days(block.is_open[:, origin + 1 : origin + 1 + horizon][:, week])

@@ -100,7 +100,8 @@ def read_case(
     series = read_series(root / "data/prepared")
     series = series[series["item_nbr"].isin(found[1]["item_nbr"].unique())]
     block = load_block(root / "data/prepared", stores=sorted(set(series["store_nbr"])), series=series[KEYS])
-    return make_case(estimator, read_windows(root), *found, block, limits)
+    table, naive = found
+    return make_case(estimator, read_windows(root), table, naive, block, limits)
 
 
 def row_and_day(

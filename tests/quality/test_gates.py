@@ -1,4 +1,7 @@
-"Bad models are planted, and each is stopped by the check that is meant for it; good ones pass. On the project's own data and on the tiny panel."
+"""Bad models are planted, and each is stopped by the check that is meant for it; good ones pass.
+
+On the project's own data and on the tiny panel.
+"""
 
 import contextlib, io, json, shutil
 from dataclasses import replace

@@ -1,4 +1,7 @@
-"A shop may call its things what it likes: no name becomes markup in a report. On a table of one's own, through all stages as the pipeline runs them."
+"""A shop may call its things what it likes: no name becomes markup in a report.
+
+On a table of one's own, through all stages as the pipeline runs them.
+"""
 
 import shutil
 import numpy as np, pandas as pd, pytest, yaml
@@ -16,7 +19,7 @@ HOSTILE = (ITEM, FAMILY, STORE, CITY)
 
 
 def till_receipts(days=240):
-    "Six items in three stores that sell by the Poisson law with a weekly rhythm; the first of each kind has a hostile name."
+    "Six items in three stores that sell with a weekly rhythm; the first of each kind has a hostile name."
     rng, dates = np.random.default_rng(0), pd.date_range("2017-01-02", periods=days)
     rows = [
         pd.DataFrame({"date": dates, "item": item, "store": store, "family": family, "class": f"{family} 1"}).assign(

@@ -1,4 +1,7 @@
-"Scores by slice survive the way through a file, whatever a shop calls its things, and files of older versions are read."
+"""Scores by slice survive the way through a file, whatever a shop calls its things,
+
+And files of older versions are read.
+"""
 
 import json, subprocess
 import pandas as pd, pytest
