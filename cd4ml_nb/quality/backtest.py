@@ -95,7 +95,7 @@ def _fit_groups(plan, learn, window):
     groups = group_rows(learn.series, plan["per"])
     return {name: fit_group(*how, take_series(learn, rows), *ahead) for name, rows in groups.items()}
 
-
+# %% ../../nbs/quality/02_backtest.ipynb #015c41c7
 def _ask_groups(plan, judge, window, fitted, whole):
     "The forecasts of one window, each group by its own model or by that of all series."
     at, tables = judge.day(window["forecast_origin"]), []
@@ -151,7 +151,7 @@ def _forecast_by_group(plan, judged, engine, processes):
         took.append({"fit": sum(fit) + seconds, "forecast": sum(forecast), **models})
     return tables, took
 
-
+# %% ../../nbs/quality/02_backtest.ipynb #cb4a39f2
 def _learnt_and_judged(plan, judged):
     "The series of the groups that are judged, with what each is for: columns `learn` and `judge`."
     rows, series, per = plan["training_rows"], plan["series"], plan["per"]
@@ -173,7 +173,7 @@ def _in_order(table, series):
 # %% ../../nbs/quality/02_backtest.ipynb #6300f079
 FLOATS = dict.fromkeys(("mean", "log_mean", "q10", "q50", "q90"), "float32")
 
-
+# %% ../../nbs/quality/02_backtest.ipynb #8d442ab2
 def backtest(
     root: Path,  # The project's folder
     estimator: str,  # One of ESTIMATORS
@@ -198,7 +198,7 @@ def backtest(
     about = [{name: window[name] for name in ("forecast_origin", "role")} for window in windows]
     return pd.DataFrame([{**window, **seconds} for window, seconds in zip(about, took)])
 
-
+# %% ../../nbs/quality/02_backtest.ipynb #27855e23
 def _with_all_intervals(windows, tables):
     "The windows' tables as one, each with the intervals that those before it teach."
     done = []

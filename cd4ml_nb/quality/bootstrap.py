@@ -47,7 +47,7 @@ def _score(off, by, root):
     ratio = np.divide(off, by, out=np.full(off.shape, np.nan), where=by > 0)
     return np.sqrt(ratio) if root else ratio
 
-
+# %% ../../nbs/quality/07_bootstrap.ipynb #8e8c4343
 def paired_difference(
     errors: np.ndarray,  # Sums of weighted squared log errors, shape (n_series,) or (n_series, n_slices)
     rival: np.ndarray,  # The other forecast's, same shape

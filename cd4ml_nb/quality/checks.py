@@ -21,7 +21,7 @@ class Check(TypedDict):
     limit: float | list | None  # What is allowed, or from where to where
     verdict: str  # passed, failed or not judged
 
-
+# %% ../../nbs/quality/07a_checks.ipynb #5c9786ad
 @dataclass(frozen=True)
 class Criterion:
     "What is asked of a model."
@@ -88,7 +88,7 @@ class Limits:
 def _is_number(value):
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
-
+# %% ../../nbs/quality/07a_checks.ipynb #098becb6
 def _are_shares(value):
     "Two ascending numbers from 0 to 1."
     two = isinstance(value, (list, tuple)) and len(value) == 2 and all(map(_is_number, value))

@@ -229,7 +229,7 @@ def check_contracts(
         found += guarded(named, _check_contract, forecaster, path)
     return found
 
-
+# %% ../../nbs/quality/10_contracts.ipynb #1fabbebe
 def _check_contract(forecaster, path):
     "Does the package keep one contract?"
     contract = read_contract(path)

@@ -68,7 +68,7 @@ class Both:
         "The holdout's forecast origin."
         return self.windows[-1]["forecast_origin"]
 
-
+# %% ../../nbs/quality/09_equivalence.ipynb #5aa86eef
 def gather(
     root: Path,  # The project's folder
     package: Path,  # The packaged model's folder
@@ -405,7 +405,7 @@ def check_level(
     )
     return LEVEL.judged(says, bool(limit[0] <= ratio <= within), ratio, limit)
 
-
+# %% ../../nbs/quality/09_equivalence.ipynb #a830dfac
 def check_more_sales(both: Both) -> Check:
     "Do more sales give more?"
     f, own = both.forecaster, both.own
@@ -468,7 +468,7 @@ def check_answers(both: Both) -> Check:
 # %% ../../nbs/quality/09_equivalence.ipynb #503d8652
 LOADED = Criterion("package", "Package can be loaded")
 
-
+# %% ../../nbs/quality/09_equivalence.ipynb #b0b3915c
 def equivalence_checks(
     root: Path,  # The project's folder
     package: Path,  # The packaged model's folder
@@ -498,7 +498,7 @@ def equivalence_checks(
     judged = [guarded(criterion, judge, found[0], *limits) for criterion, judge, *limits in plan]
     return [*loaded, *(check for checks in judged for check in checks)]
 
-
+# %% ../../nbs/quality/09_equivalence.ipynb #7c8f7f66
 def _loaded(found, root, package, fitted):
     "Gather what is compared into a list; the check that this is possible."
     found.append(gather(root, package, fitted))

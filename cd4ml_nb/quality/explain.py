@@ -234,7 +234,7 @@ def coalition_values(
         values[some] = units[:, :, 0] if "weekday" in some else (units * weight).sum(axis=2)
     return values
 
-
+# %% ../../nbs/quality/06_explain.ipynb #24cf8b43
 def _references(own, off):
     "What stands for no holiday and for no promotion, where the chosen days are not that way anyway."
     found = {"holiday": NO_HOLIDAY, "promotion": off[..., GROUPS["promotion"]]}
@@ -254,7 +254,7 @@ AT_ONCE = 200_000  # Rows of features held in memory together, for each coalitio
 # %% ../../nbs/quality/06_explain.ipynb #c702fa10
 SALES = ("sales", "item_sales", "class_sales", "is_open")
 
-
+# %% ../../nbs/quality/06_explain.ipynb #77e485a6
 def effects(
     forecaster,  # A Forecaster, or one whose answers are remembered
     item_nbr: str,  # The product

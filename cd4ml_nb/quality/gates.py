@@ -37,7 +37,7 @@ class Champion:
     how: str  # How its forecasts were made, in words
     fresh: bool  # It has not learnt from these windows
 
-
+# %% ../../nbs/quality/08_gates.ipynb #5fa07d22
 @dataclass
 class Case:
     "A candidate and all that its forecasts are compared with."
@@ -63,7 +63,7 @@ class Case:
         "The first evaluation window's forecast origin."
         return next(w["forecast_origin"] for w in self.windows if w["role"] == "evaluation")
 
-
+# %% ../../nbs/quality/08_gates.ipynb #901339c4
 ROW = ["forecast_origin", *KEYS, "date"]
 
 # %% ../../nbs/quality/08_gates.ipynb #5339b801
@@ -280,7 +280,7 @@ def champion_forecasts(
             "and the holdout shipped with it is none of today's windows"
         ) from None
 
-
+# %% ../../nbs/quality/08_gates.ipynb #8c7f0528
 def _backtest_of(root, estimator):
     "The backtest that stands in for a champion that can be asked for its own days only."
     path = Path(root) / f"data/evaluation/{estimator}.parquet"
@@ -457,7 +457,7 @@ def slice_table(
     }
     return pd.DataFrame(columns).reset_index()
 
-
+# %% ../../nbs/quality/08_gates.ipynb #6a0cfdfd
 def _slice_volumes(judged, kinds, index):
     "Rows and bias of each slice."
     sums = {name: [] for name in ("rows", "mean", "unit_sales")}
@@ -485,7 +485,7 @@ def slice_checks(
         return [naive, SLICES_CHAMPION.not_judged(NOTHING_LIVE)]
     return [naive, _slices_check(SLICES_CHAMPION, case, table, ("champion", "the champion", "beside_champion"))]
 
-
+# %% ../../nbs/quality/08_gates.ipynb #b74a8cd6
 def _slices_check(criterion, case, table, rival):
     "The slices against one rival: its column, its name, and the candidate's column beside it."
     other, whom, mine = rival
@@ -535,7 +535,7 @@ def fairness_table(
             done.append({"kind": kind, "group": name, **_fairness_of(part)})
     return pd.DataFrame(done)
 
-
+# %% ../../nbs/quality/08_gates.ipynb #5eceeb05
 def _fairness_of(part):
     "Size and errors of one group's forecasts."
     units, weight = part["unit_sales"].sum(), part["weight"].sum()

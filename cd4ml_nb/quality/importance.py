@@ -34,7 +34,7 @@ class HeldOut:
     y: np.ndarray  # Units sold, shape (n_series, horizon); NaN where nothing was sold because it could not be
     weight: np.ndarray  # Of each day's error, same shape
 
-
+# %% ../../nbs/quality/11_importance.ipynb #5c652ad8
 def holdout_rows(
     forecaster: Forecaster,
     folder: Path,  # The package
@@ -165,7 +165,7 @@ def _group_words(found):
         said.append(f"Next to nothing comes from {', '.join(idle)}.")
     return said
 
-
+# %% ../../nbs/quality/11_importance.ipynb #9044b379
 def _curve_words(curves, has_features):
     "How the forecast moves with promotion, weekday and horizon."
     said = []
@@ -257,7 +257,7 @@ def draw_explanation(
         axis.spines[["top", "right"]].set_visible(False)
     return figure
 
-
+# %% ../../nbs/quality/11_importance.ipynb #01627ffc
 def _draw_groups(axis, groups):
     "How much each group of features matters, with the spread of its repetitions."
     names, weights = ([row[key] for row in groups] for key in ("feature", "importance"))

@@ -119,7 +119,7 @@ def read_slices(
         raise UserError(f"{path} is damaged. Make it again with: make pipeline") from None
     return out
 
-
+# %% ../../nbs/quality/02a_slices.ipynb #7df27bd0
 def _metrics_of(row):
     "One row's scores, nested as in `slice_scores`."
     found = {"rows": int(row["rows"])}
