@@ -39,8 +39,9 @@ def _place(path):
 # %% ../../nbs/cli/03_data.ipynb #beb7fb45
 def data_check(
     *,
-    source: str = None,  # Another source than params.yaml names: favorita, table, synthetic, complete_journey, tiny
-    path: str = None,  # Where favorita's folder or your own table is, when it is not where params.yaml says
+    source: str
+    | None = None,  # Another source than params.yaml names: favorita, table, synthetic, complete_journey, tiny
+    path: str | None = None,  # Where favorita's folder or your own table is, when it is not where params.yaml says
     memory: str = "1GB",  # What DuckDB may use before it spills to disk
 ):
     """Say what fits and what does not, before any pipeline runs.
@@ -81,10 +82,10 @@ def _check_own_table(root, path):
 def data_prepare(
     *,
     out: str,  # A new or empty folder, or an earlier result of this command
-    source: str = None,  # As for data check
-    path: str = None,  # As for data check
-    memory: str = None,  # What DuckDB may use before it spills to disk, such as 4GB; params.yaml's when left out
-    engine: str = None,  # duckdb on this machine or spark on many; params.yaml's when left out
+    source: str | None = None,  # As for data check
+    path: str | None = None,  # As for data check
+    memory: str | None = None,  # What DuckDB may use before it spills to disk, such as 4GB; params.yaml's when left out
+    engine: str | None = None,  # duckdb on this machine or spark on many; params.yaml's when left out
 ):
     """Run the prepare stage's code alone, without the pipeline.
 
@@ -132,7 +133,7 @@ def data_synthesize(
     from cd4ml_nb.data.synthetic import synthesize
 
     progress(f"Writing about {rows:,} rows to {folder} ...")
-    done = synthesize(folder, rows, stores, items, seed, faults)
+    done = synthesize(Path(folder), rows, stores, items, seed, faults)
     if json:
         return print(say_json(done))
     size = f"{done['rows']:,} rows, {done['stores']} stores, {done['items']} items"

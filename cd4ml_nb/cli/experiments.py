@@ -13,8 +13,10 @@ from .parser import say_json
 def experiments(
     *runs,  # Two runs or more to compare (their names or model versions); none for the leaderboard
     json: bool = False,  # One JSON object instead of words
-    data: str = None,  # The leaderboard of this data version (its first characters do); by default the newest run's
-    report: str = None,  # Two runs or more: show this report of each, such as evaluate, in reports/side-by-side.html
+    data: str
+    | None = None,  # The leaderboard of this data version (its first characters do); by default the newest run's
+    report: str
+    | None = None,  # Two runs or more: show this report of each, such as evaluate, in reports/side-by-side.html
 ):
     """Which idea was best, and by more than luck?
 

@@ -30,7 +30,7 @@ QUESTION = ["item_nbr", "store_nbr", "date"]
 
 
 def read_table(
-    path: str,  # A .csv or .parquet file
+    path: str | Path,  # A .csv or .parquet file
 ):  # DataFrame; item_nbr and store_nbr are strings, date is ISO text
     "A table of questions."
     path = Path(path)
@@ -81,7 +81,7 @@ def _promotions(column, path):
 # %% ../../nbs/cli/02_forecast.ipynb #f3ce44db
 def write_table(
     table,  # DataFrame
-    path: str,  # A .csv or .parquet file
+    path: str | Path,  # A .csv or .parquet file
 ) -> None:
     "Write a table, whole or not at all."
     path = Path(path)
@@ -161,14 +161,15 @@ def _iso(date):
 # %% ../../nbs/cli/02_forecast.ipynb #60711709
 def forecast(
     *,
-    item: str = None,  # Product: its number (item_nbr)
-    store: str = None,  # Store: its number (store_nbr); all stores together when left out
-    date: str = None,  # Day, such as 2018-01-02
-    promotion: str = None,  # What if it were on promotion, or not? The promotion plan when left out
+    item: str | None = None,  # Product: its number (item_nbr)
+    store: str | None = None,  # Store: its number (store_nbr); all stores together when left out
+    date: str | None = None,  # Day, such as 2018-01-02
+    promotion: str | None = None,  # What if it were on promotion, or not? The promotion plan when left out
     json: bool = False,  # One JSON object instead of words
-    input: str = None,  # Many questions at once: a CSV or Parquet table with item_nbr, store_nbr, date[, promotion]
-    output: str = None,  # Where to write the answers, .csv or .parquet
-    model: str = None,  # Folder of another packaged model than the live one, such as data/model
+    input: str
+    | None = None,  # Many questions at once: a CSV or Parquet table with item_nbr, store_nbr, date[, promotion]
+    output: str | None = None,  # Where to write the answers, .csv or .parquet
+    model: str | None = None,  # Folder of another packaged model than the live one, such as data/model
 ):
     """Say how many units will sell.
 

@@ -53,7 +53,7 @@ def make_parser(
     parser.set_defaults(function=None, parser=parser)
     each = parser.add_subparsers(title="commands", metavar="COMMAND")
     for name, command in commands.items():
-        make_parser(command, add_command(each, name, inspect.getdoc(command)))
+        make_parser(command, add_command(each, name, inspect.getdoc(command) or ""))
     return parser
 
 

@@ -97,8 +97,8 @@ def _told(act):
 def release_approve(
     version: str,  # A model version (its first characters do), or MLflow's number
     *,
-    by: str = None,  # Who decides; Git's user or the login when left out
-    reason: str = None,  # Why; compulsory, and kept for ever
+    by: str | None = None,  # Who decides; Git's user or the login when left out
+    reason: str | None = None,  # Why; compulsory, and kept for ever
     override: bool = False,  # Although the gate says no; stays visible for ever
 ):
     """Allow a version to go live.
@@ -114,8 +114,8 @@ def release_approve(
 def release_reject(
     version: str,  # A model version (its first characters do), or MLflow's number
     *,
-    by: str = None,  # Who decides; Git's user or the login when left out
-    reason: str = None,  # Why; compulsory, and kept for ever
+    by: str | None = None,  # Who decides; Git's user or the login when left out
+    reason: str | None = None,  # Why; compulsory, and kept for ever
 ):
     """Say that a version must not go live; also takes back an approval.
 
@@ -129,8 +129,8 @@ def release_promote(
     version: str,  # An approved version (its first characters do), or MLflow's number
     *,
     role: str = "champion",  # champion: it goes live; challenger or shadow: it is tried beside the live one
-    by: str = None,  # Who decides; Git's user or the login when left out
-    reason: str = None,  # Why; compulsory, and kept for ever
+    by: str | None = None,  # Who decides; Git's user or the login when left out
+    reason: str | None = None,  # Why; compulsory, and kept for ever
     override: bool = False,  # Although the gate compared it with another champion than the live one
 ):
     """Put an approved version live; the dashboard follows.
@@ -143,8 +143,8 @@ def release_promote(
 
 def release_rollback(
     *,
-    by: str = None,  # Who decides; Git's user or the login when left out
-    reason: str = None,  # Why; compulsory, and kept for ever
+    by: str | None = None,  # Who decides; Git's user or the login when left out
+    reason: str | None = None,  # Why; compulsory, and kept for ever
 ):
     """Make the previous champion live again, at once and without training.
 

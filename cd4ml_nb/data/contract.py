@@ -417,6 +417,7 @@ def check_file(
 ) -> list[Finding]:  # Empty if all is well
     "Check one raw file: lines, cells, keys, references."
     path, spec, table = raw_path(folder, name), RAW[name], _decoded(tables[name])
+    assert path is not None  # its table has been read
     try:
         broken = broken_lines(con, path)
         lost = [line for line, *_ in broken]

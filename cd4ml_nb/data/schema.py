@@ -97,7 +97,7 @@ def _describe_column(cells):
     return {"kind": kind, "example": example, "first": fingerprint if tells else None}
 
 
-def _describe_table(header, rows, spec):
+def _describe_table(spec, header, rows):
     "Each column of a table, of those that the contract does not know the first few."
     strangers = [column for column in header if column not in spec.columns][:STRANGERS]
     described = {}
@@ -115,7 +115,7 @@ def describe_columns(
     "What the raw tables look like."
     paths = {name: path for name in specs if (path := raw_path(raw, name))}
     samples = {name: _sample(path) for name, path in paths.items()}
-    return {name: sample and _describe_table(*sample, specs[name]) for name, sample in samples.items()}
+    return {name: sample and _describe_table(specs[name], *sample) for name, sample in samples.items()}
 
 # %% ../../nbs/data/02c_schema.ipynb #be71f6dd
 LARGEST = 200  # Items or stores whose scale is kept

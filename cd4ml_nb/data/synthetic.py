@@ -287,7 +287,7 @@ class World(NamedTuple):
     spread: np.ndarray  # Draws of the gamma around a rate, mean 1
     weekday: np.ndarray  # As weekday_profiles returns
     stockouts: pd.DataFrame  # store, item (positions), first, last (day numbers)
-    known_from: int | None  # From this day on promotions are known
+    known_from: int  # From this day on promotions are known
     arrays: dict[str, np.ndarray]  # What every day needs of items and stores
 
 # %% ../../nbs/data/01b_synthetic.ipynb #d8f596d4
@@ -410,7 +410,7 @@ def make_world(
         spread=(spread / spread.mean()).astype(np.float32),
         weekday=weekday_profiles(),
         stockouts=_make_stockouts(random, base, days),
-        known_from=None,
+        known_from=0,
         arrays=_arrays(shops, goods),
     )
     return _set_level(world, rows)
@@ -565,7 +565,7 @@ def small_tables(
     "The tables beside the sales."
     day, store = sold.nonzero()
     baskets = {
-        "date": [day_of(n) for n in day],
+        "date": [day_of(int(n)) for n in day],
         "store_nbr": world.stores.store_nbr.to_numpy()[store],
         "transactions": sold[day, store] * 6 // 5 + 1,
     }

@@ -89,7 +89,7 @@ def last_state(
         done.append((part.index.to_numpy(), last_days(block, HISTORY + horizon), *answer))
     rows, blocks, means, log_means = zip(*done)
     order = np.argsort(np.concatenate(rows), kind="stable")
-    block = blocks[0] if len(blocks) == 1 else take_series(stack_blocks(blocks), order)
+    block = blocks[0] if len(blocks) == 1 else take_series(stack_blocks(list(blocks)), order)
     return block, np.concatenate(means)[order], np.concatenate(log_means)[order]
 
 # %% ../../nbs/delivery/02_package.ipynb #e5433964

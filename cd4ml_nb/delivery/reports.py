@@ -80,7 +80,8 @@ def report_title(
 ) -> tuple[str, str]:  # Title and subtitle, "" where there is none
     "The H1 and the line that begins with >."
     lines = [line.strip() for cell in nb.cells if cell.cell_type == "markdown" for line in cell.source.splitlines()]
-    return tuple(next((line[2:].strip() for line in lines if line.startswith(mark)), "") for mark in ("# ", "> "))
+    title, subtitle = (next((line[2:].strip() for line in lines if line.startswith(mark)), "") for mark in ("# ", "> "))
+    return title, subtitle
 
 # %% ../../nbs/delivery/00a_reports.ipynb #809de3c2
 FORMER = {new: old for old, new in RENAMED.items()}  # Reports under a stage's former name go when the new ones come

@@ -44,7 +44,7 @@ class Block:
 # %% ../../nbs/model/01_block.ipynb #13f41003
 def take_series(
     block: Block,
-    rows: np.ndarray,  # Row numbers or a mask
+    rows: np.ndarray | slice,  # Row numbers, a mask or a slice
 ) -> Block:
     "The block of some of the series."
     arrays = {name: getattr(block, name)[rows] for name in ARRAYS}

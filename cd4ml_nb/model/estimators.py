@@ -95,9 +95,9 @@ def _fit_alone(model, x, y):
 class Trees:
     "Base of the estimators that learn from rows of features: one model for each of the two numbers."
 
-    dtype = np.float32  # What the algorithm computes with; given so, both models share one array
+    dtype: type = np.float32  # What the algorithm computes with; given so, both models share one array
     order: Literal["K", "F"] = "K"  # How the features lie in memory; F: column by column
-    fill = None  # What stands for unknown; None leaves NaN to the model
+    fill: float | None = None  # What stands for unknown; None leaves NaN to the model
     log_link = False  # Whether the mean model answers in logs once packaged
 
     def __init__(self, rows: dict, **parameters):

@@ -292,7 +292,8 @@ def total(self: Forecaster, item_nbr, store_nbr=None, first_date=None, last_date
         raise UserError(f"The last date {last} is before the first date {first}.")
     answers, level = self._ask(items, stores, promotion), "series" if stores else "all_stores"
     units, days = answers.mean[:, start : end + 1].sum(), end - start + 1
-    q = quantiles(self.serving["calibration"], level, [units], answers.whole.all(), days, [start + 1])[0]
+    known = self.serving["calibration"]
+    q = quantiles(known, level, np.array([units]), answers.whole.all(), days, np.array([start + 1]))[0]
     return {"mean": float(units), **dict(zip(("q10", "q50", "q90"), map(float, q if units > 0 else q * 0)))}
 
 # %% ../../nbs/model/05_forecaster.ipynb #d8821282

@@ -49,7 +49,7 @@ def _item_pool(prepared, items, first_day, n_days):
     return pool
 
 # %% ../../nbs/model/01a_loading.ipynb #44372d87
-def _store_part(own, calendar, arrays, wanted):
+def _store_part(wanted, own, calendar, arrays):
     "What a store gives to a block: the wanted ones of its series, or all of them."
     keep = slice(None)
     if wanted is not None:
@@ -76,7 +76,7 @@ def load_block(
     if series is not None:
         wanted = pd.MultiIndex.from_frame(series[["store_nbr", "item_nbr"]])
         stores = sorted(series["store_nbr"].unique() if stores is None else set(stores) & set(series["store_nbr"]))
-    parts = [_store_part(*own, wanted) for _, *own in each_store(prepared, stores)]
+    parts = [_store_part(wanted, *own) for _, *own in each_store(prepared, stores)]
     if not parts:
         raise UserError(f"{prepared} holds none of the series that were asked for.")
     every = pd.concat([part["series"] for part in parts], ignore_index=True)[["store_nbr", "item_nbr", *STATIC]]

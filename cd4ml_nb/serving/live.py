@@ -11,7 +11,7 @@ from pathlib import Path
 from ..core import UserError, main_root
 from ..delivery.acts import LOG
 from ..delivery.registry import package_folder, registry_folder
-from ..delivery.state import nothing_live, state
+from ..delivery.state import Held, nothing_live, state
 from ..model.forecaster import load_forecaster
 
 # %% ../../nbs/serving/01_live.ipynb #7ae646d7
@@ -52,7 +52,7 @@ def model_stamp(
 # %% ../../nbs/serving/01_live.ipynb #3aa37558
 def live_version(
     root: Path,  # The project's folder
-) -> dict | None:  # The champion as `state` tells it; None when no model is live
+) -> Held | None:  # The champion as `state` tells it; None when no model is live
     "Which model is live, by the log of releases."
     return state(root)["champion"]
 
