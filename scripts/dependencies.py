@@ -1,4 +1,6 @@
-"""Write into dvc.yaml which library files each stage depends on: those that its notebook imports, directly or through another (`make tidy`)."""
+"""Write into dvc.yaml which library files each stage depends on: those that its notebook imports, also through another.
+
+`make tidy` runs it."""
 
 import ast, json, re
 from pathlib import Path
@@ -10,7 +12,7 @@ def imported(
     source,  # Python code
     package="",  # The package that relative imports start from
 ):
-    "Files of this library that a piece of code imports, also inside functions; but what stands under `if tiny:`, which no pipeline enters."
+    "Files that a piece of code imports, also inside functions; not under `if tiny:`, which no pipeline enters."
     found, todo = set(), [ast.parse(source)]
     while todo:
         node = todo.pop()

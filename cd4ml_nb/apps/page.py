@@ -377,7 +377,7 @@ def _layout():
         yaxis=dict(axis, gridcolor=LINE, rangemode="tozero", title=units),
     )
 
-# %% ../../nbs/apps/page.ipynb #5585147c
+
 def new_figure(
     go,  # plotly.graph_objects
 ):  # A FigureWidget with five empty lines

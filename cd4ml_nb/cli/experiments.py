@@ -13,10 +13,8 @@ from .parser import say_json
 def experiments(
     *runs,  # Two runs or more to compare (their names or model versions); none for the leaderboard
     json: bool = False,  # One JSON object instead of words
-    data: str
-    | None = None,  # The leaderboard of this data version (its first characters do); by default the newest run's
-    report: str
-    | None = None,  # Two runs or more: show this report of each, such as evaluate, in reports/side-by-side.html
+    data: str | None = None,  # The leaderboard of this data version (its beginning will do), not of the newest run's
+    report: str | None = None,  # Show this report of each run, such as evaluate, in reports/side-by-side.html
 ):
     """Which idea was best, and by more than luck?
 
@@ -24,9 +22,7 @@ def experiments(
     cd4ml experiments deep-trees more-trees
     cd4ml experiments deep-trees more-trees --report evaluate"""
     if runs and data:
-        raise UserError(
-            "--data belongs to the leaderboard; runs are compared by their names: cd4ml experiments RUN RUN"
-        )
+        raise UserError("--data belongs to the leaderboard; name runs to compare them: cd4ml experiments RUN RUN")
     root = project_root()
     if report:
         from cd4ml_nb.delivery.experiments import side_by_side

@@ -9,6 +9,7 @@ __all__ = ['KINDS', 'COLUMNS', 'RETURNS', 'ZERO', 'WRONG', 'classify', 'Heaps', 
 # %% ../../nbs/data/02e_sales.ipynb #4436b64e
 import operator, os
 from functools import reduce
+from itertools import product
 from pathlib import Path
 import duckdb, ibis
 import numpy as np
@@ -65,9 +66,8 @@ class Heaps:
         found = {name: [np.empty(0, dtype)] for name, dtype in COLUMNS.items()}
         lengths = self.pieces.get((kind, store), [])
         with open(self.folder / f"{kind}-{store}" if lengths else os.devnull, "rb") as file:
-            for n in lengths:
-                for name, dtype in COLUMNS.items():
-                    found[name].append(np.fromfile(file, dtype, n))
+            for n, (name, dtype) in product(lengths, COLUMNS.items()):
+                found[name].append(np.fromfile(file, dtype, n))
         return {name: np.concatenate(parts) for name, parts in found.items()}
 
 # %% ../../nbs/data/02e_sales.ipynb #9cc10014

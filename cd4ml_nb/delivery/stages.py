@@ -6,7 +6,7 @@
 __all__ = ['KERNEL_ENVIRONMENT', 'PeakMemory', 'execute_notebook', 'seconds_in_cells', 'run_stage', 'run_benchmarks']
 
 # %% ../../nbs/delivery/01_stages.ipynb #41a34798
-import os, shutil, subprocess, sys, tempfile, threading, time
+import os, shutil, sys, tempfile, threading, time
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -91,7 +91,9 @@ def execute_notebook(
     failed: Path,  # Where to keep the notebook if a cell fails
 ) -> tuple:  # The executed notebook; the most memory it held, in MB
     "Run a notebook in a kernel of its own, without noise."
-    import ipykernel.kernelapp, logging, papermill  # seconds, unless this process was forked from a warm one
+    import logging
+    import ipykernel.kernelapp  # noqa: F401 (a kernel forked from here has it already)
+    import papermill  # seconds, unless this process was forked from a warm one
 
     logging.getLogger("papermill").setLevel(logging.CRITICAL)
     for name, value in KERNEL_ENVIRONMENT.items():

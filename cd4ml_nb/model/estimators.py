@@ -91,7 +91,7 @@ def _fit_alone(model, x, y):
     with threadpool_limits(1, user_api="openmp"):
         return model.fit(x, y)
 
-# %% ../../nbs/model/03_estimators.ipynb #49e68901
+
 class Trees:
     "Base of the estimators that learn from rows of features: one model for each of the two numbers."
 

@@ -9,13 +9,9 @@ __all__ = ['FEATURES', 'HISTORY', 'HOLIDAY_REACH', 'OWN_PAST', 'ITEM_PAST', 'PLA
 
 # %% ../../nbs/model/02_features.ipynb #2eb2fd8e
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 import numpy as np
 from ..core import UserError
 from .block import Block, take_series
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 # %% ../../nbs/model/02_features.ipynb #1103e335
 def _exact(values):

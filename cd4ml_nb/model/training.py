@@ -89,7 +89,7 @@ def fit_groups(
         fitted[name] = pack_estimator(model) if model else None
     return fitted
 
-# %% ../../nbs/model/04a_training.ipynb #f8a20250
+
 def _train_groups(folder, plan, window, engine, processes):
     "Fit each group's model into `folder`; returns the names that have one, in order, and how many are too small."
     rows, series, named, small = plan["training_rows"], plan["series"], [], 0

@@ -212,10 +212,9 @@ def coalition_values(
     days: np.ndarray,  # Positions of the chosen days in the horizon
 ) -> dict:  # Coalition of GROUPS -> units, shape (n_series, n_days); without groups that are at their reference anyway
     "What the model says for every coalition."
-    n, horizon, width = x.shape
+    horizon = x.shape[1]
     week = np.clip(days - 3, 0, max(horizon - 7, 0))[:, None] + np.arange(min(7, horizon))
-    own = x[:, days, None]
-    spread = np.repeat(own, week.shape[1], axis=2)
+    spread = np.repeat(own := x[:, days, None], week.shape[1], axis=2)
     spread[..., GROUPS["weekday"]] = x[:, week][..., GROUPS["weekday"]]
     start = {
         (True, True): own,
@@ -230,7 +229,7 @@ def coalition_values(
         rows = start["weekday" in some, "level" in some].copy()
         for group in set(reference) - some:
             rows[..., GROUPS[group]] = reference[group]
-        units = ask(block.series, rows.reshape(n, -1, width)).reshape(rows.shape[:3])
+        units = ask(block.series, rows.reshape(len(x), -1, x.shape[2])).reshape(rows.shape[:3])
         values[some] = units[:, :, 0] if "weekday" in some else (units * weight).sum(axis=2)
     return values
 

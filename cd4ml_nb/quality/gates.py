@@ -470,7 +470,7 @@ def _slice_volumes(judged, kinds, index):
     bias = np.divide(said, sold, out=np.full(len(sold), np.nan), where=sold > 0) - 1
     return {"rows": pd.Series(rows.astype(int), index), "bias": pd.Series(bias, index)}
 
-# %% ../../nbs/quality/08_gates.ipynb #de547ce3
+# %% ../../nbs/quality/08_gates.ipynb #bbb731f4
 SLICES_NAIVE = Criterion("slices_naive", "No slice worse than seasonal naive")
 SLICES_CHAMPION = Criterion("slices_champion", "No slice worse than the champion")
 

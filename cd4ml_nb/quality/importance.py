@@ -223,16 +223,14 @@ def explanation(
         "rows": 0,
     }
     if ask := row_model(f):
-        held = holdout_rows(f, folder)
+        held, alone = holdout_rows(f, folder), {name: [i] for i, name in enumerate(FEATURES)}
         known = np.isfinite(held.y)
         found |= {
             "nwrmsle": nwrmsle(held.y[known], ask(held.series, held.x, "log_mean")[known], held.weight[known]),
             "rows": int(known.sum()),
             "series": len(held.series),
             "groups": permutation_importance(ask, held, KINDS, repeats, seed),
-            "importance": permutation_importance(
-                ask, held, {name: [i] for i, name in enumerate(FEATURES)}, repeats, seed
-            ),
+            "importance": permutation_importance(ask, held, alone, repeats, seed),
         }
     found["partial_dependence"] = partial_dependence(f, folder) if ask else path_dependence(f)
     return {**found, "words": _words(found), "examples": _examples(f)}

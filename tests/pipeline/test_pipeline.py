@@ -1,7 +1,6 @@
-"The whole pipeline on a tiny panel: killed and resumed, changed, pushed and pulled, and its reports' numbers run again."
+"The whole pipeline on a tiny panel: killed and resumed, changed, pushed, pulled, its reports' numbers run again."
 
-import json, os, re, shutil, signal, subprocess, sys, time
-from pathlib import Path
+import os, re, signal, subprocess, sys, time
 import nbformat, pytest, yaml
 from copies import copy_project, environment, run
 
@@ -51,7 +50,7 @@ def finish(root, process):
 
 
 def bytes_of(root):
-    "What must be the same for the same inputs: all data and the JSON of the reports, but for run.json and what remembers each run."
+    "What must be the same for the same inputs: all data and the reports' JSON; not run.json, which remembers runs."
     files = [
         p
         for folder in ("data", "reports")
@@ -196,7 +195,7 @@ def again(clone):
         assert checked, f"{path.name} records no number"
         nbformat.write(nb, copies / path.name)
     (copies / "sanitize.cfg").write_text(
-        "[styler]\nregex: T_[0-9a-f]{5}\nreplace: T\n\n[address]\nregex: 0x[0-9a-f]+\nreplace: 0x\n\n[folder]\nregex: /tmp/\\S+\nreplace: FOLDER\n"
+        "[address]\nregex: 0x[0-9a-f]+\nreplace: 0x\n\n[folder]\nregex: /tmp/\\S+\nreplace: FOLDER\n"
     )
     words = [
         sys.executable,
