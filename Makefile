@@ -2,12 +2,13 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .SUFFIXES:
-.PHONY: help run test check prove spark pipeline gate release dashboard review mlflow lab bench deliver docs readme tidy hooks lock clean
+.PHONY: help run test test-beside check prove spark pipeline gate release dashboard review mlflow lab bench deliver docs readme tidy hooks lock clean
 
 PORT ?= 8866
 REVIEW_PORT ?= 8867
 MLFLOW_PORT ?= 5000
 TESTS ?= test
+CHECKED = --ignore tests/code/test_house.py --ignore tests/code/test_notebooks.py
 export PRODUCTION REASON
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONPATH :=
@@ -82,10 +83,14 @@ lab: .venv/ready
 bench: .venv/ready
 	@cd4ml bench
 
-# First the notebooks and the pipeline (the real default data), then all tests two at a time, then the browser alone.
-test: check pipeline
-	@python -m pytest --quiet -m "not prove" -n 2 --dist worksteal tests --ignore tests/app --ignore tests/code/test_house.py --ignore tests/code/test_notebooks.py
+# The pipeline (the real default data) and, beside it, the tests that need none; then the others, two at a time; the browser last.
+test: check
+	@$(MAKE) --no-print-directory -j 2 -O pipeline test-beside
+	@python -m pytest --quiet -m "pipeline and not prove" -n 2 --dist worksteal tests --ignore tests/app
 	@python -m pytest --quiet -m "not prove" tests/app
+
+test-beside: .venv/ready
+	@python -m pytest --quiet -m "not pipeline and not prove" -n 2 --dist worksteal tests --ignore tests/app $(CHECKED)
 
 # What takes long: every kill point, the queue of experiments, Spark, remote tables, browser loads.
 prove: pipeline

@@ -346,8 +346,6 @@ def real(tmp_path_factory):
     "The project's own library and model, built and approved."
     from small_registry import add_version, make_project
 
-    if not (ROOT / "data/model/forecaster.json").is_file():
-        pytest.skip("there is no model in data/model: run `make pipeline` first")
     root = make_project(tmp_path_factory.mktemp("real") / "project")
     for name in ("cd4ml_nb", "nbs"):
         (root / name).symlink_to(ROOT / name)
@@ -357,6 +355,7 @@ def real(tmp_path_factory):
     return root
 
 
+@pytest.mark.pipeline
 def test_build_try_deploy_promote(real):
     "The build answers like the registered model; once it answers in production, the log calls it champion."
     from cd4ml_nb.model.forecaster import load_forecaster
@@ -371,6 +370,7 @@ def test_build_try_deploy_promote(real):
     assert done["promoted"] and done["former"] is None and state(real)["champion"]["model_version"] == FIRST
 
 
+@pytest.mark.pipeline
 def test_a_model_of_other_bytes_is_found_by_the_package_itself(real, tmp_path):
     "Sealed again as if it were right, the build still holds the package's own list of hashes."
     folder = shutil.copytree(real / "dist/release", tmp_path / "release")
@@ -382,6 +382,7 @@ def test_a_model_of_other_bytes_is_found_by_the_package_itself(real, tmp_path):
         build.smoke(folder)
 
 
+@pytest.mark.pipeline
 def test_the_commands(real, capsys):
     "What the build server types, and what it typed before."
     from cd4ml_nb.cli.__init__ import main

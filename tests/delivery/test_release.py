@@ -741,12 +741,11 @@ def test_aliases_are_mended(project, capsys):
     assert seen == [{"champion": "trees-1", "previous": None, "candidate": None, "challenger": None, "shadow": None}]
 
 
+@pytest.mark.pipeline
 def test_forecasts_come_from_the_champion(project):
     "Nothing is answered before a release; then the card says since when, and by whom."
     ask = ["forecast", "--item", "x", "--date", "2018-01-01"]
     assert "No model is live yet" in cd4ml(project, *ask, code=1)
-    if not (ROOT / "data/model/forecaster.json").exists():
-        pytest.skip("there is no model in data/model: run `make pipeline` first")
     card = json.loads((ROOT / "data/model/forecaster.json").read_text())["card"]
     live(project, card["model_version"], package=ROOT / "data/model")
     forecaster = load_champion(project)

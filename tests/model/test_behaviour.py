@@ -10,6 +10,8 @@ from cd4ml_nb.model.forecaster import load_forecaster
 from cd4ml_nb.delivery.onnx import to_onnx
 from copies import ROOT
 
+pytestmark = pytest.mark.pipeline
+
 
 @pytest.fixture(scope="module")
 def forecaster():

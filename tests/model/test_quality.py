@@ -8,6 +8,8 @@ from cd4ml_nb.data.panel import read_prepared
 from cd4ml_nb.quality.slices import read_slices
 from copies import ROOT
 
+pytestmark = pytest.mark.pipeline
+
 THIRDS = ("lowest third", "middle third", "highest third")
 
 

@@ -31,6 +31,8 @@ from cd4ml_nb.quality.gates import (
 from cd4ml_nb.quality.metrics import nwrmsle
 from copies import ROOT
 
+pytestmark = pytest.mark.pipeline
+
 LIVE = ROOT / "data/model"
 CHECKS = {
     "sane",

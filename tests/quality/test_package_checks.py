@@ -463,25 +463,6 @@ def test_a_product_that_the_store_never_sold_has_reasons(root):
     assert all(r["text"] for r in reasons(few, *asked))
 
 
-def test_explaining_one_store_is_fast():
-    "At most 300 ms for a change of the dashboard, reasons included; on the project's model where there is one."
-    import time
-
-    if not (ROOT / "data/model/forecaster.json").exists():
-        pytest.skip("no packaged model: make pipeline first")
-    f = load_forecaster(ROOT / "data/model")
-    store, item = f.series.iloc[0]
-
-    def seconds(*asked):
-        start = time.perf_counter()
-        reasons(f, *asked)
-        return time.perf_counter() - start
-
-    assert min(seconds(item, store, f.card["first_day"], f.card["first_day"]) for _ in range(3)) < 0.15
-    most = f.series["item_nbr"].value_counts().index[0]
-    assert min(seconds(most, None, f.card["first_day"], f.card["last_day"]) for _ in range(3)) < 0.3
-
-
 def test_what_cannot_even_be_gathered_is_one_failed_check_that_says_why(root, fitted, monkeypatch):
     import cd4ml_nb.quality.equivalence as equivalence
 
