@@ -33,6 +33,7 @@ setup(
         *(f"Programming Language :: Python :: {python}" for python in pythons),
     ],
     packages=find_packages(include=["cd4ml_nb", "cd4ml_nb.*"]),
+    package_data={"cd4ml_nb": ["py.typed"]},
     python_requires=f">={settings['min_python']}",
     install_requires=lines("requirements"),
     extras_require={key.removesuffix("_requirements"): lines(key) for key in settings if key.endswith("_requirements")},
