@@ -78,6 +78,9 @@ def call(
         return 0
     except UserError as e:
         print(e, file=sys.stderr)
+    except ModuleNotFoundError as e:
+        missing = f"This command needs the package '{e.name}', which is not installed."
+        print(f"{missing} Install all that the commands need: pip install 'cd4ml_nb[all]'", file=sys.stderr)
     except BrokenPipeError:
         sys.stderr.close()
     except KeyboardInterrupt:

@@ -83,15 +83,33 @@ def named_in_prose(path):
                 yield quoted
 
 
+def in_library(parts):
+    "Whether `room.module`, or `room.module.name`, is there."
+    module = ROOT / "cd4ml_nb" / parts[0] / f"{parts[1]}.py"
+    return module.is_file() and all(re.search(rf"\b{part}\b", module.read_text(encoding="utf-8")) for part in parts[2:])
+
+
+def is_known(quoted, words):
+    "Whether a name in prose is one of the code; a module is looked for in its room."
+    parts = quoted.removeprefix("cd4ml_nb.").rstrip("()").split(".")
+    if len(parts) > 1 and (ROOT / "cd4ml_nb" / parts[0]).is_dir() and parts[-1] not in ENDINGS:
+        return in_library(parts)
+    return all(part in words or part.isdigit() for part in parts)
+
+
+ENDINGS = {"ipynb", "html", "json", "csv", "parquet", "yaml", "md"}
+
+
 def test_every_name_in_prose_exists():
     words = known_words() | {path.name for path in ROOT.iterdir()}
-    gone = [
-        f"{name(path)}: `{quoted}`"
-        for path in NOTEBOOKS
-        for quoted in named_in_prose(path)
-        if any(part not in words and not part.isdigit() for part in quoted.rstrip("()").split("."))
-    ]
+    gone = [f"{name(path)}: `{quoted}`" for path in NOTEBOOKS for quoted in named_in_prose(path)]
+    gone = [said for said in gone if not is_known(said.split("`")[1], words)]
     assert not gone, f"Named in prose, but nowhere in the code: {gone}"
+
+
+@pytest.mark.parametrize("gone", ["data.versions", "delivery.tracking", "data.panel.read_arrays", "read_arrays_of"])
+def test_a_name_that_is_gone_is_seen(gone):
+    assert not is_known(gone, known_words() - {"read_arrays_of"})
 
 
 @pytest.mark.parametrize("path", STAGES, ids=name)
@@ -131,6 +149,9 @@ def test_imports_go_one_way():
 
 
 WRONG_IMPORTS = {
+    "two modules of a room import each other": ("quality/metrics.py", "from cd4ml_nb.quality import gates"),
+    "the panel needs an engine": ("data/panel.py", "import duckdb"),
+    "a web framework beside the service": ("data/sources.py", "import starlette"),
     "a room imports from its right": ("data/panel.py", "from cd4ml_nb.delivery import ledger"),
     "also inside a function": ("model/block.py", "def late():\n    from cd4ml_nb.quality import metrics"),
     "a second module imports MLflow": ("delivery/release.py", "import mlflow"),
