@@ -98,6 +98,12 @@ def other_champion(
     return f"{compared}; judge it again: make gate"
 
 
+def _waiting(root, versions, champion):
+    "The candidate, and what speaks against approving it as it is."
+    waits = _candidate(versions)
+    return waits and {**waits, "doubt": _doubt(root, waits, champion)}
+
+
 def _doubt(root, entry, champion):
     "Empty, or why a candidate cannot be approved as it is."
     try:
@@ -114,12 +120,12 @@ def state(
     standing = standing_after(acts)
     *_, previous, live = None, None, *standing.champions
     versions = [_listed(entry, standing) for entry in registered(root)]
-    waits = _candidate(versions)
     return {
         "champion": _held(live),
         "previous": _held(previous),
-        "candidate": waits and {**waits, "doubt": _doubt(root, waits, live)},
-        **{role: _held(act) for role, act in standing.roles.items()},
+        "candidate": _waiting(root, versions, live),
+        "challenger": _held(standing.roles["challenger"]),
+        "shadow": _held(standing.roles["shadow"]),
         "versions": versions,
         "lines": len(acts),
     }

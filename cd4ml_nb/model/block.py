@@ -35,7 +35,7 @@ class Block:
 
     def day(self, date) -> int:
         "The column of a date; dates before the first day are negative."
-        return int((np.datetime64(date, "D") - self.first_day).astype(int))
+        return int((np.datetime64(date, "D") - self.first_day) / np.timedelta64(1, "D"))
 
     def date(self, day: int) -> np.datetime64:
         "The date of a column."

@@ -6,7 +6,8 @@
 __all__ = ['plot_case', 'telling_cases']
 
 # %% ../../nbs/quality/04_pictures.ipynb #f12dd32f
-import matplotlib.pyplot as plt, pandas as pd
+import pandas as pd
+from matplotlib.dates import AutoDateLocator, DateFormatter
 from ..look import BAND, BASELINE, FORECAST, SOLD
 
 # %% ../../nbs/quality/04_pictures.ipynb #a28b9cac
@@ -32,8 +33,8 @@ def plot_case(
     axes.set_title(title, fontsize=10, loc="left", parse_math=False)  # a name may hold a $
     axes.set_ylabel("units a day")
     axes.set_ylim(bottom=0)
-    axes.xaxis.set_major_locator(plt.matplotlib.dates.AutoDateLocator(maxticks=7))
-    axes.xaxis.set_major_formatter(plt.matplotlib.dates.DateFormatter("%-d %b"))
+    axes.xaxis.set_major_locator(AutoDateLocator(maxticks=7))
+    axes.xaxis.set_major_formatter(DateFormatter("%-d %b"))
     axes.spines[["top", "right"]].set_visible(False)
 
 # %% ../../nbs/quality/04_pictures.ipynb #b892c36d
