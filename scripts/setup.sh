@@ -28,7 +28,6 @@ find_python() {
 }
 
 git rev-parse --git-dir >/dev/null 2>&1 || fail "This folder is not a git repository, and DVC needs one. Clone the project with git, or run here: git init && git add . && git commit -m start"
-if [ -t 2 ]; then quiet=""; else quiet="--quiet"; fi
 python=$(find_python)
 say "Setting up .venv with $("$python" --version) (about a minute the first time) ..."
 if [ ! -x .venv/bin/python ] || ! suits .venv/bin/python || [ "$(cat .venv/made-in 2>/dev/null)" != "$PWD" ] || [ -n "${PYTHON:-}" ]; then
@@ -49,7 +48,7 @@ fi
 if [ "${SPARK:-}" = 1 ]; then cp requirements.lock .venv/wanted.lock; else
     awk '/^[^ #]/ { wanted = !/^(pyspark|py4j)==/ } wanted' requirements.lock > .venv/wanted.lock
 fi
-"$uv" pip install $quiet --python .venv/bin/python --require-hashes -r .venv/wanted.lock
+"$uv" pip install --quiet --python .venv/bin/python --require-hashes -r .venv/wanted.lock
 "$uv" pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
 # Kernels are started on this machine only; their start-up notice about encryption would stand above every report and dashboard.
 mkdir -p .venv/etc/ipython

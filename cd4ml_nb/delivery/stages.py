@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from cd4ml_nb.core import (
+    RENAMED,
     UserError,
     explain_disk_trouble,
     find_json,
@@ -23,7 +24,7 @@ from cd4ml_nb.core import (
 )
 from .parameters import check_values, has_parameters, notebook_parameters, stage_values
 from .reports import make_report, record_run, write_report
-from .warm import kernel_manager, spare_kernel
+from .warm import PICTURES, kernel_manager, spare_kernel
 
 # %% ../../nbs/delivery/01_stages.ipynb #79200672
 class PeakMemory:
@@ -80,7 +81,7 @@ def _explain_failure(stage, executed, failed):
 KERNEL_ENVIRONMENT = {
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # no notice about the debugger
     "OMP_WAIT_POLICY": "PASSIVE",  # idle threads sleep; spinning, they slow a busy machine tenfold
-    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+    **PICTURES,
 }
 
 # %% ../../nbs/delivery/01_stages.ipynb #c0041194
@@ -96,8 +97,7 @@ def execute_notebook(
     import papermill  # seconds, unless this process was forked from a warm one
 
     logging.getLogger("papermill").setLevel(logging.CRITICAL)
-    for name, value in KERNEL_ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    os.environ.update(KERNEL_ENVIRONMENT)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["IPYTHONDIR"] = folder  # what somebody has IPython do at its start is not for a stage
         spare, executed = spare_kernel(), Path(folder) / "executed.ipynb"
@@ -121,13 +121,13 @@ def seconds_in_cells(
 # %% ../../nbs/delivery/01_stages.ipynb #40a6cc45
 def _run_notebook(root, notebook, label, given, values):
     "Run a notebook while this project is held, write its report and give the record of its run."
-    with hold_lock(root / "reports" / ".lock", f"{'stage' if values else 'benchmark'} {label}"):
+    with hold_lock(root / "reports" / ".lock", f"{'benchmark' if values is None else 'stage'} {label}"):
         progress(f"{label} ...")
         began, started = time.perf_counter(), f"{datetime.now():%Y-%m-%d %H:%M}"
         nb, megabytes = execute_notebook(notebook, given, root, root / "reports" / f"{label}.failed.ipynb")
         run = {
             "stage": label,
-            "parameters": values,
+            "parameters": values or {},
             "data_version": find_json(root / "data/prepared/version.json", {}).get("data_version"),
             "git_revision": git_revision(root),
             "started": started,
@@ -136,7 +136,7 @@ def _run_notebook(root, notebook, label, given, values):
             "peak_memory_mb": round(megabytes, 1),
         }
         write_report(root, label, make_report(nb, run))
-        if values:
+        if values is not None:
             record_run(root, label, run)
     progress(f"{label}: {run['seconds']:.1f} s, {run['peak_memory_mb']:,.0f} MB")
     return run
@@ -151,6 +151,8 @@ def run_stage(
     root = Path(root or project_root())
     notebook = root / "nbs" / "stages" / f"{stage}.ipynb"
     if not notebook.exists():
+        if stage in RENAMED:
+            raise UserError(f"The stage '{stage}' is called '{RENAMED[stage]}' now.")
         names = ", ".join(sorted(file.stem for file in notebook.parent.glob("*.ipynb")))
         raise UserError(f"There is no stage '{stage}'; there are: {names}.")
     values = stage_values(stage, read_params(root=root), **given)
@@ -172,7 +174,7 @@ def run_benchmarks(
     for notebook in notebooks:
         label = f"benchmarks/{notebook.stem}"
         given = {"tiny": False} if has_parameters(notebook) else {}
-        _run_notebook(root, notebook, label, given, {})
+        _run_notebook(root, notebook, label, given, None)
         pages.append(root / "reports" / f"{label}.html")
         progress(f"{notebook.stem}: {pages[-1]}")
     return pages

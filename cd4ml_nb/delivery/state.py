@@ -75,7 +75,7 @@ def read_verdict(
     path = registry_folder(root) / model_version / "gate.json"
     return read_json(path, "This version cannot be judged without it. Register it again: make pipeline")
 
-# %% ../../nbs/delivery/04d_state.ipynb #841bf268
+
 def _candidate(versions):
     "The newest undecided version that passed the gate, may be released, and is no older than the live one."
     live_since = max([entry["registered_at"] for entry in versions if entry["live"]], default="")
@@ -97,7 +97,7 @@ def other_champion(
     compared = f"the gate compared it with {judged or 'no champion'}, and {live or 'none'} is live now"
     return f"{compared}; judge it again: make gate"
 
-
+# %% ../../nbs/delivery/04d_state.ipynb #9fd15bd6
 def _waiting(root, versions, champion):
     "The candidate, and what speaks against approving it as it is."
     waits = _candidate(versions)

@@ -1,6 +1,6 @@
 "The whole pipeline on a tiny panel: killed and resumed, changed, pushed, pulled, its reports' numbers run again."
 
-import os, re, signal, subprocess, sys, time
+import json, os, re, signal, subprocess, sys, time
 import nbformat, pytest, yaml
 from copies import copy_project, environment, run
 
@@ -133,6 +133,11 @@ def test_every_stage_left_a_report_fit_to_read(whole):
         assert "This run" in text and 'name="viewport"' in text
         assert not re.search(r"Warning:|Traceback|papermill|In&nbsp;\[", text), page.name
         assert not re.search(r'(src|href)="(https?:)?//', text), f"{page.name} needs a network"
+    drawn = {page.stem: page.read_text().count("<img") for page in pages}
+    assert all(drawn[stage] for stage in ("ingest", "prepare", "split", "backtest-ets", "evaluate", "train", "gate")), (
+        drawn
+    )
+    assert len(json.loads((reports / "run.json").read_text())) == len(pages)
     assert run(whole, "cd4ml", "report").returncode == 0
     index = (reports / "index.html").read_text()
     assert all(f'href="{page.name}"' in index for page in pages)
