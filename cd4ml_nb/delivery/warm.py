@@ -232,6 +232,15 @@ def _start_serving(root, listener):
 # %% ../../nbs/delivery/00b_warm.ipynb #40fe3ed7
 LONGEST = 90  # Bytes of a folder's name in which a socket can stand; the system allows 107 for both
 
+
+def _socket_folder():
+    "A temporary folder whose name is short enough for a socket."
+    folder = tempfile.TemporaryDirectory(prefix="cd4ml-")
+    if len(os.fsencode(folder.name)) <= LONGEST:
+        return folder
+    folder.cleanup()
+    return tempfile.TemporaryDirectory(prefix="cd4ml-", dir="/tmp")
+
 # %% ../../nbs/delivery/00b_warm.ipynb #c15eca73
 class WarmStart:
     "The socket at which stages ask, and the warm process that answers; it ends with the block."
