@@ -178,10 +178,10 @@ def forecast(
     cd4ml forecast --item fluid-milk-products --store 367 --date 2018-01-02
     cd4ml forecast --input questions.csv --output answers.parquet"""
     _check_question(item, store, date, promotion, input, output)
+    day_asked = _iso(date) if date else ""
     forecaster = _model(model)
     if input is not None:
         return _batch(forecaster, input, output)
-    day_asked = _iso(date or "")
     answer = _one_forecast(forecaster, item, store, day_asked, SWITCH.get(promotion))
     if json:
         return print(say_json(answer))

@@ -156,7 +156,7 @@ def test_a_port_in_use_is_said(untouched):
 
 MODEL = ROOT / "data" / "model"
 ASK = ["cd4ml", "forecast", "--model", MODEL]
-real = pytest.mark.skipif(not MODEL.exists(), reason="no packaged model: make pipeline first")
+real = pytest.mark.pipeline
 
 
 @pytest.fixture(scope="module")
