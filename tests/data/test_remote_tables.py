@@ -20,7 +20,10 @@ from cd4ml_nb.data.fetch import fetch, without_user
 from cd4ml_nb.data.deliveries import table
 from cd4ml_nb.data.table import check_table
 
-pytestmark = pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning")  # Ibis 12 on DuckDB 2
+pytestmark = [
+    pytest.mark.prove,
+    pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning"),  # Ibis 12 on DuckDB 2
+]
 PROGRAMS = (
     max(Path("/usr/lib/postgresql").glob("*/bin"), default=None, key=lambda folder: int(folder.parent.name))
     if Path("/usr/lib/postgresql").is_dir()

@@ -13,6 +13,8 @@ from cd4ml_nb.model.loading import load_block
 from cd4ml_nb.model.features import build_features, make_encoding
 from cd4ml_nb.quality.backtest import backtest
 
+pytestmark = pytest.mark.prove
+
 try:
     _require_spark()
 except UserError as missing:

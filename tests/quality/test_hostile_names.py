@@ -11,6 +11,8 @@ from cd4ml_nb.delivery.stages import run_stage
 from cd4ml_nb.tiny import TINY
 from copies import ROOT
 
+pytestmark = pytest.mark.prove
+
 ITEM = "<script>alert(1)</script>"
 FAMILY = "<img src=x onerror=alert(2)>"
 STORE = "<b onmouseover=alert(3)>7</b>"
