@@ -303,7 +303,7 @@ def run_git(
         raise UserError((reasons or said)[0].removeprefix("fatal: ").removeprefix("error: "))
     return done.stdout
 
-
+# %% ../nbs/core.ipynb #8c35d86c
 def git_revision(
     root: Path,  # The project's folder
 ) -> str:  # Short revision, "+changes" when files differ from it, or "no git"

@@ -66,6 +66,8 @@ gate: {nwrmsle: 0.80, nwrmsle_floor: 0.20, naive_margin: 0.02,
 register: {releasable: any}
 release: {auto_approve: first}
 """
+
+# %% ../nbs/tiny.ipynb #ad0d0653
 _copies = []  # Temporary folders of this process
 
 # %% ../nbs/tiny.ipynb #68f52450

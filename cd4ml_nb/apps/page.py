@@ -152,7 +152,7 @@ def _find_store(text, model):
         return None
     return _find(text, {store: f"store {store}" for store in model.stores.index}, "store")
 
-
+# %% ../../nbs/apps/page.ipynb #5398777f
 def _find_switch(text, model):
     "True, False or None, as the promotion switch stands."
     if text.casefold() not in SWITCH:

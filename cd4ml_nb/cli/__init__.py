@@ -44,7 +44,7 @@ ABOUT = """How many units will sell? Forecasts from the command line, and the pa
 
 Run it inside the project's folder, or set CD4ML_ROOT to that folder."""
 
-
+# %% ../../nbs/cli/09_command.ipynb #c49f5ce6
 def command_parser(
     name: str | None = None,  # The command to know in full; the others are listed only
 ) -> argparse.ArgumentParser:

@@ -161,7 +161,7 @@ def _iso(date):
 # %% ../../nbs/cli/02_forecast.ipynb #60711709
 SWITCH = {"yes": True, "no": False, None: None}  # What --promotion means
 
-
+# %% ../../nbs/cli/02_forecast.ipynb #7b62f8d5
 def forecast(
     *,
     item: str | None = None,  # Product: its number (item_nbr)

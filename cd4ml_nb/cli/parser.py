@@ -24,7 +24,7 @@ def _add_parameter(parser, parameter, help):
     else:
         parser.add_argument(option, **_option(parameter, help))
 
-
+# %% ../../nbs/cli/01_parser.ipynb #d43d0b2c
 def _option(parameter, help):
     "What argparse should know of an option that takes a value."
     default, compulsory = parameter.default, parameter.default is parameter.empty
@@ -56,7 +56,7 @@ def make_parser(
         make_parser(command, add_command(each, name, inspect.getdoc(command) or ""))
     return parser
 
-
+# %% ../../nbs/cli/01_parser.ipynb #d30e9124
 def add_command(
     parsers,  # What argparse's add_subparsers gave
     name: str,  # Of the command
@@ -88,7 +88,7 @@ def call(
         return 130
     return 1
 
-
+# %% ../../nbs/cli/01_parser.ipynb #cadbbad6
 def _call(function, given):
     "The same, with Python's own exceptions."
     parameters = inspect.signature(function).parameters.values()

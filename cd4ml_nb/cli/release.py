@@ -48,7 +48,7 @@ def release_status(
     found = state(project_root())
     print(say_json(found) if json else status_in_words(found))
 
-
+# %% ../../nbs/cli/05_release.ipynb #131f641b
 def release_history(
     *,
     json: bool = False,  # A list of JSON objects instead of words
@@ -140,7 +140,7 @@ def release_promote(
 
     _told(promote(project_root(), version, role, by, reason, override))
 
-
+# %% ../../nbs/cli/05_release.ipynb #e7d20cd8
 def release_rollback(
     *,
     by: str | None = None,  # Who decides; Git's user or the login when left out

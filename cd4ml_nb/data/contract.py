@@ -431,12 +431,12 @@ def check_file(
             expectation = "a whole gzip file; this one was cut short: copy it again"
         return [finding(path.name, "unreadable file", None, expectation)]
 
-
+# %% ../../nbs/data/02_contract.ipynb #06d55d81
 def _decoded(table):
     "The same rows whichever columns are asked for: a line that is no UTF-8 is left out only when its cell is read."
     return table.filter(sum((table[name].length().fill_null(0) for name in table.columns), ibis.literal(0)) >= 0)
 
-# %% ../../nbs/data/02_contract.ipynb #b3457e4a
+
 def check_raw(
     con,  # An Ibis DuckDB connection
     folder: Path,  # Folder of raw CSV files

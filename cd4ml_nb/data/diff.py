@@ -64,6 +64,8 @@ FROM a FULL JOIN b USING (item_nbr, date)
 GROUP BY GROUPING SETS ((item_nbr), (date))
 ORDER BY ALL
 """
+
+# %% ../../nbs/data/06a_diff.ipynb #f21bcefe
 COUNTS = """
 SELECT item_nbr,
     count(*) AS "before", count(*) AS "after", 0 AS added, 0 AS removed, 0 AS changed,
@@ -123,7 +125,7 @@ def compare_rows(
     }
     return pd.concat(series, ignore_index=True), _add_days(days), changed
 
-
+# %% ../../nbs/data/06a_diff.ipynb #49d2db6f
 def _add_days(days):
     "The days' differences of all stores together."
     if days:
@@ -179,7 +181,7 @@ def _classes(before, is_number):
     class_of = lambda values: np.searchsorted(edges, values.fillna(0).astype(float))
     return lambda tally: np.where(tally["value"].isna(), -1, class_of(tally["value"]))
 
-
+# %% ../../nbs/data/06a_diff.ipynb #8f68fb02
 def stability(
     before: pd.DataFrame,
     after: pd.DataFrame,  # Tallies: value, n
@@ -282,7 +284,7 @@ def _appear(series, column):
         "disappear": sorted(rows.index[(rows["after"] == 0) & (rows["before"] > 0)]),
     }
 
-
+# %% ../../nbs/data/06a_diff.ipynb #a8cfb642
 def _top(table, names, count=10):
     "The rows with the most differences."
     table = table.assign(differences=table["added"] + table["removed"] + table["changed"])
@@ -448,7 +450,7 @@ def _say_sides(diff):
         ["units", *of(diff["units"], "{:,.0f}"), ""],
     ]
 
-
+# %% ../../nbs/data/06a_diff.ipynb #00e9d960
 def _say_top(title, part, names):
     "The series or days with the most differences."
     if not part["changed"]:

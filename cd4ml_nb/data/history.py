@@ -32,7 +32,7 @@ def cache_folder(
             return (file.parent / config["cache"]["dir"].strip("'\" ")).resolve() / "files/md5"
     return root / ".dvc/cache/files/md5"
 
-
+# %% ../../nbs/data/06_history.ipynb #285596cc
 def dvc_hash(
     folder: Path,  # Any folder
 ) -> str:  # 32 hexadecimal digits and ".dir"
@@ -169,7 +169,7 @@ def _committed_runs(root):
             runs.append({"revision": commit, "date": _say_time(int(seconds)), "subject": subject, **lock, **facts})
     return runs
 
-
+# %% ../../nbs/data/06_history.ipynb #bfdcfbc8
 def _run_here(root, runs):
     "The working folder's run, unless it is among the committed ones."
     try:
@@ -262,7 +262,7 @@ VERSION_FIELDS = (  # Of version.json
     "raw",
 )
 
-
+# %% ../../nbs/data/06_history.ipynb #bddbf1e0
 class Facts(TypedDict, total=False):
     "What version.json says (`VERSION_FIELDS`); None where its bytes are not here."
 
@@ -297,7 +297,7 @@ def blank_version(
     known = {"data_version": data_version, "current": False, "available": False, "when": None}
     return cast(Version, {**known, **dict.fromkeys(VERSION_FIELDS), "dvc": [], "runs": [], "days": None})
 
-
+# %% ../../nbs/data/06_history.ipynb #6291d53c
 def count_days(
     first: str | None,
     last: str | None,  # Days, such as 2017-05-01
@@ -319,7 +319,7 @@ def _add_folder(versions, folder):
         one["dvc"].append(folder.name)
     return data_version
 
-
+# %% ../../nbs/data/06_history.ipynb #384ce27d
 def _add_run(versions, names, run):
     "Add what Git knows of a run to the version that it made; `names` maps DVC's names to versions."
     data_version = names.setdefault(run["prepared"], run.get("data_version") or run["prepared"])
@@ -376,7 +376,7 @@ def find_version(
     fits = ", ".join(str(one["data_version"]) for one in found)
     raise UserError(f"'{asked}' fits {len(found)} data versions: {fits}. Give more of its characters.")
 
-
+# %% ../../nbs/data/06_history.ipynb #03e681fd
 def _fits(one, asked):
     "Does the version begin like this, or did a run of this revision make it?"
     revisions = [run["revision"] or "" for run in one["runs"]] if len(asked) >= 7 else []

@@ -38,7 +38,7 @@ def prepared_folder(
         raise UserError(f"{folder} holds no prepared data. {MAKE}")
     return folder
 
-
+# %% ../../nbs/data/03b_panel.ipynb #d74f24c4
 def store_folder(
     prepared: Path,  # The folder data/prepared
     store: str,  # Any name

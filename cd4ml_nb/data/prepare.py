@@ -245,7 +245,7 @@ def _returns_of(heaps, store):
         }
     )
 
-
+# %% ../../nbs/data/03_prepare.ipynb #3201142a
 def _write_returns(heaps, folder):
     "The side table of goods brought back."
     rows = pd.concat([_returns_of(heaps, store) for store in range(len(heaps.stores))])

@@ -56,7 +56,7 @@ def _require_spark():
     if not version or int(version[1]) < 17:
         raise UserError(f"{java} is not Java 17 or later. {SPARK_NEEDED}")
 
-
+# %% ../../nbs/data/02da_session.ipynb #74d1c00d
 def spark_installed() -> bool:
     "Whether `engine: spark` can be used here."
     try:
@@ -81,7 +81,7 @@ RUNTIME = {  # What our expressions rely on, also in a session that somebody els
     "spark.sql.parquet.compression.codec": "zstd",
 }
 
-
+# %% ../../nbs/data/02da_session.ipynb #d69aba3c
 def _local_settings(memory, folder):
     "What a session on this machine says, too."
     library = Path(__file__).resolve().parents[2] if "__file__" in globals() else Path.cwd()
@@ -109,7 +109,7 @@ def spark_session(
         session.conf.set(name, value)
     return session
 
-
+# %% ../../nbs/data/02da_session.ipynb #9242a80a
 def _start(memory):
     "A new session, on the master that the environment or the configuration names."
     from pyspark.conf import SparkConf

@@ -74,6 +74,8 @@ TOO_SHORT = {  # names that say too little without their department
 
 # %% ../../nbs/data/01_sources.ipynb #62a06a31
 FEASTS = {f"{name.upper()}": f"{name} goods" for name in ("Easter", "Halloween", "Valentine")}
+
+# %% ../../nbs/data/01_sources.ipynb #b153b1c6
 CLEARER = {
     "CHRISTMAS  SEASONAL": "Christmas goods",
     "BATH": "Bath products",
@@ -101,6 +103,8 @@ CLEARER = {
     "WATER - CARBONATED/FLVRD DRINK": "Carbonated water & flavored drinks",
     "CONVENIENT BRKFST/WHLSM SNACKS": "Convenient breakfast & wholesome snacks",
 }
+
+# %% ../../nbs/data/01_sources.ipynb #b8c51ce6
 NAMES = TOO_SHORT | FEASTS | CLEARER
 
 # %% ../../nbs/data/01_sources.ipynb #7779addb

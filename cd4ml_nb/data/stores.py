@@ -94,7 +94,7 @@ class StorePart(NamedTuple):
     on_offer: np.ndarray  # When the chosen items could have sold, shape (n_chosen, n_days)
     counts: dict[str, int]  # twice, kept, full, opened: rows after each step
 
-
+# %% ../../nbs/data/02h_stores.ipynb #a7e19caa
 def store_part(
     heap: dict,  # A store's sales
     grid: Grid,

@@ -481,7 +481,7 @@ def count_chunk(
 TRAIN = list(RAW["train"].columns)
 PLAN_WORDS = pa.array(["False", "True"])
 
-
+# %% ../../nbs/data/01b_synthetic.ipynb #7b804916
 def write_chunk(
     world: World,  # As make_world returns
     days: np.ndarray,  # Day numbers

@@ -109,7 +109,7 @@ FILE = "\x02"  # a column name that no file has
 FORM = "auto_detect = false, header = true, quote = '\"', escape = '\"', nullstr = ''"
 REJECTS = "strict_mode = true, store_rejects = true, rejects_limit = 100000"
 
-
+# %% ../../nbs/data/02ab_table.ipynb #14c45fde
 def _scan_sql(opened, shape, numbers):
     "SQL that reads files of one shape: the file's number and the mapped columns as text in the contract's way."
     kind, names, more = shape
@@ -359,7 +359,7 @@ def date_hint(
 # %% ../../nbs/data/02ab_table.ipynb #c587f361
 COMMA, GROUPED = r"^[+-]?\d+,\d+$", r"^[+-]?\d{1,3}([., '’\x{A0}\x{202F}]\d{3})+([.,]\d+)?$"
 
-
+# %% ../../nbs/data/02ab_table.ipynb #502a24c7
 def number_hint(
     con,  # A DuckDB connection
     cells: str,  # SQL of the cells that cannot be read, in the column `cell`

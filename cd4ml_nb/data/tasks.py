@@ -33,7 +33,7 @@ def _guarded(function, task):
     except Exception as e:
         return Answer("error", f"{type(e).__name__}: {e}", traceback.format_exc())
 
-
+# %% ../../nbs/data/02db_tasks.ipynb #9c5e3b1c
 def _result(answer, name):
     "The result of one task; raises what went wrong in it."
     if answer.kind == "user error":
@@ -73,7 +73,7 @@ def run_tasks(
             progress(f"{what} {name}, {len(results)} of {len(tasks)}, {now:.1f} s")
     return results
 
-
+# %% ../../nbs/data/02db_tasks.ipynb #95dc8dba
 def _answers(function, tasks, engine, processes, what):
     "The tasks' answers, as they come."
     if engine == "spark":

@@ -25,7 +25,7 @@ def release_log(
     "The log of releases."
     return Ledger(main_root(root), LOG, HEAD, "The log of releases", "cd4ml release verify")
 
-
+# %% ../../nbs/delivery/04a_acts.ipynb #7c513c6b
 class Act(TypedDict):
     "One line of the log of releases."
 
@@ -103,7 +103,7 @@ def _follow(standing, act):
         signed = {name: act[name] for name in ("time", "by", "reason")}
         standing.champions[-1] = {**standing.champions[-1], **signed}
 
-
+# %% ../../nbs/delivery/04a_acts.ipynb #0827c17c
 def standing_after(
     acts: list[Act],  # From `read_log`
 ) -> Standing:
@@ -168,7 +168,7 @@ def trusted_log(
         raise UserError(f"{what}: {' '.join(found)} {mend}")
     return read_log(root)
 
-
+# %% ../../nbs/delivery/04a_acts.ipynb #70448a04
 def find_champion(
     root: Path,  # The project's folder, or DVC's temporary copy of it
 ) -> Act | None:  # None when no model is live

@@ -194,7 +194,7 @@ class Comparison(TypedDict):
 
 HIDDEN = ("slice/", "estimator/", "gate/", "coverage/", "holdout/coverage/")  # Scores that a comparison leaves out
 
-
+# %% ../../nbs/delivery/05b_experiments.ipynb #1a0af856
 def _slice_rows(runs, shared):
     "Each slice's NWRMSLE in all runs."
     rows = []

@@ -32,6 +32,8 @@ from cd4ml_nb.quality.gates import (
     store_groups,
     with_champion,
 )
+
+# %% ../../nbs/delivery/03_gate.ipynb #c85b3228
 from ..quality.importance import explanation
 
 # %% ../../nbs/delivery/03_gate.ipynb #be1754b0
@@ -107,7 +109,7 @@ def contracts_folder(
 
 PACKAGE = Criterion("package", "Package")
 
-
+# %% ../../nbs/delivery/03_gate.ipynb #16555443
 def all_checks(
     root: Path,  # The project's folder
     case: Case,  # The candidate, beside the champion
@@ -142,7 +144,7 @@ def explain(
 # %% ../../nbs/delivery/03_gate.ipynb #4d93839d
 FACETS_ROWS = 50_000  # Forecasts of either kind that are drawn, at most
 
-
+# %% ../../nbs/delivery/03_gate.ipynb #fb7dee08
 def good_and_bad(
     case: Case,
 ) -> dict[str, pd.DataFrame]:  # "forecast well", "forecast badly": tables of the same columns
@@ -268,7 +270,7 @@ def steady(
         return (round(value, 4) if abs(value) >= 0.001 else float(f"{value:.1e}")) + 0.0
     return value
 
-
+# %% ../../nbs/delivery/03_gate.ipynb #cb898ef8
 def verdict_text(
     verdict: dict,  # As `gate` makes it
 ) -> str:  # JSON

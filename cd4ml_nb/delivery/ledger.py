@@ -139,7 +139,7 @@ def _end_trouble(ledger, lines, head):
         found.append(f"{new} lines at the end were not written by an act: {ledger.head} knows {known}.")
     return found
 
-
+# %% ../../nbs/delivery/04_ledger.ipynb #5ccff97a
 def _git_trouble(ledger, lines):
     "None where Git does not know the ledger; else sentences when the committed lines are not its beginning."
     try:

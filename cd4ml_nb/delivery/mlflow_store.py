@@ -49,7 +49,7 @@ def _sqlite_file(uri):
     "The file behind a SQLite address, else None."
     return Path(uri.removeprefix("sqlite:///").split("?")[0]) if uri.startswith("sqlite:///") else None
 
-
+# %% ../../nbs/delivery/04c_mlflow_store.ipynb #c06270cd
 def _shown(uri):
     "An address without its password."
     address = urlsplit(uri)
@@ -93,7 +93,7 @@ def probe(
         mend = "Start it, or mend MLFLOW_TRACKING_URI."
         raise UserError(f"MLflow's registry {_shown(uri)} does not answer ({why}). {mend}") from None
 
-
+# %% ../../nbs/delivery/04c_mlflow_store.ipynb #b22306b6
 def _knock(address):
     "Raise what the operating system says when nobody answers."
     if address.scheme in ("http", "https"):
@@ -302,7 +302,7 @@ set_model(SalesForecast())
 # What the model imports when it is loaded
 NEEDS = ("numpy", "pandas", "pyarrow", "onnxruntime", "fastcore", "pyyaml", "filelock")
 
-
+# %% ../../nbs/delivery/04c_mlflow_store.ipynb #36283547
 def _needed():
     "The same, with the versions that are installed here."
     found = []
@@ -364,7 +364,7 @@ def find_run(
     found = client.search_runs([number], asked, max_results=1)
     return found[0] if found else None
 
-
+# %% ../../nbs/delivery/04c_mlflow_store.ipynb #cea7fa91
 def log_scores(
     client,  # From `open_store`
     run_id: str,
@@ -464,7 +464,7 @@ def _run_entry(run, named):
         "artifacts": run.info.artifact_uri,
     }
 
-
+# %% ../../nbs/delivery/04c_mlflow_store.ipynb #d02d94ef
 def _finished_runs(client, number):
     "Every run that ended well, the newest first; MLflow gives them page by page."
     ended, newest_first = "attributes.status = 'FINISHED'", ["attributes.start_time DESC"]
@@ -474,7 +474,7 @@ def _finished_runs(client, number):
         yield from part
         page = part.token or ""
 
-# %% ../../nbs/delivery/04c_mlflow_store.ipynb #68270475
+
 def read_runs(
     root: Path,  # The project's folder
 ) -> list[Run]:  # The newest first; of runs with the same model and parameters only the newest
@@ -491,7 +491,7 @@ def read_runs(
         runs.setdefault(same, {**entry, "times": 0})["times"] += 1
     return list(runs.values())
 
-
+# %% ../../nbs/delivery/04c_mlflow_store.ipynb #b5b1112f
 def _aliases_by_version(client):
     "The model_version of each registered model that has aliases -> these."
     versions = _model_versions(client)
@@ -501,7 +501,7 @@ def _aliases_by_version(client):
             named.setdefault(versions.get(int(number)), []).append(alias)
     return named
 
-# %% ../../nbs/delivery/04c_mlflow_store.ipynb #8fd5716d
+
 def read_artifact(
     root: Path,  # The project's folder
     run: Run,  # From `read_runs`
@@ -535,7 +535,7 @@ def pages_command(
     small = ["--workers", "1", "--uvicorn-opts", "--log-level warning"]
     return [sys.executable, "-m", "mlflow", "server", *stores, *here, *small]
 
-
+# %% ../../nbs/delivery/04c_mlflow_store.ipynb #c1dffd65
 def _check_port(port):
     "A UserError unless nobody listens there."
     with socket.socket() as free:

@@ -145,7 +145,7 @@ def _write_calendar(path, root, block, origin, horizon):
     ahead = calendar[calendar["date"].between(first, last)]
     ahead[["store_nbr", "date", "holiday", "is_open"]].to_parquet(path, index=False)
 
-
+# %% ../../nbs/delivery/02_package.ipynb #32b9b83f
 def package(
     root: Path,  # The project's folder
 ) -> dict:  # The card, with `difference`: how far the package is from the fitted estimator

@@ -45,7 +45,7 @@ def has_parameters(
     "Whether a notebook asks for values."
     return bool(_tagged(Path(path)))
 
-
+# %% ../../nbs/delivery/00_parameters.ipynb #c8213a5b
 def notebook_parameters(
     path: Path,  # A stage notebook
 ) -> dict:  # Each parameter's name and default

@@ -37,7 +37,7 @@ def _without_models(version) -> UsedVersion:
     "A version of which no model is known yet."
     return cast(UsedVersion, {**version, "models": []})
 
-
+# %% ../../nbs/delivery/08_provenance.ipynb #47823f06
 def _model_of(one, card):
     "The version's model with this card; a new one if it has none."
     for known in one["models"]:
@@ -167,7 +167,7 @@ def find_model(
         raise UserError(f"'{asked}' fits {len(found)} models: {names}. Give more of its characters.")
     return found[0] if found else None
 
-
+# %% ../../nbs/delivery/08_provenance.ipynb #f081590b
 def data_version_of(
     root: Path,  # The project's folder
     asked: str,  # A model version, or anything that find_version knows
@@ -310,7 +310,7 @@ def _say_data(data):
     source = f"{data['source']} ({data['origin']}), schema version {data['schema_version']}"
     return [f"Data {data['data_version']}: {rows}", f"  source      {source}"]
 
-
+# %% ../../nbs/delivery/08_provenance.ipynb #7a66b6e1
 def _say_code(revision):
     "The code in one line."
     committed = "the run is in no commit"

@@ -31,6 +31,8 @@ from .registry import champion_folder, new_version, registry_folder
 from .release import aliases, mirror_aliases
 from .state import state
 from .review import write_page
+
+# %% ../../nbs/delivery/05a_register.ipynb #a45bfdb7
 from ..quality.bootstrap import series_errors
 from ..quality.slices import read_slices
 
@@ -85,7 +87,7 @@ def flat(
         found |= flat(value, joint, key + joint) if isinstance(value, dict) and value else {key: value}
     return found
 
-
+# %% ../../nbs/delivery/05a_register.ipynb #404352b4
 def run_metrics(
     metrics: dict,  # reports/metrics.json
     slices: dict,  # From `read_slices`
@@ -159,7 +161,7 @@ class RunFacts:
     why_not: str  # Why its model may not go live, else ""
     tags: dict[str, str]  # What MLflow says of it; run_key tells it from all other runs
 
-
+# %% ../../nbs/delivery/05a_register.ipynb #9b1fccf5
 def _tags(root, card, gate, experiment, why_not):
     "What MLflow says of a run."
     failed = [check["check"] for check in gate["checks"] if check["verdict"] == "failed"]

@@ -63,7 +63,7 @@ class Registration(TypedDict):
     run_id: NotRequired[str]  # MLflow's run
     mlflow_version: NotRequired[int]  # The number that MLflow gave it
 
-
+# %% ../../nbs/delivery/04b_registry.ipynb #2dec7de7
 SEALED = {
     "model_version": str,
     "registered_at": str,

@@ -24,6 +24,8 @@ from cd4ml_nb.delivery.acts import (
 )
 from .ledger import append
 from .mlflow_store import mirror, probe
+
+# %% ../../nbs/delivery/05_release.ipynb #ca88c828
 from cd4ml_nb.delivery.registry import (
     Registration,
     changed_files,
@@ -210,7 +212,7 @@ def reject(
 
     return _act(root, f"reject {version}", decide, outside)
 
-
+# %% ../../nbs/delivery/05_release.ipynb #029eedcf
 ROLES = ("champion", "challenger", "shadow")
 
 # %% ../../nbs/delivery/05_release.ipynb #d68758e8
@@ -373,7 +375,7 @@ def _act_in_words(act):
     loud = " (OVERRIDING THE GATE)" if against else ""
     return f"{say_when(act['time'])}  {act['by']} {said}{loud}: {act['reason']}"
 
-
+# %% ../../nbs/delivery/05_release.ipynb #2e2ff838
 def history_in_words(
     acts: list[dict],  # From `history`
 ) -> str:  # A line an act, the newest first
@@ -400,7 +402,7 @@ def status_in_words(
         lines += ["", _version_table(found["versions"][:10])]
     return "\n".join(lines)
 
-
+# %% ../../nbs/delivery/05_release.ipynb #7e2a4260
 def _live_lines(found):
     "The live model in some lines, or why there is none."
     live = found["champion"]

@@ -354,6 +354,8 @@ def _facts(evidence):
 
 
 _SAME = "Both were scored on the same data and windows."
+
+# %% ../../nbs/delivery/06_review.ipynb #093fb570
 _OTHER = (
     "Each was scored on windows of its own data, so these numbers are not comparable line by line; "
     "the gate's ratchet scores both on the same windows."
@@ -560,7 +562,7 @@ _DID = {
     "rollback": "went back to it",
 }
 
-
+# %% ../../nbs/delivery/06_review.ipynb #d95ab0c2
 def _say_standing(entry):
     "How a version stands, as a sentence."
     if entry["live"]:

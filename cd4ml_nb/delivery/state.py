@@ -85,7 +85,7 @@ def _candidate(versions):
             return entry
     return None
 
-
+# %% ../../nbs/delivery/04d_state.ipynb #36dba66c
 def other_champion(
     gate: Mapping,  # What the gate said of a version
     champion: Mapping | None,  # The live model, by its model_version
@@ -97,7 +97,7 @@ def other_champion(
     compared = f"the gate compared it with {judged or 'no champion'}, and {live or 'none'} is live now"
     return f"{compared}; judge it again: make gate"
 
-# %% ../../nbs/delivery/04d_state.ipynb #9fd15bd6
+
 def _waiting(root, versions, champion):
     "The candidate, and what speaks against approving it as it is."
     waits = _candidate(versions)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # %% ../../nbs/model/01_block.ipynb #78946ca8
 ARRAYS = ("sales", "item_sales", "class_sales", "onpromotion", "is_open", "holiday")
 
-
+# %% ../../nbs/model/01_block.ipynb #940ffeab
 @dataclass
 class Block:
     "Some series as arrays of shape (n_series, days)."

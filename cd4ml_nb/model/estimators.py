@@ -91,7 +91,7 @@ def _fit_alone(model, x, y):
     with threadpool_limits(1, user_api="openmp"):
         return model.fit(x, y)
 
-
+# %% ../../nbs/model/03_estimators.ipynb #73722ecf
 class Trees:
     "Base of the estimators that learn from rows of features: one model for each of the two numbers."
 
@@ -130,7 +130,7 @@ def filled(self: Trees, x):
     "Features with a number for what is unknown, where the algorithm needs one."
     return x if self.fill is None else np.where(np.isnan(x), np.float32(self.fill), x)
 
-
+# %% ../../nbs/model/03_estimators.ipynb #b0c73c8a
 @patch
 def forecast(self: Trees, block, origin, horizon):
     "Mean and log_mean of the coming days, shape (n_series, horizon)."
@@ -189,7 +189,7 @@ ESTIMATORS = {
     "gradient_boosting": GradientBoosting,
 }
 
-
+# %% ../../nbs/model/03_estimators.ipynb #e85964f2
 def make_estimator(
     name: str,  # One of ESTIMATORS
     parameters: dict,  # Its own section of params.yaml, `estimators.<name>`
@@ -231,7 +231,7 @@ def _steady(packed):
             new.writestr(entry, steady[name])
     return out.getvalue()
 
-
+# %% ../../nbs/model/03_estimators.ipynb #c41390f5
 def pack_estimator(
     fitted,  # A fitted estimator
 ) -> bytes:  # What a file of it holds

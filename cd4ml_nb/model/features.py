@@ -17,7 +17,7 @@ from .block import Block, take_series
 def _exact(values):
     return np.round(np.asarray(values, float) * 2**20) / 2**20
 
-
+# %% ../../nbs/model/02_features.ipynb #3dabab05
 class Running:
     "Running sums along days, of all days (`step` 1) or of each weekday (7); of several arrays at once."
 
@@ -80,6 +80,8 @@ FEATURES = [
     "class",
     "type",
 ]
+
+# %% ../../nbs/model/02_features.ipynb #0f0e377c
 HISTORY = 161  # Days of sales before the origin that the longest window (23 weeks, for 20 of one weekday) can touch
 HOLIDAY_REACH = 14  # Days ahead and behind that a holiday is felt
 
@@ -202,7 +204,7 @@ def days_around(
     }
     return replace(block, first_day=block.date(start), **cut), origin - start
 
-
+# %% ../../nbs/model/02_features.ipynb #891385cf
 def feature_parts(
     block: Block,
     origin: int,  # Day number of the forecast origin
@@ -227,7 +229,7 @@ OWN_PAST = [
 ITEM_PAST = [i for i, name in enumerate(FEATURES) if name.startswith("item_")]
 PLAN = [FEATURES.index(name) for name in ("promotion", "promotion_change")]
 
-
+# %% ../../nbs/model/02_features.ipynb #3f19d810
 def training_origins(
     last: int,  # The last day that training may see
     horizon: int,  # Days ahead
@@ -259,7 +261,7 @@ def draw_rows(
     item = new & (rng.random(n) < 0.5)
     return rng.random((n, horizon)) < share, plan, new, item
 
-
+# %% ../../nbs/model/02_features.ipynb #4f9fd910
 def hide(
     x: np.ndarray,  # Features, shape (n_series, horizon, n_features); changed in place
     plan: np.ndarray,

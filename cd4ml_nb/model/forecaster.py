@@ -115,7 +115,7 @@ def _known(self: Forecaster, item_nbr, store_nbr) -> tuple:
             raise _closest(store, self.stores["store_nbr"], "store")
     return items, stores
 
-
+# %% ../../nbs/model/05_forecaster.ipynb #f7789c9a
 @patch
 def _chosen(self: Forecaster, items, stores) -> np.ndarray:
     "Rows of the asked series, ascending; none where no asked item was ever sold in an asked store."
@@ -317,7 +317,7 @@ def forecast(self: Forecaster, item_nbr=None, store_nbr=None, date=None, promoti
     days = np.tile(found["horizon"] - 1, n_series)
     return self._table(names, days, {name: found[name].ravel() for name in NUMBERS})
 
-
+# %% ../../nbs/model/05_forecaster.ipynb #d20dcc3c
 @patch
 def daily_totals(self: Forecaster, item_nbr, store_nbr=None, promotion=None) -> pd.DataFrame:
     "Units of one item by day, in one store or in all of them (None): date, mean, q10, q50, q90."
@@ -363,7 +363,7 @@ def _promotion_column(table):
         raise UserError(f"Row {row + 1}, column promotion: '{table['promotion'].iat[row]}' should be yes, no or empty.")
     return codes.to_numpy(int)
 
-# %% ../../nbs/model/05_forecaster.ipynb #6291c2ee
+
 def _check_column(table, column, known, names=None):
     "The column as strings, or a UserError that names the first row with an unknown value."
     values = table[column].astype(str)
@@ -402,7 +402,7 @@ def _answer_pairs(f, pairs, promotion):
     order = np.argsort(np.concatenate([np.flatnonzero(rows >= 0), new]), kind="stable")
     return f._computed(take_series(block, order), rows, promotion)
 
-
+# %% ../../nbs/model/05_forecaster.ipynb #a52c074c
 @patch
 def forecast_table(self: Forecaster, table: pd.DataFrame) -> pd.DataFrame:
     "Forecasts for rows of item_nbr, store_nbr, date and, if wanted, promotion (yes, no or empty): one each, in order."

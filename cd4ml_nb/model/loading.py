@@ -116,7 +116,7 @@ def block_of(
         )
     return _last_block[key]
 
-
+# %% ../../nbs/model/01a_loading.ipynb #9bba798c
 def forget_block() -> None:
     "Let the kept block go."
     _last_block.clear()

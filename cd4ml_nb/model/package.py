@@ -30,7 +30,7 @@ def write_state(
         table = table.append_column(name, pa.FixedSizeListArray.from_arrays(flat, array.shape[1]))
     pq.write_table(table.replace_schema_metadata({"first_day": str(block.first_day)}), path, compression="zstd")
 
-
+# %% ../../nbs/model/04c_package.ipynb #5f4c93c1
 def read_state(
     path: Path,  # Parquet file
 ) -> Block:  # Its `series` is a dict of arrays

@@ -44,7 +44,7 @@ def make_plan(
         "series": series,
     }
 
-
+# %% ../../nbs/model/04a_training.ipynb #4a31dd63
 def lean(
     plan: dict,  # From `make_plan`
 ) -> dict:

@@ -94,7 +94,7 @@ def read_contract(
         _check_example(where, question)
     return contract
 
-
+# %% ../../nbs/quality/10_contracts.ipynb #6911b5d1
 def read_contracts(
     folder: Path,  # Such as tests/contracts
 ) -> dict:  # File name -> contract
@@ -201,7 +201,7 @@ def question_breaks(
         said = [text for text in [_order_break(records, question["ascending"])] if text]
     return [f"{text} in the answer of {question['ask']}" for text in said]
 
-
+# %% ../../nbs/quality/10_contracts.ipynb #fb7b96be
 def contract_breaks(
     forecaster: Forecaster,
     contract: dict,  # From `read_contract`

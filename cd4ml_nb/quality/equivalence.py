@@ -315,7 +315,7 @@ def _moved(before, after):
 # %% ../../nbs/quality/09_equivalence.ipynb #2104aa28
 BLINDNESS = Criterion("blindness", "Blind to the future")
 
-
+# %% ../../nbs/quality/09_equivalence.ipynb #c08d0c25
 def check_blindness(both: Both) -> Check:
     "Does any forecast look at days after its origin?"
     f, origin = both.forecaster, both.holdout

@@ -60,7 +60,7 @@ def all_stores(
     names = ["forecast_origin", "item_nbr", "days", "date", "unit_sales", "mean", "q10", "q50", "q90"]
     return pd.concat(done, ignore_index=True)[names]
 
-
+# %% ../../nbs/quality/03_evaluate.ipynb #60207e4c
 def _item_totals(table, by, days, levels):
     "Totals of one window over all stores, for so many days each."
     sums = {"unit_sales": ("unit_sales", "sum"), "mean": ("mean", "sum"), "whole": ("whole", "min")}

@@ -77,7 +77,7 @@ def say_promotion(
     change = f"{say_units(units, True)}{share} compared with {plan}, which is {say_units(planned)}"
     return f"What if: with promotion {switch} the forecast is {change}."
 
-
+# %% ../../nbs/quality/06_explain.ipynb #75c18037
 def _say_both(effect):
     "With promotion and without."
     on, off = effect["on"], effect["off"]

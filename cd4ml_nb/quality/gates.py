@@ -331,7 +331,7 @@ def _off_orders(rows, column):
     total = (rows[column] - rows["unit_sales"]).groupby(by, sort=False)
     return np.where(total.cumcount() == 0, total.transform("sum").abs(), 0)
 
-
+# %% ../../nbs/quality/08_gates.ipynb #ac61efa1
 def _against(rows, other, limits, orders=False):
     "The candidate against another forecast of the same rows: score, rival, difference, low, high, band."
     codes, series = pd.MultiIndex.from_frame(rows[KEYS]).factorize(sort=True)

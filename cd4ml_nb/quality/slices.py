@@ -92,7 +92,7 @@ def write_slices(
         writer.writerow(["estimator", "kind", "slice", "rows", *SLICE_METRICS])
         writer.writerows(sorted(rows))
 
-
+# %% ../../nbs/quality/02a_slices.ipynb #a51e2e8f
 def _said(found, metric):
     "A score with four decimals, empty where there is none."
     for key in metric.split("."):
