@@ -19,7 +19,7 @@ def stage(
         raise UserError(f"'{wrong[0]}' should have the form name=value, such as estimator=ets.")
     from cd4ml_nb.delivery.stages import run_stage
 
-    run_stage(name, **dict(value.split("=", 1) for value in values))
+    run_stage(name, fork=True, **dict(value.split("=", 1) for value in values))
 
 
 def pipeline(

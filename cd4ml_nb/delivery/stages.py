@@ -90,6 +90,7 @@ def execute_notebook(
     values: dict,  # Its parameters
     root: Path,  # Working directory
     failed: Path,  # Where to keep the notebook if a cell fails
+    fork: bool = False,  # Fork the kernel from this process: only where it has done nothing but imports
 ) -> tuple:  # The executed notebook; the most memory it held, in MB
     "Run a notebook in a kernel of its own, without noise."
     import logging
@@ -100,7 +101,7 @@ def execute_notebook(
     os.environ.update(KERNEL_ENVIRONMENT)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["IPYTHONDIR"] = folder  # what somebody has IPython do at its start is not for a stage
-        spare, executed = spare_kernel(), Path(folder) / "executed.ipynb"
+        spare, executed = spare_kernel() if fork else None, Path(folder) / "executed.ipynb"
         options = {"kernel_name": "python3", "kernel_manager_class": kernel_manager(spare), "stderr_file": sys.stderr}
         explained = _explain_failure(failed.name.split(".")[0], executed, failed)
         try:
@@ -119,12 +120,12 @@ def seconds_in_cells(
     return sum(cell.metadata.get("papermill", {}).get("duration") or 0.0 for cell in nb.cells)
 
 # %% ../../nbs/delivery/01_stages.ipynb #40a6cc45
-def _run_notebook(root, notebook, label, given, values):
+def _run_notebook(root, notebook, label, given, values, fork=False):
     "Run a notebook while this project is held, write its report and give the record of its run."
     with hold_lock(root / "reports" / ".lock", f"{'benchmark' if values is None else 'stage'} {label}"):
         progress(f"{label} ...")
         began, started = time.perf_counter(), f"{datetime.now():%Y-%m-%d %H:%M}"
-        nb, megabytes = execute_notebook(notebook, given, root, root / "reports" / f"{label}.failed.ipynb")
+        nb, megabytes = execute_notebook(notebook, given, root, root / "reports" / f"{label}.failed.ipynb", fork)
         run = {
             "stage": label,
             "parameters": values or {},
@@ -145,6 +146,7 @@ def _run_notebook(root, notebook, label, given, values):
 def run_stage(
     stage: str,  # One of `STAGES`, or any notebook in nbs/stages
     root: Path | None = None,  # The project's folder
+    fork: bool = False,  # As for `execute_notebook`
     **given,  # What DVC's matrix gives, such as estimator="ets"
 ) -> dict:  # What reports/run.json says about it
     "Run one stage of the pipeline and write its report."
@@ -158,7 +160,7 @@ def run_stage(
     values = stage_values(stage, read_params(root=root), **given)
     check_values(stage, values, notebook_parameters(notebook))
     label = "-".join([stage, *map(str, given.values())])
-    return _run_notebook(root, notebook, label, {**values, "tiny": False}, values)
+    return _run_notebook(root, notebook, label, {**values, "tiny": False}, values, fork)
 
 # %% ../../nbs/delivery/01_stages.ipynb #c1152fdb
 def run_benchmarks(
