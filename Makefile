@@ -85,7 +85,7 @@ bench: .venv/ready
 
 # The pipeline (the real default data) and, beside it, the tests that need none; then the others, two at a time; the browser last.
 test: check
-	@$(MAKE) --no-print-directory -j 2 -O pipeline test-beside
+	@$(MAKE) --no-print-directory -j 2 $(if $(filter output-sync,$(.FEATURES)),-O) pipeline test-beside
 	@python -m pytest --quiet -m "pipeline and not prove" -n 2 --dist worksteal tests --ignore tests/app
 	@python -m pytest --quiet -m "not prove" tests/app
 
