@@ -120,9 +120,14 @@ def seconds_in_cells(
     return sum(cell.metadata.get("papermill", {}).get("duration") or 0.0 for cell in nb.cells)
 
 # %% ../../nbs/delivery/01_stages.ipynb #40a6cc45
+def _lock_of(root, label):
+    "Whoever runs a stage holds the project; a pipeline holds it for all its stages, and each of them only itself."
+    return root / "reports" / (f".lock-{label}" if os.environ.get("CD4ML_WARM_ROOT") == str(root) else ".lock")
+
+
 def _run_notebook(root, notebook, label, given, values, fork=False):
     "Run a notebook while this project is held, write its report and give the record of its run."
-    with hold_lock(root / "reports" / ".lock", f"{'benchmark' if values is None else 'stage'} {label}"):
+    with hold_lock(_lock_of(root, label), f"{'benchmark' if values is None else 'stage'} {label}"):
         progress(f"{label} ...")
         began, started = time.perf_counter(), f"{datetime.now():%Y-%m-%d %H:%M}"
         nb, megabytes = execute_notebook(notebook, given, root, root / "reports" / f"{label}.failed.ipynb", fork)
@@ -138,7 +143,8 @@ def _run_notebook(root, notebook, label, given, values, fork=False):
         }
         write_report(root, label, make_report(nb, run))
         if values is not None:
-            record_run(root, label, run)
+            with hold_lock(root / "reports" / ".run.lock", f"the record of {label}"):
+                record_run(root, label, run)
     progress(f"{label}: {run['seconds']:.1f} s, {run['peak_memory_mb']:,.0f} MB")
     return run
 

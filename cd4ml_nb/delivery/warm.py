@@ -7,7 +7,7 @@ __all__ = ['FIRST', 'THEN', 'PICTURES', 'SERVE', 'LONGEST', 'Forked', 'SpareKern
            'ask', 'WarmStart']
 
 # %% ../../nbs/delivery/00b_warm.ipynb #cdc1fea2
-import contextlib, json, os, select, signal, socket, subprocess, sys, tempfile, uuid
+import contextlib, json, os, select, signal, socket, subprocess, sys, tempfile, time, uuid
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -156,7 +156,7 @@ def serve(
         ready, _, _ = select.select([listener, sys.stdin], [], [], 0 if todo else None)
         answers = {pid for pid in answers if not os.waitpid(pid, os.WNOHANG)[0]}
         if sys.stdin in ready:
-            return
+            return _end(answers)
         if listener in ready:
             connection, _ = listener.accept()
             pid = os.fork()
@@ -167,6 +167,18 @@ def serve(
             connection.close()
         elif todo:
             import_module(todo.pop(0))
+
+# %% ../../nbs/delivery/00b_warm.ipynb #ee454d9f
+def _end(answers, patience=3.0):
+    "End what is still at work: by an interrupt, which lets a kernel be shut down, and by force after some seconds."
+    until = time.monotonic() + patience
+    for pid in answers:
+        os.kill(pid, signal.SIGINT)
+    while answers and time.monotonic() < until:
+        answers = {pid for pid in answers if not os.waitpid(pid, os.WNOHANG)[0]}
+        time.sleep(0.02)
+    for pid in answers:
+        os.kill(pid, signal.SIGKILL)
 
 # %% ../../nbs/delivery/00b_warm.ipynb #157096fb
 def _answer(connection, do):
@@ -258,23 +270,39 @@ class WarmStart:
 
     def environment(self) -> dict:
         "What tells `scripts/stage` whom to ask."
-        return {"CD4ML_WARM": self.address, "CD4ML_WARM_ROOT": str(self.root)}
+        return {"CD4ML_WARM": self.address, "CD4ML_WARM_ROOT": str(self.root), "CD4ML_WARM_FOR": str(os.getpid())}
 
     def start(self):
         "Start the warm process."
         self.process = _start_serving(self.root, self.listener)
         self.listener.close()
 
-    def __exit__(self, *_):
+    def let_go(self):
+        "Close this process's ends of socket and pipe: a fork must not keep them open when the one it came from ends."
         self.listener.close()
         if self.process:
             self.process.stdin.close()
+
+    def __exit__(self, *_):
+        self.let_go()
+        if self.process:
             self.process.wait()
         self._folder.cleanup()
 
 # %% ../../nbs/delivery/00b_warm.ipynb #167f3946
+def _is_there(pid):
+    "Whether a process lives."
+    try:
+        os.kill(int(pid), 0)
+    except (ValueError, OSError):
+        return False
+    return True
+
+
 if __name__ == "__main__" and "__file__" in globals():
     done = ask(os.environ.get("CD4ML_WARM", ""), sys.argv[1:])
+    if done is None and not _is_there(os.environ.get("CD4ML_WARM_FOR", "")):
+        sys.exit("The pipeline that began this stage has ended.")
     if done is None:
         os.execvp("cd4ml", ["cd4ml", *sys.argv[1:]])
     sys.exit(done)

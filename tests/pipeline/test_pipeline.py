@@ -89,9 +89,9 @@ def whole(running):
 
 def wait_for(root, word, process):
     "Until this stage is at work; says so if the run ended before."
-    lock, deadline = root / "reports" / ".lock.holder", time.time() + 120
+    lock, deadline = root / "reports" / f".lock-{word.removeprefix('stage ')}.holder", time.time() + 120
     while time.time() < deadline:
-        if lock.exists() and word in lock.read_text():
+        if lock.exists():
             return
         assert process.poll() is None, (root / "repro.log").read_text()[-3000:]
         time.sleep(0.05)
@@ -240,7 +240,7 @@ def test_a_changed_parameter_reruns_only_what_it_touches(whole):
     (whole / "params.yaml").write_text(yaml.safe_dump(changed, sort_keys=False))
     done = run(whole, "cd4ml", "pipeline", "evaluate")
     assert done.returncode == 0, done.stderr
-    assert re.findall(r"stage \d+ of 13, (\S+):", done.stderr) == ["backtest-decision_tree", "evaluate"], done.stderr
+    assert re.findall(r"stage \d+ of 9, (\S+):", done.stderr) == ["backtest-decision_tree", "evaluate"], done.stderr
     after = bytes_of(whole)
     assert "data/evaluation/decision_tree.parquet" in {name for name in before if before[name] != after[name]}
     difference = run(whole, "dvc", "params", "diff")
