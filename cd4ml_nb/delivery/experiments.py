@@ -14,7 +14,8 @@ import pandas as pd
 from markupsafe import Markup
 from ..core import UserError, progress, replace_file
 from .mlflow_store import TrackedRun, read_artifact, read_runs
-from ..look import HTML, page, table_text
+from ..look import HTML, table_text
+from ..style import page
 from ..quality.bootstrap import compare
 
 # %% ../../nbs/delivery/05b_experiments.ipynb #e1c5eaa0

@@ -14,7 +14,8 @@ from ..core import UserError, main_root, project_root, read_json, replace_file, 
 from ..data.panel import read_version
 from .registry import champion_folder
 from .state import state
-from ..look import HTML, page, table_html
+from ..look import HTML, table_html
+from ..style import page
 from ..model.training import load_fitted
 from ..quality.checks import Check, Criterion, guarded, read_limits
 from ..quality.contracts import package_checks

@@ -11,7 +11,8 @@ import json, os, platform
 from pathlib import Path
 from ..core import RENAMED, UserError, find_json, project_root, replace_file, run_git, write_json
 from .parameters import STAGES
-from ..look import HTML, page, table_html, table_markdown
+from ..look import HTML, table_html, table_markdown
+from ..style import page
 
 # %% ../../nbs/delivery/00a_reports.ipynb #6085eed5
 def _plain(value):

@@ -23,7 +23,8 @@ from .card import SLICE_HEAD, Evidence, Section, against, card_sections, failed_
 from .card import importances, judged_slices, owner_of, read_evidence, scores_of, slice_row
 from .release import approve, promote, reject
 from .state import Listed, State
-from ..look import BASELINE, CHAMPION, FORECAST, HTML, SOLD, page, say_score, table_html
+from ..look import BASELINE, CHAMPION, FORECAST, HTML, SOLD, say_score, table_html
+from ..style import page
 from ..quality.pictures import plot_case, telling_cases
 
 # %% ../../nbs/delivery/06_review.ipynb #928b9202
