@@ -135,30 +135,33 @@ def owner_of(
     return str((evidence.params.get("release") or {}).get("owner") or whoever(evidence.folder))
 
 # %% ../../nbs/delivery/05c_card.ipynb #2aa6eaf5
+_MEANT_FOR = "Meant for ordering and planning by people who see the interval; not for fixing prices or judging staff."
+
+
+def _what_it_is(card):
+    "What it forecasts, how, and for whom."
+    days = f"from {card['first_day']} to {card['last_day']} ({card['horizon']} days)"
+    forecasts = f"{card['model_version']} forecasts the units sold a day by store and item, {days}"
+    per = f", one model for each {card['per']}" if card.get("per") else ""
+    return [
+        f"{forecasts}, each with an interval meant to hold eight days in ten.",
+        f"Estimator {card['estimator']} with {json.dumps(card.get('parameters', {}))}{per}.",
+        _MEANT_FOR,
+    ]
+
+
+def _what_it_learnt_from(card):
+    "Which data, until when, and with which code."
+    data = f"Source {card.get('source')}, data version {card['data_version']}, {card.get('series'):,} series"
+    made = f"Trained {card.get('trained_at')} with code {card.get('git_revision')}"
+    return [f"{data}, sales up to {card.get('trained_to')}. {made}."]
+
+
 def _about(evidence):
     "What it is, and what it learnt from."
     card = evidence.card
-    per = f", one model for each {card['per']}." if card.get("per") else "."
-    return [
-        Section(
-            "What it is",
-            [
-                f"{evidence.name} forecasts the units sold a day by store and item, from {card['first_day']} to "
-                f"{card['last_day']} ({card['horizon']} days), each with an interval meant to hold eight days in ten.",
-                f"Estimator {card['estimator']} with {json.dumps(card.get('parameters', {}))}{per}",
-                "Meant for ordering and planning by people who see the interval; "
-                "not for fixing prices or judging staff.",
-            ],
-        ),
-        Section(
-            "What it learnt from",
-            [
-                f"Source {card.get('source')}, data version {card['data_version']}, {card.get('series'):,} series, "
-                f"sales up to {card.get('trained_to')}. "
-                f"Trained {card.get('trained_at')} with code {card.get('git_revision')}."
-            ],
-        ),
-    ]
+    learnt = Section("What it learnt from", _what_it_learnt_from(card))
+    return [Section("What it is", _what_it_is(card)), learnt]
 
 # %% ../../nbs/delivery/05c_card.ipynb #42fff3a4
 _SCORES = (

@@ -10,7 +10,7 @@ __all__ = ['WRITTEN_BY', 'candidate_card', 'beside_live', 'judged_windows', 'sli
 import json, math
 from pathlib import Path
 import numpy as np, pandas as pd
-from ..core import UserError, main_root, project_root, read_json, replace_file, tidy, write_json
+from ..core import UserError, find_json, main_root, project_root, read_json, replace_file, tidy, write_json
 from ..data.panel import read_version
 from .registry import champion_folder
 from .state import state
@@ -42,16 +42,13 @@ def candidate_card(
     estimator: str,  # What params.yaml trains
 ) -> dict:  # The card of data/model
     "What is to be judged."
-    path = Path(root) / "data/model/forecaster.json"
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))["card"]
-    except (OSError, ValueError, KeyError):
-        raise UserError(f"There is no packaged model in {path.parent}. Make one with: make pipeline") from None
+    folder = Path(root) / "data/model"
+    card = find_json(folder / "forecaster.json", {}).get("card")
+    if card is None:
+        raise UserError(f"There is no packaged model in {folder}. Make one with: make pipeline")
     if card["estimator"] != estimator:
-        raise UserError(
-            f"{path.parent} holds {card['model_version']}, but params.yaml trains {estimator}. "
-            "Make it again with: make pipeline"
-        )
+        holds = f"{folder} holds {card['model_version']}, but params.yaml trains {estimator}"
+        raise UserError(f"{holds}. Make it again with: make pipeline")
     return card
 
 # %% ../../nbs/delivery/03_gate.ipynb #9fca54d9
@@ -144,14 +141,13 @@ def explain(
 # %% ../../nbs/delivery/03_gate.ipynb #4d93839d
 _FACETS_ROWS = 50_000  # Forecasts of either kind that are drawn, at most
 
-# %% ../../nbs/delivery/03_gate.ipynb #fb7dee08
-def good_and_bad(
-    case: Case,
-) -> dict[str, pd.DataFrame]:  # "forecast well", "forecast badly": tables of the same columns
-    "The half of the judged forecasts with the smallest log error, and the tenth with the largest."
+# %% ../../nbs/delivery/03_gate.ipynb #c59e4ceb
+def _circumstances(case, off):
+    "Under which circumstances each forecast was made, one column each."
     judged, (row, day) = case.judged, row_and_day(case)
-    off = (np.log1p(judged["log_mean"].clip(lower=0)) - np.log1p(judged["unit_sales"])).abs()
     series = case.block.series.iloc[row].reset_index(drop=True)
+    of_series = {name: series[name] for name in ("family", "class", "perishable", "store_nbr", "item_nbr")}
+    of_stores = {f"store's {kind}": groups[row] for kind, groups in store_groups(case).items()}
     columns = {
         "units sold": judged["unit_sales"],
         "units forecast": judged["mean"].round(2),
@@ -161,13 +157,29 @@ def good_and_bad(
         "promoted products": case.block.onpromotion[row, day],
         "holiday": np.where(case.block.holiday[row, day] > 0, "yes", "no"),
         "window": judged["forecast_origin"],
-        **{name: series[name] for name in ("family", "class", "perishable", "store_nbr", "item_nbr")},
-        **{f"store's {kind}": groups[row] for kind, groups in store_groups(case).items()},
     }
-    table, rank = pd.DataFrame(columns), off.rank(method="first", pct=True)
-    parts = {"forecast well": table[rank <= 0.5], "forecast badly": table[rank > 0.9]}
-    some = lambda part: part.sample(min(len(part), _FACETS_ROWS), random_state=case.limits.seed).sort_index()
-    return {name: some(part) for name, part in parts.items()}
+    return pd.DataFrame({**columns, **of_series, **of_stores})
+
+# %% ../../nbs/delivery/03_gate.ipynb #fb7dee08
+def good_and_bad(
+    case: Case,
+) -> dict[str, pd.DataFrame]:  # "forecast well", "forecast badly": tables of the same columns
+    "The half of the judged forecasts with the smallest log error, and the tenth with the largest."
+    off = _log_error(case.judged)
+    table, rank = _circumstances(case, off), off.rank(method="first", pct=True)
+    well, badly = table[rank <= 0.5], table[rank > 0.9]
+    return {"forecast well": _at_most(well, case), "forecast badly": _at_most(badly, case)}
+
+
+def _log_error(judged):
+    "How far each forecast is off, in logs."
+    forecast = np.log1p(judged["log_mean"].clip(lower=0))
+    return (forecast - np.log1p(judged["unit_sales"])).abs()
+
+
+def _at_most(part, case):
+    "As many rows as are drawn, by chance and in order."
+    return part.sample(min(len(part), _FACETS_ROWS), random_state=case.limits.seed).sort_index()
 
 # %% ../../nbs/delivery/03_gate.ipynb #049aa826
 def fairness_words(

@@ -310,7 +310,7 @@ def package_folder(
             f"{name} is refused: forecaster.json in {folder} was changed after the release. "
             f"Bring back the folder from a backup, {back}"
         )
-    for file, digest in json.loads(sealed.read_text()).get("files", {}).items():
+    for file, digest in read_json(sealed).get("files", {}).items():
         if not (folder / file).is_file() or sha256_of(folder / file) != digest:
             raise UserError(
                 f"{name} is refused: the file {file} was changed after it was packaged. "

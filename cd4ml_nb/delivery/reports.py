@@ -9,6 +9,7 @@ __all__ = ['TEMPLATE', 'report_header', 'make_report', 'report_html', 'report_ti
 # %% ../../nbs/delivery/00a_reports.ipynb #9a656a5d
 import json, os, platform
 from pathlib import Path
+from markupsafe import Markup
 from ..core import RENAMED, UserError, find_json, project_root, replace_file, run_git, write_json
 from .parameters import STAGES
 from ..look import HTML, table_html, table_markdown
@@ -127,12 +128,7 @@ _INDEX = HTML.from_string("""
 {{ scores }}
 {% endif %}
 <h2>Step by step</h2>
-<div class="scroll"><table class="index"><thead><tr><th>Report</th><th>Run</th><th>Took</th></tr></thead>
-{% for report in reports %}
-<tr><td><a href="{{ report.page }}">{{ report.title }}</a><br>{{ report.question }}</td>
-<td>{{ report.started }}</td><td>{{ report.seconds|round|int }}&nbsp;s</td></tr>
-{% endfor %}
-</table></div>
+<div class="index">{{ steps }}</div>
 {% if others %}
 <h2>To look further</h2><ul>
 {% for page, name in others %}<li><a href="{{ page }}">{{ name }}</a></li>{% endfor %}
@@ -141,15 +137,19 @@ _INDEX = HTML.from_string("""
 """)
 
 # %% ../../nbs/delivery/00a_reports.ipynb #65d7f8d8
-def _entry(path):
-    "What the index says of one report."
+_STEP = HTML.from_string('<a href="{{ page }}">{{ title }}</a><br>{{ question }}')
+
+
+def _step_row(path):
+    "What the index says of one report: what it answers, when it ran, how long it took."
     import nbformat
 
     nb = nbformat.read(path, as_version=4)
     (title, question), run = report_title(nb), nb.metadata.get("cd4ml", {})
-    about = run.get("parameters", {}).get("estimator")
-    told = {"started": run.get("started", ""), "seconds": run.get("seconds", 0)}
-    return {"page": f"{path.stem}.html", "title": f"{title}: {about}" if about else title, "question": question, **told}
+    if estimator := run.get("parameters", {}).get("estimator"):
+        title = f"{title}: {estimator}"
+    link = Markup(_STEP.render(page=f"{path.stem}.html", title=title, question=question))
+    return [link, run.get("started", ""), f"{round(run.get('seconds', 0))}\N{NO-BREAK SPACE}s"]
 
 
 def _rank(path):
@@ -158,22 +158,36 @@ def _rank(path):
     return STAGES.index(stage) if stage in STAGES else len(STAGES), path.stem
 
 # %% ../../nbs/delivery/00a_reports.ipynb #fd813fc4
+_MEASURES = {"nwrmsle": "NWRMSLE", "wape": "Order error", "bias": "Bias"}
+
+
+def _mean_score(model, measure):
+    "An estimator's mean over the windows as text; empty where it has no such score."
+    return f"{model[measure]['mean']:.3f}" if measure in model else ""
+
+
 def _scores(metrics):
     "The table of estimators, the best first."
-    measures = {"nwrmsle": "NWRMSLE", "wape": "Order error", "bias": "Bias"}
-    mean = lambda model, measure: f"{model[measure]['mean']:.3f}" if measure in model else ""
-    models = sorted(metrics.get("models", {}).items(), key=lambda item: item[1].get("nwrmsle", {}).get("mean", 0))
-    cells = {name: [name.replace("_", " "), *(mean(model, measure) for measure in measures)] for name, model in models}
-    rows = [{"class": "best" if name == metrics.get("best") else "", "cells": row} for name, row in cells.items()]
-    return table_html(["Estimator", *measures.values()], rows, right=(1, 2, 3))
+    models = metrics.get("models", {})
+    nwrmsle = {name: model.get("nwrmsle", {}).get("mean", 0) for name, model in models.items()}
+    rows = []
+    for name in sorted(models, key=nwrmsle.__getitem__):
+        means = [_mean_score(models[name], measure) for measure in _MEASURES]
+        mark = "best" if name == metrics.get("best") else ""
+        rows.append({"class": mark, "cells": [name.replace("_", " "), *means]})
+    return table_html(["Estimator", *_MEASURES.values()], rows, right=(1, 2, 3))
 
 
 def _others(reports):
     "Pages that belong to a report, such as the Facets overview: address and name."
-    pages = [path for path in sorted(reports.rglob("*.html")) if not path.name.startswith(".")]
     of_stages = {path.with_suffix(".html") for path in reports.glob("*.ipynb")} | {reports / "index.html"}
-    name = lambda path: path.stem.replace("_", " ").replace("-", " ").capitalize()
-    return [(path.relative_to(reports), name(path)) for path in pages if path not in of_stages]
+    found = []
+    for path in sorted(reports.rglob("*.html")):
+        if path in of_stages or path.name.startswith("."):
+            continue
+        name = path.stem.replace("_", " ").replace("-", " ").capitalize()
+        found.append((path.relative_to(reports), name))
+    return found
 
 # %% ../../nbs/delivery/00a_reports.ipynb #fa03b6e1
 def write_index(
@@ -183,9 +197,9 @@ def write_index(
     reports = Path(root or project_root()) / "reports"
     metrics = find_json(reports / "metrics.json", {})
     found = [path for path in reports.glob("*.ipynb") if not path.name.startswith(".") and ".failed" not in path.name]
-    entries = [_entry(path) for path in sorted(found, key=_rank)]
+    steps = table_html(["Report", "Run", "Took"], [_step_row(path) for path in sorted(found, key=_rank)])
     scores = _scores(metrics) if metrics else ""
-    body = _INDEX.render(metrics=metrics, scores=scores, reports=entries, others=_others(reports))
+    body = _INDEX.render(metrics=metrics, scores=scores, steps=steps, others=_others(reports))
     with replace_file(reports / "index.html") as tmp:
         tmp.write_text(page("Reports", body), encoding="utf-8")
     return reports / "index.html"
