@@ -16,9 +16,9 @@ from ..core import UserError
 from .contract import check_file, read_header, typed
 from .engines import connect
 from .layout import raw_path
-from .sales import COLUMNS, Heaps, check_small, classify, known_keys, text_promotion
+from .sales import HEAP_COLUMNS, Heaps, check_small, classify, known_keys, text_promotion
 from .session import spark_reason, spark_session
-from .stores import POOL, Choice, PartSummary, Pool, Rule
+from .stores import POOL_COLUMNS, KeptSeries, PartSummary, Pool, Rule
 from .stores import cut_items, gather_parts, part_table, store_part, summarise_part, write_part
 from .tasks import parallelism, run_tasks
 
@@ -106,7 +106,7 @@ class Folders(Heaps):
         paths = sorted((self.folder / f"heap={kind}" / f"store={store}").glob("*.parquet"))
         rows = [pq.ParquetFile(path).read() for path in paths]
         found = {}
-        for name, dtype in COLUMNS.items():
+        for name, dtype in HEAP_COLUMNS.items():
             parts = [np.empty(0, dtype), *(part[name].to_numpy() for part in rows)]
             found[name] = np.concatenate(parts).astype(dtype, copy=False)
         return found
@@ -216,7 +216,7 @@ def do_stores_spark(
     out: Path,  # Folder to write to, seen by all workers; holds an empty folder heaps/
     rule: Rule,
     engine: str = "spark",  # Where the tasks run
-) -> Choice:
+) -> KeptSeries:
     "Prepare every store as a task, and write the item pool."
     (out / "heaps" / "pool").mkdir()
     n_stores = len(folders.stores)
@@ -233,7 +233,7 @@ def do_stores_spark(
 def _write_pool(total, folders, path):
     "The item pool as one machine writes it."
     item, day = total["item"].to_numpy(), total["day"].to_numpy()
-    with pq.ParquetWriter(path, POOL, compression="zstd") as writer:
+    with pq.ParquetWriter(path, POOL_COLUMNS, compression="zstd") as writer:
         for grid in cut_items(len(folders.items), folders.first_day, folders.n_days):
             pool, row = Pool(grid), item - grid.first_item
             inside = (row >= 0) & (row < grid.n_items)

@@ -16,7 +16,7 @@ import duckdb, ibis
 from ..core import UserError, project_root
 from cd4ml_nb.data.contract import (
     EXPECTED,
-    SHOWN,
+    SHOWN_ROWS,
     Finding,
     check_cells,
     check_keys_unique,
@@ -243,7 +243,7 @@ def check_garbled(
             continue
         wrong = ibis.memtable({"cell": list(garbled)})
         lines = number_lines(table.select(cell=table[column])).semi_join(wrong, "cell")
-        shown = lines.select("line", "cell").order_by("line").limit(SHOWN).execute().values.tolist()
+        shown = lines.select("line", "cell").order_by("line").limit(SHOWN_ROWS).execute().values.tolist()
         rows = [(line_in_file(line, broken), cell) for line, cell in shown]
         first = f"'{rows[0][1]}' was '{garbled[rows[0][1]]}' before some program read it as Latin-1"
         expectation = f"UTF-8 text; {first}. Export the table again as UTF-8"
@@ -269,7 +269,7 @@ def check_contradictions(
     count = rows.count().execute()
     if not count:
         return []
-    shown = rows.select("line", *keys, *others).limit(SHOWN).execute().values.tolist()
+    shown = rows.select("line", *keys, *others).limit(SHOWN_ROWS).execute().values.tolist()
     told = [(line_in_file(int(line), broken), ", ".join(map(str, cells))) for line, *cells in shown]
     return [finding(file, "contradicting rows", ", ".join(spec.key), "the same in every row of it", count, told)]
 

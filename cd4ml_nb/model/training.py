@@ -18,7 +18,7 @@ from .block import take_series
 from .estimators import ESTIMATORS, Trees, make_estimator, open_estimator, pack_estimator
 from .features import make_encoding
 from .groups import Grouped, check_per, fit_group, group_batches, group_rows, sample_series
-from .loading import block_of, panel_days
+from .loading import load_block_once, panel_days
 
 # %% ../../nbs/model/04a_training.ipynb #563d650f
 def make_plan(
@@ -57,7 +57,7 @@ def fit_window(
 ):  # The fitted estimator and the seconds it took
     "Fit on what was known at one origin."
     plan, window = task["plan"], task["window"]
-    block = block_of(plan["prepared"], task["series"])
+    block = load_block_once(plan["prepared"], task["series"])
     origin, last, start = block.day(window["forecast_origin"]), block.day(window["last_target"]), time.perf_counter()
     model = make_estimator(plan["estimator"], plan["parameters"], plan["training_rows"])
     return model.fit(block, origin, last - origin, plan["encoding"]), time.perf_counter() - start
@@ -81,7 +81,7 @@ def fit_groups(
 ) -> dict:  # Group name -> its packed estimator; None if the group is too small
     "Fit the models of some groups."
     plan, window, fitted = task["plan"], task["window"], {}
-    block = block_of(plan["prepared"], task["series"])
+    block = load_block_once(plan["prepared"], task["series"])
     origin, last = block.day(window["forecast_origin"]), block.day(window["last_target"])
     given = plan["estimator"], plan["parameters"], plan["training_rows"]
     for name, rows in group_rows(block.series, plan["per"]).items():
