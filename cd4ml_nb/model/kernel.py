@@ -24,11 +24,10 @@ def apply_knots(
     whole: np.ndarray,  # Whether whole units are sold, shape (n,)
 ) -> np.ndarray:  # q10, q50, q90, shape (n, 3), ascending, ≥ 0
     "The quantiles that belong to forecast means."
-    at, ratio = np.log1p(knots["mean"]), np.asarray(knots["ratio"])
-    z = np.stack([np.interp(np.log1p(mean), at, ratio[:, i]) for i in range(len(QUANTILES))], axis=1) * (
-        np.asarray(mean)[:, None] + 1
-    )
-    return np.maximum(np.where(np.asarray(whole)[:, None], np.ceil(z - 1), z - 0.5), 0)
+    at, ratio, size = np.log1p(knots["mean"]), np.asarray(knots["ratio"]), np.log1p(mean)
+    ratios = np.stack([np.interp(size, at, ratio[:, i]) for i in range(len(QUANTILES))], axis=1)
+    units = ratios * (np.asarray(mean)[:, None] + 1)
+    return np.maximum(np.where(np.asarray(whole)[:, None], np.ceil(units - 1), units - 0.5), 0)
 
 # %% ../../nbs/model/03b_kernel.ipynb #4ee7cc9b
 def quantiles(
@@ -43,10 +42,10 @@ def quantiles(
     mean, known = np.atleast_1d(np.asarray(mean, float)), levels[level]
     whole = np.broadcast_to(whole, mean.shape) & (level == "series")
     if days > 1 or level != "series":
-        return apply_knots(
-            known[str(days) if str(days) in known else max(known, key=lambda key: int(key.split()[0]))], mean, whole
-        )
-    out, weeks = np.empty((len(mean), len(QUANTILES))), (np.asarray(horizons) - 1) // 7 + 1
+        longest = max(known, key=lambda key: int(key.split()[0]))
+        return apply_knots(known.get(str(days), known[longest]), mean, whole)
+    out = np.empty((len(mean), len(QUANTILES)))
+    weeks = (np.asarray(horizons) - 1) // 7 + 1
     for week in np.unique(weeks):
         key, at = f"1 week {week}", weeks == week
         out[at] = apply_knots(known[key if key in known else "1 week 1"], mean[at], whole[at])

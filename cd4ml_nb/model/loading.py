@@ -6,12 +6,11 @@
 __all__ = ['class_pool', 'load_block', 'panel_days', 'load_block_once', 'forget_block']
 
 # %% ../../nbs/model/01a_loading.ipynb #8c26fd52
-import json
 from datetime import date
 from pathlib import Path
 import numpy as np, pandas as pd
 import pyarrow.parquet as pq
-from ..core import UserError
+from ..core import UserError, read_json
 from ..data.panel import each_store
 from ..data.exact import exact, exact_mean
 from .block import ARRAYS, Block
@@ -91,7 +90,7 @@ def panel_days(
     prepared: Path,  # The folder data/prepared
 ) -> int:  # Days from the first to the last of the data
     "How many days the panel has."
-    version = json.loads((Path(prepared) / "version.json").read_text())
+    version = read_json(Path(prepared) / "version.json")
     return (date.fromisoformat(version["last_day"]) - date.fromisoformat(version["first_day"])).days + 1
 
 # %% ../../nbs/model/01a_loading.ipynb #7d979613

@@ -10,7 +10,7 @@ import hashlib, json
 from pathlib import Path
 import numpy as np
 import pyarrow as pa, pyarrow.parquet as pq
-from ..core import UserError, sha256_of, write_json
+from ..core import UserError, read_json, sha256_of, write_json
 from .block import ARRAYS, Block
 from .kernel import OnnxModels, Paths
 
@@ -64,12 +64,9 @@ def unseal(
 ) -> dict:  # card, serving, files
     "The content of forecaster.json, after checking every file that it names."
     folder = Path(folder)
-    try:
-        sealed = json.loads((folder / "forecaster.json").read_text())
-    except FileNotFoundError:
-        raise UserError(f"There is no model in {folder}. Make one with: make pipeline") from None
-    except ValueError:
-        raise UserError(f"{folder / 'forecaster.json'} is damaged. {_RESTORE}") from None
+    if not (folder / "forecaster.json").is_file():
+        raise UserError(f"There is no model in {folder}. Make one with: make pipeline")
+    sealed = read_json(folder / "forecaster.json", _RESTORE)
     for name, digest in sealed["files"].items():
         if not (folder / name).is_file():
             raise UserError(f"The model in {folder} lacks the file {name}. {_RESTORE}")

@@ -58,9 +58,12 @@ def fit_window(
     "Fit on what was known at one origin."
     plan, window = task["plan"], task["window"]
     block = load_block_once(plan["prepared"], task["series"])
-    origin, last, start = block.day(window["forecast_origin"]), block.day(window["last_target"]), time.perf_counter()
+    origin = block.day(window["forecast_origin"])
+    horizon = block.day(window["last_target"]) - origin
     model = make_estimator(plan["estimator"], plan["parameters"], plan["training_rows"])
-    return model.fit(block, origin, last - origin, plan["encoding"]), time.perf_counter() - start
+    started = time.perf_counter()
+    fitted = model.fit(block, origin, horizon, plan["encoding"])
+    return fitted, time.perf_counter() - started
 
 # %% ../../nbs/model/04a_training.ipynb #707e90e5
 def fit_all_series(
@@ -80,24 +83,27 @@ def fit_groups(
     task: dict,  # plan, with per; series: the samples of whole groups; window: up to its origin may be learnt
 ) -> dict:  # Group name -> its packed estimator; None if the group is too small
     "Fit the models of some groups."
-    plan, window, fitted = task["plan"], task["window"], {}
+    plan, window = task["plan"], task["window"]
     block = load_block_once(plan["prepared"], task["series"])
-    origin, last = block.day(window["forecast_origin"]), block.day(window["last_target"])
-    given = plan["estimator"], plan["parameters"], plan["training_rows"]
+    origin = block.day(window["forecast_origin"])
+    horizon = block.day(window["last_target"]) - origin
+    what = plan["estimator"], plan["parameters"], plan["training_rows"]
+    fitted = {}
     for name, rows in group_rows(block.series, plan["per"]).items():
-        model = fit_group(*given, take_series(block, rows), origin, last - origin, plan["encoding"])
+        model = fit_group(*what, take_series(block, rows), origin, horizon, plan["encoding"])
         fitted[name] = pack_estimator(model) if model else None
     return fitted
 
 
 def _train_groups(folder, plan, window, engine, processes):
     "Fit each group's model into `folder`; returns the names that have one, in order, and how many are too small."
-    rows, series, named, small = plan["training_rows"], plan["series"], [], 0
-    each = group_rows(series, plan["per"]).values()
-    learn = pd.concat([sample_series(series.iloc[own], rows.get("max_series"), rows["seed"]) for own in each])
+    rows, series = plan["training_rows"], plan["series"]
+    groups = [series.iloc[own] for own in group_rows(series, plan["per"]).values()]
+    learn = pd.concat([sample_series(group, rows.get("max_series"), rows["seed"]) for group in groups])
     batches = group_batches(learn, plan["per"], panel_days(plan["prepared"]), 4 * parallelism(engine, processes))
     tasks = [{"plan": lean(plan), "series": batch[["store_nbr", "item_nbr"]], "window": window} for batch in batches]
     (folder / "groups").mkdir()
+    named, small = [], 0
     for fitted in run_tasks(fit_groups, tasks, engine, processes, what=f"{plan['estimator']}: groups"):
         small += sum(packed is None for packed in fitted.values())
         for name, packed in fitted.items():

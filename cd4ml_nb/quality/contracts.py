@@ -10,7 +10,7 @@ __all__ = ['read_contract', 'read_contracts', 'put_question', 'as_records', 'que
 import json
 from pathlib import Path
 import numpy as np, pandas as pd
-from ..core import UserError
+from ..core import UserError, read_json
 from ..model.forecaster import Forecaster, load_forecaster
 from .checks import Check, Criterion, guarded
 from .equivalence import equivalence_checks
@@ -75,10 +75,7 @@ def read_contract(
     path: Path,  # A JSON file
 ) -> dict:  # consumer, about, least_horizon, questions
     "A contract, or a UserError that says what is wrong with the file."
-    try:
-        contract = json.loads(Path(path).read_text())
-    except ValueError as e:
-        raise UserError(f"The contract {path} is not JSON: {e}.") from None
+    contract = read_json(path, "Mend the contract")
     if not isinstance(contract, dict) or not {"consumer", "least_horizon", "questions"} <= set(contract):
         raise UserError(f"The contract {path} should have consumer, least_horizon and questions.")
     if not isinstance(contract["least_horizon"], int) or contract["least_horizon"] < 1:
