@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['ENGINE_TYPES', 'EXPECTED', 'SHOWN_ROWS', 'typed', 'read_header', 'read_text', 'read_raw', 'Finding', 'finding',
-           'list_violations', 'require_contract', 'Condition', 'cell_conditions', 'number_lines', 'line_in_file',
-           'check_cells', 'rejected_lines', 'broken_lines', 'find_broken', 'check_keys_unique', 'check_references',
-           'readable_tables', 'check_file', 'check_raw', 'check_types', 'check_prepared']
+           'list_violations', 'require_contract', 'cell_conditions', 'number_lines', 'line_in_file', 'check_cells',
+           'rejected_lines', 'broken_lines', 'find_broken', 'check_keys_unique', 'check_references', 'readable_tables',
+           'check_file', 'check_raw', 'check_types', 'check_prepared']
 
 # %% ../../nbs/data/02_contract.ipynb #11c1cead
 import csv, gzip, io, zlib
@@ -179,7 +179,7 @@ def require_contract(
     raise UserError("\n".join([refusal, *(line for found in findings for line in _say_finding(found))]))
 
 # %% ../../nbs/data/02_contract.ipynb #1114576c
-class Condition(NamedTuple):
+class _Condition(NamedTuple):
     "What would be wrong with the cells of one column."
 
     kind: str
@@ -188,24 +188,24 @@ class Condition(NamedTuple):
     wrong: ibis.expr.types.BooleanValue  # True for a violation
 
 
-def _conditions_of(name: str, column: Column, cell: ibis.Column, as_read: bool) -> Iterator[Condition]:
+def _conditions_of(name: str, column: Column, cell: ibis.Column, as_read: bool) -> Iterator[_Condition]:
     "What would be wrong with a column's cells, text as read or typed ones."
     given, value = (typed(cell, "text"), typed(cell, column.type)) if as_read else (cell, cell)
     if as_read and column.type != "text":
-        yield Condition("wrong type", name, EXPECTED[column.type], given.notnull() & value.isnull())
+        yield _Condition("wrong type", name, EXPECTED[column.type], given.notnull() & value.isnull())
     if not column.nullable:
-        yield Condition("missing value", name, "a value in every row", given.isnull())
+        yield _Condition("missing value", name, "a value in every row", given.isnull())
     if column.low is not None:
         limits = column.low, column.high
         low, high = map(ibis.date, limits) if column.type == "date" else limits
         wrong = (value < low) | (value > high)
-        yield Condition("out of range", name, f"between {column.low} and {column.high}", wrong)
+        yield _Condition("out of range", name, f"between {column.low} and {column.high}", wrong)
 
 # %% ../../nbs/data/02_contract.ipynb #1601e95b
 def cell_conditions(
     table: ibis.Table,  # Text columns as read, or typed ones
     spec: Table,  # Their declaration
-) -> list[Condition]:  # In the columns' order
+) -> list[_Condition]:  # In the columns' order
     "What would be wrong with a cell, column by column."
     as_read = all(table[name].type().is_string() for name in table.columns)
     found = []
@@ -215,7 +215,7 @@ def cell_conditions(
     if spec.stretch:
         first, last = (typed(table[name], "date") for name in spec.stretch)
         wrong = (last < first) | (last > first + ibis.interval(days=366))
-        found.append(Condition("out of order", spec.stretch[1], f"from {spec.stretch[0]} to a year after it", wrong))
+        found.append(_Condition("out of order", spec.stretch[1], f"from {spec.stretch[0]} to a year after it", wrong))
     return found
 
 # %% ../../nbs/data/02_contract.ipynb #98159f96

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ENDINGS', 'places_of', 'scheme_of', 'refuse_secrets', 'without_user', 'fetch_query', 'sort_rows', 'object_names',
-           'fetch_objects', 'fetch', 'local_place']
+           'fetch', 'local_place']
 
 # %% ../../nbs/data/02a_fetch.ipynb #bd5b0fa6
 import csv, os, re, tempfile
@@ -247,7 +247,7 @@ def _listed(store, path, place, target):
     return {path: (store.info(path)["size"], target.with_name(target.name + max(endings, key=len)))}
 
 # %% ../../nbs/data/02a_fetch.ipynb #0c82f874
-def fetch_objects(
+def _fetch_objects(
     place: str,  # URL of an object or a prefix
     target: Path,  # Folder to write, or file without its ending
 ) -> Path:  # The folder or file written
@@ -272,7 +272,7 @@ def fetch_objects(
 def _fetch_one(name, place, query, folder):
     "One remote table into the folder; returns its file or folder's name."
     if scheme_of(place) in _BUCKETS:
-        return fetch_objects(place, folder / name).name
+        return _fetch_objects(place, folder / name).name
     sent = folder / f"{name}.sent"
     fetch_query(place, query, sent, "table.query" if name == "sales" else f"table.{name}.query")
     sort_rows(sent, folder / f"{name}.csv")

@@ -248,23 +248,9 @@ def _say_damaged(names):
     )
     return f"{left} Fetch {them} again with: dvc fetch --all-commits"
 
-# %% ../../nbs/data/06_history.ipynb #970b695a
-VERSION_FIELDS = (  # Of version.json
-    "rows",
-    "series",
-    "stores",
-    "items",
-    "first_day",
-    "last_day",
-    "source",
-    "origin",
-    "schema_version",
-    "raw",
-)
-
 # %% ../../nbs/data/06_history.ipynb #bddbf1e0
 class Facts(TypedDict, total=False):
-    "What version.json says (`VERSION_FIELDS`); None where its bytes are not here."
+    "What version.json says; None where its bytes are not here."
 
     rows: int | None
     series: int | None
@@ -276,6 +262,9 @@ class Facts(TypedDict, total=False):
     origin: str | None
     schema_version: int | None
     raw: dict[str, str] | None  # SHA-256 of each raw file
+
+
+VERSION_FIELDS = tuple(Facts.__annotations__)
 
 # %% ../../nbs/data/06_history.ipynb #36397fda
 class Version(Facts, total=False):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['HEAP_COLUMNS', 'RETURN_HEAPS', 'ZERO_HEAP', 'WRONG_HEAP', 'classify', 'Heaps', 'known_keys', 'text_promotion',
-           'heap_sales', 'check_small', 'heap_raw']
+           'check_small', 'heap_raw']
 
 # %% ../../nbs/data/02e_sales.ipynb #4436b64e
 import operator, os
@@ -162,7 +162,7 @@ def _put(heaps, batch):
             heaps.last_day = max(heaps.last_day, int(days.max()))
 
 # %% ../../nbs/data/02e_sales.ipynb #7bd2cdf5
-def heap_sales(
+def _heap_sales(
     con,  # An Ibis DuckDB connection
     path: Path,  # The sales file
     tables: dict,  # The readable raw tables, with stores and items
@@ -216,7 +216,7 @@ def heap_raw(
         return findings, None
     if not findings:
         try:
-            heaps = heap_sales(con, path, tables, folder)
+            heaps = _heap_sales(con, path, tables, folder)
             if any(heaps.rows.values()) and not heaps.rows["wrong"] and not _rejected(con, path):
                 return [], heaps
         except duckdb.Error as e:

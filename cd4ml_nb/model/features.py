@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FEATURES', 'HISTORY', 'HOLIDAY_REACH', 'OWN_PAST', 'PLAN', 'Running', 'stand_in', 'Rows', 'make_encoding',
-           'build_features', 'days_around', 'feature_parts', 'training_origins', 'draw_rows', 'hide', 'training_rows']
+           'build_features', 'feature_parts', 'training_origins', 'draw_rows', 'training_rows']
 
 # %% ../../nbs/model/02_features.ipynb #2eb2fd8e
 from dataclasses import dataclass, replace
@@ -190,7 +190,7 @@ def build_features(
     return Rows(x, np.moveaxis(sales[:, targets], 1, 0), block, origins)
 
 # %% ../../nbs/model/02_features.ipynb #0000be19
-def days_around(
+def _days_around(
     block: Block,
     origin: int,  # Day number of a forecast origin
     horizon: int,  # Days ahead
@@ -212,7 +212,7 @@ def feature_parts(
     at_once: int = 10_000,  # Series whose features are held in memory together
 ):  # Yields row numbers and their features, shape (n_rows, horizon, n_features)
     "The features of one origin, some series at a time."
-    near, day = days_around(block, origin, horizon)
+    near, day = _days_around(block, origin, horizon)
     for start in range(0, block.n_series, at_once):
         rows = slice(start, min(start + at_once, block.n_series))
         yield rows, build_features(take_series(near, rows), day, horizon, encoding).x[0]
@@ -261,7 +261,7 @@ def draw_rows(
     return rng.random((n, horizon)) < share, plan, new, item
 
 # %% ../../nbs/model/02_features.ipynb #4f9fd910
-def hide(
+def _hide(
     x: np.ndarray,  # Features, shape (n_series, horizon, n_features); changed in place
     plan: np.ndarray,
     new: np.ndarray,
@@ -286,7 +286,7 @@ def _examples(part, some, block, origins, horizon, encoding, seed, chances):
         for x, y, origin in zip(rows.x, rows.y, few):
             drawn = draw_rows(origin, seed, block.n_series, horizon, *chances)
             kept, *hidden = (one[some] for one in drawn)
-            hide(x, *hidden)
+            _hide(x, *hidden)
             kept &= np.isfinite(y)
             yield origin, x[kept], y[kept]
 

@@ -6,8 +6,8 @@
 __all__ = ['FORECAST_KEYS', 'RATCHET', 'Champion', 'Case', 'make_case', 'read_case', 'row_and_day', 'sane_check',
            'scores_by_window', 'absolute_check', 'too_good_check', 'naive_check', 'bias_check', 'quantile_check',
            'all_stores_check', 'champion_windows', 'champion_forecasts', 'with_champion', 'beside_champion',
-           'series_sums', 'ratchet_check', 'orders_check', 'slice_table', 'slice_checks', 'store_groups',
-           'fairness_table', 'forecast_checks']
+           'ratchet_check', 'orders_check', 'slice_table', 'slice_checks', 'store_groups', 'fairness_table',
+           'forecast_checks']
 
 # %% ../../nbs/quality/08_gates.ipynb #1a4449ab
 from dataclasses import dataclass, replace
@@ -317,7 +317,7 @@ def beside_champion(
     return replace(case, judged=judged, champion=champion)
 
 # %% ../../nbs/quality/08_gates.ipynb #eeaeba73
-def series_sums(
+def _series_sums(
     codes: np.ndarray,  # Which series each row belongs to, 0…n − 1, shape (n_rows,)
     n: int,  # Series
     *columns: np.ndarray,  # Shape (n_rows,)
@@ -340,7 +340,7 @@ def _against(rows, other, limits, orders=False):
         columns = [_off_orders(rows, "mean"), _off_orders(rows, f"{other}_mean"), rows["unit_sales"]]
     else:
         columns = [log_errors(rows), log_errors(rows, rows[other]), rows["weight"]]
-    sums = series_sums(codes, len(series), *columns)
+    sums = _series_sums(codes, len(series), *columns)
     counts = draws(len(series), limits.resamples, limits.seed)
     return paired_difference(*sums, counts, limits.confidence, root=not orders).iloc[0]
 
