@@ -79,15 +79,15 @@ def stage_function(
     from cd4ml_nb.data.ingest import ingest
     from cd4ml_nb.data.prepare import prepare
     from cd4ml_nb.data.split import split
-    from cd4ml_nb.delivery.gate import gate
+    from cd4ml_nb.delivery.gate import judge_model
     from cd4ml_nb.delivery.package import package
     from cd4ml_nb.model.training import train
     from cd4ml_nb.delivery.register import register
     from cd4ml_nb.quality.backtest import backtest
     from cd4ml_nb.quality.evaluate import evaluate
 
-    functions = [ingest, prepare, split, backtest, evaluate, train, package, gate, register]
-    return {function.__name__: function for function in functions}[stage]
+    functions = [ingest, prepare, split, backtest, evaluate, train, package, register]
+    return {"gate": judge_model, **{function.__name__: function for function in functions}}[stage]
 
 # %% ../nbs/tiny.ipynb #7dc9dec9
 def _tiny_folder():

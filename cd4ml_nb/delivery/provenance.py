@@ -21,7 +21,7 @@ from cd4ml_nb.data.history import (
     collect_versions,
     dvc_hash,
 )
-from ..data.history import find_folders, find_version, read_committed, read_history, say_count
+from ..data.history import find_folders, find_version, how_to_fetch, read_committed, read_history, say_count
 from ..look import table_text
 
 # %% ../../nbs/delivery/08_provenance.ipynb #73773981
@@ -140,6 +140,7 @@ def _version_row(one):
 def versions_in_words(
     versions: list[UsedVersion],
     notes: list[str],  # As list_used_versions returns
+    root: Path | None = None,  # The project's folder
 ) -> str:  # Lines
     "The list for people."
     if not versions:
@@ -154,7 +155,7 @@ def versions_in_words(
         said = (
             f"{say_count(len(away), 'version')} known from dvc.lock only ({named}): the bytes are not on this machine."
         )
-        lines += [f"{said} Get them with: dvc fetch --all-commits"]
+        lines += [f"{said} {how_to_fetch(root)}"]
     return "\n".join([*lines, *notes])
 
 # %% ../../nbs/delivery/08_provenance.ipynb #35a44799
@@ -269,7 +270,7 @@ def _find(versions, asked):
     except UserError as e:
         if "no data version" not in str(e):
             raise
-        hint = "Those that a colleague kept come with: git pull, dvc fetch --all-commits"
+        hint = f"git pull brings what colleagues committed. {how_to_fetch()}"
         raise UserError(f"No model and no data of version '{asked}' are known here. {hint}") from None
 
 
@@ -312,7 +313,7 @@ def _say_model(card):
 
 def _say_data(data):
     "The data in two lines."
-    rows = "its bytes are not on this machine: dvc fetch --all-commits"
+    rows = "its bytes are not on this machine (cd4ml data versions says how to get them)"
     if data["rows"] and data["series"]:
         rows = f"{data['rows']:,} rows, {data['series']:,} series, {data['first_day']} … {data['last_day']}"
     source = f"{data['source']} ({data['origin']}), schema version {data['schema_version']}"
