@@ -18,7 +18,7 @@ import duckdb
 import numpy as np, pandas as pd
 from ..core import UserError, tidy
 from .engines import quote_name, quote_sql
-from .history import count_days, find_version, list_versions, say_count, version_files
+from .history import count_days, find_version, how_to_fetch, list_versions, say_count, version_files
 from ..look import table_text
 
 # %% ../../nbs/data/06a_diff.ipynb #d4f5e7a0
@@ -380,8 +380,7 @@ def _comparing(memory) -> Iterator:
         raise UserError(f"{said} Allow more, such as: --memory 4GB") from None
     except duckdb.Error as e:
         said = f"A file of these versions is damaged ({str(e).splitlines()[0]})."
-        hint = "Remove that file from DVC's cache and fetch it again: dvc fetch --all-commits"
-        raise UserError(f"{said} {hint}") from None
+        raise UserError(f"{said} Remove that file from DVC's cache. {how_to_fetch()}") from None
 
 # %% ../../nbs/data/06a_diff.ipynb #f1aeb1e9
 def _count_rows(series, days):

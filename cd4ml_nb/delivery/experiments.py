@@ -265,7 +265,7 @@ def _behind_first(name, first, behind):
 
 def _named_rows(values):
     "Rows of a table: a name, and what each run has there."
-    return [[name, *map(_shown, each)] for name, each in values.items()]
+    return [[re.sub(r"\bwape$", "order error", name), *map(_shown, each)] for name, each in values.items()]
 
 # %% ../../nbs/delivery/05b_experiments.ipynb #3fdea9d6
 def comparison_in_words(
