@@ -26,6 +26,27 @@ def check_port(
                 f"Port {port} {why}. Open http://127.0.0.1:{port}, stop that program, or take another port: {command}"
             ) from None
 
+# %% ../../nbs/cli/07_servers.ipynb #7d3c1a20
+# Voila with one way to end. Stopped while it starts, or while kernels are busy, it would end with a traceback.
+_VOILA = """import os, signal
+from voila import app
+
+def stop(number, frame):
+    asked.append(number)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+asked = []
+app.Voila._handle_signal_stop = lambda self, number, frame: stop(number, frame)
+signal.signal(signal.SIGINT, stop)
+try:
+    app.main()
+except BaseException:
+    if not asked:
+        raise
+    os._exit(0)"""
+
 # %% ../../nbs/cli/07_servers.ipynb #953ee05d
 def _serve_app(
     app: str,  # Notebook in nbs/apps
@@ -45,7 +66,7 @@ def _serve_app(
     os.chdir(root)
     os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [str(apps / "share"), os.environ.get("JUPYTER_PATH")]))
     os.environ.update({"PYDEVD_DISABLE_FILE_VALIDATION": "1", "OMP_WAIT_POLICY": "PASSIVE"})
-    voila = [sys.executable, "-m", "voila", f"nbs/apps/{app}"]
+    voila = [sys.executable, "-c", _VOILA, f"nbs/apps/{app}"]
     os.execv(sys.executable, [*voila, f"--Voila.config_file_paths={apps / settings}", f"--port={port}"])
 
 # %% ../../nbs/cli/07_servers.ipynb #6a5530a0

@@ -533,7 +533,7 @@ def pages_command(
     _check_port(port)
     stores = ["--backend-store-uri", tracking, "--registry-store-uri", registry]
     here = ["--host", "127.0.0.1", "--port", str(port)]
-    small = ["--workers", "1", "--uvicorn-opts", "--log-level warning"]
+    small = ["--workers", "1", "--uvicorn-opts", "--log-level critical"]
     return [sys.executable, "-m", "mlflow", "server", *stores, *here, *small]
 
 # %% ../../nbs/delivery/04c_mlflow_store.ipynb #c1dffd65

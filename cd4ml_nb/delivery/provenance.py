@@ -14,7 +14,7 @@ from typing import NamedTuple, TypedDict, cast
 import yaml
 from ..core import UserError, run_git, sha256_of
 from ..data.history import VERSION_FIELDS, Folder, Run, Version, blank_version, collect_versions, dvc_hash
-from ..data.history import find_folders, find_version, read_committed, read_history, say_count
+from ..data.history import find_folders, find_version, how_to_fetch, read_committed, read_history, say_count
 from ..look import table_text
 
 # %% ../../nbs/delivery/08_provenance.ipynb #73773981
@@ -141,6 +141,7 @@ _VERSION_HEAD = ["version", "since", "rows", "series", "last day", "source", "mo
 def versions_in_words(
     versions: list[UsedVersion],
     notes: list[str],  # As list_used_versions returns
+    root: Path | None = None,  # The project's folder
 ) -> str:  # Lines
     "The list for people."
     if not versions:
@@ -152,7 +153,7 @@ def versions_in_words(
     if away:
         named = ", ".join(away[:3]) + (", …" if len(away) > 3 else "")
         known = f"{say_count(len(away), 'version')} known from dvc.lock only ({named})"
-        lines += [f"{known}: the bytes are not on this machine.", "Get them with: dvc fetch --all-commits"]
+        lines += [f"{known}: the bytes are not on this machine.", how_to_fetch(root)]
     return "\n".join([*lines, *notes])
 
 # %% ../../nbs/delivery/08_provenance.ipynb #35a44799
@@ -267,7 +268,7 @@ def _find(versions, asked):
     except UserError as e:
         if "no data version" not in str(e):
             raise
-        hint = "Those that a colleague kept come with: git pull, dvc fetch --all-commits"
+        hint = f"git pull brings what colleagues committed. {how_to_fetch()}"
         raise UserError(f"No model and no data of version '{asked}' are known here. {hint}") from None
 
 
@@ -335,7 +336,7 @@ def _say_model(card):
 
 def _say_data(data, parameters):
     "The data, and with which parameters they were made."
-    size = "its bytes are not on this machine: dvc fetch --all-commits"
+    size = "its bytes are not on this machine (cd4ml data versions says how to get them)"
     if data["rows"] and data["series"]:
         size = f"{data['rows']:,} rows, {data['series']:,} series, {data['first_day']} … {data['last_day']}"
     source = f"{data['source']} ({data['origin']}), schema version {data['schema_version']}"
