@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['MODEL_NAME', 'PATHS', 'QUIET', 'NEEDS', 'store_uris', 'probe', 'follow_move', 'store_lock', 'open_store', 'mirror',
-           'model_signature', 'log_model', 'find_run', 'log_scores', 'register_model', 'TrackedRun', 'read_runs',
-           'read_artifact', 'pages_command', 'serve_pages']
+           'model_signature', 'find_run', 'log_scores', 'register_model', 'TrackedRun', 'read_runs', 'read_artifact',
+           'pages_command', 'serve_pages']
 
 # %% ../../nbs/delivery/04c_mlflow_store.ipynb #ed2b345e
 import contextlib, io, json, logging, os, shutil, socket, sqlite3, sys, tempfile, time, warnings
+from collections.abc import Callable
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
@@ -329,7 +330,7 @@ def model_signature(
         return ModelSignature(Schema(given), answer), example
 
 # %% ../../nbs/delivery/04c_mlflow_store.ipynb #6511bbd4
-def log_model(
+def _log_model(
     mlflow,  # From `open_store`
     package: Path,  # A packaged model
     tags: dict,  # What MLflow says of it
@@ -399,7 +400,7 @@ def register_model(
     number = names.get(tags["model_version"])
     if number is None:
         with contextlib.nullcontext() if mlflow.active_run() else mlflow.start_run(run_id=run.info.run_id):
-            logged = log_model(mlflow, package, kept)
+            logged = _log_model(mlflow, package, kept)
         with contextlib.redirect_stderr(io.StringIO()):  # it chats
             number = int(mlflow.register_model(logged.model_uri, MODEL_NAME, tags=kept).version)
     for name in ("gate", "releasable", "why_not"):
@@ -549,6 +550,7 @@ def _check_port(port):
 def serve_pages(
     root: Path,  # The project's folder
     port: int = 5000,  # Where to listen, on this machine only
+    become: Callable = os.execv,  # Replaces this process by a program and its words
 ) -> None:
     "Become the server of MLflow's pages; Ctrl-C ends it."
     words = pages_command(root, port)
@@ -558,4 +560,4 @@ def serve_pages(
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
         os.environ.pop(name, None)
     progress(f"MLflow's pages: http://127.0.0.1:{port} (Ctrl-C ends)")
-    os.execv(words[0], words)
+    become(words[0], words)

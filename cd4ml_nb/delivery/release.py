@@ -380,39 +380,47 @@ def history_in_words(
     acts: list[dict],  # From `history`
 ) -> str:  # A line an act, the newest first
     "The log for a reader."
-    lines = [f"{act['line']:4}  {_act_in_words(act)}" for act in reversed(acts)]
-    return "\n".join(lines) or "Nothing was released or decided yet."
+    if not acts:
+        return "Nothing was released or decided yet."
+    return table_text([], [[str(act["line"]), _act_in_words(act)] for act in reversed(acts)])
 
 # %% ../../nbs/delivery/05_release.ipynb #0cacf94a
 def status_in_words(
     found: State,
 ) -> str:  # A few lines
     "What is live, what waits, what to do."
-    lines = _live_lines(found)
+    live, waits = found["champion"], found["candidate"]
+    rows = _live_rows(live) if live else []
     for role in ("previous", "challenger", "shadow"):
         if held := found[role]:
             more = "what a rollback would bring back" if role == "previous" else f"since {say_when(held['since'])}"
-            lines.append(f"{role:12}{held['model_version']}, {more}")
-    if waits := found["candidate"]:
-        name, when = waits["model_version"], say_when(waits["registered_at"])
-        lines.append(f"candidate   {name}, registered {when}, passed the gate")
-        how = f'cd4ml release approve {name} --reason "…"   (or reject; the evidence: cd4ml release show {name})'
-        lines.append(" " * 12 + (f"but {waits['doubt']}" if waits["doubt"] else f"decide: {how}"))
+            rows.append([role, f"{held['model_version']}, {more}"])
+    if waits:
+        rows += _waiting_rows(waits)
+
+    parts = [] if live else [nothing_live(found)]
+    if rows:
+        parts.append(table_text([], rows))
     if found["versions"]:
-        lines += ["", _version_table(found["versions"][:10])]
-    return "\n".join(lines)
+        parts += ["", _version_table(found["versions"][:10])]
+    return "\n".join(parts)
 
 # %% ../../nbs/delivery/05_release.ipynb #7e2a4260
-def _live_lines(found):
-    "The live model in some lines, or why there is none."
-    live = found["champion"]
-    if not live:
-        return [nothing_live(found)]
+def _live_rows(live):
+    "The live model: since when, by whom, and what it learnt from."
     since = f"live since {say_when(live['since'])}, released by {live['by']}: {live['reason']}"
-    lines = [f"champion    {live['model_version']}, {since}"]
+    rows = [["champion", f"{live['model_version']}, {since}"]]
     if live["overridden"]:
-        lines.append("            released although the gate said no or its comparison was old (--override)")
-    return [*lines, f"            learnt from data {live['data_version']} by code {live['git_revision']}"]
+        rows.append(["", "released although the gate said no or its comparison was old (--override)"])
+    return [*rows, ["", f"learnt from data {live['data_version']} by code {live['git_revision']}"]]
+
+
+def _waiting_rows(waits):
+    "The candidate, and how to decide on it."
+    name, when = waits["model_version"], say_when(waits["registered_at"])
+    how = f'cd4ml release approve {name} --reason "…"   (or reject; the evidence: cd4ml release show {name})'
+    then = f"but {waits['doubt']}" if waits["doubt"] else f"decide: {how}"
+    return [["candidate", f"{name}, registered {when}, passed the gate"], ["", then]]
 
 # %% ../../nbs/delivery/05_release.ipynb #690d3629
 def _version_table(versions):
