@@ -270,12 +270,9 @@ def test_a_second_pipeline_is_told_who_is_at_work(project, cd4ml, monkeypatch):
 
 def test_a_dvc_that_is_at_work_is_named(project, cd4ml, monkeypatch):
     "As DVC says it, without its advice to remove the lock."
-    fake = project / "bin/dvc"
-    fake.parent.mkdir()
-    said = "ERROR: failed to reproduce 'ingest': 'x' is busy, it is being blocked by:\\n  (PID 269): /bin/dvc push\\n"
-    fake.write_text(f'#!/bin/sh\nprintf "{said}\\nIf there are no such processes, remove the lock\\n" >&2\nexit 1\n')
-    fake.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{fake.parent}:{os.environ['PATH']}")
+    said = "ERROR: failed to reproduce 'ingest': 'x' is busy, it is being blocked by:\n  (PID 269): /bin/dvc push"
+    said += "\nIf there are no such processes, remove the lock"
+    monkeypatch.setattr("cd4ml_nb.delivery.pipeline._tell_changes", lambda *_: print(said) or 1)
     code, _, wrong = cd4ml("pipeline")
     assert code == 1 and wrong.splitlines()[-1].startswith("'dvc push' (process 269) is at work"), wrong
     assert "remove" not in wrong
