@@ -81,7 +81,9 @@ dashboard: .venv/ready
 
 # Jupyter refuses root unless it is told that this is meant; in a container it is.
 lab: .venv/ready
-	@jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) --ServerApp.root_dir=. nbs/index.ipynb
+	@PYTHONWARNINGS=ignore::DeprecationWarning:traitlets.traitlets jupyter lab --log-level=WARN \
+		$(if $(filter 0,$(shell id -u)),--allow-root) --ServerApp.root_dir=. \
+		--ServerApp.tornado_settings="{'ws_ping_timeout': 30000}" nbs/index.ipynb
 
 bench: .venv/ready
 	@cd4ml bench

@@ -50,8 +50,9 @@ if [ "${SPARK:-}" = 1 ]; then cp requirements.lock .venv/wanted.lock; else
 fi
 "$uv" pip install --quiet --python .venv/bin/python --require-hashes -r .venv/wanted.lock
 "$uv" pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
-# Kernels are started on this machine only; their start-up notice about encryption would stand above every report and dashboard.
+# Kernels are started on this machine only; their start-up notice about encryption would stand above every report and dashboard,
+# and what they say when they are stopped in the middle of something would end every Ctrl-C with a traceback.
 mkdir -p .venv/etc/ipython
-echo '{"IPKernelApp": {"log_level": "ERROR"}}' > .venv/etc/ipython/ipython_kernel_config.json
+echo '{"IPKernelApp": {"log_level": "CRITICAL"}}' > .venv/etc/ipython/ipython_kernel_config.json
 pwd > .venv/ready
 say "Ready."

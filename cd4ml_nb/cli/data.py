@@ -92,14 +92,15 @@ def data_prepare(
     cd4ml data prepare --source favorita --path ~/favorita --out prepared --memory 4GB"""
     from cd4ml_nb.data.ingest import raw_folder
     from cd4ml_nb.data.prepare import prepare_folder
+    from cd4ml_nb.look import table_text
 
     root = project_root()
     _refuse_foreign_folder(Path(out))
     values = _prepare_values(root, memory=memory, engine=engine)
     with raw_folder(root, **chosen_source(root, source, path)) as raw:
         steps = prepare_folder(raw, Path(out), **values)
-    for step in steps:
-        print(f"{step['step']:14}{step['rows_out']:>15,} rows  {step['what']}")
+    rows = [[step["step"], f"{step['rows_out']:,}", step["what"]] for step in steps]
+    print(table_text(["step", "rows after it", "what was done"], rows))
 
 # %% ../../nbs/cli/03_data.ipynb #d7a747e9
 def _prepare_values(root, **given):

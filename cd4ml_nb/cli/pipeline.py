@@ -6,7 +6,7 @@
 __all__ = ['COMMANDS', 'stage', 'pipeline', 'report', 'bench']
 
 # %% ../../nbs/cli/08_pipeline.ipynb #d8ca488a
-from ..core import UserError
+from ..core import UserError, progress, project_root
 
 # %% ../../nbs/cli/08_pipeline.ipynb #ba602b35
 def stage(
@@ -28,13 +28,15 @@ def pipeline(
 ):
     "Run the stages that a change touches (make pipeline does this, and more)."
     from cd4ml_nb.delivery.pipeline import run_pipeline
+    from cd4ml_nb.delivery.verdict import after_pipeline
 
     run_pipeline(*stages, force=force)
+    if not stages and (said := after_pipeline(project_root())):
+        progress(said)
 
 # %% ../../nbs/cli/08_pipeline.ipynb #2942806a
 def report():
     "Write reports/index.html, the page that leads to every report."
-    from cd4ml_nb.core import project_root
     from cd4ml_nb.delivery.reports import to_commit, write_index
 
     print(f"Reports: {write_index()}")

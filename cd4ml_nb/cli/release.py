@@ -7,8 +7,9 @@ __all__ = ['COMMANDS', 'gate', 'release_status', 'release_history', 'release_sho
            'release_reject', 'release_promote', 'release_rollback']
 
 # %% ../../nbs/cli/05_release.ipynb #3aded520
-from ..core import UserError, project_root, read_json
+from ..core import UserError, project_root
 from .parser import say_json
+from ..delivery.verdict import failed_checks, verdict_here
 
 # %% ../../nbs/cli/05_release.ipynb #8f643e9f
 def gate(
@@ -18,17 +19,13 @@ def gate(
     """Say what the gate found in the packaged model; fails when it must not go live.
 
     cd4ml gate"""
-    path = project_root() / "reports" / "gate.json"
-    if not path.exists():
-        raise UserError(f"{path} is missing: nothing was judged yet. Run: make pipeline")
-    found = read_json(path)
+    found = verdict_here(project_root())
     if json:
         print(say_json(found))
     else:
         mark = {"passed": "✓", "failed": "✗"}
         print("\n".join(f"{mark.get(check['verdict'], '·')} {check['says']}" for check in found["checks"]))
-    failed = [check["title"] for check in found["checks"] if check["verdict"] == "failed"]
-    if failed:
+    if failed := failed_checks(found):
         stopped = f"The gate stopped {found['model_version']}: {', '.join(failed)}."
         raise UserError(f"{stopped} The evidence: reports/gate.html")
     if not json:

@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from ..core import UserError, find_json, hold_lock, progress, read_json, replace_folder, run_git, sha256_of, sync
 from .acts import Act, trusted_log, whoever
-from .build import SEAL, copy_release, read_release, smoke, version_to_deploy
+from .build import SEAL_FILE, copy_release, read_release, smoke, version_to_deploy
 from .registry import changed_files, find_registered, registered, registry_folder
 from .release import promote, rollback
 from .state import state
@@ -261,7 +261,7 @@ def restore(
         folder = Path(production) / "versions" / (former or "")
         if former is None or not folder.is_dir():
             raise UserError(f"There is no former version in {production} to go back to. Nothing was changed.")
-        if not _is_sound(folder, read_json(folder / SEAL, "Nothing was changed.")):
+        if not _is_sound(folder, read_json(folder / SEAL_FILE, "Nothing was changed.")):
             copy_release(folder, folder)
         smoke(folder)
         point(production, "current", former)
@@ -306,7 +306,7 @@ def go_back(
     done, found = restore(production, reason or "", by), state(root)
     # What went is not trusted: its seal is read, if there is one, and not checked
     versions = [Path(production) / "versions" / done[which] for which in ("was", "version")]
-    models = [(find_json(version / SEAL) or {}).get("model_version") for version in versions]
+    models = [(find_json(version / SEAL_FILE) or {}).get("model_version") for version in versions]
     champions = [held and held["model_version"] for held in (found["champion"], found["previous"])]
     rolled_back = None not in models and champions == models
     if rolled_back:

@@ -7,6 +7,7 @@ __all__ = ['to_onnx', 'onnx_pair']
 
 # %% ../../nbs/delivery/02a_onnx.ipynb #c3b53f54
 import copy
+from contextlib import contextmanager
 from pathlib import Path
 import numpy as np
 from ..model.estimators import open_estimator
@@ -26,30 +27,40 @@ def _exact_thresholds(model):
     return model
 
 # %% ../../nbs/delivery/02a_onnx.ipynb #2e744d90
+def _plain(value):
+    "A number of numpy's, or a truth value, as the Python number that onnx takes."
+    if isinstance(value, (bool, np.bool_)):
+        return int(value)
+    return value.item() if hasattr(value, "item") else value
+
+
+@contextmanager
+def _plain_attributes(helper):
+    "While the block runs, onnx.helper takes numpy's numbers, too."
+    make = helper.make_attribute
+
+    def make_plain(key, value, *args, **kwargs):
+        if isinstance(value, (list, tuple, np.ndarray)):
+            return make(key, [_plain(one) for one in value], *args, **kwargs)
+        return make(key, _plain(value), *args, **kwargs)
+
+    helper.make_attribute = make_plain
+    try:
+        yield
+    finally:
+        helper.make_attribute = make
+
+# %% ../../nbs/delivery/02a_onnx.ipynb #44e0f22c
 def to_onnx(
     model,  # A fitted scikit-learn regressor
 ) -> bytes:  # An ONNX graph: float32 rows of FEATURES in, one column out
     "A scikit-learn tree model as ONNX; a Poisson model answers in logs."
-    import onnx.helper, skl2onnx
+    import onnx.helper, skl2onnx  # seconds, and only packing needs them
 
-    model, original = _exact_thresholds(model), onnx.helper.make_attribute
-    plain = lambda v: (
-        (int(v) if isinstance(v, (bool, np.bool_)) else v.item()) if hasattr(v, "item") or isinstance(v, bool) else v
-    )
-
-    def make_attribute(key, value, *args, **kwargs):
-        return original(
-            key,
-            [plain(v) for v in value] if isinstance(value, (list, tuple, np.ndarray)) else plain(value),
-            *args,
-            **kwargs,
-        )
-
-    onnx.helper.make_attribute = make_attribute
-    try:
-        return skl2onnx.to_onnx(model, np.zeros((1, len(FEATURES)), np.float32), name="forecaster").SerializeToString()
-    finally:
-        onnx.helper.make_attribute = original
+    example = np.zeros((1, len(FEATURES)), np.float32)
+    with _plain_attributes(onnx.helper):
+        graph = skl2onnx.to_onnx(_exact_thresholds(model), example, name="forecaster")
+    return graph.SerializeToString()
 
 # %% ../../nbs/delivery/02a_onnx.ipynb #4c6009f9
 def onnx_pair(

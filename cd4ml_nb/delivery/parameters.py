@@ -6,9 +6,9 @@
 __all__ = ['STAGES', 'SHARED', 'has_parameters', 'notebook_parameters', 'stage_values', 'check_values']
 
 # %% ../../nbs/delivery/00_parameters.ipynb #678d20c7
-import ast, json
+import ast
 from pathlib import Path
-from ..core import UserError, check_keys
+from ..core import UserError, check_keys, read_json
 
 # %% ../../nbs/delivery/00_parameters.ipynb #a0d5c130
 STAGES = ("ingest", "prepare", "split", "backtest", "evaluate", "train", "package", "gate", "register")
@@ -30,13 +30,8 @@ def _literals(source, name):
 # %% ../../nbs/delivery/00_parameters.ipynb #9abf6295
 def _tagged(path):
     "The cells of a notebook that have the tag `parameters`."
-    try:
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing: there is no such stage notebook.") from None
-    except (ValueError, KeyError):
-        raise UserError(f"{path} is not a notebook. Restore it with: git checkout {path.name}") from None
-    return [cell for cell in cells if "parameters" in cell.get("metadata", {}).get("tags", [])]
+    notebook = read_json(path, f"There is no such stage notebook here; git may have it: git checkout {path.name}")
+    return [cell for cell in notebook["cells"] if "parameters" in cell.get("metadata", {}).get("tags", [])]
 
 
 def has_parameters(

@@ -185,6 +185,7 @@ ROOMS = {
     "cd4ml_nb/model/forecaster.py": "",
     "cd4ml_nb/data": "data",
     "cd4ml_nb/look.py": "train",
+    "cd4ml_nb/style.py": "train",
     "cd4ml_nb/model": "train",
     "cd4ml_nb/quality": "train",
     "cd4ml_nb/apps": "dashboard",

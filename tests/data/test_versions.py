@@ -169,7 +169,7 @@ def test_versions_that_cannot_be_compared(pair):
     version = find_version(list_used_versions(root)[0], a)
     lost = next(path for name, path in version_files(root, version).items() if name.startswith("panel/"))
     lost.rename(lost.with_suffix(".away"))
-    with pytest.raises(UserError, match="not all on this machine.*dvc fetch --all-commits"):
+    with pytest.raises(UserError, match="not all on this machine.*They cannot be fetched .no DVC remote is set up"):
         diff_versions(root, a, b)
     lost.with_suffix(".away").rename(lost)
     lost_bytes = lost.read_bytes()
@@ -267,9 +267,9 @@ def test_git_is_not_asked_once_for_each_of_a_hundred_versions(tmp_path, trusted,
         "2023-11-21 22:13",
     )
     assert all(len(v["models"]) == 1 and v["models"][0]["estimator"] == "ets" for v in versions)
-    assert "1 version known from dvc.lock only (007aaaaaaaaa)" in versions_in_words(
-        versions, notes
-    ) and "dvc fetch --all-commits" in versions_in_words(versions, notes)
+    said = versions_in_words(versions, notes, tmp_path)
+    assert "1 version known from dvc.lock only (007aaaaaaaaa)" in said
+    assert "no DVC remote is set up" in said and "dvc fetch" not in said
     assert find_version(versions, versions[5]["runs"][0]["revision"][:8]) == versions[5]
 
 
@@ -560,10 +560,10 @@ def test_to_s3_and_back_in_a_fresh_clone(project, s3, trusted, tmp_path):
     must(tmp_path, "git", "clone", "--quiet", root, "clone")
     clone = tmp_path / "clone"
     versions, _ = list_used_versions(clone)
-    assert [(v["available"], v["rows"] is not None) for v in versions] == [
-        (False, True)
-    ] * 2 and "dvc fetch" in versions_in_words(versions, [])
+    assert [(v["available"], v["rows"] is not None) for v in versions] == [(False, True)] * 2
+    assert "cannot be fetched" in versions_in_words(versions, [], clone)
     shutil.copy(root / ".dvc/config.local", clone / ".dvc/config.local")
+    assert "dvc fetch --all-commits" in versions_in_words(versions, [], clone)
     must(clone, "dvc", "pull", "--quiet", "ingest", "prepare", *sorted((clone / "data/source").glob("*.dvc")), **keys)
     for folder in ("data/prepared", "data/raw", "data/source"):
         assert hashes(clone / folder) == hashes(root / folder), folder

@@ -180,7 +180,7 @@ SMUGGLED = {
 @pytest.mark.parametrize("change, said", SMUGGLED.values(), ids=SMUGGLED)
 def test_what_the_seal_does_not_name_is_refused_before_anything_runs(shop, monkeypatch, change, said):
     change(shop.built)
-    monkeypatch.setattr(build, "ask", lambda *given: pytest.fail("the build was run"))
+    monkeypatch.setattr(build, "ask_build", lambda *given: pytest.fail("the build was run"))
     for refused in (lambda: build.smoke(shop.built), lambda: deploy.deploy(shop.root, shop.production)):
         with pytest.raises(UserError, match=said):
             refused()
@@ -191,7 +191,7 @@ def test_what_the_seal_does_not_name_is_refused_before_anything_runs(shop, monke
 def test_a_process_that_answers_takes_nothing_else_from_the_folder(shop, name):
     "Even if the seal were not there: the library is loaded by its path, and Python runs isolated."
     write(f"app/{name}")(shop.built)
-    assert build.ask(shop.built / "app", shop.built / "package")["answer"]["mean"] == 1.6
+    assert build.ask_build(shop.built / "app", shop.built / "package")["answer"]["mean"] == 1.6
 
 
 def test_nothing_of_a_build_is_executable_or_left_behind_by_its_test(shop):

@@ -12,7 +12,7 @@ from cd4ml_nb.cli.__init__ import main
 from cd4ml_nb.core import UserError
 from cd4ml_nb.delivery import acts, ledger, registry, release
 from cd4ml_nb.delivery.acts import read_log
-from cd4ml_nb.delivery.mlflow_store import MODEL, open_store
+from cd4ml_nb.delivery.mlflow_store import MODEL_NAME, open_store
 from cd4ml_nb.delivery.registry import champion_folder, new_version
 from cd4ml_nb.delivery.release import verify
 from cd4ml_nb.delivery.state import state
@@ -648,9 +648,9 @@ def test_text_is_only_text(shop):
 def make_store(project, *names):
     "MLflow's own store, with versions that have no model behind them."
     with open_store(project) as (_, client, _):
-        client.create_registered_model(MODEL)
+        client.create_registered_model(MODEL_NAME)
         for name in names:
-            client.create_model_version(MODEL, f"file:///nowhere/{name}", tags={"model_version": name})
+            client.create_model_version(MODEL_NAME, f"file:///nowhere/{name}", tags={"model_version": name})
 
 
 def mlflow_aliases(project):

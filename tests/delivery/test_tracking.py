@@ -97,7 +97,7 @@ def versions(root):
         root,
         lambda mlflow, client, number: {
             v.tags["model_version"]: int(v.version)
-            for v in client.search_model_versions(f"name = '{mlflow_store.MODEL}'")
+            for v in client.search_model_versions(f"name = '{mlflow_store.MODEL_NAME}'")
         },
     )
 
@@ -371,7 +371,7 @@ print(model.predict(model.input_example[["item_nbr", "store_nbr", "date"]])["mea
 def test_aliases_follow_releases(tiny):
     (version,) = versions(tiny)
     aliases = lambda: in_store(
-        tiny, lambda mlflow, client, number: client.get_registered_model(mlflow_store.MODEL).aliases
+        tiny, lambda mlflow, client, number: client.get_registered_model(mlflow_store.MODEL_NAME).aliases
     )
     assert aliases() == {"candidate": 1}
     release.approve(
@@ -421,7 +421,7 @@ def test_a_copied_project_keeps_its_runs_to_itself(tiny, tmp_path):
         in_store(
             copy,
             lambda mlflow, client, number: (
-                mlflow.pyfunc.load_model(f"models:/{mlflow_store.MODEL}/1").metadata.signature
+                mlflow.pyfunc.load_model(f"models:/{mlflow_store.MODEL_NAME}/1").metadata.signature
             ),
         )
         is not None
@@ -462,9 +462,9 @@ def test_a_tracking_server_named_by_the_environment(tiny, server, tmp_path, monk
         and mlflow_store.read_artifact(root, board["runs"][0], "gate.json").exists()
     )
     mlflow_store.mirror(root, {"champion": said["mlflow_version"], "candidate": None})
-    assert in_store(root, lambda mlflow, client, number: client.get_registered_model(mlflow_store.MODEL).aliases) == {
-        "champion": "1"
-    }
+    assert in_store(
+        root, lambda mlflow, client, number: client.get_registered_model(mlflow_store.MODEL_NAME).aliases
+    ) == {"champion": "1"}
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     with pytest.raises(UserError, match="does not answer"):

@@ -6,7 +6,7 @@ from io import StringIO
 from pathlib import Path
 import pytest
 from cd4ml_nb.core import UserError, read_params
-from cd4ml_nb.delivery.gate import gate
+from cd4ml_nb.delivery.gate import judge_model
 from cd4ml_nb.delivery.package import package
 from cd4ml_nb.model.training import load_fitted, train
 from cd4ml_nb.tiny import tiny_project
@@ -57,7 +57,7 @@ def test_the_gate_fails_on_a_swapped_estimator_and_does_not_run_it(tmp_path):
     root, caught = tiny_project("gate"), tmp_path / "caught"
     (root / "data/fitted/estimator.skops").write_bytes(pickle.dumps(Trap(caught)))
     with redirect_stderr(StringIO()):
-        found = gate(root, "gradient_boosting", **read_params("gate", root))
+        found = judge_model(root, "gradient_boosting", **read_params("gate", root))
     says = [check["says"] for check in found["checks"] if check["verdict"] == "failed"]
     assert not found["passed"] and any("dvc repro --force train" in said for said in says), says
     assert not caught.exists()

@@ -10,7 +10,7 @@ import numpy as np, pandas as pd, pytest
 from cd4ml_nb.core import UserError, read_params
 from cd4ml_nb.data.split import read_windows
 from cd4ml_nb.delivery import gate as gating
-from cd4ml_nb.delivery.gate import gate
+from cd4ml_nb.delivery.gate import judge_model
 from cd4ml_nb.delivery.package import package
 from cd4ml_nb.model.training import train
 from cd4ml_nb.tiny import tiny_project
@@ -82,8 +82,8 @@ def verdicts(case):
 def plant(real, tables, table):
     "The case of a planted model, beside the same champion."
     case = make_case(real.estimator, real.windows, table, tables[1], real.block, real.limits)
-    same = real.judged[[*gates.ROW, "champion", "champion_mean"]]
-    found = case.judged[gates.ROW].merge(same, on=gates.ROW, how="left")
+    same = real.judged[[*gates.FORECAST_KEYS, "champion", "champion_mean"]]
+    found = case.judged[gates.FORECAST_KEYS].merge(same, on=gates.FORECAST_KEYS, how="left")
     case.judged["champion"], case.judged["champion_mean"], case.champion = (
         found["champion"],
         found["champion_mean"],
@@ -309,7 +309,7 @@ def be_live(monkeypatch, folder):
 
 
 def gate_of(root):
-    return gate(root, "gradient_boosting", **read_params("gate", root))
+    return judge_model(root, "gradient_boosting", **read_params("gate", root))
 
 
 def test_a_model_that_peeks_is_too_good(own, monkeypatch):
@@ -399,7 +399,7 @@ def test_a_champion_without_a_function_is_compared_by_its_estimators_backtest(ow
 )
 def test_a_wrong_limit_is_said_before_anything_is_judged(own, change, said):
     with pytest.raises(UserError, match=said):
-        gate(own, "gradient_boosting", **{**read_params("gate", own), **change})
+        judge_model(own, "gradient_boosting", **{**read_params("gate", own), **change})
     assert not (own / "reports/gate.json").exists()
 
 
