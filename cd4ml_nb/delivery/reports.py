@@ -183,7 +183,7 @@ def _scores(metrics):
         rows.append({"class": mark, "cells": [name.replace("_", " "), *means]})
     return table_html(["Estimator", *_MEASURES.values()], rows, right=(1, 2, 3))
 
-
+# %% ../../nbs/delivery/00a_reports.ipynb #5e00b941
 def _others(reports):
     "Pages that belong to a report, such as the Facets overview: address and name."
     of_stages = {path.with_suffix(".html") for path in reports.glob("*.ipynb")} | {reports / "index.html"}
