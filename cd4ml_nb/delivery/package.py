@@ -20,7 +20,7 @@ from ..model.features import HISTORY
 from ..model.forecaster import load_forecaster
 from ..model.groups import Grouped, group_batches, series_parts
 from ..model.intervals import calibrate
-from ..model.loading import block_of, panel_days
+from ..model.loading import load_block_once, panel_days
 from ..model.package import seal, write_state
 from ..model.training import load_fitted
 from ..quality.backtest import window_table
@@ -110,7 +110,7 @@ def last_state(
     series, days, done = read_series(prepared), panel_days(prepared), []
     grouped = isinstance(fitted, Grouped)
     for part in group_batches(series, fitted.per, days) if grouped else series_parts(series, days):
-        block = block_of(prepared, part)
+        block = load_block_once(prepared, part)
         answer = fitted.forecast(block, block.n_days - 1, horizon)
         done.append((part.index.to_numpy(), last_days(block, HISTORY + horizon), *answer))
     rows, blocks, means, log_means = zip(*done)

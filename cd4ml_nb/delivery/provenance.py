@@ -13,7 +13,15 @@ from textwrap import indent
 from typing import NamedTuple, TypedDict, cast
 import yaml
 from ..core import UserError, run_git, sha256_of
-from ..data.history import VERSION_FIELDS, Folder, Run, Version, blank_version, collect_versions, dvc_hash
+from cd4ml_nb.data.history import (
+    VERSION_FIELDS,
+    Folder,
+    PipelineRun,
+    Version,
+    blank_version,
+    collect_versions,
+    dvc_hash,
+)
 from ..data.history import find_folders, find_version, how_to_fetch, read_committed, read_history, say_count
 from ..look import table_text
 
@@ -53,7 +61,7 @@ def _add_models(
     root: Path,  # The project's folder
     versions: list[Version],  # As collect_versions returns
     models: list[Folder],  # Packaged models
-    runs: list[Run],  # Newest first
+    runs: list[PipelineRun],  # Newest first
 ) -> list[UsedVersion]:  # Versions of which only a model is known come last
     "Put each model to its version: those that lie here with what their card says, others as Git knows them."
     used = {one["data_version"]: _without_models(one) for one in versions}
@@ -91,7 +99,7 @@ class _Known(NamedTuple):
     versions: list[UsedVersion]
     data: list[Folder]
     models: list[Folder]
-    runs: list[Run]
+    runs: list[PipelineRun]
     notes: list[str]
 
 

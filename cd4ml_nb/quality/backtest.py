@@ -17,7 +17,7 @@ from ..model.block import Block, take_series
 from ..model.groups import fit_group, group_batches, group_rows, sample_items, sample_series, series_parts
 from ..model.intervals import calibrate
 from ..model.kernel import quantiles, sells_whole_units
-from ..model.loading import block_of, forget_block, panel_days
+from ..model.loading import load_block_once, forget_block, panel_days
 from ..model.training import fit_all_series, lean, make_plan
 
 # %% ../../nbs/quality/02_backtest.ipynb #1545c6ad
@@ -58,7 +58,7 @@ def forecast_windows(
 ) -> list[tuple[pd.DataFrame, float]]:  # (table, seconds) for each window; days without sales known are left out
     "Forecast some series at each origin."
     plan, done = task["plan"], []
-    block, windows = block_of(plan["prepared"], task["series"]), plan["windows"]
+    block, windows = load_block_once(plan["prepared"], task["series"]), plan["windows"]
     for window, model in zip(windows, task["models"]):
         origin, start = block.day(window["forecast_origin"]), time.perf_counter()
         answer = model.forecast(block, origin, block.day(window["last_target"]) - origin)
@@ -76,7 +76,7 @@ def forecast_groups(
 ) -> list[tuple]:  # (table, seconds of fitting, of forecasting, groups, groups too small for a model) for each window
     "Fit and forecast some groups at each origin."
     plan, series, done = task["plan"], task["series"], []
-    learn, judge = (block_of(plan["prepared"], series[series[flag]]) for flag in ("learn", "judge"))
+    learn, judge = (load_block_once(plan["prepared"], series[series[flag]]) for flag in ("learn", "judge"))
     for window, whole in zip(plan["windows"], task["models"]):
         start = time.perf_counter()
         fitted = _fit_groups(plan, learn, window)

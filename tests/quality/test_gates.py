@@ -82,8 +82,8 @@ def verdicts(case):
 def plant(real, tables, table):
     "The case of a planted model, beside the same champion."
     case = make_case(real.estimator, real.windows, table, tables[1], real.block, real.limits)
-    same = real.judged[[*gates.ROW, "champion", "champion_mean"]]
-    found = case.judged[gates.ROW].merge(same, on=gates.ROW, how="left")
+    same = real.judged[[*gates.FORECAST_KEYS, "champion", "champion_mean"]]
+    found = case.judged[gates.FORECAST_KEYS].merge(same, on=gates.FORECAST_KEYS, how="left")
     case.judged["champion"], case.judged["champion_mean"], case.champion = (
         found["champion"],
         found["champion_mean"],
