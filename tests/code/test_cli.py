@@ -1,8 +1,8 @@
 "The command `cd4ml`: it teaches, it loads little, and its errors are sentences."
 
-import json, os, re, socket, subprocess, sys
-import pytest
-from copies import ROOT, copy_project, run
+import json, os, re, signal, socket, subprocess, sys, time
+import psutil, pytest
+from copies import ROOT, copy_project, environment, run
 from test_stage_runner import refused
 
 
@@ -225,3 +225,95 @@ def test_an_unknown_product_store_or_day_says_what_is_possible(forecaster, chang
     series = forecaster.series.iloc[0]
     words = {"--item": series.item_nbr, "--store": series.store_nbr, "--date": forecaster.card["first_day"], **change}
     refused(run(ROOT, *ASK, *(w for pair in words.items() for w in pair)), said)
+
+
+def test_a_verdict_is_told_of_the_model_that_is_here_only(project, cd4ml):
+    "A fresh clone has the committed verdict and no model; after git pull the verdict may be somebody else's."
+    from cd4ml_nb.core import write_json
+
+    bias = {"check": "bias", "title": "Bias", "verdict": "failed", "says": "Forecasts are 5 % too low"}
+    write_json(project / "reports/gate.json", {"model_version": "trees-1", "champion": None, "checks": [bias]})
+    code, said, wrong = cd4ml("gate")
+    assert (code, said) == (1, "") and "There is no model in" in wrong and "trees-1" not in wrong
+    write_json(project / "data/model/forecaster.json", {"card": {"model_version": "trees-2"}})
+    code, said, wrong = cd4ml("gate --json")
+    assert (code, said) == (1, "") and "speaks of trees-1, and data/model holds trees-2" in wrong
+
+
+def test_a_pipeline_whose_gate_said_no_says_what_follows(project, cd4ml, monkeypatch):
+    from cd4ml_nb.core import write_json
+    from cd4ml_nb.delivery import pipeline
+
+    monkeypatch.setattr(pipeline, "run_pipeline", lambda *stages, force: {})
+    bias = {"check": "bias", "title": "Bias", "verdict": "failed", "says": "Forecasts are 5 % too low"}
+    write_json(project / "reports/gate.json", {"model_version": "trees-1", "champion": "trees-0", "checks": [bias]})
+    assert cd4ml("pipeline") == (0, "", "")  # a verdict on a model that is not here
+    write_json(project / "data/model/forecaster.json", {"card": {"model_version": "trees-1"}})
+    code, _, said = cd4ml("pipeline")
+    assert code == 0 and "The gate stopped trees-1: Bias. trees-0 stays live." in said and "reports/gate.html" in said
+    assert cd4ml("pipeline evaluate") == (0, "", "")
+
+
+@pytest.mark.parametrize("stage, said", [("accept", "is called 'gate' now"), ("evaluat", "there are: ingest, prepare")])
+def test_a_stage_that_is_not_there_is_refused_in_our_words(cd4ml, stage, said):
+    code, _, wrong = cd4ml(f"pipeline {stage}")
+    assert code == 1 and said in wrong and "dvc" not in wrong.lower()
+
+
+def test_a_second_pipeline_is_told_who_is_at_work(project, cd4ml, monkeypatch):
+    from cd4ml_nb.core import hold_lock
+
+    with hold_lock(project / "reports/.pipeline.lock", "'cd4ml pipeline'"):
+        code, _, wrong = cd4ml("pipeline")
+    assert code == 1 and f"'cd4ml pipeline' (process {os.getpid()}) is at work" in wrong and "remove" not in wrong
+
+
+def test_a_dvc_that_is_at_work_is_named(project, cd4ml, monkeypatch):
+    "As DVC says it, without its advice to remove the lock."
+    fake = project / "bin/dvc"
+    fake.parent.mkdir()
+    said = "ERROR: failed to reproduce 'ingest': 'x' is busy, it is being blocked by:\\n  (PID 269): /bin/dvc push\\n"
+    fake.write_text(f'#!/bin/sh\nprintf "{said}\\nIf there are no such processes, remove the lock\\n" >&2\nexit 1\n')
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{fake.parent}:{os.environ['PATH']}")
+    code, _, wrong = cd4ml("pipeline")
+    assert code == 1 and wrong.splitlines()[-1].startswith("'dvc push' (process 269) is at work"), wrong
+    assert "remove" not in wrong
+
+
+def test_the_apps_of_a_library_alone_say_what_they_need(tmp_path):
+    import shutil
+
+    shutil.copytree(ROOT / "cd4ml_nb", tmp_path / "lib/cd4ml_nb", ignore=shutil.ignore_patterns("__pycache__"))
+    words = [sys.executable, "-c", "import cd4ml_nb.apps.widgets as w; print(w.Picker._esm is not None)"]
+    env = {**{k: v for k, v in os.environ.items() if k != "CD4ML_ROOT"}, "PYTHONPATH": str(tmp_path / "lib")}
+    alone = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert "ImportError: The apps need the project's folder" in alone.stderr
+    found = subprocess.run(words, cwd=tmp_path, env={**env, "CD4ML_ROOT": str(ROOT)}, capture_output=True, text=True)
+    assert found.stdout == "True\n", found.stderr
+
+
+@pytest.mark.parametrize("command, number", [("dashboard", signal.SIGINT), ("review", signal.SIGTERM)])
+def test_a_server_that_is_stopped_while_it_starts_ends_without_a_word(untouched, command, number):
+    "As a terminal sends Ctrl-C: to the server and to its kernels."
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = ["cd4ml", command, "--port", str(port)]
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    server = subprocess.Popen(
+        words, cwd=untouched, env=environment(untouched), start_new_session=True, text=True, **pipes
+    )
+    deadline = time.time() + 60
+    while time.time() < deadline and server.poll() is None:
+        with socket.socket() as line:
+            if line.connect_ex(("127.0.0.1", port)) == 0:
+                break
+        time.sleep(0.1)
+    time.sleep(1)
+    children = psutil.Process(server.pid).children(recursive=True)
+    os.killpg(server.pid, number)
+    said = server.communicate(timeout=30)[0]
+    assert len(said.splitlines()) == 1 and said.startswith("The ") and "Ctrl-C ends it" in said, said
+    psutil.wait_procs(children, timeout=10)
+    assert not [child.pid for child in children if child.is_running()]

@@ -121,7 +121,7 @@ def test_a_second_run_waits_and_says_for_whom(tmp_path):
         time.sleep(0.05)
     time.sleep(0.2)
     second = start()
-    said = [p.communicate(timeout=60)[1] for p in (first, second)]
+    said = [p.communicate(timeout=300)[1] for p in (first, second)]
     assert (first.returncode, second.returncode) == (0, 0)
     assert f"Waiting for: stage write (process {first.pid})" in said[1]
 
@@ -176,7 +176,7 @@ def test_killed_at_a_write_and_run_again(tmp_path, file, moment, size):
         env=environment(root, PYTHONPATH=str(ROOT)),
         capture_output=True,
         start_new_session=True,
-        timeout=120,
+        timeout=300,
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert (root / "data" / "out.bin").stat().st_size == size
