@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FIRST', 'THEN', 'PICTURES', 'SERVE', 'LONGEST', 'Forked', 'SpareKernel', 'spare_kernel', 'kernel_manager', 'serve',
-           'ask', 'WarmStart']
+           'ask_warm', 'WarmStart']
 
 # %% ../../nbs/delivery/00b_warm.ipynb #cdc1fea2
 import contextlib, json, os, select, signal, socket, subprocess, sys, tempfile, uuid
@@ -191,7 +191,7 @@ def _answer(connection, do):
         os._exit(code)
 
 # %% ../../nbs/delivery/00b_warm.ipynb #467619f0
-def ask(
+def ask_warm(
     address: str,  # The warm process's socket
     words: list[str],  # A command and its arguments, such as ["stage", "prepare"]
 ) -> int | None:  # Its exit code; None when nobody is there
@@ -274,7 +274,7 @@ class WarmStart:
 
 # %% ../../nbs/delivery/00b_warm.ipynb #167f3946
 if __name__ == "__main__" and "__file__" in globals():
-    done = ask(os.environ.get("CD4ML_WARM", ""), sys.argv[1:])
+    done = ask_warm(os.environ.get("CD4ML_WARM", ""), sys.argv[1:])
     if done is None:
         os.execvp("cd4ml", ["cd4ml", *sys.argv[1:]])
     sys.exit(done)
