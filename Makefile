@@ -2,12 +2,15 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .SUFFIXES:
-.PHONY: help run test test-beside check prove spark pipeline gate release dashboard review mlflow lab bench deliver docs readme tidy hooks lock clean
+.PHONY: help run test test-beside test-pipeline test-browser check prove spark pipeline gate release dashboard review mlflow lab bench deliver docs readme tidy hooks lock clean
 
 PORT ?= 8866
 REVIEW_PORT ?= 8867
 MLFLOW_PORT ?= 5000
 TESTS ?= test
+PYTEST = python -m pytest --quiet
+TWO = -n 2 --dist worksteal
+BESIDE = -j 2 $(if $(filter output-sync,$(.FEATURES)),-O)
 CHECKED = --ignore tests/code/test_house.py --ignore tests/code/test_notebooks.py
 export PRODUCTION REASON
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -85,22 +88,27 @@ lab: .venv/ready
 bench: .venv/ready
 	@cd4ml bench
 
-# The pipeline (the real default data) and, beside it, the tests that need none; then the others, two at a time; the browser last.
+# The pipeline (the real default data) and, beside it, the tests that need none; then the others and, beside them, the browser.
 test: check
-	@$(MAKE) --no-print-directory -j 2 $(if $(filter output-sync,$(.FEATURES)),-O) pipeline test-beside
-	@python -m pytest --quiet -m "pipeline and not prove" -n 2 --dist worksteal tests --ignore tests/app
-	@python -m pytest --quiet -m "not prove" tests/app
+	@$(MAKE) --no-print-directory $(BESIDE) pipeline test-beside
+	@$(MAKE) --no-print-directory $(BESIDE) test-pipeline test-browser
 
 test-beside: .venv/ready
-	@python -m pytest --quiet -m "not pipeline and not prove" -n 2 --dist worksteal tests --ignore tests/app $(CHECKED)
+	@$(PYTEST) -m "not pipeline and not prove" $(TWO) tests --ignore tests/app $(CHECKED)
+
+test-pipeline: .venv/ready
+	@$(PYTEST) -m "pipeline and not prove" $(TWO) tests --ignore tests/app
+
+test-browser: .venv/ready
+	@$(PYTEST) -m "not prove" tests/app
 
 # What takes long: every kill point, the queue of experiments, Spark, remote tables, browser loads.
 prove: pipeline
-	@python -m pytest --quiet -m prove -n 2 --dist worksteal tests --ignore tests/app
-	@python -m pytest --quiet -m prove tests/app
+	@$(PYTEST) -m prove $(TWO) tests --ignore tests/app
+	@$(PYTEST) -m prove tests/app
 
 check: .venv/ready
-	@python -m pytest --quiet -n 2 --dist worksteal tests/code/test_house.py tests/code/test_notebooks.py
+	@$(PYTEST) $(TWO) tests/code/test_house.py tests/code/test_notebooks.py
 
 # The steps of ci/cd4ml.gocd.yaml and .github/workflows, here. Production is a temporary folder, or PRODUCTION=folder.
 # TESTS=check runs the short tests instead of all; REASON="..." approves what waits, in your name.

@@ -35,7 +35,9 @@ def say_units(
     text = f"{abs(units):.1f}".removesuffix(".0") if small else f"{abs(units):,.0f}"
     if text == "0":
         return "0"
-    return ("−" if units < 0 else "+" if signed else "") + text
+    if units < 0:
+        return f"−{text}"
+    return f"+{text}" if signed else text
 
 # %% ../nbs/look.ipynb #802fda79
 def say_day(

@@ -9,7 +9,7 @@ __all__ = ['COMMANDS', 'gate', 'release_status', 'release_history', 'release_sho
 # %% ../../nbs/cli/05_release.ipynb #3aded520
 from ..core import UserError, project_root
 from .parser import say_json
-from ..delivery.verdict import failed_checks, verdict_here
+from ..delivery.verdict import failed_titles, verdict_here
 
 # %% ../../nbs/cli/05_release.ipynb #8f643e9f
 def gate(
@@ -25,7 +25,7 @@ def gate(
     else:
         mark = {"passed": "✓", "failed": "✗"}
         print("\n".join(f"{mark.get(check['verdict'], '·')} {check['says']}" for check in found["checks"]))
-    if failed := failed_checks(found):
+    if failed := failed_titles(found):
         stopped = f"The gate stopped {found['model_version']}: {', '.join(failed)}."
         raise UserError(f"{stopped} The evidence: reports/gate.html")
     if not json:

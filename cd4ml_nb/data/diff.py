@@ -10,6 +10,7 @@ __all__ = ['compare_rows', 'describe_tally', 'stability', 'compare_columns', 'so
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypedDict
@@ -109,19 +110,20 @@ def compare_rows(
     after: dict[str, Path],  # Files of two versions, as version_files returns
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict]:  # A row a series; a row a day with a difference; the panel's columns
     "Rows added, removed and changed between two panels, store by store."
-    stores, series, days = (_by_store(before), _by_store(after)), [], []
-    types = [_columns_of(con, [path for paths in side.values() for path in paths][:1]) for side in stores]
-    columns = [c for c in types[0] if c in types[1] and c not in _ROW] or ["unit_sales"]
-    for store in sorted({*stores[0], *stores[1]}):
-        a, b = (side.get(store, []) for side in stores)
-        by_item, by_day = _store_changes(con, a, b, columns)
+    old, new = _by_store(before), _by_store(after)
+    old_types, new_types = (_columns_of(con, list(chain(*side.values()))[:1]) for side in (old, new))
+    in_both = [column for column in old_types if column in new_types]
+    columns = [column for column in in_both if column not in _ROW] or ["unit_sales"]
+    series, days = [], []
+    for store in sorted({*old, *new}):
+        by_item, by_day = _store_changes(con, old.get(store, []), new.get(store, []), columns)
         series.append(by_item.assign(store_nbr=store))
         if by_day is not None:
             days.append(by_day[by_day[["added", "removed", "changed"]].sum(axis=1) > 0])
     changed = {
-        "added": sorted({*types[1]} - {*types[0]}),
-        "removed": sorted({*types[0]} - {*types[1]}),
-        "retyped": sorted(c for c in types[0] if types[1].get(c, types[0][c]) != types[0][c]),
+        "added": sorted({*new_types} - {*old_types}),
+        "removed": sorted({*old_types} - {*new_types}),
+        "retyped": sorted(column for column in in_both if old_types[column] != new_types[column]),
     }
     return pd.concat(series, ignore_index=True), _add_days(days), changed
 

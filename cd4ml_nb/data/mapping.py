@@ -336,9 +336,9 @@ def cell_sql(
     is_text = held == "VARCHAR"
     cell = quote_name(column) if is_text else f"CAST({quote_name(column)} AS VARCHAR)"
     if kind == "date":
-        return date_sql(cell, {**forms, "date_format": None} if held.startswith(("DATE", "TIMESTAMP")) else forms)
-    if kind == "number":
-        return number_sql(cell, forms) if is_text else cell
-    if kind in ("truth", "promotion"):
-        return truth_sql(number_sql(cell, forms) if is_text and kind == "promotion" else cell)
-    return cell
+        if held.startswith(("DATE", "TIMESTAMP")):
+            forms = {**forms, "date_format": None}
+        return date_sql(cell, forms)
+    if kind in ("number", "promotion") and is_text:
+        cell = number_sql(cell, forms)
+    return truth_sql(cell) if kind in ("truth", "promotion") else cell

@@ -213,6 +213,19 @@ def _slice_rows(runs, shared):
         rows.append({"kind": kind, "slice": name, "nwrmsle": scores, "rows": size, "spread": spread})
     return sorted(rows, key=lambda row: -row["spread"])
 
+# %% ../../nbs/delivery/05b_experiments.ipynb #1d65c83c
+def _shared_scores(runs):
+    "Names of the scores that all runs have."
+    first, *others = runs
+    return [name for name in first["metrics"] if all(name in run["metrics"] for run in others)]
+
+
+def _distances(root, runs):
+    "How far each run lies behind the first; on other data it cannot be compared."
+    first = runs[0]["data_version"]
+    errors = [_errors(root, run) if run["data_version"] == first else None for run in runs]
+    return [_behind(mine, errors[0], 0.95) for mine in errors]
+
 # %% ../../nbs/delivery/05b_experiments.ipynb #4c6f81c5
 def compare_runs(
     root: Path,  # The project's folder
@@ -233,19 +246,6 @@ def compare_runs(
         "slices": _slice_rows(runs, shared),
         "behind": _distances(root, runs),
     }
-
-
-def _shared_scores(runs):
-    "Names of the scores that all runs have."
-    first, *others = runs
-    return [name for name in first["metrics"] if all(name in run["metrics"] for run in others)]
-
-
-def _distances(root, runs):
-    "How far each run lies behind the first; on other data it cannot be compared."
-    first = runs[0]["data_version"]
-    errors = [_errors(root, run) if run["data_version"] == first else None for run in runs]
-    return [_behind(mine, errors[0], 0.95) for mine in errors]
 
 # %% ../../nbs/delivery/05b_experiments.ipynb #777283b9
 def _shown(value):

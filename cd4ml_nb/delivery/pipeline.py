@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 import yaml
 from ..core import RENAMED, UserError, find_json, hold_lock, progress, project_root
-from .warm import Forked, WarmStart, _speak_to
+from .warm import Forked, WarmStart, _speak_to, let_go
 
 # %% ../../nbs/delivery/01a_pipeline.ipynb #ec69b427
 def what_changed(
@@ -31,7 +31,7 @@ def what_changed(
         needs = {stage.addressing: [one.addressing for one in graph.successors(stage)] for stage in stages}
         return {"needs": needs, "changed": [stage.addressing for stage in stages if force or stage.changed()]}
 
-
+# %% ../../nbs/delivery/01a_pipeline.ipynb #37603a8f
 def to_look_at(
     needs: dict[str, list[str]],  # Each stage, in order -> stages whose results it needs
     changed: list[str],
@@ -345,7 +345,7 @@ def _run_stages(root, needs, force, voice):
     how = ["--wait-for-lock", "repro", "--single-item", *(["--force"] if force else [])]
     with hold_lock(root / "reports/.lock", "'cd4ml pipeline'"), WarmStart(root) as warm:
         os.environ.update(warm.environment(), PYTHONUNBUFFERED="1")
-        begin = lambda stage: Fork(lambda: warm.let_go() or _dvc(*how, stage))
+        begin = lambda stage: Fork(lambda: let_go(warm) or _dvc(*how, stage))
         failed = _conduct(needs, begin, warm, voice)
     print(voice.clear, end="", file=sys.stderr, flush=True)
     return failed

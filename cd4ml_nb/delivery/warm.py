@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FIRST', 'THEN', 'PICTURES', 'SERVE', 'LONGEST', 'Forked', 'SpareKernel', 'spare_kernel', 'kernel_manager', 'serve',
-           'ask', 'WarmStart']
+           'ask_warm', 'WarmStart', 'let_go']
 
 # %% ../../nbs/delivery/00b_warm.ipynb #cdc1fea2
 import contextlib, json, os, select, signal, socket, subprocess, sys, tempfile, time, uuid
@@ -203,7 +203,7 @@ def _answer(connection, do):
         os._exit(code)
 
 # %% ../../nbs/delivery/00b_warm.ipynb #467619f0
-def ask(
+def ask_warm(
     address: str,  # The warm process's socket
     words: list[str],  # A command and its arguments, such as ["stage", "prepare"]
 ) -> int | None:  # Its exit code; None when nobody is there
@@ -277,19 +277,20 @@ class WarmStart:
         self.process = _start_serving(self.root, self.listener)
         self.listener.close()
 
-    def let_go(self):
-        "Close this process's ends of socket and pipe: a fork must not keep them open when the one it came from ends."
-        self.listener.close()
-        if self.process:
-            self.process.stdin.close()
-
     def __exit__(self, *_):
-        self.let_go()
+        let_go(self)
         if self.process:
             self.process.wait()
         self._folder.cleanup()
 
-# %% ../../nbs/delivery/00b_warm.ipynb #167f3946
+# %% ../../nbs/delivery/00b_warm.ipynb #b32de73d
+def let_go(warm: WarmStart) -> None:
+    "Close this process's ends of socket and pipe; a fork must do so, or they stay open when the one it came from ends."
+    warm.listener.close()
+    if warm.process:
+        warm.process.stdin.close()
+
+
 def _is_there(pid):
     "Whether a process lives."
     try:
@@ -298,9 +299,9 @@ def _is_there(pid):
         return False
     return True
 
-
+# %% ../../nbs/delivery/00b_warm.ipynb #167f3946
 if __name__ == "__main__" and "__file__" in globals():
-    done = ask(os.environ.get("CD4ML_WARM", ""), sys.argv[1:])
+    done = ask_warm(os.environ.get("CD4ML_WARM", ""), sys.argv[1:])
     if done is None and not _is_there(os.environ.get("CD4ML_WARM_FOR", "")):
         sys.exit("The pipeline that began this stage has ended.")
     if done is None:

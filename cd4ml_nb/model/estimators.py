@@ -138,8 +138,8 @@ def forecast(self: Trees, block, origin, horizon):
     for rows, x in feature_parts(block, origin, horizon, self.encoding):
         flat = self.filled(x).reshape(-1, len(FEATURES))
         if len(flat):
-            answers = (model.predict(flat).reshape(-1, horizon) for model in (self.mean, self.log_mean))
-            mean[rows], log[rows] = answers
+            mean[rows] = self.mean.predict(flat).reshape(-1, horizon)
+            log[rows] = self.log_mean.predict(flat).reshape(-1, horizon)
     return np.maximum(mean, 0), np.maximum(np.expm1(log), 0)
 
 # %% ../../nbs/model/03_estimators.ipynb #7d906d05

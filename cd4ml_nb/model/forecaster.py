@@ -219,8 +219,11 @@ def _ask(self: Forecaster, items, stores, promotion) -> _Answers:
     rows = self._chosen(items, stores)
     if not len(rows):
         new = [_new_series(self, item, store) for item in items for store in stores]
-        return self._computed(stack_blocks(new) if len(new) > 1 else new[0], None, promotion)
-    return self._planned(rows) if promotion is None else self._computed(self._taken(rows), rows, promotion)
+        block = stack_blocks(new) if len(new) > 1 else new[0]
+        return self._computed(block, None, promotion)
+    if promotion is None:
+        return self._planned(rows)
+    return self._computed(self._taken(rows), rows, promotion)
 
 # %% ../../nbs/model/05_forecaster.ipynb #7c6aabd4
 @patch

@@ -74,7 +74,8 @@ def load_block(
     prepared, wanted = Path(prepared), None
     if series is not None:
         wanted = pd.MultiIndex.from_frame(series[["store_nbr", "item_nbr"]])
-        stores = sorted(series["store_nbr"].unique() if stores is None else set(stores) & set(series["store_nbr"]))
+        with_series = set(series["store_nbr"])
+        stores = sorted(with_series if stores is None else with_series & set(stores))
     parts = [_store_part(wanted, *own) for _, *own in each_store(prepared, stores)]
     if not parts:
         raise UserError(f"{prepared} holds none of the series that were asked for.")

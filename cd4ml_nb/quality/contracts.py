@@ -99,22 +99,23 @@ def read_contracts(
     return {path.name: read_contract(path) for path in sorted(Path(folder).glob("*.json"))}
 
 # %% ../../nbs/quality/10_contracts.ipynb #98966cb7
-def _fill(value, f):
+def _fill(value, forecaster):
     "An example's placeholders replaced by what the model knows."
-    last_item, last_store = f.series["item_nbr"].iloc[-1], f.series["store_nbr"].iloc[-1]
-    day = lambda n: f"{f.dates[min(n, len(f.dates)) - 1]:%Y-%m-%d}"
-    known = {
-        "<item>": last_item,
-        "<store>": last_store,
-        "<first day>": day(1),
-        "<seventh day>": day(7),
-        "<last day>": day(len(f.dates)),
-    }
     if isinstance(value, dict):
-        return {key: _fill(v, f) for key, v in value.items()}
+        return {key: _fill(part, forecaster) for key, part in value.items()}
     if isinstance(value, list):
-        return [_fill(v, f) for v in value]
-    return known.get(value, value) if isinstance(value, str) else value
+        return [_fill(part, forecaster) for part in value]
+    if not isinstance(value, str):
+        return value
+    last, days = forecaster.series.iloc[-1], [f"{date:%Y-%m-%d}" for date in forecaster.dates]
+    known = {
+        "<item>": last["item_nbr"],
+        "<store>": last["store_nbr"],
+        "<first day>": days[0],
+        "<seventh day>": days[:7][-1],
+        "<last day>": days[-1],
+    }
+    return known.get(value, value)
 
 
 def _required(given, inputs):
@@ -163,13 +164,16 @@ def _field_break(records, name, rule):
         values = [_at(record, name) for record in records]
     except KeyError:
         return f"the field {name} is missing"
-    if any(v is None for v in values) and not rule.get("empty"):
-        return f"the field {name} is empty in {sum(v is None for v in values):,} of {len(values):,} records"
-    values = [v for v in values if v is not None]
-    if odd := [v for v in values if not _TYPES[rule["type"]](v)]:
-        return f"the field {name} should be a {rule['type']}, and is {odd[0]!r}"
-    for end, outside in (("least", lambda v: v < rule["least"]), ("most", lambda v: v > rule["most"])):
-        if end in rule and (odd := [v for v in values if outside(v)]):
+    there = [value for value in values if value is not None]
+    if len(there) < len(values) and not rule.get("empty"):
+        return f"the field {name} is empty in {len(values) - len(there):,} of {len(values):,} records"
+    for value in there:
+        if not _TYPES[rule["type"]](value):
+            return f"the field {name} should be a {rule['type']}, and is {value!r}"
+    too_small = [value for value in there if "least" in rule and value < rule["least"]]
+    too_large = [value for value in there if "most" in rule and value > rule["most"]]
+    for end, odd in (("least", too_small), ("most", too_large)):
+        if odd:
             return f"the field {name} should be at {end} {rule[end]:g}, and is {odd[0]!r}"
     return ""
 

@@ -314,23 +314,33 @@ def _moved(before, after):
 _BLINDNESS = Criterion("blindness", "Blind to the future")
 
 # %% ../../nbs/quality/09_equivalence.ipynb #c08d0c25
+def _moved_by_the_future(answer, block, origin):
+    "How much an answer changes with the sales after the origin."
+    return max(map(_moved, answer(block), answer(_with_other_future(block, origin))))
+
+
 def check_blindness(both: Both) -> Check:
     "Does any forecast look at days after its origin?"
-    f, origin = both.forecaster, both.holdout
+    forecaster, origin = both.forecaster, both.holdout
     at, there = _origin(both, origin)
-    few = _few(both) if is_path(f) else np.arange(len(both.rows))
+    few = _few(both) if is_path(forecaster) else np.arange(len(both.rows))
     block, own, rows = take_series(both.block, few), take_series(both.own, few), both.rows[few]
 
-    def moved_by_the_future(answer, block, origin):
-        return max(map(_moved, answer(block), answer(_with_other_future(block, origin))))
+    def features(block):
+        return [build_features(block, there, forecaster.horizon, both.encoding).x]
 
-    features = lambda b: [build_features(b, there, f.horizon, both.encoding).x]
+    def fitted(block):
+        return both.fitted.forecast(block, there, forecaster.horizon)
+
+    def package(block):
+        return forecaster.predict(block, rows, at)
+
     moved = {
-        "a feature": moved_by_the_future(features, block, there),
-        "the fitted model": moved_by_the_future(lambda b: both.fitted.forecast(b, there, f.horizon), block, there),
+        "a feature": _moved_by_the_future(features, block, there),
+        "the fitted model": _moved_by_the_future(fitted, block, there),
     }
-    if not is_path(f):
-        moved["the package"] = moved_by_the_future(lambda b: f.predict(b, rows, at), own, at)
+    if not is_path(forecaster):
+        moved["the package"] = _moved_by_the_future(package, own, at)
     worst, leaks = max(moved.values()), [name for name, size in moved.items() if size]
     says = f"Other sales after {origin} change no feature and no forecast of {len(rows):,} series"
     if leaks:

@@ -135,11 +135,14 @@ def _write_metrics(root, models, evaluation):
         "holdout": {name: scores for name, (_, scores) in models.items()},
         "best": min(models, key=lambda name: models[name][0]["nwrmsle"]["mean"]),
     }
-    names, path = ("nwrmsle", "wape", "bias"), root / "reports/metrics.json"
-    scores = [[name, o, *(models[name][0][metric][o] for metric in names)] for name in models for o in evaluation]
+    rows = []
+    for name, (scores, _) in models.items():
+        for origin in evaluation:
+            row = {"estimator": name, "forecast_origin": origin}
+            rows.append(row | {metric: scores[metric][origin] for metric in ("nwrmsle", "wape", "bias")})
     with replace_file(root / "reports/scores.csv") as tmp:
-        columns = ["estimator", "forecast_origin", *names]
-        pd.DataFrame(scores, columns=columns).to_csv(tmp, index=False, float_format="%.6g")
+        pd.DataFrame(rows).to_csv(tmp, index=False, float_format="%.6g")
+    path = root / "reports/metrics.json"
     write_json(path, metrics)
     return read_json(path)
 

@@ -1,7 +1,7 @@
 "The notebooks' own lesson cells, one test a notebook."
 
-import json, subprocess, sys
-import pytest
+import json
+import pytest, warm
 from copies import ROOT, environment
 from test_notebooks import NOTEBOOKS, name
 
@@ -10,24 +10,10 @@ from test_notebooks import NOTEBOOKS, name
 ELSEWHERE = {"stages", "benchmarks", "02_your_first_change", "06_experiments"}
 LESSONS = [path for path in NOTEBOOKS if not ELSEWHERE & {path.parent.name, path.stem}]
 
-# nbdev_test itself leaves joblib's idle worker processes to be waited for, for five minutes; _exit does not wait.
-RUN = """
-import os, sys
-from pathlib import Path
-from nbdev.test import test_nb
-passed, seconds = test_nb(Path(sys.argv[1]), do_print=False)
-sys.stdout.flush(), sys.stderr.flush()
-os._exit(0 if passed else 1)
-"""
-
 
 def run_lessons(path):
     "Run a notebook's lesson cells in a process of their own."
-    command = [sys.executable, "-c", RUN, str(path)]
-    env = environment(ROOT, MPLBACKEND="agg")
-    return subprocess.run(
-        command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300
-    )
+    return warm.run(["lesson", str(path)], ROOT, environment(ROOT, MPLBACKEND="agg"), timeout=600)
 
 
 def needs_pipeline(path):

@@ -121,7 +121,7 @@ def test_a_second_run_waits_and_says_for_whom(tmp_path):
         time.sleep(0.05)
     time.sleep(0.2)
     second = start()
-    said = [p.communicate(timeout=60)[1] for p in (first, second)]
+    said = [p.communicate(timeout=300)[1] for p in (first, second)]
     assert (first.returncode, second.returncode) == (0, 0)
     assert f"Waiting for: stage write (process {first.pid})" in said[1]
 
@@ -176,7 +176,7 @@ def test_killed_at_a_write_and_run_again(tmp_path, file, moment, size):
         env=environment(root, PYTHONPATH=str(ROOT)),
         capture_output=True,
         start_new_session=True,
-        timeout=120,
+        timeout=300,
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert (root / "data" / "out.bin").stat().st_size == size
@@ -255,3 +255,15 @@ def test_the_first_stages_on_a_full_disk(tmp_path, name, size):
         assert not leftovers(root) and not (keep / "prepared").exists()
     finally:
         subprocess.run(["umount", "-l", keep], check=True)
+
+
+def test_a_limit_on_the_size_of_files_ends_with_a_sentence(tmp_path):
+    "As `ulimit -f` sets it, also where a disk's format or a quota does."
+    from copies import ROOT
+
+    root = small_project(tmp_path, kilobytes=100)
+    assert stage(root, "write").returncode == 0
+    small_project(root, kilobytes=900)
+    limited = ["sh", "-c", "ulimit -f 1000; exec cd4ml stage write"]  # blocks of 512 bytes
+    refused(run(root, *limited, PYTHONPATH=str(ROOT)), "a file would be larger than is allowed here")
+    assert (root / "data/out.bin").stat().st_size == 100_000 and not leftovers(root)

@@ -253,10 +253,8 @@ def test_a_database_that_refuses(postgres, tmp_path, monkeypatch, case):
 
 def test_a_host_that_does_not_exist_and_one_that_does_not_listen(tmp_path):
     for host in ("no-such-host.invalid", f"127.0.0.1:{free_port()}"):
-        start = time.perf_counter()
         with pytest.raises(UserError, match="Check the name of the host, the port and whether the server runs"):
             fetch(tmp_path, {"sales": f"postgresql://shop@{host}/shop", "query": "sold"})
-        assert time.perf_counter() - start < 20
 
 
 def in_the_middle(root, reading, break_off):

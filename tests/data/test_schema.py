@@ -5,7 +5,6 @@ layouts/expected_N.csv is what schema version 1 of this project prepared from th
 import gzip
 import json
 import shutil
-import time
 from pathlib import Path
 
 import ibis
@@ -292,7 +291,13 @@ def test_the_description_does_not_depend_on_packing_marks_or_later_rows(raw, tmp
     assert describe_columns(raw) == before
 
 
-def test_wide_long_and_broken_files_take_a_moment(raw):
+def bytes_read():
+    "Bytes that this process has read so far, where the system counts them."
+    counted = Path("/proc/self/io")
+    return int(counted.read_text().split()[1]) if counted.exists() else 0
+
+
+def test_wide_long_and_broken_files_are_read_in_part(raw):
     (raw / "items.csv").write_text(
         ",".join(f"c{n}" for n in range(10_000)) + "\n" + (",".join(["1"] * 10_000) + "\n") * 100
     )
@@ -307,9 +312,9 @@ def test_wide_long_and_broken_files_take_a_moment(raw):
         file.write("id,date,store_nbr,item_nbr,unit_sales,onpromotion\n")
         for day in range(1, 29):
             file.write(f"9,2017-02-{day:02},1,99197,1,{5 if day == 28 else ''}\n" * 20_000)
-    began = time.perf_counter()
+    before = bytes_read()
     seen = describe_columns(raw)
-    assert time.perf_counter() - began < 5
+    assert bytes_read() - before < 5_000_000 < (raw / "train.csv").stat().st_size
     assert (
         len(seen["items"]) == 200
         and seen["oil"] is None

@@ -469,7 +469,5 @@ def test_a_tracking_server_named_by_the_environment(tiny, server, tmp_path, monk
     process.wait()
     with pytest.raises(UserError, match="does not answer"):
         mlflow_store.probe(root)
-    began = time.time()
     with pytest.raises(UserError, match="does not answer"):
         register.register(root, "any")
-    assert time.time() - began < 30

@@ -99,21 +99,28 @@ def wait_for(root, word, process):
 
 
 @pytest.mark.parametrize(
-    "word, wait",
-    [("stage prepare", 1), pytest.param("stage backtest-gradient_boosting", 1, marks=pytest.mark.prove)],
+    "word, target, output",
+    [
+        ("stage prepare", "prepare", "data/prepared/version.json"),
+        pytest.param(
+            "stage backtest-gradient_boosting",
+            "backtest@gradient_boosting",
+            "data/evaluation/gradient_boosting.parquet",
+            marks=pytest.mark.prove,
+        ),
+    ],
 )
-def test_killed_in_the_middle_of_a_stage_and_resumed(running, tmp_path, word, wait):
+def test_killed_in_the_middle_of_a_stage_and_resumed(running, tmp_path, word, target, output):
     root = tiny_copy(tmp_path / "project")
-    process = start(root, "backtest@gradient_boosting")
+    process = start(root, target)
     wait_for(root, word, process)
-    time.sleep(wait)
     os.killpg(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    finish(root, start(root, "backtest@gradient_boosting"))
+    finish(root, start(root, target))
     finish(*running)
     resumed, uninterrupted = bytes_of(root), bytes_of(running[0])
     same(resumed, {name: uninterrupted[name] for name in resumed if name in uninterrupted})
-    assert "data/evaluation/gradient_boosting.parquet" in resumed
+    assert output in resumed
 
 
 def test_the_output_is_quiet(whole):

@@ -1,0 +1,115 @@
+"""Commands of the tests, each in a process forked from one that has imported what takes seconds: pandas, DVC, nbdev.
+
+What is ours is imported anew each time, from the copy of the project that is asked; so a forked command sees what a new
+process would. It can't be killed in a process group of its own: tests that kill start processes as users do.
+"""
+
+import atexit, importlib, json, os, signal, socket, subprocess, sys, tempfile, traceback
+from pathlib import Path
+
+# Only imports happen before a fork, as in the product's own warm process; the first answer doesn't wait for all of them.
+FIRST = ("pandas",)
+THEN = (
+    "pyarrow.parquet",
+    "nbdev.test",
+    "matplotlib.figure",
+    "duckdb",
+    "ibis.backends.duckdb",
+    "sklearn.ensemble",
+    "sklearn.tree",
+    "scipy.stats",
+    "dvc.cli",
+    "dvc.repo",
+    "dvc.commands.repro",
+)
+
+
+def _lesson(path):
+    "Run a notebook's lesson cells."
+    import matplotlib
+    from nbdev.test import test_nb
+
+    matplotlib.use("agg")
+    passed, _ = test_nb(Path(path), do_print=False)
+    return 0 if passed else 1
+
+
+def _main(program, words):
+    if program == "lesson":
+        return _lesson(*words)
+    return importlib.import_module({"dvc": "dvc.cli", "cd4ml": "cd4ml_nb.cli"}[program]).main(words)
+
+
+def do(words):
+    "In the forked process: do a command with the library of its own folder; returns the exit code."
+    for name in [name for name in sys.modules if name.split(".")[0] == "cd4ml_nb"]:
+        del sys.modules[name]
+    sys.path[:1] = [str(Path(sys.executable).parent), *os.environ["PYTHONPATH"].split(os.pathsep)]
+    importlib.invalidate_caches()
+    sys.argv, code = list(words), 1
+    try:
+        code = _main(words[0], words[1:])
+    except SystemExit as e:
+        if isinstance(e.code, str):
+            print(e.code, file=sys.stderr)
+        code = e.code if isinstance(e.code, int) else int(e.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    if words[0] != "lesson":  # nbdev_test leaves joblib's idle processes to be waited for, for five minutes
+        atexit._run_exitfuncs()
+    sys.stdout.flush(), sys.stderr.flush()
+    return code or 0
+
+
+SERVE = """import socket, sys
+sys.path.insert(1, sys.argv[2])
+from warm import FIRST, THEN, do
+from cd4ml_nb.delivery.warm import serve
+serve(socket.socket(fileno=int(sys.argv[1])), do, FIRST, THEN)"""
+
+
+class Warm:
+    "The one process that is forked from; it starts with the first command and ends with this process."
+
+    def __init__(self):
+        self.owner = None
+
+    def _start(self):
+        from cd4ml_nb.delivery.warm import PICTURES
+
+        self.owner = os.getpid()
+        self.folder = tempfile.TemporaryDirectory(prefix="cd4ml-", dir="/tmp")
+        self.address = f"{self.folder.name}/warm"
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(self.address)
+            listener.listen()
+            words = [sys.executable, "-c", SERVE, str(listener.fileno()), str(Path(__file__).parent)]
+            env = {**os.environ, **PICTURES}
+            log = open(f"{self.folder.name}/log", "w")
+            self.process = subprocess.Popen(
+                words, env=env, pass_fds=[listener.fileno()], stdin=subprocess.PIPE, stdout=log, stderr=log
+            )
+        atexit.register(self._end, self.process)
+
+    def _end(self, process):
+        if self.owner == os.getpid():  # not in what was forked from here
+            process.stdin.close()
+            process.wait()
+
+    def run(self, words, cwd, env, timeout):
+        "Do a command; returns a `subprocess.CompletedProcess`."
+        if self.owner != os.getpid():
+            self._start()
+        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err, open(os.devnull) as none:
+            with socket.socket(socket.AF_UNIX) as line:
+                line.settimeout(timeout)
+                line.connect(self.address)
+                socket.send_fds(line, [b"3"], [none.fileno(), out.fileno(), err.fileno()])
+                line.sendall(json.dumps({"words": words, "folder": str(cwd), "environment": env}).encode())
+                line.shutdown(socket.SHUT_WR)
+                answer = line.recv(1)
+            said = [file.seek(0) or file.read() for file in (out, err)]
+        return subprocess.CompletedProcess(words, answer[0] if answer else -signal.SIGKILL, *said)
+
+
+run = Warm().run
