@@ -7,7 +7,7 @@ process would. It can't be killed in a process group of its own: tests that kill
 import atexit, importlib, json, os, signal, socket, subprocess, sys, tempfile, traceback
 from pathlib import Path
 
-# Only imports happen before a fork, as in the product's own warm process; the first answer doesn't wait for all of them.
+# Only imports happen before a fork, as in the product's own warm process; the first answer doesn't wait for all.
 FIRST = ("pandas",)
 THEN = (
     "pyarrow.parquet",
