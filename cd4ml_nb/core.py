@@ -102,8 +102,10 @@ def check_keys(
 # %% ../nbs/core.ipynb #f3515d87
 _DISK_TROUBLE = {  # What the operating system's error numbers mean for the reader
     13: "the folder is not writable: check its permissions",
+    27: "a file would be larger than is allowed here: raise the limit (ulimit -f)",
     28: "the disk is full: free some space",
     30: "the disk is read-only",
+    122: "your share of the disk (quota) is used up: free some space",
 }
 
 

@@ -7,7 +7,7 @@ process would. It can't be killed in a process group of its own: tests that kill
 import atexit, importlib, json, os, signal, socket, subprocess, sys, tempfile, traceback
 from pathlib import Path
 
-# Nothing here starts a thread when it is imported; the first answer doesn't wait for all of them.
+# Only imports happen before a fork, as in the product's own warm process; the first answer doesn't wait for all.
 FIRST = ("pandas",)
 THEN = (
     "pyarrow.parquet",
@@ -18,7 +18,6 @@ THEN = (
     "sklearn.ensemble",
     "sklearn.tree",
     "scipy.stats",
-    "onnxruntime",
     "dvc.cli",
     "dvc.repo",
     "dvc.commands.repro",

@@ -13,7 +13,7 @@ LESSONS = [path for path in NOTEBOOKS if not ELSEWHERE & {path.parent.name, path
 
 def run_lessons(path):
     "Run a notebook's lesson cells in a process of their own."
-    return warm.run(["lesson", str(path)], ROOT, environment(ROOT, MPLBACKEND="agg"), timeout=300)
+    return warm.run(["lesson", str(path)], ROOT, environment(ROOT, MPLBACKEND="agg"), timeout=600)
 
 
 def needs_pipeline(path):

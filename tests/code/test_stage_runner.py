@@ -255,3 +255,15 @@ def test_the_first_stages_on_a_full_disk(tmp_path, name, size):
         assert not leftovers(root) and not (keep / "prepared").exists()
     finally:
         subprocess.run(["umount", "-l", keep], check=True)
+
+
+def test_a_limit_on_the_size_of_files_ends_with_a_sentence(tmp_path):
+    "As `ulimit -f` sets it, also where a disk's format or a quota does."
+    from copies import ROOT
+
+    root = small_project(tmp_path, kilobytes=100)
+    assert stage(root, "write").returncode == 0
+    small_project(root, kilobytes=900)
+    limited = ["sh", "-c", "ulimit -f 1000; exec cd4ml stage write"]  # blocks of 512 bytes
+    refused(run(root, *limited, PYTHONPATH=str(ROOT)), "a file would be larger than is allowed here")
+    assert (root / "data/out.bin").stat().st_size == 100_000 and not leftovers(root)
