@@ -637,7 +637,7 @@ def truth_page(
         "gamma_shape": _SHAPE,
     }
 
-
+# %% ../../nbs/data/01b_synthetic.ipynb #14977c0e
 def _past_events(world):
     "The events of the world's days, with what each does to sales where it is."
     past = [event for event in world.events if (event["date"] - _FIRST_DAY).days < world.days]

@@ -196,9 +196,8 @@ def _computed(self: Forecaster, block: Block, rows=None, promotion=None) -> _Ans
 # %% ../../nbs/model/05_forecaster.ipynb #ffded955
 def _new_series(f, item, store):
     "A block of one series that was never sold: statics, pools and calendar from its item and its store."
-    index = f.index
-    series, in_store = f._light.series, index.by_store[store]
-    item_block = take_series(f._light, index.by_item[item][:1])
+    series, in_store = f._light.series, f.index.by_store[store]
+    item_block = take_series(f._light, f.index.by_item[item][:1])
     store_block = take_series(f._light, in_store[:1])
     same_class = in_store[series["class"][in_store] == item_block.series["class"][0]]
     unknown = np.full_like(item_block.sales, np.nan)

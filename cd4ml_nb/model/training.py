@@ -51,6 +51,21 @@ def lean(
     "The plan without the list of series, as it travels."
     return {name: value for name, value in plan.items() if name != "series"}
 
+
+def _about(plan, holdout):
+    "What is fitted, on what."
+    version = read_version(plan["prepared"].parents[1])
+    origin, last = (date.fromisoformat(holdout[name]) for name in ("forecast_origin", "last_target"))
+    return {
+        "estimator": plan["estimator"],
+        "parameters": plan["parameters"],
+        "trained_to": holdout["forecast_origin"],
+        "horizon": (last - origin).days,
+        "data_version": version["data_version"],
+        "source": version["source"],
+        "series": len(plan["series"]),
+    }
+
 # %% ../../nbs/model/04a_training.ipynb #24da6cd4
 def _fit_window(
     task: dict,  # plan: prepared, estimator, parameters, training_rows, encoding; series: to learn from; window
@@ -94,7 +109,7 @@ def _fit_groups(
         fitted[name] = pack_estimator(model) if model else None
     return fitted
 
-
+# %% ../../nbs/model/04a_training.ipynb #23f42919
 def _train_groups(folder, plan, window, engine, processes):
     "Fit each group's model into `folder`; returns the names that have one, in order, and how many are too small."
     rows, series = plan["training_rows"], plan["series"]
@@ -111,21 +126,6 @@ def _train_groups(folder, plan, window, engine, processes):
                 (folder / "groups" / f"{len(named):05}.skops").write_bytes(packed)
                 named.append(name)
     return named, small
-
-# %% ../../nbs/model/04a_training.ipynb #f5cfd300
-def _about(plan, holdout):
-    "What is fitted, on what."
-    version = read_version(plan["prepared"].parents[1])
-    origin, last = (date.fromisoformat(holdout[name]) for name in ("forecast_origin", "last_target"))
-    return {
-        "estimator": plan["estimator"],
-        "parameters": plan["parameters"],
-        "trained_to": holdout["forecast_origin"],
-        "horizon": (last - origin).days,
-        "data_version": version["data_version"],
-        "source": version["source"],
-        "series": len(plan["series"]),
-    }
 
 # %% ../../nbs/model/04a_training.ipynb #76f5d0d3
 def train(

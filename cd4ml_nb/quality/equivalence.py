@@ -318,7 +318,7 @@ def _moved_by_the_future(answer, block, origin):
     "How much an answer changes with the sales after the origin."
     return max(map(_moved, answer(block), answer(_with_other_future(block, origin))))
 
-
+# %% ../../nbs/quality/09_equivalence.ipynb #e18ff9d4
 def check_blindness(both: Both) -> Check:
     "Does any forecast look at days after its origin?"
     forecaster, origin = both.forecaster, both.holdout

@@ -220,9 +220,8 @@ def coalition_values(
     days: np.ndarray,  # Positions of the chosen days in the horizon
 ) -> dict:  # Coalition of reasons -> units, shape (n_series, n_days); without groups that are at their reference anyway
     "What the model says for every coalition."
-    horizon = x.shape[1]
+    own, horizon = x[:, days, None], x.shape[1]
     week = np.clip(days - 3, 0, max(horizon - 7, 0))[:, None] + np.arange(min(7, horizon))
-    own = x[:, days, None]
     spread = np.repeat(own, week.shape[1], axis=2)
     spread[..., REASON_FEATURES["weekday"]] = x[:, week][..., REASON_FEATURES["weekday"]]
     start = {
@@ -261,7 +260,6 @@ def _open_days(is_open):
 
 # %% ../../nbs/quality/06_explain.ipynb #77e485a6
 _AT_ONCE = 200_000  # Rows of features held in memory together, for each coalition
-_SALES = ("sales", "item_sales", "class_sales", "is_open")
 
 
 def effects(
@@ -290,6 +288,9 @@ def effects(
         total["usual"] += float(usual.sum())
         total["closed"] -= float((usual * ~is_open).sum())
     return total
+
+# %% ../../nbs/quality/06_explain.ipynb #43c694b0
+_SALES = ("sales", "item_sales", "class_sales", "is_open")
 
 
 def _parts(loaded, whole, promotion, at_once):
@@ -328,7 +329,7 @@ def simple_effects(
         "closed": 0.0,
     }
 
-
+# %% ../../nbs/quality/06_explain.ipynb #1f424072
 def _holiday_of_most(known):
     "Each day's holiday, where more than half of the stores have one."
 

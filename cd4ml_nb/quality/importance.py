@@ -126,7 +126,7 @@ def partial_dependence(
         horizons[ahead] = mean(x)
     return {"promotion": _points(promotions), "weekday": _points(weekdays), "horizon": _points(horizons)}
 
-
+# %% ../../nbs/quality/11_importance.ipynb #2666816d
 def _as_on_each_weekday(x):
     "Each weekday's name, and the features as if every day were the first such day of the horizon."
     weekday_features = REASON_FEATURES["weekday"]
@@ -241,7 +241,7 @@ def explanation(
         found["partial_dependence"] = path_dependence(forecaster)
     return {**found, "words": _words(found), "examples": _examples(forecaster)}
 
-
+# %% ../../nbs/quality/11_importance.ipynb #fda87e42
 def _importances(ask, held, repeats, seed):
     "The holdout's score, and what it loses without each group of features and without each one."
     alone = {name: [number] for number, name in enumerate(FEATURES)}
