@@ -138,7 +138,15 @@ FIRST = (
     "matplotlib.backends.backend_agg",
     "duckdb",
 )
-THEN = ("nbconvert.exporters.html", "pyarrow.parquet", "sklearn.ensemble", "sklearn.tree", "scipy.stats", "onnxruntime")
+THEN = (
+    "nbconvert.exporters.html",
+    "pyarrow.parquet",
+    "sklearn.ensemble",
+    "sklearn.tree",
+    "scipy.stats",
+    "onnxruntime",
+    "statsmodels.tsa.exponential_smoothing.ets",
+)
 
 # %% ../../nbs/delivery/00b_warm.ipynb #fa62acba
 def serve(

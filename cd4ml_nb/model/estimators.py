@@ -7,12 +7,15 @@ __all__ = ['ESTIMATORS', 'SeasonalNaive', 'Ets', 'Trees', 'DecisionTree', 'Rando
            'pack_estimator', 'open_estimator']
 
 # %% ../../nbs/model/03_estimators.ipynb #d483bd32
-import io, os, re, warnings, zipfile
+import ctypes, io, os, re, signal, sys, warnings, zipfile
+from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
 import numpy as np
 from fastcore.basics import patch
-from joblib import Parallel, delayed
+from joblib import Parallel, delayed, effective_n_jobs
 from threadpoolctl import threadpool_limits
 from ..core import UserError
 from .features import FEATURES, Running, feature_parts, make_encoding, stand_in, training_rows
@@ -64,6 +67,27 @@ def _ets_series(sales, horizon):
     weekday = [np.nanmean(np.append(log[day == d], np.nanmean(log))) for d in range(7)]
     return _fit_ets(np.where(known, log, np.take(weekday, day)), horizon, seasonal=True)
 
+# %% ../../nbs/model/03_estimators.ipynb #7dfa8b99
+def _ets_chunk(past, horizon):
+    "Forecasts of some series with one thread: their matrices are too small to share."
+    with threadpool_limits(1):
+        return [_ets_series(sales, horizon) for sales in past]
+
+
+def _end_with_parent():
+    "A forked process goes when the one it came from does, however that ends."
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1: PR_SET_PDEATHSIG
+
+
+def _share_out(chunks, horizon, processes):
+    "Forecasts of all chunks, in processes that are forked from this one where the system can: those import nothing."
+    if processes == 1 or sys.platform != "linux":
+        return Parallel(n_jobs=processes)(delayed(_ets_chunk)(past, horizon) for past in chunks)
+    import statsmodels.tsa.exponential_smoothing.ets  # noqa: F401 (seconds; the forks have it then)
+
+    with ProcessPoolExecutor(processes, get_context("fork"), initializer=_end_with_parent) as pool:
+        return list(pool.map(_ets_chunk, chunks, repeat(horizon)))
+
 # %% ../../nbs/model/03_estimators.ipynb #7dfa8b9a
 class Ets:
     "Exponential smoothing, series by series, in parallel processes."
@@ -77,9 +101,9 @@ class Ets:
     def forecast(self, block, origin, horizon):
         past = block.sales[:, : origin + 1].astype(float)
         seen = np.flatnonzero(np.isfinite(past).any(axis=1))
-        chunks = np.array_split(seen, max(1, min(8 * self.processes, len(seen))))
-        run = lambda rows: [_ets_series(past[row], horizon) for row in rows]
-        done = [one for part in Parallel(n_jobs=self.processes)(delayed(run)(rows) for rows in chunks) for one in part]
+        processes = effective_n_jobs(self.processes)  # 1 where other processes have the other cores
+        chunks = np.array_split(past[seen], max(1, min(8 * processes, len(seen))))
+        done = [one for part in _share_out(chunks, horizon, processes) for one in part]
         log, smear = np.repeat(np.log1p(stand_in(block, origin))[:, None], horizon, axis=1), np.ones(len(past))
         for row, (path, factor) in zip(seen, done):
             log[row], smear[row] = path, factor
