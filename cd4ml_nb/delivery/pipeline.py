@@ -5,15 +5,15 @@
 # %% auto #0
 __all__ = ['LANES', 'BEGUN', 'TOOK', 'MOMENT', 'HELD', 'BUSY', 'what_changed', 'to_look_at', 'ready', 'pipeline_stages',
            'check_targets', 'Progress', 'take_in', 'seconds_left', 'status_line', 'Fork', 'answer_of', 'last_seconds',
-           'who_is_busy', 'run_pipeline']
+           'in_order', 'who_is_busy', 'run_pipeline']
 
 # %% ../../nbs/delivery/01a_pipeline.ipynb #f318138d
 import contextlib, json, os, re, selectors, shutil, signal, sys, time, traceback
 from collections.abc import Callable
 from pathlib import Path
 import yaml
-from ..core import RENAMED, UserError, find_json, hold_lock, progress, project_root
-from .warm import Forked, WarmStart, _speak_to, let_go
+from ..core import RENAMED, UserError, find_json, hold_lock, progress, project_root, replace_file
+from .warm import Forked, WarmStart, _end, _speak_to, let_go
 
 # %% ../../nbs/delivery/01a_pipeline.ipynb #ec69b427
 def what_changed(
@@ -188,9 +188,11 @@ def _work_and_end(work, tell):
         sys.stdout = sys.stderr = open(1, "w", buffering=1, closefd=False)
         code = work()
     except BaseException:
-        traceback.print_exc()
+        with contextlib.suppress(OSError):
+            traceback.print_exc()
     finally:
-        sys.stdout.flush()
+        with contextlib.suppress(OSError):  # whoever listened may be gone
+            sys.stdout.flush()
         os._exit(code)
 
 
@@ -262,8 +264,8 @@ def _conduct(needs, begin, warm, hear):
                         failed = failed or (stage if forks[stage].wait() else None)
                 hear(None, None)
         except BaseException:
-            for stage in forks.keys() - done:
-                forks[stage].send_signal(signal.SIGINT)
+            let_go(warm)  # it ends the stages that are at work; DVC sees them fail, and ends too
+            _end({forks[stage].pid for stage in forks.keys() - done}, patience=6.0)
             raise
 
 # %% ../../nbs/delivery/01a_pipeline.ipynb #b8be1492
@@ -275,6 +277,28 @@ def last_seconds(
     if not isinstance(runs, dict):
         return {}
     return {label: run["seconds"] for label, run in runs.items() if isinstance(run, dict) and "seconds" in run}
+
+# %% ../../nbs/delivery/01a_pipeline.ipynb #91321ee3
+def in_order(
+    lock: str,  # dvc.lock
+    names: list[str],  # Stages, as `pipeline_stages` gives them
+) -> str:
+    "A dvc.lock in this order; what is not named stays at the end."
+    block = re.compile(r"(?m)^  \S.*\n(?:    .*\n)*")
+    place = {name: at for at, name in enumerate(names)}
+    blocks = sorted(block.findall(lock), key=lambda text: place.get(text.partition(":")[0].strip(), len(names)))
+    return block.sub(lambda _: blocks.pop(0), lock)
+
+
+def _sort_lock(root, names):
+    "Bring dvc.lock into order, while no other DVC writes it."
+    from dvc.repo import Repo, lock_repo
+
+    path = root / "dvc.lock"
+    if not path.exists() or in_order(path.read_text(encoding="utf-8"), names) == path.read_text(encoding="utf-8"):
+        return
+    with lock_repo(Repo(root, _wait_for_lock=True)), replace_file(path) as tmp:
+        tmp.write_text(in_order(path.read_text(encoding="utf-8"), names), encoding="utf-8")
 
 # %% ../../nbs/delivery/01a_pipeline.ipynb #0be29a42
 MOMENT = 10  # Seconds in which stages whose pipeline was killed have ended
@@ -302,7 +326,7 @@ class _Voice:
     "Says how far it is: a line for each stage, and on a terminal one that moves. Remembers DVC's own errors."
 
     def __init__(self, told):
-        self.told, self.terminal, self.errors = told, sys.stderr.isatty(), {}
+        self.told, self.terminal, self.errors, self.rest = told, sys.stderr.isatty(), {}, {}
         self.clear = "\r\x1b[K" if self.terminal else ""
 
     def __call__(self, stage, line):
@@ -313,13 +337,15 @@ class _Voice:
             self.errors.setdefault(stage, []).append(line.removeprefix("ERROR: "))
         elif stage and line and (worth := take_in(self.told, stage, line, now)):
             progress(f"{self.clear}{worth}")
+        elif stage:
+            self.rest.setdefault(stage, []).append(line)
         if self.terminal:
             width = shutil.get_terminal_size().columns - 1
             print(f"{self.clear}{status_line(self.told, now)[:width]}", end="", file=sys.stderr, flush=True)
 
     def why(self, root, stage):
         "Why a stage failed."
-        return _why(root, self.told.said[_label(stage)], self.errors.get(stage, []))
+        return _why(root, self.told.said[_label(stage)], self.errors.get(stage, []) or self.rest.get(stage, []))
 
 # %% ../../nbs/delivery/01a_pipeline.ipynb #c0ddf100
 def _find_work(targets, force):
@@ -360,12 +386,15 @@ def run_pipeline(
     import dvc.cli  # noqa: F401 (a second; the forks have it then)
 
     root = Path(root or project_root())
-    check_targets(targets, yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8")))
+    pipeline = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))
+    check_targets(targets, pipeline)
     os.chdir(root)
     with hold_lock(root / "reports/.pipeline.lock", "'cd4ml pipeline'", wait=MOMENT, refusal=BUSY):
         found = _find_work(targets, force)
         needs = to_look_at(found["needs"], found["changed"])
         voice = _Voice(Progress(needs, last_seconds(root), len(found["needs"])))
-        if needs and (failed := _run_stages(root, needs, force, voice)):
-            raise UserError(voice.why(root, failed))
+        failed = _run_stages(root, needs, force, voice) if needs else None
+        _sort_lock(root, pipeline_stages(pipeline))
+    if failed:
+        raise UserError(voice.why(root, failed))
     return voice.told.took

@@ -166,7 +166,10 @@ def run_stage(
     values = stage_values(stage, read_params(root=root), **given)
     check_values(stage, values, notebook_parameters(notebook))
     label = "-".join([stage, *map(str, given.values())])
-    return _run_notebook(root, notebook, label, {**values, "tiny": False}, values, fork)
+    run = _run_notebook(root, notebook, label, {**values, "tiny": False}, values, fork)
+    if stage_values(stage, read_params(root=root), **given) != values:  # DVC would note down the new ones
+        raise UserError(f"params.yaml was changed while the stage '{label}' ran with the former values. Run it again.")
+    return run
 
 # %% ../../nbs/delivery/01_stages.ipynb #c1152fdb
 def run_benchmarks(

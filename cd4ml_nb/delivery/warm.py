@@ -187,6 +187,7 @@ def _end(answers, patience=3.0):
         time.sleep(0.02)
     for pid in answers:
         os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
 
 # %% ../../nbs/delivery/00b_warm.ipynb #157096fb
 def _answer(connection, do):

@@ -267,3 +267,17 @@ def test_a_limit_on_the_size_of_files_ends_with_a_sentence(tmp_path):
     limited = ["sh", "-c", "ulimit -f 1000; exec cd4ml stage write"]  # blocks of 512 bytes
     refused(run(root, *limited, PYTHONPATH=str(ROOT)), "a file would be larger than is allowed here")
     assert (root / "data/out.bin").stat().st_size == 100_000 and not leftovers(root)
+
+
+def test_params_changed_in_the_middle_are_not_taken_for_those_that_ran(tmp_path):
+    "DVC reads params.yaml again when a stage has ended: it would note down values that the stage never saw."
+    from copies import ROOT
+
+    root = small_project(tmp_path, seconds=4)
+    words = {"cwd": root, "env": environment(root, PYTHONPATH=str(ROOT)), "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(["cd4ml", "stage", "write"], **words)
+    while not (root / "reports/.lock.holder").exists():
+        time.sleep(0.05)
+    small_project(root, kilobytes=2, seconds=4)
+    said = process.communicate(timeout=300)[1]
+    assert process.returncode == 1 and "params.yaml was changed while the stage 'write' ran" in said, said

@@ -1,0 +1,287 @@
+"The conductor of the pipeline on a toy: four small stages, of which the two in the middle run side by side."
+
+import os, re, shutil, signal, subprocess, time
+import nbformat, psutil, pytest, yaml
+from copies import ROOT, environment, run
+from nbformat.v4 import new_code_cell, new_notebook
+
+NEEDS = {"first": [], "left": ["first"], "right": ["first"], "last": ["left", "right"]}
+STEP = """#!/bin/sh
+# step NAME SECONDS WORD: write all inputs and WORD; files say that a step is to fail, or what it has to wait for
+echo "$1 begins" >> log
+sleep "$2"
+if [ -e "after-$1" ]; then timeout 60 sh -c "until grep -q '$(cat "after-$1")' log; do sleep 0.05; done" || exit 1; fi
+if [ -e "fail-$1" ]; then echo "$1: it is raining"; exit 1; fi
+name=$1; word=$3; shift 3
+cat /dev/null "$@" > "$name.tmp"
+echo "$word" >> "$name.tmp"
+mv "$name.tmp" "$name.txt"
+echo "$name ends" >> log
+"""
+
+
+def write_pipeline(root, cmd=None, frozen=()):
+    "dvc.yaml of the four stages."
+    stages = {}
+    for name, needed in NEEDS.items():
+        inputs = [f"{one}.txt" for one in needed]
+        words = f"${{{name}.seconds}} ${{{name}.word}}"
+        stages[name] = {
+            "cmd": cmd.format(name=name) if cmd else f"./step {name} {words} {' '.join(inputs)}".strip(),
+            "params": [name],
+            "deps": inputs,
+            "outs": [{f"{name}.txt": {"persist": True}}],
+            **({"frozen": True} if name in frozen else {}),
+        }
+    (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
+
+
+def write_params(root, word="a", **seconds):
+    "How long each stage takes, and what it writes."
+    params = {name: {"seconds": seconds.get(name, 0), "word": word} for name in NEEDS}
+    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def change(root, stage, **values):
+    "Another value for one stage."
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    params[stage].update(values)
+    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def make_toy(root):
+    "A project under git and DVC with nothing but a pipeline; its library is this one's."
+    root.mkdir()
+    (root / "step").write_text(STEP)
+    (root / "step").chmod(0o755)
+    (root / ".dvc").mkdir()
+    shutil.copy(ROOT / ".dvc/config", root / ".dvc/config")
+    (root / ".gitignore").write_text("*.txt\n/log\n/reports\n*.tmp\n/cd4ml_nb\n")
+    (root / ".dvcignore").write_text("cd4ml_nb\n*.tmp\n")
+    (root / "cd4ml_nb").symlink_to(ROOT / "cd4ml_nb")
+    assert run(root, "git", "init", "--quiet").returncode == 0
+    return root
+
+
+@pytest.fixture
+def toy(tmp_path):
+    root = make_toy(tmp_path / "toy")
+    write_pipeline(root)
+    write_params(root)
+    return root
+
+
+def pipeline(root, *words):
+    "Exit code, and what was said."
+    done = run(root, "cd4ml", "pipeline", *words)
+    return done.returncode, done.stderr
+
+
+def log(root, fresh=True):
+    "What the steps wrote into the log, which is then emptied."
+    path = root / "log"
+    lines = path.read_text().splitlines() if path.exists() else []
+    path.unlink(missing_ok=True)
+    return lines
+
+
+def ran(root):
+    return [line.split()[0] for line in log(root) if line.endswith("ends")]
+
+
+def lock_order(root):
+    return re.findall(r"(?m)^  (\w+):$", (root / "dvc.lock").read_text())
+
+
+def test_two_at_a_time_and_then_nothing(toy):
+    "Left and right overlap, last waits for both; dvc.lock has the order of dvc.yaml, though right ended before left."
+    (toy / "after-right").write_text("left begins")
+    (toy / "after-left").write_text("right ends")
+    assert pipeline(toy) == (0, "")
+    lines = log(toy)
+    at = lines.index
+    assert lines[:2] == ["first begins", "first ends"] and lines[-2:] == ["last begins", "last ends"], lines
+    assert max(at("left begins"), at("right begins")) < at("right ends") < at("left ends"), lines
+    assert (toy / "last.txt").read_text() == "a\na\na\na\na\n"
+    assert lock_order(toy) == list(NEEDS)
+    before = (toy / "dvc.lock").read_bytes()
+    assert (pipeline(toy), ran(toy), (toy / "dvc.lock").read_bytes()) == ((0, ""), [], before)
+    assert "up to date" in run(toy, "dvc", "repro").stdout and "up to date" in run(toy, "dvc", "status").stdout
+
+
+def test_a_failure_lets_the_other_lane_end_and_nothing_else_begin(toy):
+    (toy / "fail-right").touch()
+    (toy / "after-right").write_text("left begins")
+    (toy / "after-left").write_text("right begins")
+    code, said = pipeline(toy)
+    assert code == 1 and said == "right: it is raining\n", said
+    assert ran(toy) == ["first", "left"] and not (toy / "last.txt").exists()
+    for file in ("fail-right", "after-right", "after-left"):
+        (toy / file).unlink()
+    assert pipeline(toy) == (0, "") and ran(toy) == ["right", "last"]
+
+
+def test_both_lanes_fail(toy):
+    "The one that failed first is named; both are run again."
+    (toy / "fail-right").touch(), (toy / "fail-left").touch()
+    (toy / "after-right").write_text("left begins")
+    write_params(toy, left=4)
+    assert pipeline(toy) == (1, "right: it is raining\n") and ran(toy) == ["first"]
+    for file in ("fail-right", "fail-left", "after-right"):
+        (toy / file).unlink()
+    assert pipeline(toy) == (0, "") and sorted(ran(toy)) == ["last", "left", "right"]
+
+
+def test_a_stage_that_gives_the_same_again_stops_the_change(toy):
+    "First runs and gives the same: left and right are passed over, and last, which has changed itself, still runs."
+    assert pipeline(toy)[0] == 0 and len(ran(toy)) == 4
+    change(toy, "first", seconds=0.1)
+    assert pipeline(toy) == (0, "") and ran(toy) == ["first"]
+    change(toy, "first", seconds=0.2)
+    change(toy, "last", word="b")
+    assert pipeline(toy) == (0, "") and ran(toy) == ["first", "last"]
+    assert (toy / "last.txt").read_text() == "a\na\na\na\nb\n"
+
+
+def test_a_frozen_stage_stands_still_and_its_followers_go_on(toy):
+    assert pipeline(toy)[0] == 0 and len(ran(toy)) == 4
+    write_pipeline(toy, frozen=["left"])
+    change(toy, "first", word="b")
+    assert pipeline(toy) == (0, "") and ran(toy) == ["first", "right", "last"]
+    assert (toy / "left.txt").read_text() == "a\na\n" and (toy / "right.txt").read_text() == "b\na\n"
+
+
+def test_an_output_deleted_by_hand_comes_back(toy):
+    assert pipeline(toy)[0] == 0 and len(ran(toy)) == 4
+    (toy / "left.txt").unlink()
+    assert pipeline(toy) == (0, "") and (toy / "left.txt").read_text() == "a\na\n"
+    assert ran(toy) in (["left"], [])  # where DVC remembers the run, it brings the output back itself
+
+
+def test_a_target_and_what_it_needs(toy):
+    assert pipeline(toy, "left") == (0, "") and ran(toy) == ["first", "left"]
+    assert pipeline(toy, "left", "--force") == (0, "") and ran(toy) == ["first", "left"]
+    assert pipeline(toy) == (0, "") and ran(toy) == ["right", "last"]
+
+
+def test_params_changed_while_a_stage_waits(toy):
+    "A stage that begins after the change has the new value, and one that had ended runs the next time."
+    write_params(toy, left=1.5, right=1.5)
+    process = start(toy)
+    wait_for(lambda: "right begins" in (toy / "log").read_text() if (toy / "log").exists() else False, process)
+    change(toy, "first", word="b")
+    change(toy, "last", word="b")
+    assert process.wait(timeout=120) == 0
+    assert (toy / "last.txt").read_text() == "a\na\na\na\nb\n" and len(ran(toy)) == 4
+    assert pipeline(toy) == (0, "") and sorted(ran(toy)) == ["first", "last", "left", "right"]
+    assert (toy / "last.txt").read_text() == "b\na\nb\na\nb\n"
+
+
+def test_an_unexpected_error_in_a_fork_is_told(toy, monkeypatch):
+    "Not 'DVC failed without a word': an error of our own, in the process that is to run a stage."
+    from cd4ml_nb.core import UserError
+    from cd4ml_nb.delivery import pipeline as conductor
+
+    def broken(*words):
+        raise ValueError("a wrong word")
+
+    monkeypatch.setattr(conductor, "_dvc", broken)
+    for name, value in environment(toy).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(toy)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(UserError, match="ValueError: a wrong word"):
+            conductor.run_pipeline(root=toy)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+# --- ended from outside, with two notebooks at work
+
+NOTEBOOK = """import time
+from cd4ml_nb.core import project_root, replace_file
+with replace_file(project_root() / "{name}.txt") as tmp:
+    tmp.write_text(word)
+    time.sleep(seconds)"""
+
+
+@pytest.fixture
+def slow(tmp_path):
+    "The toy with notebooks for stages, as the pipeline has them: kernels forked from a warm process."
+    root = make_toy(tmp_path / "slow")
+    shutil.copytree(ROOT / "scripts", root / "scripts")
+    write_pipeline(root, cmd="scripts/stage {name}")
+    write_params(root, left=60, right=60)
+    (root / "nbs/stages").mkdir(parents=True)
+    for name in NEEDS:
+        cells = [new_code_cell('tiny = True\nseconds = 0\nword = "a"'), new_code_cell(NOTEBOOK.format(name=name))]
+        cells[0].metadata["tags"] = ["parameters"]
+        nb = new_notebook(cells=cells)
+        nb.metadata["kernelspec"] = {"name": "python3", "display_name": "python3", "language": "python"}
+        nbformat.write(nb, root / f"nbs/stages/{name}.ipynb")
+    return root
+
+
+def start(root):
+    "Begin the pipeline as a user does, in a process group of its own."
+    said = (root / "said.tmp").open("a")
+    streams = {"stdin": subprocess.DEVNULL, "stdout": said, "stderr": said}
+    return subprocess.Popen(["cd4ml", "pipeline"], cwd=root, env=environment(root), start_new_session=True, **streams)
+
+
+def wait_for(there, process, seconds=120):
+    "Until something is there; says so if the run ended before."
+    until = time.time() + seconds
+    while not there():
+        assert process.poll() is None and time.time() < until, process.args
+        time.sleep(0.05)
+
+
+def at_work(root):
+    "Processes in this folder."
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.cwd() == str(root) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except psutil.Error:
+            pass
+    return found
+
+
+def tmp_files(root):
+    return [path for path in root.glob("*.txt*.tmp")] + [path for path in root.glob(".*.tmp")]
+
+
+@pytest.mark.parametrize("how", ["killed", "terminated", "interrupted"])
+def test_ended_with_two_stages_at_work(slow, how):
+    "All processes go, no stage's output is half there, and the next run goes on where this one was ended."
+    process = start(slow)
+    holders = [slow / f"reports/.lock-{name}.holder" for name in ("left", "right")]
+    try:
+        wait_for(lambda: all(holder.exists() for holder in holders), process)
+        time.sleep(1.5)  # two kernels at work
+        assert len(at_work(slow)) > 8, at_work(slow)
+        if how == "interrupted":
+            os.killpg(process.pid, signal.SIGINT)
+        else:
+            os.kill(process.pid, {"killed": signal.SIGKILL, "terminated": signal.SIGTERM}[how])
+        code, until = process.wait(timeout=30), time.time() + 10  # 3 on a quiet machine
+        while at_work(slow) and time.time() < until:
+            time.sleep(0.1)
+        assert not at_work(slow), at_work(slow)
+    finally:
+        for left in at_work(slow):
+            left.kill()
+    assert code == {"killed": -signal.SIGKILL, "terminated": 130, "interrupted": 130}[how]
+    assert not (slow / "left.txt").exists() and not (slow / "right.txt").exists()
+    change(slow, "left", seconds=0)
+    change(slow, "right", seconds=0)
+    code, said = pipeline(slow)
+    assert (
+        code == 0
+        and re.findall(r"stage \d of (\d), (\w+):", said) == [("4", one) for one in ("left", "right", "last")]
+        or (re.findall(r"stage \d of (\d), (\w+):", said) == [("4", one) for one in ("right", "left", "last")])
+    ), said
+    assert lock_order(slow) == list(NEEDS)
