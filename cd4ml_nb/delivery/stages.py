@@ -129,14 +129,15 @@ def _run_notebook(root, notebook, label, given, values, fork=False):
     "Run a notebook while this project is held, write its report and give the record of its run."
     with hold_lock(_lock_of(root, label), f"{'benchmark' if values is None else 'stage'} {label}"):
         progress(f"{label} ...")
-        began, started = time.perf_counter(), f"{datetime.now():%Y-%m-%d %H:%M}"
+        began, now = time.perf_counter(), datetime.now()
         nb, megabytes = execute_notebook(notebook, given, root, root / "reports" / f"{label}.failed.ipynb", fork)
         run = {
             "stage": label,
             "parameters": values or {},
             "data_version": find_json(root / "data/prepared/version.json", {}).get("data_version"),
             "git_revision": git_revision(root),
-            "started": started,
+            "started": f"{now:%Y-%m-%d %H:%M}",
+            "began": now.isoformat(timespec="milliseconds"),
             "seconds": round(time.perf_counter() - began, 2),
             "seconds_in_cells": round(seconds_in_cells(nb), 2),
             "peak_memory_mb": round(megabytes, 1),
