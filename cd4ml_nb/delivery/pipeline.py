@@ -10,6 +10,7 @@ __all__ = ['LANES', 'BEGUN', 'TOOK', 'MOMENT', 'HELD', 'BUSY', 'what_changed', '
 # %% ../../nbs/delivery/01a_pipeline.ipynb #f318138d
 import contextlib, json, os, re, selectors, shutil, signal, sys, time, traceback
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 import yaml
 from ..core import RENAMED, UserError, find_json, hold_lock, progress, project_root, replace_file
@@ -206,6 +207,21 @@ def answer_of(
     return said, fork.wait()
 
 # %% ../../nbs/delivery/01a_pipeline.ipynb #acc6326b
+_OF_DVC = (  # What a fork of DVC would import, each anew: half of its time
+    "dvc.cli.parser",
+    "dvc.repo.reproduce",
+    "dvc.repo.experiments",
+    "dvc.repo.open_repo",
+    "dvc.repo.stage",
+    "dvc.stage.cache",
+    "dvc.data_cloud",
+    "dvc_data.hashfile.build",
+    "scmrepo.git",
+    "dulwich.worktree",
+    "ruamel.yaml",
+)
+
+
 def _dvc(*words):
     "A command of DVC, in a fork."
     from dvc.cli import main
@@ -225,13 +241,9 @@ def _tell_changes(targets, force):
     return 0
 
 # %% ../../nbs/delivery/01a_pipeline.ipynb #4beecfe7
-def _lines(ears, warm):
+def _lines(ears):
     "What forks say: (stage, line) as it comes, (stage, None) at its end; nothing at all after a second without a word."
     for key, _ in ears.select(1.0):
-        if key.data is None:  # a stage asks for the first time
-            ears.unregister(warm.listener)
-            warm.start()
-            continue
         stage, heard = key.data
         piece = os.read(key.fd, 65536)
         heard.extend(piece)
@@ -248,7 +260,6 @@ def _conduct(needs, begin, warm, hear):
     "Run stages two at a time, each when what it needs is there, until all are done or one has failed: that one."
     forks, done, failed = {}, set(), None
     with selectors.DefaultSelector() as ears:
-        ears.register(warm.listener, selectors.EVENT_READ)
         try:
             while True:
                 free = 0 if failed else LANES - len(forks.keys() - done)
@@ -257,7 +268,7 @@ def _conduct(needs, begin, warm, hear):
                     ears.register(forks[stage].says, selectors.EVENT_READ, (stage, bytearray()))
                 if done == set(forks):
                     return failed
-                for stage, line in _lines(ears, warm):
+                for stage, line in _lines(ears):
                     hear(stage, line)
                     if line is None:
                         done.add(stage)
@@ -365,11 +376,11 @@ def _why(root, said, errors):
     return "\n".join(own or said or errors) or "DVC failed without a word. Try: .venv/bin/dvc repro"
 
 # %% ../../nbs/delivery/01a_pipeline.ipynb #77a560a5
-def _run_stages(root, needs, force, voice):
+def _run_stages(root, needs, force, voice, warm):
     "Run these stages; the one that failed, if one did."
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
     how = ["--wait-for-lock", "repro", "--single-item", *(["--force"] if force else [])]
-    with hold_lock(root / "reports/.lock", "'cd4ml pipeline'"), WarmStart(root) as warm:
+    with hold_lock(root / "reports/.lock", "'cd4ml pipeline'"):
         os.environ.update(warm.environment(), PYTHONUNBUFFERED="1")
         begin = lambda stage: Fork(lambda: let_go(warm) or _dvc(*how, stage))
         failed = _conduct(needs, begin, warm, voice)
@@ -383,17 +394,19 @@ def run_pipeline(
     root: Path | None = None,  # The project's folder
 ) -> dict:  # Seconds of each stage that ran
     "Run every stage that a change has touched."
-    import dvc.cli  # noqa: F401 (a second; the forks have it then)
-
     root = Path(root or project_root())
     pipeline = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))
     check_targets(targets, pipeline)
     os.chdir(root)
-    with hold_lock(root / "reports/.pipeline.lock", "'cd4ml pipeline'", wait=MOMENT, refusal=BUSY):
+    alone = hold_lock(root / "reports/.pipeline.lock", "'cd4ml pipeline'", wait=MOMENT, refusal=BUSY)
+    with alone, WarmStart(root) as warm:
+        warm.start()  # it makes itself ready while DVC looks for changes
+        for module in _OF_DVC:
+            import_module(module)
         found = _find_work(targets, force)
         needs = to_look_at(found["needs"], found["changed"])
         voice = _Voice(Progress(needs, last_seconds(root), len(found["needs"])))
-        failed = _run_stages(root, needs, force, voice) if needs else None
+        failed = _run_stages(root, needs, force, voice, warm) if needs else warm.process.kill()
         _sort_lock(root, pipeline_stages(pipeline))
     if failed:
         raise UserError(voice.why(root, failed))

@@ -153,7 +153,7 @@ def serve(
     listener: socket.socket,  # Where stages ask
     do: Callable[[list[str]], int],  # Does a command, and gives its exit code
     first: tuple = FIRST,  # Modules to import before the first answer
-    then: tuple = THEN,  # Modules to import in the breaks
+    then: tuple = THEN,  # Modules to import in the breaks, and functions to call
 ) -> None:
     "Answer stages until standard input closes."
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the stage that runs
@@ -174,7 +174,8 @@ def serve(
             answers.add(pid)
             connection.close()
         elif todo:
-            import_module(todo.pop(0))
+            step = todo.pop(0)
+            step() if callable(step) else import_module(step)
 
 # %% ../../nbs/delivery/00b_warm.ipynb #ee454d9f
 def _end(answers, patience=3.0):
@@ -238,9 +239,10 @@ PICTURES = {  # They go into the notebook, and look alike whatever somebody has 
 }
 SERVE = """import socket, sys
 from cd4ml_nb.cli import main
-from cd4ml_nb.delivery.warm import serve
+from cd4ml_nb.delivery.reports import read_templates
+from cd4ml_nb.delivery.warm import THEN, serve
 
-serve(socket.socket(fileno=int(sys.argv[1])), main)"""
+serve(socket.socket(fileno=int(sys.argv[1])), main, then=(*THEN, read_templates))"""
 
 
 def _start_serving(root, listener):
