@@ -221,7 +221,7 @@ _OF_DVC = (  # What a fork of DVC would import, each anew: half of its time
     "ruamel.yaml",
 )
 
-
+# %% ../../nbs/delivery/01a_pipeline.ipynb #5cf8a6b7
 def _dvc(*words):
     "A command of DVC, in a fork."
     from dvc.cli import main
