@@ -1,7 +1,11 @@
 "What all tests share: a copy of the project, and skips that are said aloud."
 
+import signal
 import pytest
 from copies import copy_project
+
+# A background job ignores Ctrl-C, and so would all that the tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -28,8 +28,13 @@ def check_port(
 
 # %% ../../nbs/cli/07_servers.ipynb #7d3c1a20
 # Voila with one way to end. Stopped while it starts, or while kernels are busy, it would end with a traceback.
-_VOILA = """import os, signal
+_VOILA = """import os, signal, sys
 from voila import app
+
+sys.stderr = open(os.dup(2), "w", buffering=1)
+silence = os.open(os.devnull, os.O_WRONLY)
+os.dup2(silence, 1)  # kernels inherit it: one that is stopped while it starts would end with a traceback, too
+os.dup2(silence, 2)
 
 def stop(number, frame):
     asked.append(number)

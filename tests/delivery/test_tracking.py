@@ -314,6 +314,7 @@ print(*sorted({name.split(".")[0] for name in sys.modules}))
     assert found - ours <= {name.replace("_", "-") for name in needs}, found - needs - ours
 
 
+@pytest.mark.pipeline
 def test_what_a_former_run_left_is_read(tmp_path):
     "The project's own registry, log and MLflow store, copied elsewhere: every version, run and file is found."
     if not (ROOT / "data/mlflow/mlflow.db").exists():

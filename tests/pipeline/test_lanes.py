@@ -274,7 +274,9 @@ def test_ended_with_two_stages_at_work(slow, how):
     finally:
         for left in at_work(slow):
             left.kill()
-    assert code == {"killed": -signal.SIGKILL, "terminated": 130, "interrupted": 130}[how]
+    assert code == {"killed": -signal.SIGKILL, "terminated": 130, "interrupted": 130}[how], (
+        slow / "said.tmp"
+    ).read_text()
     assert not (slow / "left.txt").exists() and not (slow / "right.txt").exists()
     change(slow, "left", seconds=0)
     change(slow, "right", seconds=0)
