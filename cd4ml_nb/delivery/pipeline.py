@@ -406,7 +406,11 @@ def run_pipeline(
         found = _find_work(targets, force)
         needs = to_look_at(found["needs"], found["changed"])
         voice = _Voice(Progress(needs, last_seconds(root), len(found["needs"])))
-        failed = _run_stages(root, needs, force, voice, warm) if needs else warm.process.kill()
+        failed = None
+        if needs:
+            failed = _run_stages(root, needs, force, voice, warm)
+        else:
+            warm.process.kill()  # nobody will ask it
         _sort_lock(root, pipeline_stages(pipeline))
     if failed:
         raise UserError(voice.why(root, failed))
