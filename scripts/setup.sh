@@ -54,5 +54,6 @@ fi
 # and what they say when they are stopped in the middle of something would end every Ctrl-C with a traceback.
 mkdir -p .venv/etc/ipython
 echo '{"IPKernelApp": {"log_level": "CRITICAL"}}' > .venv/etc/ipython/ipython_kernel_config.json
+PYTHONDONTWRITEBYTECODE='' .venv/bin/python -W ignore scripts/compile.py
 pwd > .venv/ready
 say "Ready."

@@ -1,0 +1,16 @@
+"""Compile what the commands import, once; uv, unlike pip, leaves that to each first start.
+
+Where PYTHONDONTWRITEBYTECODE is set, as in many containers, every start would do it anew: seconds each time.
+"""
+
+import pkgutil
+from importlib import import_module
+
+import cd4ml_nb
+from cd4ml_nb.delivery.pipeline import _OF_DVC
+from cd4ml_nb.delivery.warm import FIRST, THEN
+
+OWN = [module.name for module in pkgutil.walk_packages(cd4ml_nb.__path__, "cd4ml_nb.")]
+
+for name in (*OWN, *FIRST, *THEN, *_OF_DVC, "dvc.cli", "mlflow.tracking", "voila.app", "pytest"):
+    import_module(name)
