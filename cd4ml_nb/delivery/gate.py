@@ -8,6 +8,7 @@ __all__ = ['WRITTEN_BY', 'candidate_card', 'beside_live', 'judged_windows', 'sli
 
 # %% ../../nbs/delivery/03_gate.ipynb #cb5ab922
 import json, math
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import numpy as np, pandas as pd
 from ..core import UserError, find_json, main_root, project_root, read_json, replace_file, tidy, write_json
@@ -305,10 +306,13 @@ def judge_model(
     "Judge data/model; writes reports/gate.json, reports/explanation.json and reports/fairness.html."
     root, allowed = Path(root), read_limits(limits)
     card = candidate_card(root, estimator)
-    case, champion, trouble = beside_live(read_case(root, estimator, allowed), root)
-    slices, fair = slice_table(case), fairness_table(case)
-    told, unexplained = explain(root)
-    checks = all_checks(root, case, slices, trouble) + unexplained
+    with ThreadPoolExecutor(1) as beside:  # a thread: the model's answers leave the other core free
+        explained = beside.submit(explain, root)
+        case, champion, trouble = beside_live(read_case(root, estimator, allowed), root)
+        slices, fair = slice_table(case), fairness_table(case)
+        judged = all_checks(root, case, slices, trouble)
+    told, unexplained = explained.result()
+    checks = judged + unexplained
     verdict = {
         "passed": all(check["verdict"] != "failed" for check in checks),
         "model_version": card["model_version"],

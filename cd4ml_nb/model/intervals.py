@@ -62,6 +62,8 @@ def calibrate(
     table: pd.DataFrame,  # Earlier forecasts: forecast_origin, store_nbr, item_nbr, horizon, unit_sales, mean, whole
     horizon: int,  # Days ahead
     seed: int = 0,  # For the random part of counts
+    levels: tuple = ("series", "all_stores"),  # Whose sums will be asked for
+    longest: int | None = None,  # Days in a row that will be asked for, at most; all by default
 ) -> dict:  # {"series": {"1 week 1": {…}, "2": {…}, …}, "all_stores": {"1": {…}, …}}
     "Quantiles for each kind of sum that can be asked for."
     if not len(table):
@@ -69,13 +71,13 @@ def calibrate(
             "There is no earlier window to calibrate intervals on. "
             "Set split.calibration_windows in params.yaml to at least 1."
         )
-    rng, levels = np.random.default_rng(seed), {level: {} for level in _LEVELS}
-    for level, by in _LEVELS.items():
-        y, mean, whole = _sums(table, horizon, by)
+    rng, found = np.random.default_rng(seed), {level: {} for level in levels}
+    for level in levels:
+        y, mean, whole = _sums(table, horizon, _LEVELS[level])
         whole &= level == "series"  # A sum over stores is large enough to be cut finer than a unit
-        for days in range(1, horizon + 1):
+        for days in range(1, (longest or horizon) + 1):
             for key, sold, said in _spans(y, mean, days, by_week=days == 1 and level == "series"):
                 known, flags = np.isfinite(sold), np.broadcast_to(whole[:, None], sold.shape)
                 if known.sum() >= _LEAST_SUMS:
-                    levels[level][key] = fit_knots(sold[known], said[known], flags[known], rng)
-    return levels
+                    found[level][key] = fit_knots(sold[known], said[known], flags[known], rng)
+    return found

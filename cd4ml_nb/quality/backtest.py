@@ -115,7 +115,8 @@ def with_intervals(
     "Add the intervals that the earlier windows teach."
     q = np.full((len(table), 3), np.nan)
     if len(earlier):
-        q = quantiles(calibrate(earlier, horizon), "series", table["mean"], table["whole"], horizons=table["horizon"])
+        levels = calibrate(earlier, horizon, levels=("series",), longest=1)
+        q = quantiles(levels, "series", table["mean"], table["whole"], horizons=table["horizon"])
         q[table["mean"].to_numpy() == 0] = 0
     return table.assign(q10=q[:, 0], q50=q[:, 1], q90=q[:, 2])
 

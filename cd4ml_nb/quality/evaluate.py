@@ -54,7 +54,7 @@ def all_stores(
         mine, earlier = table[table["forecast_origin"] == origin], table[table["forecast_origin"] < origin]
         if not len(earlier) or window["role"] == "calibration":
             continue
-        levels = calibrate(earlier, horizon)
+        levels = calibrate(earlier, horizon, levels=("all_stores",))
         for days, by in ((1, ["item_nbr", "date"]), (horizon, ["item_nbr"])):
             done.append(_item_totals(mine, by, days, levels).assign(forecast_origin=origin))
     names = ["forecast_origin", "item_nbr", "days", "date", "unit_sales", "mean", "q10", "q50", "q90"]
