@@ -113,9 +113,9 @@ def training_and_validation(
 # %% ../../nbs/quality/05_facets.ipynb #fffbd63d
 def write_facets(
     root: Path,  # The project's folder, with prepared and split data
+    tables: dict,  # From `training_and_validation`
 ) -> Path:  # reports/facets.html
     "Draw training against validation into one offline page."
-    tables = training_and_validation(root)
     days = {
         name: f"{table.date.min():%-d %B %Y} to {table.date.max():%-d %B %Y}, {len(table):,} rows"
         for name, table in tables.items()

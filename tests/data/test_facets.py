@@ -7,7 +7,7 @@ import pytest
 from cd4ml_nb.data.prepare import prepare
 from cd4ml_nb.data.ingest import ingest
 from cd4ml_nb.data.split import split
-from cd4ml_nb.quality.facets import write_facets
+from cd4ml_nb.quality.facets import training_and_validation, write_facets
 
 pytestmark = pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning")  # Ibis 12 on DuckDB 2
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
@@ -23,7 +23,7 @@ def test_page_opens_offline_and_shows_both_sides(tmp_path):
     ingest(tmp_path, "tiny")
     prepare(tmp_path)
     split(tmp_path)
-    page_file, complaints, requested = write_facets(tmp_path), [], []
+    page_file, complaints, requested = write_facets(tmp_path, training_and_validation(tmp_path)), [], []
     with playwright.sync_playwright() as tool:
         try:
             browser = tool.chromium.launch(
