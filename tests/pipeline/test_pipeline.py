@@ -98,16 +98,12 @@ def wait_for(root, word, process):
     raise AssertionError(f"{word} never began")
 
 
+@pytest.mark.prove
 @pytest.mark.parametrize(
     "word, target, output",
     [
         ("stage prepare", "prepare", "data/prepared/version.json"),
-        pytest.param(
-            "stage backtest-gradient_boosting",
-            "backtest@gradient_boosting",
-            "data/evaluation/gradient_boosting.parquet",
-            marks=pytest.mark.prove,
-        ),
+        ("stage backtest-gradient_boosting", "backtest@gradient_boosting", "data/evaluation/gradient_boosting.parquet"),
     ],
 )
 def test_killed_in_the_middle_of_a_stage_and_resumed(running, tmp_path, word, target, output):
