@@ -239,10 +239,11 @@ PICTURES = {  # They go into the notebook, and look alike whatever somebody has 
 }
 SERVE = """import socket, sys
 from cd4ml_nb.cli import main
+from cd4ml_nb.delivery.mlflow_store import load_store
 from cd4ml_nb.delivery.reports import read_templates
 from cd4ml_nb.delivery.warm import THEN, serve
 
-serve(socket.socket(fileno=int(sys.argv[1])), main, then=(*THEN, read_templates))"""
+serve(socket.socket(fileno=int(sys.argv[1])), main, then=(*THEN, read_templates, load_store))"""
 
 
 def _start_serving(root, listener):
