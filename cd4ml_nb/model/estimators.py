@@ -12,7 +12,6 @@ from concurrent.futures import ProcessPoolExecutor
 from itertools import repeat
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Literal
 import numpy as np
 from fastcore.basics import patch
 from joblib import Parallel, delayed, effective_n_jobs
@@ -155,7 +154,6 @@ class Trees:
     "Base of the estimators that learn from rows of features: one model for each of the two numbers."
 
     dtype: type = np.float32  # What the algorithm computes with; given so, both models share one array
-    order: Literal["K", "F"] = "K"  # How the features lie in memory; F: column by column
     fill: float | None = None  # What stands for unknown; None leaves NaN to the model
     log_link = False  # Whether the mean model answers in logs once packaged
 
@@ -205,7 +203,6 @@ def forecast(self: Trees, block, origin, horizon):
 class DecisionTree(Trees):
     "One tree, as in the article."
 
-    order = "F"  # it looks at one feature of all rows at a time: the same tree in a third of the time
     fill = -9.0
 
     def models(self):
