@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['SOLD', 'FORECAST', 'BAND', 'BASELINE', 'CHAMPION', 'FAILED', 'ESTIMATOR_COLOURS', 'HTML', 'say_units', 'say_day',
-           'say_days', 'say_interval', 'say_forecast', 'say_when', 'say_score', 'table_html', 'table_markdown',
-           'markdown_text', 'table_text', 'Shown', 'show_table']
+           'say_days', 'say_range', 'say_interval', 'say_forecast', 'say_chance', 'say_when', 'say_score',
+           'say_percent', 'table_html', 'table_markdown', 'markdown_text', 'table_text', 'Shown', 'figure_text',
+           'show_figure', 'show_table']
 
 # %% ../nbs/look.ipynb #ec8be361
 import re
@@ -63,12 +64,26 @@ def _date(day):
     return date.fromisoformat(str(day)[:10])
 
 # %% ../nbs/look.ipynb #4dad06a7
+def say_range(
+    total: dict,  # q10 and q90 in units
+) -> str:  # Such as 30 to 55, at most 7, none
+    "An interval as it is: with two ends, or with an upper one only."
+    low, high = say_units(total["q10"]), say_units(total["q90"])
+    if high == "0":
+        return "none"
+    if low == "0":
+        return f"at most {high}"
+    return low if low == high else f"{low} to {high}"
+
+
 def say_interval(
     total: dict,  # mean, q10 and q90 in units, as `forecaster.total` gives them
-) -> str:  # Such as: likely 30 to 55
-    "Where the sales will likely end up: 8 times out of 10."
-    low, high = say_units(total["q10"]), say_units(total["q90"])
-    return f"very likely {low}" if low == high else f"likely {low} to {high}"
+) -> str:  # Such as: likely 30 to 55, or: 9 times out of 10 at most 7
+    "Where the sales will likely end up."
+    said = say_range(total)
+    if said == "none" or said.startswith("at most"):
+        return f"9 times out of 10 {said}"
+    return f"likely {said}" if " to " in said else f"very likely {said}"
 
 
 def say_forecast(
@@ -77,6 +92,19 @@ def say_forecast(
     "A forecast with its interval, in words."
     said = say_units(total["mean"])
     return f"about {said} unit{'' if said == '1' else 's'}, {say_interval(total)}"
+
+# %% ../nbs/look.ipynb #39cdcf45
+def say_chance(
+    total: dict,  # q10 and q90 in units
+) -> str:  # One sentence
+    "What an interval promises."
+    said = say_range(total)
+    if said == "none":
+        return "At most 1 time in 10 anything sells."
+    if said.startswith("at most"):
+        return "At least 1 time in 10 nothing, or next to nothing, sells."
+    ends_up = "in this range" if " to " in said else "there"
+    return f"8 times out of 10 the sales end up {ends_up}."
 
 # %% ../nbs/look.ipynb #0800d4b1
 def say_when(
@@ -89,22 +117,29 @@ def say_when(
 # %% ../nbs/look.ipynb #3658ce4a
 def say_score(
     value,  # A number, a text, a list of numbers, or None
-    percent: bool = False,  # As a percentage
 ) -> str:  # Short text
     "A number as a reader wants it."
     if value is None:
         return "–"
     if isinstance(value, (list, tuple)):
-        return " to ".join(say_score(v, percent) for v in value)
+        return " to ".join(say_score(v) for v in value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     if not isinstance(value, (int, float)):
         return str(value)
-    if percent:
-        return f"{value:+.1%}" if value else "0 %"
     if isinstance(value, int) or not value:
         return f"{value:,.0f}"
     return f"{value:.3f}" if abs(value) >= 0.001 else f"{value:.1e}"
+
+
+def say_percent(
+    share: float | None,  # Such as 0.312
+    signed: bool = False,  # For a bias
+) -> str:  # Such as 31.2%
+    "A share as a reader wants it: order error, bias, coverage."
+    if share is None:
+        return "–"
+    return f"{share:+.1%}" if signed else f"{share:.1%}"
 
 # %% ../nbs/look.ipynb #32a03cdb
 # The one maker of HTML: it escapes what data say.
@@ -185,6 +220,28 @@ class Shown:
 
     def __repr__(self):
         return table_text(self.head, self.rows)
+
+# %% ../nbs/look.ipynb #0c71c56f
+def figure_text(
+    figure,  # A matplotlib figure
+) -> str:  # Its titles, and what its axes count
+    "What a picture shows, in words."
+    said = [figure.get_suptitle()]
+    for axes in figure.axes:
+        units = " against ".join(filter(None, (axes.get_ylabel(), axes.get_xlabel())))
+        title = axes.get_title() or axes.get_title("left")
+        said.append(f"{title} ({units})" if title and units else title)
+    return ". ".join(filter(None, said)).replace(r"\$", "$")
+
+
+def show_figure() -> None:
+    "Show the current figure in a report, with its text."
+    import matplotlib.pyplot as plt  # here: who says units needs no pictures
+    from IPython.display import display
+
+    figure = plt.gcf()
+    display(figure, metadata={"image/png": {"alt": figure_text(figure)}})
+    plt.close(figure)
 
 # %% ../nbs/look.ipynb #4384895a
 def show_table(

@@ -30,6 +30,9 @@ summary { color: var(--soft); font-size: .85rem; cursor: pointer; }
 details pre { background: #f6f8fa; padding: .75rem; }
 .anchor-link { display: none; }
 nav { font-size: .9rem; }
+dl.now { margin: 1rem 0; padding: .8rem 1rem; background: #f6f8fa; border-radius: 8px; }
+dl.now dt { font-weight: 600; }
+dl.now dd { margin: 0 0 .4rem; overflow-wrap: anywhere; }
 .best { font-weight: 600; }
 """
 

@@ -47,7 +47,8 @@ ingest: {source: tiny, path: data/source}
 favorita: {}
 synthetic: {}
 table: {}
-prepare: {min_days: 30, delisted_after: 56, closed_days: ["12-25"], memory: 1GB, engine: duckdb, accept_schema: []}
+prepare: {min_days: 30, delisted_after: 56, absent: null, closed_days: ["12-25"], first_day: null, last_day: null,
+  memory: 1GB, engine: duckdb, accept_schema: []}
 split: {horizon: 16, calibration_windows: 2, evaluation_windows: 3}
 training_rows: {first: 56, every: 7, share: 1.0, unknown_plan: 0.1, new_series: 0.05, seed: 0, max_series: null}
 backtest: {max_series: null}

@@ -52,19 +52,29 @@ def data_check(
     root = project_root()
     sections = chosen_source(root, source, path)
     if sections["source"] == "table":
-        return _check_own_table(root, path)
+        _check_own_table(root, path)
+    _check_raw(root, sections, path or sections["source"], memory)
+
+# %% ../../nbs/cli/03_data.ipynb #5f4ae0a8
+def _check_raw(root, sections, place, memory):
+    "Whether raw tables keep the contract, and what they teach of the stores."
     from cd4ml_nb.data.contract import require_contract
     from cd4ml_nb.data.engines import connect
     from cd4ml_nb.data.ingest import raw_folder
+    from cd4ml_nb.data.axis import say_opening
     from cd4ml_nb.data.check import check_folder
 
     with raw_folder(root, **sections) as raw:
         con = connect(memory=memory)
         try:
-            require_contract(check_folder(con, raw), path or sections["source"])
+            findings, stores = check_folder(con, raw, **_time_rule(root))
+            require_contract(findings, place)
         finally:
             con.disconnect()
-    print(f"The tables of {path or sections['source']} keep the contract.")
+    if sections["source"] != "table":
+        print(f"The tables of {place} keep the contract.")
+    for line in say_opening(stores) if stores else ():
+        print(line)
 
 # %% ../../nbs/cli/03_data.ipynb #53f545ca
 def _check_own_table(root, path):
@@ -77,6 +87,12 @@ def _check_own_table(root, path):
         print(line)
     require_contract(said["findings"], "Your table")
     print("Your table fits.")
+
+
+def _time_rule(root):
+    "What params.yaml says of the days of the data and of the stores' opening."
+    given, names = read_params("prepare", root), ("first_day", "last_day", "absent", "closed_days", "delisted_after")
+    return {name: given[name] for name in names if name in given}
 
 # %% ../../nbs/cli/03_data.ipynb #6b26f51d
 def data_prepare(

@@ -100,7 +100,7 @@ def release_approve(
 ):
     """Allow a version to go live.
 
-    cd4ml release approve gradient_boosting-98598325 --by Ana --reason 'better on fresh food'"""
+    cd4ml release approve gradient_boosting-98598325 --by "your name" --reason 'better on fresh food'"""
     from cd4ml_nb.delivery.release import approve
 
     act = approve(project_root(), version, by, reason, override)

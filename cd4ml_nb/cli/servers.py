@@ -7,7 +7,7 @@ __all__ = ['COMMANDS', 'check_port', 'dashboard', 'review', 'mlflow']
 
 # %% ../../nbs/cli/07_servers.ipynb #ae7da15a
 import os, socket, sys
-from ..core import UserError, progress, project_root
+from ..core import UserError, project_root
 
 # %% ../../nbs/cli/07_servers.ipynb #73f75d9d
 def check_port(
@@ -29,6 +29,7 @@ def check_port(
 # %% ../../nbs/cli/07_servers.ipynb #7d3c1a20
 # Voila with one way to end. Stopped while it starts, or while kernels are busy, it would end with a traceback.
 _VOILA = """import os, signal, sys
+from tornado.ioloop import IOLoop
 from voila import app
 
 sys.stderr = open(os.dup(2), "w", buffering=1)
@@ -42,7 +43,12 @@ def stop(number, frame):
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise KeyboardInterrupt
 
-asked = []
+def listen(self):
+    IOLoop.current().add_callback(print, said, file=sys.stderr)  # runs once the port is open
+    open_port(self)
+
+said, asked, open_port = os.environ.pop("CD4ML_SAID"), [], app.Voila.listen
+app.Voila.listen = listen
 app.Voila._handle_signal_stop = lambda self, number, frame: stop(number, frame)
 signal.signal(signal.SIGINT, stop)
 try:
@@ -57,7 +63,7 @@ def _serve_app(
     app: str,  # Notebook in nbs/apps
     port: int,  # On 127.0.0.1
     settings: str,  # Folder in nbs/apps with voila.json
-    said: str,  # What to tell the waiting person
+    said: str,  # What to tell the waiting person once the port is open
     again: str,  # How to ask for another port
 ) -> None:
     "Become Voila, serving one app until Ctrl-C."
@@ -66,11 +72,10 @@ def _serve_app(
     if not (apps / app).exists():
         raise UserError(f"{apps / app} is missing. Restore it with: git checkout nbs/apps")
     check_port(port, again)
-    progress(said)
     (root / "reports").mkdir(exist_ok=True)
     os.chdir(root)
     os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [str(apps / "share"), os.environ.get("JUPYTER_PATH")]))
-    os.environ.update({"PYDEVD_DISABLE_FILE_VALIDATION": "1", "OMP_WAIT_POLICY": "PASSIVE"})
+    os.environ.update({"PYDEVD_DISABLE_FILE_VALIDATION": "1", "OMP_WAIT_POLICY": "PASSIVE", "CD4ML_SAID": said})
     voila = [sys.executable, "-c", _VOILA, f"nbs/apps/{app}"]
     os.execv(sys.executable, [*voila, f"--Voila.config_file_paths={apps / settings}", f"--port={port}"])
 

@@ -9,7 +9,9 @@ __all__ = ['find_twice', 'check_folder']
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from .contract import check_keys_unique, read_text
+from ..core import find_json
+from .axis import Stores, cut_to_span, open_stores, read_holidays
+from .contract import check_keys_unique, read_raw, read_text
 from .layout import RAW, raw_path
 from .sales import Heaps, heap_raw
 from .stores import cut_items, lay_out
@@ -41,11 +43,26 @@ def find_twice(
     return check_keys_unique(read_text(con, path), RAW["train"], path.name)
 
 # %% ../../nbs/data/02i_check.ipynb #f1b93453
+def _look(con, raw, heaps, rule):
+    "The stores behind sound sales; a UserError if rows stand off."
+    rule = dict(rule)
+    cut_to_span(heaps, rule.pop("first_day", None), rule.pop("last_day", None))
+    tables = {name: read_raw(con, raw, name) for name in ("stores", "holidays_events")}
+    source = find_json(raw / "left_out.json", {}).get("source", "unknown")
+    return open_stores(heaps, read_holidays(tables), source, **rule)
+
+
 def check_folder(
     con,  # An Ibis DuckDB connection
     raw: Path,  # Folder of raw CSV files
-) -> list:  # Findings; empty if all is well
-    "Check a raw folder of any size."
+    **rule,  # first_day, last_day, absent, closed_days and delisted_after, as params.yaml says
+) -> tuple[list, Stores | None]:  # Findings, empty if all is well; then who was open
+    "Check a raw folder of any size; a UserError if rows stand off from the others."
+    raw = Path(raw)
     with tempfile.TemporaryDirectory(prefix="cd4ml-check-") as folder:
-        findings, heaps = heap_raw(con, Path(raw), Path(folder))
-        return find_twice(con, Path(raw)) if heaps and _count_twice(heaps) else findings
+        findings, heaps = heap_raw(con, raw, Path(folder))
+        if heaps and _count_twice(heaps):
+            return find_twice(con, raw), None
+        if not heaps or not heaps.rows["sale"]:
+            return findings, None
+        return findings, _look(con, raw, heaps, rule)

@@ -13,7 +13,7 @@ from ..core import find_json, write_json
 from .contract import check_prepared, list_violations
 from .engines import connect
 from .layout import PREPARED
-from .panel import each_store, prepared_folder, read_prepared, read_version
+from .panel import each_store, prepared_folder, read_prepared, read_version, static_columns
 from .prepare import open_prepared
 
 # %% ../../nbs/data/05_quality.ipynb #9ebda068
@@ -55,7 +55,7 @@ def count_missing(
     "How many of a store's cells are empty."
     missing = {"unit_sales": 0, "onpromotion": int(unknown), "holiday": int(offered[:, ~holiday].sum())}
     cells = offered.sum(axis=1)
-    for name in series.columns.drop(["store_nbr", "item_nbr", "days"]):
+    for name in static_columns(series):
         missing[name] = int(cells[series[name].isna().to_numpy()].sum())
     return missing
 
@@ -94,7 +94,7 @@ def _describe_panel(
 def _describe_quality(
     root: Path,  # The project's folder, with prepared data
     steps: list,  # What `prepare` returned
-) -> dict:  # data_version, steps, left_out, missing, months, violations
+) -> dict:  # data_version, steps, left_out, opening, rows, missing, months, violations
     "All that is worth knowing about the prepared data."
     con = connect()
     try:
@@ -108,6 +108,7 @@ def _describe_quality(
         "data_version": version["data_version"],
         "steps": steps,
         "left_out": source.get("rules", {}),
+        "opening": version["opening"],
         "rows": {"panel": version["rows"], **{name: len(table) for name, table in small.items()}},
         "missing": {"panel": missing, **{name: missing_shares(table) for name, table in small.items()}},
         "months": {month: row.to_dict() for month, row in months.iterrows()},

@@ -122,11 +122,10 @@ def _write_folders(
     table = spark_session().table("numbered_sales").repartition(parts, "store")
     table.write.partitionBy("heap", "store").parquet(str(folders.folder))
     written = con.read_parquet(str(folders.folder))
-    heaps = written.group_by("heap").agg(n=ibis._.count(), first=ibis._.day.min(), last=ibis._.day.max())
-    for _, found in heaps.execute().iterrows():
-        folders.rows[found.heap] = int(found.n)
-        if found.heap == "sale":
-            folders.first_day, folders.last_day = int(found["first"]), int(found["last"])
+    heaps = written.group_by("heap", "store", "day").agg(n=ibis._.count()).execute()
+    folders.rows |= {heap: int(n) for heap, n in heaps.groupby("heap").n.sum().items()}
+    for store, found in heaps[heaps.heap == "sale"].groupby("store"):
+        folders.count(int(store), found.day.to_numpy(int), found.n.to_numpy())
     sales = written.filter(written.heap == "sale")
     twice = sales.group_by("store", "item", "day").having(ibis._.count() > 1).agg(n=ibis._.count())
     return int(twice.count().execute())
@@ -172,11 +171,12 @@ def _do_store(
     store: int,
     out: Path,  # Rows by store; the store's number; where to write
     rule: Rule,
+    is_open: np.ndarray,  # Whether the store was open, shape (n_days,)
 ) -> list[PartSummary]:
     "Prepare one store."
     heap, parts, added = folders.read("sale", store), [], []
     for number, grid in enumerate(cut_items(len(folders.items), folders.first_day, folders.n_days)):
-        part = store_part(heap, grid, rule)
+        part = store_part(heap, grid, rule, is_open)
         write_part(out, folders.stores[store], number, part_table(part, folders.items, grid))
         parts.append(summarise_part(store, grid, part))
         added.append(_share_of_pool(part, grid))
@@ -214,6 +214,7 @@ def do_stores_spark(
     folders: Folders,  # Rows by store
     out: Path,  # Folder to write to, seen by all workers; holds an empty folder heaps/
     rule: Rule,
+    is_open: np.ndarray,  # Whether each store was open, shape (n_stores, n_days)
     engine: str = "spark",  # Where the tasks run
 ) -> KeptSeries:
     "Prepare every store as a task, and write the item pool."
@@ -222,7 +223,8 @@ def do_stores_spark(
     # Some stores a task, so that small ones are worth its start
     tasks = np.array_split(range(n_stores), min(n_stores, 8 * parallelism(engine, 1)))
     names = [f"stores {folders.stores[stores[0]]} to {folders.stores[stores[-1]]}" for stores in tasks]
-    do_some = lambda stores: [part for store in stores for part in _do_store(folders, int(store), out, rule)]
+    one = lambda store: _do_store(folders, int(store), out, rule, is_open[store])
+    do_some = lambda stores: [part for store in stores for part in one(store)]
     done = run_tasks(do_some, tasks, engine, 1, names, "prepare")
     with explained("adding up the item pool"):
         _write_pool(add_pools(con, out / "heaps" / "pool"), folders, out / "item_pool.parquet")

@@ -57,8 +57,9 @@ def lay_out(
 ) -> Cells:
     "The rows of some items of a store, sorted, each cell once."
     item = heap["item"].astype(np.int64) - grid.first_item
-    inside = (item >= 0) & (item < grid.n_items)
-    at = (item * grid.n_days + heap["day"] - grid.first_day)[inside]
+    day = heap["day"] - grid.first_day
+    inside = (item >= 0) & (item < grid.n_items) & (day >= 0) & (day < grid.n_days)
+    at = (item * grid.n_days + day)[inside]
     seen, row = np.zeros(grid.n_items * grid.n_days, bool), np.empty(grid.n_items * grid.n_days, np.int32)
     seen[at], row[at] = True, np.arange(len(at), dtype=np.int32)
     cells = np.flatnonzero(seen)
@@ -91,7 +92,6 @@ class StorePart(NamedTuple):
     cells: Cells  # All sales
     chosen: np.ndarray  # Whether an item is forecast, shape (n_items,)
     days: np.ndarray  # Days with sales up to the first origin, same shape
-    is_open: np.ndarray  # Whether the store sold anything, shape (n_days,)
     on_offer: np.ndarray  # When the chosen items could have sold, shape (n_chosen, n_days)
     counts: dict[str, int]  # twice, kept, full, opened: rows after each step
 
@@ -100,11 +100,11 @@ def store_part(
     heap: dict,  # A store's sales
     grid: Grid,
     rule: Rule,
+    is_open: np.ndarray,  # Whether the store was open, shape (n_days,)
 ) -> StorePart:
     "What prepare needs to know of some items of a store."
     cells = lay_out(heap, grid)
     chosen, days = choose_items(cells.number, grid, rule)
-    is_open = np.bincount(heap["day"] - grid.first_day, minlength=grid.n_days) > 0
     sold = np.zeros((grid.n_items, grid.n_days), bool)
     sold.ravel()[cells.number] = True
     sold = sold[chosen]
@@ -112,7 +112,7 @@ def store_part(
     on_offer = filled & is_open
     rows = {"kept": sold, "full": filled, "opened": on_offer}
     counts = {"twice": cells.twice, **{name: int(there.sum()) for name, there in rows.items()}}
-    return StorePart(cells, chosen, days, is_open, on_offer, counts)
+    return StorePart(cells, chosen, days, on_offer, counts)
 
 # %% ../../nbs/data/02h_stores.ipynb #39382e52
 def part_table(
@@ -197,7 +197,8 @@ class PartSummary(NamedTuple):
     store: int  # Its number
     item: np.ndarray  # Numbers of the chosen items
     days: np.ndarray  # Their days with sales up to the first origin
-    is_open: np.ndarray  # Whether the store sold anything, shape (n_days,)
+    first_sale: np.ndarray  # The first day on which each sold, counted from 1970-01-01
+    last_sale: np.ndarray  # The last one
     counts: dict[str, int]  # As in `StorePart`
     longest: int  # The most days of any item, chosen or not
 
@@ -209,18 +210,25 @@ def summarise_part(
 ) -> PartSummary:
     "What is to be kept of some items of a store."
     item, days = np.flatnonzero(part.chosen), part.days
-    return PartSummary(store, grid.first_item + item, days[item], part.is_open, part.counts, int(days.max(initial=0)))
+    sold, day = np.divmod(part.cells.number, grid.n_days)
+    first, last = (day[np.searchsorted(sold, item, side) - (side == "right")] for side in ("left", "right"))
+    ends = (first + grid.first_day, last + grid.first_day)
+    return PartSummary(store, grid.first_item + item, days[item], *ends, part.counts, int(days.max(initial=0)))
 
 # %% ../../nbs/data/02h_stores.ipynb #12abcbb3
 class KeptSeries(NamedTuple):
-    "The panel's series, and what is known of their stores."
+    "The panel's series."
 
-    series: pd.DataFrame  # store_nbr, item_nbr, days
-    is_open: np.ndarray  # Shape (n_stores, n_days)
+    series: pd.DataFrame  # store_nbr, item_nbr, days, first_sale, last_sale
     counts: dict[str, int]  # Rows after each step, of all stores
     longest: int  # The most days of any series, chosen or not
 
 # %% ../../nbs/data/02h_stores.ipynb #8873ab4b
+def _dates(days):
+    "Days of all parts, counted from 1970-01-01, as dates."
+    return np.concatenate(days).astype("datetime64[D]").astype("datetime64[s]")
+
+
 def gather_parts(
     stores: list[str],
     items: list[str],  # Names by number
@@ -233,13 +241,12 @@ def gather_parts(
             "store_nbr": np.repeat(np.array([stores[part.store] for part in parts], object), n),
             "item_nbr": np.array(items, object)[np.concatenate([part.item for part in parts])],
             "days": np.concatenate([part.days for part in parts]),
+            **{name: _dates([getattr(part, name) for part in parts]) for name in ("first_sale", "last_sale")},
         }
     )
-    is_open = {part.store: part.is_open for part in parts}
     counts = {name: sum(part.counts[name] for part in parts) for name in parts[0].counts}
     return KeptSeries(
         series.astype({"store_nbr": "string", "item_nbr": "string"}),
-        np.stack([is_open[store] for store in range(len(stores))]),
         counts,
         max(part.longest for part in parts),
     )
@@ -249,6 +256,7 @@ def do_stores(
     heaps,  # Sales by store, such as `Heaps`
     folder: Path,  # Folder of prepared files
     rule: Rule,
+    is_open: np.ndarray,  # Whether each store was open, shape (n_stores, n_days)
 ) -> KeptSeries:
     "Write every store's sales and the item pool."
     grids, parts = cut_items(len(heaps.items), heaps.first_day, heaps.n_days), []
@@ -257,7 +265,7 @@ def do_stores(
             pool = Pool(grid)
 
             def do_store(store, grid=grid, number=number, pool=pool):
-                part = store_part(heaps.read("sale", store), grid, rule)
+                part = store_part(heaps.read("sale", store), grid, rule, is_open[store])
                 write_part(folder, heaps.stores[store], number, part_table(part, heaps.items, grid))
                 pool.add(part)
                 return summarise_part(store, grid, part)

@@ -14,7 +14,7 @@ import pandas as pd
 from markupsafe import Markup
 from ..core import UserError, progress, replace_file
 from .mlflow_store import TrackedRun, read_artifact, read_runs
-from ..look import HTML, table_text
+from ..look import HTML, say_percent, table_text
 from ..style import page
 from ..quality.bootstrap import compare
 
@@ -120,11 +120,6 @@ def _differs(run, varied):
     own = [key for key in varied if not key.startswith("estimators.") or key.split(".")[1] == run["estimator"]]
     return ", ".join(f"{key}={run['parameters'].get(key, '-')}" for key in own)
 
-
-def _percent(share, sign=""):
-    "Such as 31.4 %."
-    return f"{share:{sign}.1%}".replace("%", " %")
-
 # %% ../../nbs/delivery/05b_experiments.ipynb #7231e6dc
 def _board_row(run, varied):
     "One run of the leaderboard."
@@ -136,8 +131,8 @@ def _board_row(run, varied):
         run["model_version"],
         f"{run['nwrmsle']:.4f}",
         _behind_in_words(run),
-        _percent(run["wape"]),
-        _percent(run["bias"], "+"),
+        say_percent(run["wape"]),
+        say_percent(run["bias"], signed=True),
         run["gate"] + failed,
         "yes" if run["releasable"] else "no",
         _differs(run, varied),
@@ -265,7 +260,12 @@ def _behind_first(name, first, behind):
 
 def _named_rows(values):
     "Rows of a table: a name, and what each run has there."
-    return [[re.sub(r"\bwape$", "order error", name), *map(_shown, each)] for name, each in values.items()]
+    rows = []
+    for name, each in values.items():
+        order, bias = name.endswith("wape"), name.endswith("bias")
+        shown = [say_percent(one, signed=bias) if order or bias else _shown(one) for one in each]
+        rows.append([re.sub(r"\bwape$", "order error", name), *shown])
+    return rows
 
 # %% ../../nbs/delivery/05b_experiments.ipynb #3fdea9d6
 def comparison_in_words(

@@ -20,7 +20,7 @@ from ..style import page
 from ..model.training import load_fitted
 from ..quality.checks import Check, Criterion, guarded, read_limits
 from ..quality.contracts import package_checks
-from ..quality.facets import facets_page, facets_statistics
+from ..quality.facets import facets_page, facets_statistics, frame_height
 from cd4ml_nb.quality.gates import (
     RATCHET,
     Case,
@@ -210,7 +210,8 @@ def _fairness_sentence(kind, part):
 # %% ../../nbs/delivery/03_gate.ipynb #ff18c696
 _FAIRNESS = HTML.from_string("""
 <h1>For whom is it worse?</h1>
-<p class="subtitle">Errors of {{ model_version }} by groups of stores, over {{ windows }} windows</p>
+<p class="subtitle">Errors of {{ model_version }} by groups of stores, over {{ windows }} windows,
+the holdout among them</p>
 <ul>{% for sentence in sentences %}<li>{{ sentence }}</li>{% endfor %}</ul>
 {% if missing %}<p>The data do not tell stores apart by {{ missing | join(", ") }}, so these are not shown
 {%- if "state" in missing and "city" in missing -%}
@@ -219,7 +220,7 @@ _FAIRNESS = HTML.from_string("""
 <p>Bias: volume forecast too high (+) or too low (−). Order error: units off on totals of the horizon, as a share of
 units sold. Naive: NWRMSLE of seasonal naive.</p>
 <h2>What do the bad forecasts have in common?</h2>
-<iframe title="Facets overview" style="height: 60rem" srcdoc="{{ facets }}"></iframe>""")
+<iframe title="Facets overview" height="{{ high }}" srcdoc="{{ facets }}"></iframe>""")
 _FAIRNESS_HEAD = ["Group", "Stores", "Series", "Units sold", "NWRMSLE", "Naive", "Order error", "Bias"]
 _STORE_KINDS = ("state", "city", "cluster", "type")  # What may be known of a store
 
@@ -230,13 +231,15 @@ def fairness_page(
     model_version: str,
 ) -> str:  # A whole page, with Facets inside
     "Error and bias by groups of stores, and good against bad forecasts."
+    facets, high = _good_against_bad(case)
     body = _FAIRNESS.render(
         model_version=model_version,
         windows=len(case.origins),
         sentences=fairness_words(table, case.limits.slice_series),
         missing=[kind for kind in _STORE_KINDS if kind not in set(table["kind"])],
         tables=[(kind, _groups_html(part)) for kind, part in table.groupby("kind", sort=False)],
-        facets=_good_against_bad(case),
+        facets=facets,
+        high=high,
     )
     return page("For whom is it worse?", body)
 
@@ -260,11 +263,12 @@ def _groups_html(table):
 
 
 def _good_against_bad(case):
-    "The Facets view as a page of its own."
+    "The Facets view as a page of its own, and how high it is."
     parts = good_and_bad(case)
     words = "; ".join(f"{name}: {len(part):,} forecasts" for name, part in parts.items())
     text = f"{words}. Well: the half with the smallest log error; badly: the tenth with the largest."
-    return facets_page(facets_statistics(parts), "Forecast well against forecast badly", text)
+    page = facets_page(facets_statistics(parts), "Forecast well against forecast badly", text)
+    return page, max(map(frame_height, parts.values()))
 
 # %% ../../nbs/delivery/03_gate.ipynb #3e7ea50b
 WRITTEN_BY = "Written by the stage gate; do not edit"

@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 import yaml
 from ..core import RENAMED, UserError, find_json, hold_lock, progress, project_root, replace_file
-from .warm import Forked, WarmStart, _end, _speak_to, let_go
+from .warm import Forked, WarmStart, _end, let_go, speak_to
 
 # %% ../../nbs/delivery/01a_pipeline.ipynb #ec69b427
 def what_changed(
@@ -185,7 +185,7 @@ def _work_and_end(work, tell):
     "In the forked process: speak into the pipe, work, end."
     code = 1
     try:
-        _speak_to(os.open(os.devnull, os.O_RDONLY), tell)
+        speak_to(os.open(os.devnull, os.O_RDONLY), tell)
         sys.stdout = sys.stderr = open(1, "w", buffering=1, closefd=False)
         code = work()
     except BaseException:

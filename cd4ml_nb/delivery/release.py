@@ -7,6 +7,7 @@ __all__ = ['aliases', 'mirror_aliases', 'Outside', 'approve', 'reject', 'promote
            'history_in_words', 'status_in_words', 'Known', 'show', 'version_in_words']
 
 # %% ../../nbs/delivery/05_release.ipynb #06690aee
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, TypedDict
@@ -36,7 +37,9 @@ from cd4ml_nb.delivery.registry import (
     registry_folder,
     unsound_versions,
 )
+from .reports import write_index
 from .state import Held, State, nothing_live, other_champion, read_verdict, state
+from .verdict import count_checks
 from ..look import say_when, table_text
 
 # %% ../../nbs/delivery/05_release.ipynb #6abb0cc7
@@ -73,7 +76,7 @@ def _signed(root, by, reason):
     "Who decides and why, as one line each; a UserError when one is empty."
     by, reason = (_one_line(text) for text in (whoever(root) if by is None else by, reason or ""))
     if not by:
-        raise UserError('Say who decides: --by "Ana Pérez". Nothing was changed.')
+        raise UserError('Say who decides: --by "your name". Nothing was changed.')
     if not reason:
         example = '--reason "better on fresh food"'
         raise UserError(f"Say why, in a few words: {example}. The log keeps it. Nothing was changed.")
@@ -86,6 +89,13 @@ def _one_line(text):
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:2000]
 
 # %% ../../nbs/delivery/05_release.ipynb #0c2ba76e
+def _tell_index(root):
+    "Bring the page that leads to every report up to date, where there is one."
+    if (Path(root) / "reports" / "index.html").is_file():
+        with suppress(OSError):  # The act is done, whoever reads of it
+            write_index(root)
+
+
 def _act(root, task, decide, outside):
     "Run one act; `decide(state)` gives its line or refuses."
     folder = registry_folder(root)
@@ -104,6 +114,7 @@ def _act(root, task, decide, outside):
             why = (str(e).splitlines() or [type(e).__name__])[0]
             said = f"The act is done and logged, but MLflow's aliases could not be set ({why})."
             progress(f"{said} The next act will set them.")
+    _tell_index(root)
     return {"line": len(earlier) + 1, **done}
 
 # %% ../../nbs/delivery/05_release.ipynb #76b9ac54
@@ -334,9 +345,8 @@ def auto(
 # %% ../../nbs/delivery/05_release.ipynb #238bf2fa
 def _rule_reason(root, name, found):
     "Why the rule releases a version."
-    checks = read_verdict(root, name).get("checks", [])
-    judged = sum(check.get("verdict") == "passed" for check in checks)
-    return f"{'' if found['champion'] else 'the first model; '}it passed the gate ({judged} checks)"
+    first = "" if found["champion"] else "the first model; "
+    return f"{first}it passed the gate ({count_checks(read_verdict(root, name))})"
 
 # %% ../../nbs/delivery/05_release.ipynb #364a3025
 def verify(

@@ -13,7 +13,9 @@ from pathlib import Path
 from markupsafe import Markup
 from ..core import RENAMED, UserError, find_json, project_root, replace_file, run_git, write_json
 from .parameters import STAGES
-from ..look import HTML, table_html, table_markdown
+from .state import state
+from .verdict import count_checks, failed_titles, verdict_here
+from ..look import HTML, say_percent, say_score, say_when, table_html, table_markdown
 from ..style import page
 
 # %% ../../nbs/delivery/00a_reports.ipynb #6085eed5
@@ -143,9 +145,11 @@ def write_report(
 # %% ../../nbs/delivery/00a_reports.ipynb #4c421323
 _INDEX = HTML.from_string("""
 <h1>Reports</h1><p class="subtitle">What the pipeline did, step by step</p>
+<dl class="now">{% for title, sentence in standing %}<dt>{{ title }}</dt><dd>{{ sentence }}</dd>{% endfor %}</dl>
 {% if metrics %}
 <h2>How good the forecasts are</h2><p>Means over {{ metrics.windows|length }} test windows, on data version
-{{ metrics.data_version }}; lower is better, and for bias nearer to 0.</p>
+{{ metrics.data_version }}; lower is better, and for bias nearer to 0. Order error: units off on each series' total
+of the horizon, as a share of units sold.</p>
 {{ scores }}
 {% endif %}
 <h2>Step by step</h2>
@@ -182,7 +186,10 @@ _MEASURES = {"nwrmsle": "NWRMSLE", "wape": "Order error", "bias": "Bias"}
 
 def _mean_score(model, measure):
     "An estimator's mean over the windows as text; empty where it has no such score."
-    return f"{model[measure]['mean']:.3f}" if measure in model else ""
+    if measure not in model:
+        return ""
+    mean = model[measure]["mean"]
+    return say_score(mean) if measure == "nwrmsle" else say_percent(mean, signed=measure == "bias")
 
 
 def _scores(metrics):
@@ -208,17 +215,50 @@ def _others(reports):
         found.append((path.relative_to(reports), name))
     return found
 
+# %% ../../nbs/delivery/00a_reports.ipynb #9d010353
+def _standing(root):
+    "What the gate said of the model that is here, which one is live, what waits: a title and a sentence each."
+    told = []
+    for title, say in (("The gate", _say_verdict), ("Live", _say_live), ("Waits for a decision", _say_waiting)):
+        try:
+            told.append((title, say(root)))
+        except UserError as e:
+            told.append((title, str(e)))
+    return told
+
+
+def _say_verdict(root):
+    verdict = verdict_here(root)
+    failed, name = failed_titles(verdict), verdict["model_version"]
+    if failed:
+        return f"It stops {name}: {count_checks(verdict)} ({', '.join(failed)})."
+    return f"It lets {name} pass: {count_checks(verdict)}."
+
+
+def _say_live(root):
+    live = state(root)["champion"]
+    if not live:
+        return "No model is live yet."
+    return f"{live['model_version']}, since {say_when(live['since'])}, released by {live['by']}."
+
+
+def _say_waiting(root):
+    waits = state(root)["candidate"]
+    return f"{waits['model_version']}: approve or reject it with make review." if waits else "Nothing waits."
+
 # %% ../../nbs/delivery/00a_reports.ipynb #fa03b6e1
 def write_index(
     root: Path | None = None,  # The project's folder
 ) -> Path:  # reports/index.html
     "Write the page that leads to every report."
-    reports = Path(root or project_root()) / "reports"
+    root = Path(root or project_root())
+    reports = root / "reports"
     metrics = find_json(reports / "metrics.json", {})
     found = [path for path in reports.glob("*.ipynb") if not path.name.startswith(".") and ".failed" not in path.name]
     steps = table_html(["Report", "Run", "Took"], [_step_row(path) for path in sorted(found, key=_rank)])
     scores = _scores(metrics) if metrics else ""
-    body = _INDEX.render(metrics=metrics, scores=scores, steps=steps, others=_others(reports))
+    parts = {"standing": _standing(root), "scores": scores, "steps": steps, "others": _others(reports)}
+    body = _INDEX.render(metrics=metrics, **parts)
     with replace_file(reports / "index.html") as tmp:
         tmp.write_text(page("Reports", body), encoding="utf-8")
     return reports / "index.html"

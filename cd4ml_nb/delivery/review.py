@@ -19,11 +19,12 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from ..core import UserError, replace_file
 from .acts import Act
-from .card import SLICE_HEAD, Evidence, Section, against, card_sections, failed_checks
-from .card import importances, judged_slices, owner_of, read_evidence, scores_of, slice_row
+from .card import Evidence, Section, against, card_sections, failed_checks
+from .card import importances, judged_slices, owner_of, read_evidence, scores_of, slice_table
 from .release import approve, promote, reject
 from .state import Listed, State
-from ..look import BASELINE, CHAMPION, FORECAST, HTML, SOLD, say_score, table_html
+from .verdict import count_checks
+from ..look import BASELINE, CHAMPION, FORECAST, HTML, SOLD, say_percent, table_html
 from ..style import page
 from ..quality.pictures import plot_case, telling_cases
 
@@ -323,13 +324,8 @@ def verdict_html(
     champion: Evidence | None,  # The model that is live, perhaps the same
 ) -> Markup:
     "May it go live, as far as the gate can say?"
-    failed, n, passed = (
-        failed_checks(candidate.gate),
-        len(candidate.gate.get("checks", [])),
-        candidate.gate.get("passed"),
-    )
-    stopped = f"The gate stops it: {len(failed)} of {n} checks failed."
-    said = f"The gate lets it pass: {n} checks, none failed." if passed else stopped
+    failed, passed = failed_checks(candidate.gate), candidate.gate.get("passed")
+    said = f"The gate {'lets it pass' if passed else 'stops it'}: {count_checks(candidate.gate)}."
     live, registered = _say_live(candidate, champion), candidate.registration
     facts = {"passed": passed, "said": said, "failed": failed, "live": live, "registered": registered}
     return Markup(_VERDICT.render(**facts, card=candidate.card))
@@ -347,8 +343,8 @@ def _facts(evidence):
         "Data version": card["data_version"],
         "Series": card.get("series"),
         "NWRMSLE, mean of its windows": scores.get("nwrmsle"),
-        "Order error": scores.get("wape"),
-        "Bias": say_score(scores.get("bias"), percent=True),
+        "Order error": say_percent(scores.get("wape")),
+        "Bias": say_percent(scores.get("bias"), signed=True),
         "NWRMSLE on its holdout": holdout.get("nwrmsle"),
         "Gate": "passed" if evidence.gate.get("passed") else "stopped",
     }
@@ -401,15 +397,16 @@ def slices_html(
 
     # A slice that the champion was not asked for has no difference to it
     beside = [one for one in judged if one.get("champion") is not None] or judged
-    most = sorted(beside, key=lambda one: -abs(against(one)))[:16]
-    rows = []
-    for one in sorted(most, key=lambda one: -against(one)):
+    rows, most = [], sorted(beside, key=lambda one: -abs(against(one)))[:16]
+    most = sorted(most, key=lambda one: -against(one))
+    head, lines = slice_table(most)
+    for one, cells in zip(most, lines):
         mark = "worse" if one.get("verdict") == "failed" else str(one.get("verdict", ""))
-        rows.append({"class": mark, "cells": slice_row(one)})
+        rows.append({"class": mark, "cells": cells})
     note = f"{small} slices have too few series to be judged; they stand in gate.json."
     picture = draw_slices(most)
     drawn = picture_html(picture) if picture else Markup("")
-    return drawn + table_html(SLICE_HEAD, rows) + (Markup(_SOFT.render(said=note)) if small else Markup(""))
+    return drawn + table_html(head, rows) + (Markup(_SOFT.render(said=note)) if small else Markup(""))
 
 # %% ../../nbs/delivery/06_review.ipynb #f2fb3b10
 _CARD = HTML.from_string("""

@@ -13,7 +13,7 @@ from pathlib import Path
 from fastcore.basics import patch
 import numpy as np, pandas as pd
 import pyarrow.parquet as pq
-from ..core import UserError
+from ..core import UserError, read_json
 from .block import Block, stack_blocks, take_series
 from .kernel import day_quantiles, forecast_horizon, quantiles, sells_whole_units, what_if
 from .package import open_models, read_state, unseal
@@ -34,6 +34,8 @@ class _SeriesIndex:
 # %% ../../nbs/model/05_forecaster.ipynb #cdf1fb89
 class Forecaster:
     "A loaded model: forecasts by item, store and day. Make one with `load_forecaster`."
+
+    tested, promotions = None, {}  # What a package tells beside forecasts: past errors, sales in promoted weeks
 
     def __init__(self, card: dict, serving: dict, block: Block, models, calendar: pd.DataFrame):
         self.card, self.serving, self.models, self.calendar = card, serving, models, calendar
@@ -80,7 +82,16 @@ def load_forecaster(
     sealed = unseal(folder)
     block, models = read_state(folder / "state.parquet"), open_models(folder, sealed)
     calendar = pq.read_table(folder / "calendar.parquet").to_pandas(date_as_object=False)
-    return Forecaster(sealed["card"], sealed["serving"], block, models, calendar)
+    forecaster = Forecaster(sealed["card"], sealed["serving"], block, models, calendar)
+    forecaster.tested, forecaster.promotions = _told(folder, sealed["files"])
+    return forecaster
+
+
+def _told(folder, files):
+    "What the package tells beside forecasts; an older package has none of it."
+    tested = pq.read_table(folder / "accuracy.parquet").to_pandas() if "accuracy.parquet" in files else None
+    promotions = read_json(folder / "promotions.json") if "promotions.json" in files else {}
+    return tested, promotions
 
 # %% ../../nbs/model/05_forecaster.ipynb #65b601ca
 def _closest(value, known, what, names=None):
@@ -338,6 +349,20 @@ def daily_totals(self: Forecaster, item_nbr, store_nbr=None, promotion=None) -> 
     units = answers.mean.sum(axis=0)
     q = _total_quantiles(self, answers, stores, units, 1, np.arange(1, self.horizon + 1))
     return pd.DataFrame({"date": self.dates, "mean": units, "q10": q[:, 0], "q50": q[:, 1], "q90": q[:, 2]})
+
+# %% ../../nbs/model/05_forecaster.ipynb #39b760ac
+@patch
+def store_totals(self: Forecaster, item_nbr, first_date=None, last_date=None, promotion=None) -> pd.DataFrame:
+    "Units of one item from the first to the last date in each store that sells it: store_nbr, mean, q10, q50, q90."
+    start, end = self.days([first_date or self.card["first_day"], last_date or first_date or self.card["last_day"]])
+    answers = self._ask(self._known(item_nbr, None)[0], None, promotion)
+    units = answers.mean[:, start : end + 1].sum(axis=1)
+    horizons = np.full(len(units), start + 1)
+    q = quantiles(self.serving["calibration"], "series", units, answers.whole, end - start + 1, horizons)
+    q = q * (units > 0)[:, None]
+    return pd.DataFrame(
+        {"store_nbr": answers.names["store_nbr"], "mean": units, "q10": q[:, 0], "q50": q[:, 1], "q90": q[:, 2]}
+    )
 
 # %% ../../nbs/model/05_forecaster.ipynb #d117bd01
 @patch

@@ -27,8 +27,8 @@ def chromium():
 
 @pytest.fixture(scope="session")
 def url(root, chromium):
-    one_kernel = ("--VoilaConfiguration.default_pool_size=1", "--VoilaKernelManager.fill_delay=0")  # visits come singly
-    with serving.dashboard(root, *one_kernel) as address:
+    with serving.dashboard(root, "--Kernels.leave=1", "--Kernels.most=4") as address:
+        serving.warm(address)
         yield address
 
 

@@ -1,6 +1,7 @@
 """The dashboard in a real browser, used as a planner would; its numbers are compared with the forecaster's."""
 
-import csv, io, re, subprocess, sys
+import csv, io, json, re, subprocess, sys, urllib.error, urllib.request
+from functools import partial
 from urllib.parse import urlencode
 import numpy as np, pandas as pd
 import pytest
@@ -145,7 +146,19 @@ def test_all_stores_table(planner, forecaster, item):
     planner.page.get_by_label("By store", exact=True).check(force=True)
     planner.shows("Units by store")
     sells = forecaster.series.store_nbr[forecaster.series.item_nbr == item["item"]]
-    assert planner.page.locator("tbody tr").count() == len(sells)
+    assert planner.page.locator("tbody tr").count() == len(sells) + 1
+    first, last = days(forecaster)
+    for store in (None, sells.iloc[0]):
+        total = forecaster.total(item["item"], store, first, last)
+        title = "All stores" if store is None else f"Store {store}"
+        row = planner.page.locator("tbody tr").filter(has=planner.page.get_by_text(title, exact=True))
+        likely = f"{say_units(total['q10'])} to {say_units(total['q90'])}"
+        assert row.locator("td").all_inner_texts() == [say_units(total["mean"]), likely]
+    assert planner.page.locator("tr.total th").evaluate(
+        "e => e.getBoundingClientRect().bottom"
+    ) <= planner.page.locator(".cd-table").evaluate("e => e.getBoundingClientRect().bottom + 1"), (
+        "the total is out of sight"
+    )
     planner.page.get_by_label("By day", exact=True).check(force=True)
     planner.shows("Units a day, all stores")
 
@@ -158,18 +171,39 @@ def read_csv(visit):
 
 
 def test_download(planner, forecaster, item):
-    "The file holds the forecaster's numbers for every store and day, and names the model."
+    "The file holds the page's number and, behind it, the forecaster's for every store and chosen day."
     name, table = read_csv(planner)
-    expected = forecaster.forecast(item["item"])
-    assert name == f"forecast-{item['item']}-all-stores-{forecaster.card['first_day']}.csv"
-    assert list(table)[:5] == ["item_nbr", "item_name", "store_nbr", "date", "promotion"]
-    assert (
-        table.store_nbr.tolist() == expected.store_nbr.tolist()
-        and table.date.tolist() == expected.date.dt.strftime("%Y-%m-%d").tolist()
-    )
+    first, last = days(forecaster)
+    assert name == f"forecast-{item['item']}-all-stores-{first}-to-{last}.csv"
+    head, rows = table.iloc[0], table[table["row"] == "store and day"]
+    assert (head["row"], head["store_nbr"], head["date"], head["to"]) == ("total", "all", first, last)
+    assert say_units(float(head["mean"])) == planner.number()
+    expected = forecaster.forecast(item["item"], None, pd.date_range(first, last))
+    assert rows["store_nbr"].tolist() == expected["store_nbr"].tolist()
+    assert rows["date"].tolist() == expected["date"].dt.strftime("%Y-%m-%d").tolist()
     for column in ("mean", "q10", "q50", "q90"):
-        np.testing.assert_allclose(table[column].astype(float), expected[column], rtol=1e-9)
+        np.testing.assert_allclose(rows[column].astype(float), expected[column], rtol=1e-9)
+        assert float(head[column]) == pytest.approx(forecaster.total(item["item"], None, first, last)[column])
     assert set(table.model_version) == {forecaster.card["model_version"]} and set(table.item_name) == {item["name"]}
+
+
+def test_back(planner, forecaster, item):
+    "The browser's back button goes to the choice before, forward goes on, and a new choice comes after them."
+    page, (first, last) = planner.page, days(forecaster)
+    entries = page.evaluate("history.length")
+    page.get_by_role("button", name="First week").click()
+    planner.query(date=forecaster.card["first_day"])
+    assert page.evaluate("history.length") == entries + 1
+    page.go_back()
+    planner.query(date=first, to=last)
+    planner.wait_number(forecaster.total(item["item"], None, first, last)["mean"])
+    assert page.get_by_label("From", exact=True).input_value() == say_day(first)
+    page.go_forward()
+    planner.query(date=forecaster.card["first_day"])
+    page.wait_for_function("n => document.querySelectorAll('tr.chosen').length === n", arg=7)
+    page.go_back()
+    planner.query(date=first, to=last)
+    planner.wait_number(forecaster.total(item["item"], None, first, last)["mean"])
 
 
 def test_store(planner, forecaster, item):
@@ -186,8 +220,9 @@ def test_store(planner, forecaster, item):
         assert planner.page.locator(".note").count() == (store == item["new"])
         assert not planner.page.get_by_label("By store", exact=True).is_visible()
     name, table = read_csv(planner)
-    assert name == f"forecast-{item['item']}-store-{item['new']}-{forecaster.card['first_day']}.csv"
-    np.testing.assert_allclose(table["mean"].astype(float), forecaster.forecast(item["item"], item["new"])["mean"])
+    assert name == f"forecast-{item['item']}-store-{item['new']}-{first}-to-{last}.csv"
+    expected = forecaster.forecast(item["item"], item["new"], pd.date_range(first, last))["mean"]
+    np.testing.assert_allclose(table["mean"].astype(float)[1:], expected)
 
 
 def test_copy_link(planner):
@@ -261,6 +296,48 @@ def test_phone(visit, forecaster, item, screenshots):
     )
     assert small == 0
     v.page.screenshot(path=screenshots / "phone.png", full_page=True)
+
+
+SEEN = """new MutationObserver(() => {
+    for (const title of document.querySelectorAll(".cd-answer h2")) (window.seen ??= new Set()).add(title.textContent)
+}).observe(document, { childList: true, subtree: true, characterData: true })"""
+
+
+def test_a_link_shows_nothing_else(chromium, url, forecaster, item):
+    "From the first moment on a link's page shows the product that was asked for, and the file is its, too."
+    context = chromium.new_context()
+    page = context.new_page()
+    page.add_init_script(SEEN)
+    page.goto(url + link(item=item["name"].split()[0], store=item["store"]), wait_until="commit")
+    page.wait_for_function(serving.DRAWN)
+    seen = page.evaluate("[...window.seen]")
+    context.close()
+    assert len(seen) == 1 and item["name"].split()[0] in seen[0], seen
+
+
+def test_a_visitor_who_leaves_frees_the_kernel(chromium, url):
+    "And when as many are there as fit, the next one is told so."
+    visits = []
+    try:
+        while len(visits) < 6 and not (visits and visits[-1][2] == 503):
+            page = chromium.new_page()
+            status = page.goto(url, wait_until="load").status
+            visits.append((page, page.locator("#jupyter-config-data").text_content() if status == 200 else "", status))
+        statuses = [status for _, _, status in visits]
+        assert 503 in statuses and 200 in statuses, statuses
+        assert "4 people look at this page now" in visits[-1][0].locator("[role=alert]").inner_text()
+    finally:
+        kernels = [json.loads(text)["kernelId"] for _, text, status in visits if status == 200]
+        for page, _, _ in visits:
+            page.close()
+    serving.wait_for(lambda: not any(map(partial(lives, url), kernels)), 15, lambda: "kernels live on")
+
+
+def lives(url, kernel):
+    try:
+        return urllib.request.urlopen(f"{url}api/kernels/{kernel}").status == 200
+    except urllib.error.HTTPError as e:
+        return e.code != 404
 
 
 @pytest.mark.prove

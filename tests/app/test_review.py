@@ -21,9 +21,8 @@ def project(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def address(project, chromium):
-    with serving.serve(
-        project, "review.ipynb", serving.APPS / "share" / "review", "--VoilaKernelManager.fill_delay=0"
-    ) as url:
+    with serving.serve(project, "review.ipynb", serving.APPS / "share" / "review") as url:
+        serving.warm(url)
         yield url
 
 
@@ -74,7 +73,7 @@ def test_the_whole_evidence_stands_on_the_page(v, project, screenshots):
     "What waits is shown first; the page says what the gate found, and nothing in it runs."
     v.shows("No model is live yet", ".cd-standing")
     v.shows(f"{FIRST}: It is undecided; the gate let it pass", ".cd-standing")
-    v.read.get_by_text("The gate lets it pass: 2 checks, none failed.").wait_for()
+    v.read.get_by_text("The gate lets it pass: 2 checks passed.").wait_for()
     for title in (
         "What the gate found",
         "Beside the champion",
@@ -125,6 +124,11 @@ def test_what_the_gate_refused_is_refused_here_too(v, project):
     assert acts(project) == [("reject", BAD, SCRIPT, SCRIPT, False)]
 
 
+ORDER = """(window.order = []) && ["cd-notice", "cd-frame"].forEach(name =>
+    new MutationObserver(() => window.order.push(name)).observe(
+        document.querySelector("." + name), { childList: true, subtree: true, characterData: true }))"""
+
+
 def test_approve_and_put_live(v, project):
     "Approved, then live: in the log, in the state, on the page."
     from cd4ml_nb.delivery.state import state
@@ -142,11 +146,16 @@ def test_approve_and_put_live(v, project):
     )
     assert not v.page.get_by_role("button", name="Approve", exact=True).is_visible()
     v.fill("Ana Pérez", "the team agreed")
+    v.page.evaluate(ORDER)
     v.click("Put live")
     v.shows(f"{FIRST} is live now", ".cd-notice")
     v.shows("released by Ana Pérez", ".cd-standing")
     assert state(project)["champion"]["model_version"] == FIRST
     v.read.get_by_text("This is the model that is live now").wait_for()
+    order = v.page.evaluate("window.order")
+    assert order[0] == "cd-notice" and "cd-frame" in order, (
+        f"the page said what was done only after it was made: {order}"
+    )
     assert not v.page.get_by_role("button", name="Reject", exact=True).is_visible()
 
 

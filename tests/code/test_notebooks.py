@@ -68,6 +68,12 @@ def test_a_notebook_keeps_the_house_rules(path):
             assert output.get("name") != "stderr", f"{name(path)}: stored stderr output in {source[:60]!r}"
 
 
+@pytest.mark.parametrize("path", STAGES, ids=name)
+def test_a_picture_in_a_report_has_a_text(path):
+    bare = [source[:60] for source in ("".join(cell["source"]) for cell in cells(path)) if "plt.show()" in source]
+    assert not bare, f"{name(path)}: show_figure() (cd4ml_nb.look) gives a picture its text; plt.show() in {bare}"
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=name)
 def test_a_notebook_opens_with_title_and_subtitle(path):
     if path.parent.name == "apps":

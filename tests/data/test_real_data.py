@@ -143,23 +143,63 @@ def test_one_row_a_series_and_day(real):
     )
 
 
+BUSY_BUT_SHUT = pd.to_datetime(  # of store 367: no sale after four weeks with 20 products and more on every day
+    ["2017-03-19", "2017-03-25", "2017-03-26", "2017-04-08", "2017-04-09", "2017-04-15", "2017-04-23"]
+)
+
+
 def test_zeros_follow_the_rule(real, sales, series):
-    "A plain loop over days, for fifty series, against the prepared rows."
-    open_days = sales.reset_index().groupby("store_nbr").day.unique().map(set)
+    "A plain loop over days, for fifty series, against the prepared rows: a day without a sale is a zero."
     calendar, panel = (
         pd.date_range("2017-01-01", "2017-12-31"),
         real["panel"].set_index(["store_nbr", "item_nbr"]).sort_index(),
     )
     for key in sorted(series)[::25]:
         sold, expected, last_sale = sales.xs(key, level=["store_nbr", "item_nbr"]).to_dict(), {}, None
+        shut = {pd.Timestamp("2017-12-25"), *(BUSY_BUT_SHUT if key[0] == "367" else ())}
         for day in calendar:
             if day in sold:
                 expected[day], last_sale = sold[day], day
-            elif last_sale is not None and (day - last_sale).days <= 56 and day in open_days[key[0]]:
+            elif last_sale is not None and (day - last_sale).days <= 56 and day not in shut:
                 expected[day] = 0
         rows = panel.loc[key]
         assert dict(zip(rows.date, rows.unit_sales)) == expected, key
-    assert 0.45 < (real["panel"].unit_sales == 0).mean() < 0.6
+    assert 0.5 < (real["panel"].unit_sales == 0).mean() < 0.6
+
+
+def test_closed_days_of_living_stores_are_few(real, sales):
+    "A household panel: stores are closed on Christmas Day, and the busiest one on seven days more."
+    calendar = read_prepared(real["root"], "calendar")
+    past = calendar[(calendar.date <= "2017-12-31") & ~calendar.is_open]
+    living = past[~past.why_closed.str.contains("not yet open|no sale since")]
+    assert set(living.date[living.store_nbr == "367"]) == {*BUSY_BUT_SHUT, pd.Timestamp("2017-12-25")}
+    assert (living.date[living.store_nbr != "367"] == "2017-12-25").all()
+    sold = sales.reset_index()[["store_nbr", "day"]].drop_duplicates()
+    assert sold.merge(past, left_on=["store_nbr", "day"], right_on=["store_nbr", "date"]).empty
+
+
+def test_the_meaning_of_before_gives_the_rows_of_before(real, tmp_path):
+    "absent: closed leaves out each store's days without a sale, as all versions up to November 2026 did."
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "raw").symlink_to(real["root"] / "data" / "raw")
+    prepare(tmp_path, absent="closed")
+    version = read_version(tmp_path)
+    assert (version["rows"], version["sales_rows"]) == (437_740, 212_771)
+    assert "sold_nothing" in version["opening"]["doubts"][0]
+    assert real["version"]["rows"] == 453_473 and not real["version"]["opening"]["doubts"]
+
+
+def test_what_ended_is_closed_in_the_days_to_come(real):
+    calendar = read_prepared(real["root"], "calendar")
+    coming = calendar[calendar.date > "2017-12-31"]
+    ended = coming[coming.store_nbr == "367"].is_open.all(), coming[coming.store_nbr == "361"].is_open.any()
+    assert ended == (True, True), "361 sold last on 15 November: 46 days, fewer than 56"
+    shut = coming[~coming.is_open]
+    assert len(shut) and shut.why_closed.str.startswith("no sale since").all()
+    series = read_prepared(real["root"], "series")
+    last = series.groupby("store_nbr").last_sale.max()
+    assert (last[shut.store_nbr.unique()] < "2017-11-05").all()
+    assert (series.last_sale <= "2017-12-31").all() and (series.first_sale >= "2017-01-01").all()
 
 
 def test_christmas_day_is_closed(real):
@@ -172,7 +212,6 @@ def test_christmas_day_is_closed(real):
     )
     assert not (real["panel"].date == "2017-12-25").any()
     assert calendar.date.max() == pd.Timestamp("2017-12-31") + pd.Timedelta(days=60)
-    assert calendar[calendar.date > "2017-12-31"].is_open.all()
     assert (calendar[calendar.date == "2018-01-01"].holiday == "New Year's Day").all()
 
 

@@ -87,6 +87,14 @@ def tiny(tmp_path_factory):
     return shutil.copytree(tiny_project("register"), tmp_path_factory.mktemp("tiny") / "project")
 
 
+@pytest.fixture
+def registered(tiny):
+    "The same with its model registered, whichever test of this file runs first here."
+    if not (tiny / "data/mlflow/mlflow.db").exists():
+        register.register(tiny, "any")
+    return tiny
+
+
 def in_store(root, question):
     with mlflow_store.open_store(root) as (mlflow, client, number):
         return question(mlflow, client, number)
@@ -268,10 +276,10 @@ def test_two_at_once_and_killed_ones_leave_one_version(tiny):
     assert registry.changed_files(tiny / "data/registry" / version) == []
 
 
-def test_what_a_run_keeps(tiny):
-    (found,) = runs(tiny)
+def test_what_a_run_keeps(registered):
+    (found,) = runs(registered)
     names = set(found.data.metrics)
-    metrics = json.loads((tiny / "reports/metrics.json").read_text())
+    metrics = json.loads((registered / "reports/metrics.json").read_text())
     assert {
         "nwrmsle",
         "wape",
@@ -369,36 +377,36 @@ print(model.predict(model.input_example[["item_nbr", "store_nbr", "date"]])["mea
     assert not list((tiny / "data/mlflow").rglob("*.pkl"))
 
 
-def test_aliases_follow_releases(tiny):
-    (version,) = versions(tiny)
+def test_aliases_follow_releases(registered):
+    (version,) = versions(registered)
     aliases = lambda: in_store(
-        tiny, lambda mlflow, client, number: client.get_registered_model(mlflow_store.MODEL_NAME).aliases
+        registered, lambda mlflow, client, number: client.get_registered_model(mlflow_store.MODEL_NAME).aliases
     )
     assert aliases() == {"candidate": 1}
     release.approve(
-        tiny,
+        registered,
         version,
         by="reviewer",
         reason="good",
-        override=not json.loads((tiny / "reports/gate.json").read_text())["passed"],
+        override=not json.loads((registered / "reports/gate.json").read_text())["passed"],
     )
-    release.promote(tiny, version, by="reviewer", reason="good")
+    release.promote(registered, version, by="reviewer", reason="good")
     assert aliases() == {"champion": 1}
-    register.register(tiny, "any")  # the live model once more: no candidate
-    assert aliases() == {"champion": 1} and experiments.leaderboard(tiny)["runs"][0]["aliases"] == ["champion"]
+    register.register(registered, "any")  # the live model once more: no candidate
+    assert aliases() == {"champion": 1} and experiments.leaderboard(registered)["runs"][0]["aliases"] == ["champion"]
 
 
-def test_a_store_that_is_held_gone_or_no_store_gets_a_sentence(tiny, tmp_path):
-    database = tiny / "data/mlflow/mlflow.db"
+def test_a_store_that_is_held_gone_or_no_store_gets_a_sentence(registered, tmp_path):
+    database = registered / "data/mlflow/mlflow.db"
     with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(UserError, match="cannot be written"):
-            mlflow_store.probe(tiny)
-    mlflow_store.probe(tiny)
+            mlflow_store.probe(registered)
+    mlflow_store.probe(registered)
     with pytest.raises(UserError, match="is not there"):
         mlflow_store.probe(tmp_path)
     broken = tmp_path / "broken"
-    shutil.copytree(tiny, broken, ignore=shutil.ignore_patterns("mlflow"))
+    shutil.copytree(registered, broken, ignore=shutil.ignore_patterns("mlflow"))
     (broken / "data/mlflow").mkdir()
     (broken / "data/mlflow/mlflow.db").write_text("this is no database, though it has its name " * 100)
     with pytest.raises(UserError, match="cannot be written|is not a registry"):
@@ -410,14 +418,14 @@ def test_a_store_that_is_held_gone_or_no_store_gets_a_sentence(tiny, tmp_path):
     assert sorted(p.name for p in (broken / "data/registry").iterdir()) == before
 
 
-def test_a_copied_project_keeps_its_runs_to_itself(tiny, tmp_path):
-    copy = shutil.copytree(tiny, tmp_path / "copy")
+def test_a_copied_project_keeps_its_runs_to_itself(registered, tmp_path):
+    copy = shutil.copytree(registered, tmp_path / "copy")
     count = lambda root: sum(1 for _ in (root / "data/mlflow/artifacts").rglob("*"))
-    before = count(tiny)
+    before = count(registered)
     sealed = json.loads((copy / "reports/metrics.json").read_text())
     (copy / "reports/metrics.json").write_text(json.dumps({**sealed, "note": "another run"}))
     register.register(copy, "any")
-    assert count(copy) > before == count(tiny) and len(runs(copy)) == 2 and len(runs(tiny)) == 1
+    assert count(copy) > before == count(registered) and len(runs(copy)) == 2 and len(runs(registered)) == 1
     assert (
         in_store(
             copy,

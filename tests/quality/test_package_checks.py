@@ -7,6 +7,7 @@ from contextlib import redirect_stderr
 from dataclasses import replace
 from datetime import date, timedelta
 from io import StringIO
+from types import SimpleNamespace
 import numpy as np, pandas as pd, pytest
 from cd4ml_nb.delivery.onnx import to_onnx
 from cd4ml_nb.delivery.package import package
@@ -435,6 +436,37 @@ def test_usual_and_reasons_are_the_forecast_on_every_day(root):
                 )
 
 
+def test_reasons_add_up_as_they_are_shown(root):
+    "From the start that is shown to the headline: one day, a range, one store and all of them."
+    f = load_forecaster(root / "data/model")
+    store, item = f.series.iloc[0]
+    days = [str(day.date()) for day in f.dates]
+    for where in (store, None):
+        for last in (days[0], days[6], days[-1]):
+            said = reasons(f, item, where, days[0], last)
+            headline = f.total(item, where, days[0], last)["mean"]
+            assert said[0]["kind"] == "start"
+            assert sum(r["units"] for r in said) == pytest.approx(headline, abs=1e-6)
+            step = 0.1 if headline < 9.95 else 1
+            assert sum(r["shown"] for r in said) == pytest.approx(round(headline / step) * step, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "learnt, reason", [([], False), (["Feast (observed)"], True), (["Labor Day"], False), (None, True)]
+)
+def test_a_holiday_that_was_never_learnt_is_no_reason(learnt, reason):
+    days = pd.date_range("2018-01-01", periods=16)
+    units = pd.DataFrame({"date": days, "mean": [40.0] + [10.0] * 15})
+    known = pd.DataFrame({"store_nbr": "1", "date": days, "onpromotion": 0.0, "holiday": None, "is_open": True})
+    known.loc[0, "holiday"] = "Feast"
+    sold = pd.DataFrame({"date": pd.date_range(end="2017-12-31", periods=56), "unit_sales": 10.0})
+    answers = {"forecast": lambda *a: units, "known": lambda *a: known, "recent": lambda *a: sold}
+    feast = SimpleNamespace(card={} if learnt is None else {"learnt_holidays": learnt}, **answers)
+    said = reasons(feast, "milk", "1", "2018-01-01", "2018-01-01")
+    assert ("holiday" in [r["kind"] for r in said]) == reason
+    assert sum(r["units"] for r in said) == 40 and any("no Feast" in r["text"] for r in said) != reason
+
+
 def test_a_closed_day_has_one_reason(root):
     f = load_forecaster(root / "data/model")
     shut, calendar, (store, item) = f.block.is_open.copy(), f.calendar.copy(), f.series.iloc[0]
@@ -444,9 +476,9 @@ def test_a_closed_day_has_one_reason(root):
     day = str(f.dates[2].date())
     parts = effects(closed, item, store, day, day)
     assert parts["closed"] == -parts["usual"] < 0 and sum(parts.values()) == 0
-    assert [(r["kind"], r["text"]) for r in reasons(closed, item, store, day, day)] == [
-        ("closed", "The store is closed that day.")
-    ]
+    start, shut = reasons(closed, item, store, day, day)
+    assert (start["kind"], shut["kind"], shut["text"]) == ("start", "closed", "The store is closed that day.")
+    assert start["shown"] + shut["shown"] == 0
     everywhere = {r["kind"]: r["text"] for r in reasons(closed, item, None, day, day, least=0)}
     assert everywhere["closed"] == f"1 of {(f.series['item_nbr'] == item).sum()} stores are closed."
     assert sum(effects(closed, item, None, day, day).values()) == pytest.approx(

@@ -15,15 +15,22 @@ function render({ model, el }) {
     frame.srcdoc = model.get("html")
     el.append(frame)
   }
+  let asked = true  // An address that was typed may be corrected: that is no new choice
   const address = () => {
-    if (!inVoila || !model.get("query")) return
-    history.replaceState(null, "", "?" + model.get("query"))
+    const query = "?" + model.get("query")
+    if (!inVoila || query === "?") return
+    if (query !== location.search) history[asked ? "replaceState" : "pushState"](null, "", query)
+    asked = false
     document.title = model.get("title")
   }
   model.on("change:html", show)
   model.on("change:query", address)
-  model.on("msg:custom", address)  // the kernel has read the address that this page was opened with
   show()
-  if (inVoila) model.send({ what: "link", query: location.search.slice(1) })  // the kernel was started before this visitor came
+  address()
+  if (inVoila) addEventListener("popstate", () => {
+    if (location.search.slice(1) === model.get("query")) return
+    asked = true
+    model.send({ what: "link", query: location.search.slice(1) })
+  })
 }
 export default { render }

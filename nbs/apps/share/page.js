@@ -7,26 +7,31 @@ function render({ model, el }) {
   let timer
   const say = text => { done.textContent = text; clearTimeout(timer); timer = setTimeout(() => { done.textContent = "" }, 4000) }
 
-  // The kernel was started before this visitor came, so it is told the address; until it has answered, nothing is shown that was not asked for.
+  // Each choice is an entry of the browser's history. The kernel may correct an address that was typed: that is no new choice.
   const inVoila = "voila" in document.body.dataset
-  const opened = () => document.body.classList.remove("cd-waiting")
-  if (inVoila) {
-    if (location.search) document.body.classList.add("cd-waiting")
-    setTimeout(opened, 8000)
+  let asked = true
+  const address = () => {
+    const query = "?" + model.get("query")
+    el.hidden = query === "?"
+    document.body.classList.remove("cd-busy")
+    if (!inVoila || el.hidden) return
+    if (query !== location.search) history[asked ? "replaceState" : "pushState"](null, "", query)
+    asked = false
+  }
+  const title = () => { if (inVoila) document.title = model.get("title") }
+  const speak = () => { spoken.textContent = model.get("spoken") }
+  for (const [name, show] of Object.entries({ query: address, title, spoken: speak })) { show(); model.on(`change:${name}`, show) }
+  if (inVoila) addEventListener("popstate", () => {
+    if (location.search.slice(1) === model.get("query")) return
+    asked = true
     model.send({ what: "link", query: location.search.slice(1) })
-  }
-  const show = () => {
-    if (inVoila && model.get("query")) history.replaceState(null, "", "?" + model.get("query"))
-    if (inVoila) document.title = model.get("title")
-    spoken.textContent = model.get("spoken")
-    el.hidden = !model.get("query")
-  }
-  if (!location.search) show()
-  for (const name of ["query", "title", "spoken"]) model.on(`change:${name}`, show)
+  })
+
+  // A choice that takes long dims what stands there of the choice before.
+  document.addEventListener("change", e => { if (e.target.matches(".cd-controls select")) document.body.classList.add("cd-busy") })
 
   csv.addEventListener("click", () => model.send({ what: "csv" }))
   model.on("msg:custom", file => {
-    if (file.opened) { opened(); return show() }
     const url = URL.createObjectURL(new Blob(["\ufeff" + file.text], { type: "text/csv;charset=utf-8" }))
     const a = Object.assign(document.createElement("a"), { href: url, download: file.name })
     a.click()

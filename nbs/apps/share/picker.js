@@ -54,7 +54,11 @@ function render({ model, el }) {
   }
   function pick(option) {
     close()
-    if (option && option[0] !== model.get("value")) { model.set("value", option[0]); model.save_changes() }
+    if (option && option[0] !== model.get("value")) {
+      if (el.closest(".cd-controls")) document.body.classList.add("cd-busy")
+      model.set("value", option[0])
+      model.save_changes()
+    }
     rest()
     input.select()
   }

@@ -9,7 +9,11 @@ function render({ model, el }) {
   const show = () => { for (const input of box.querySelectorAll("input")) input.checked = input.value === model.get("value") }
   for (const [value, text] of model.get("options")) {
     const input = Object.assign(document.createElement("input"), { type: "radio", name: id, value })
-    input.addEventListener("change", () => { model.set("value", value); model.save_changes() })
+    input.addEventListener("change", () => {
+      if (el.closest(".cd-controls")) document.body.classList.add("cd-busy")
+      model.set("value", value)
+      model.save_changes()
+    })
     const label = document.createElement("label")
     label.append(input, text)
     box.append(label)

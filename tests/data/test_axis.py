@@ -1,0 +1,199 @@
+"The days of the data and the stores' opening, on tables of strangers: a mistyped year, closed Sundays, one item."
+
+import json, subprocess, sys
+from pathlib import Path
+import numpy as np, pandas as pd, pytest, yaml
+from cd4ml_nb.core import UserError
+from cd4ml_nb.data.ingest import ingest
+from cd4ml_nb.data.panel import read_prepared, read_version
+from cd4ml_nb.data.prepare import prepare
+from cd4ml_nb.tiny import TINY
+
+pytestmark = pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning")  # Ibis 12 on DuckDB 2
+COLUMNS = {"date": "date", "item": "item", "quantity": "qty", "store": "store"}
+SMALL = dict(min_days=10, horizon=7, evaluation_windows=1)
+
+
+def sell(days, stores, items, mean, seed=1):
+    "A table of sales: so many a day of each item in each store, days without a sale left out."
+    random = np.random.default_rng(seed)
+    parts = [
+        pd.DataFrame({"date": days, "store": store, "item": f"i{item}", "qty": random.poisson(mean, len(days))})
+        for store in stores
+        for item in range(items)
+    ]
+    rows = pd.concat(parts, ignore_index=True)
+    return rows[rows.qty > 0]
+
+
+def project(folder, sales, **table):
+    "A project whose own table holds these sales, with its raw tables."
+    sales.to_csv(folder / "sales.csv", index=False)
+    params = yaml.safe_load(TINY)
+    params["ingest"]["source"] = "table"
+    params["table"] = {"sales": "sales.csv", "columns": COLUMNS, **table}
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    ingest(folder, "table", table=params["table"])
+    return folder
+
+
+def closed_days(root, why):
+    "The days that the calendar closes for one reason, by store."
+    calendar = read_prepared(root, "calendar")
+    shut = calendar[~calendar.is_open & (calendar.why_closed == why)]
+    return shut.groupby("store_nbr").date.agg(list)
+
+
+def check(root, **changed):
+    "What `cd4ml data check` says in a project, with changed parameters of prepare."
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    params["prepare"] |= {"closed_days": [], **changed}
+    (root / "params.yaml").write_text(yaml.safe_dump(params))
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("cd4ml")), "data", "check"], cwd=root, capture_output=True, text=True
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def typo(tmp_path_factory):
+    "Two hundred days of 2017, and one row dated 2088."
+    sales = sell(pd.date_range("2017-06-01", periods=200), ["s1", "s2"], 3, 5)
+    sales.loc[sales.index[5], "date"] = pd.Timestamp("2088-01-02")
+    return project(tmp_path_factory.mktemp("typo"), sales)
+
+
+def test_a_mistyped_year_moves_no_window(typo):
+    with pytest.raises(UserError, match="1 row on 2088-01-02 stands 25,583 days after the others, .* on 2017-12-17"):
+        prepare(typo, **SMALL)
+    assert not (typo / "data" / "prepared").exists()
+    code, said = check(typo)
+    assert code == 1 and "set prepare.last_day in params.yaml: 2017-12-17 leaves them out" in said
+    assert "Traceback" not in said
+
+
+def test_the_row_is_left_out_or_kept_as_the_user_says(typo):
+    steps = {step["step"]: step["change"] for step in prepare(typo, last_day="2017-12-17", **SMALL)}
+    assert (steps["other days"], read_version(typo)["last_day"]) == (-1, "2017-12-17")
+    good = read_version(typo)
+    with pytest.raises(UserError, match="there is no sale between"):
+        prepare(typo, last_day="2001-01-01", **SMALL)
+    with pytest.raises(UserError, match="'17.12.2017' is no day"):
+        prepare(typo, last_day="17.12.2017", **SMALL)
+    assert read_version(typo) == good
+    assert check(typo, last_day="2017-12-17")[0] == 0
+    assert check(typo, last_day="2017-12-17", first_day="2017-11-01")[0] == 0
+
+
+@pytest.fixture(scope="module")
+def german(tmp_path_factory):
+    "Three stores over 400 days, closed on Sundays and holidays; the third one ended in June."
+    import holidays
+
+    days = pd.date_range("2016-09-01", periods=400)
+    off = holidays.country_holidays("DE", years=[2016, 2017])
+    days = days[(days.dayofweek != 6) & ~np.array([day.date() in off for day in days])]
+    sales = pd.concat([sell(days, ["s1", "s2"], 30, 4), sell(days[days < "2017-06-20"], ["s3"], 30, 4)])
+    return project(tmp_path_factory.mktemp("german"), sales, country="DE")
+
+
+def test_sundays_holidays_and_the_end_are_learnt_and_go_on(german):
+    prepare(german, **SMALL)
+    sundays, unity = closed_days(german, "every Sunday"), closed_days(german, "German Unity Day")
+    last = pd.Timestamp(read_version(german)["last_day"])
+    coming = pd.date_range(last + pd.Timedelta(days=1), periods=60)
+    assert set(sundays.index) == {"s1", "s2", "s3"}
+    assert {day for day in sundays["s1"] if day > last} == set(coming[coming.dayofweek == 6])
+    assert pd.Timestamp("2017-10-03") in unity["s1"], "the first one teaches nothing, the store was not yet known"
+    ended = closed_days(german, "no sale since 2017-06-19")
+    assert list(ended.index) == ["s3"] and set(coming) <= set(ended["s3"])
+    panel = read_prepared(german)
+    late = panel[panel.date > "2016-11-15"]
+    assert not ((late.date.dt.dayofweek == 6) & (late.unit_sales == 0)).any(), "no zeros to learn on closed days"
+    assert read_version(german)["opening"]["doubts"] == []
+
+
+def test_what_was_learnt_can_be_said_otherwise(german):
+    rules = [
+        {"store": "s1", "open": "sunday"},
+        {"store": "s2", "open": "2017-10-15"},
+        {"store": "s2", "closed": "2017-10-09 to 2017-10-10"},
+        {"store": "s3", "open": "from 2017-11-02"},
+    ]
+    prepare(german, closed_days=rules, **SMALL)
+    calendar = read_prepared(german, "calendar").set_index(["store_nbr", "date"]).is_open
+    day = lambda store, date: calendar[store, pd.Timestamp(date)]
+    assert day("s1", "2017-10-15") and day("s2", "2017-10-15") and not day("s2", "2017-10-22")
+    assert not day("s2", "2017-10-09") and day("s2", "2017-10-11")
+    assert not day("s3", "2017-11-01") and day("s3", "2017-11-02")
+
+
+@pytest.mark.parametrize(
+    "rules, said",
+    [
+        ([{"store": "s1", "closed": "sunday"}, {"store": "s1", "open": "sunday"}], "said to be open and to be closed"),
+        ([{"store": "s9", "closed": "sunday"}], "there is no store 's9'"),
+        ([{"store": "s1"}], "should say either closed or open"),
+        (["christmas"], "'christmas' is no day"),
+    ],
+)
+def test_rules_that_cannot_be_followed_are_refused(german, rules, said):
+    prepare(german, **SMALL)
+    good = read_version(german)
+    with pytest.raises(UserError, match=said):
+        prepare(german, closed_days=rules, **SMALL)
+    assert read_version(german) == good
+    code, words = check(german, closed_days=rules)
+    assert code == 1 and said in words and "Traceback" not in words
+
+
+def test_small_shops_on_full_sales_and_samples_are_doubted_in_both_directions(tmp_path):
+    days = pd.date_range("2017-01-01", periods=300)
+    closed = days[[100, 140, 200, 250, 290]]
+    shop = project(tmp_path, sell(days.difference(closed), ["s1"], 6, 3))
+    prepare(shop, **SMALL)
+    assert "5 of 5 store-days without a sale are of stores that sell on nearly every other day" in check(shop)[1]
+    assert "doubt" not in check(shop, absent="closed")[1]
+
+    (tmp_path / "sample").mkdir()
+    sample = project(tmp_path / "sample", sell(days, ["s1", "s2"], 2, 0.5))
+    assert "doubt" not in check(sample)[1]
+    assert "set prepare.absent: sold_nothing" in check(sample, absent="closed")[1]
+    prepare(sample, **SMALL)
+    zeros = (read_prepared(sample).unit_sales == 0).sum()
+    prepare(sample, absent="closed", **SMALL)
+    assert zeros > 1.5 * (read_prepared(sample).unit_sales == 0).sum()
+
+
+def test_one_item_in_one_store_over_sixty_days(tmp_path):
+    root = project(tmp_path, sell(pd.date_range("2017-06-01", periods=60), ["s1"], 1, 3))
+    prepare(root, **SMALL)
+    version, series = read_version(root), read_prepared(root, "series")
+    assert (version["series"], version["rows"]) == (1, 60)
+    assert str(series.last_sale[0])[:10] <= version["last_day"]
+    with pytest.raises(UserError, match="The data have 60 days, .* need 66"):
+        prepare(root, min_days=10)
+
+
+def test_a_shop_that_opens_on_saturdays(tmp_path):
+    root = project(tmp_path, sell(pd.date_range("2016-01-02", periods=80, freq="7D"), ["s1"], 2, 9))
+    prepare(root, **SMALL)
+    calendar = read_prepared(root, "calendar")
+    coming = calendar[calendar.date > read_version(root)["last_day"]]
+    assert set(coming.date[coming.is_open].dt.dayofweek) == {5}
+
+
+def test_a_table_with_one_day(tmp_path):
+    root = project(tmp_path, sell(pd.date_range("2017-06-01", periods=1), ["s1"], 5, 9))
+    with pytest.raises(UserError, match="The data have 1 day, from 2017-06-01 to 2017-06-01, but .* need 16"):
+        prepare(root, **SMALL)
+    assert check(root)[0] == 0
+
+
+def test_the_report_keeps_what_was_learnt(german):
+    prepare(german, **SMALL)
+    about = json.loads((german / "data/prepared/version.json").read_text())["opening"]
+    assert about["absent"] == "sold_nothing"
+    assert {"what": "closed every Sunday", "stores": 3, "which": "s1, s2, s3"} not in about["facts"], "s3 has ended"
+    assert {"what": "closed every Sunday", "stores": 2, "which": "s1, s2"} in about["facts"]
+    assert {"what": "ended", "stores": 1, "which": "s3 (since 2017-06-19)"} in about["facts"]
