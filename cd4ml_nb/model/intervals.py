@@ -11,6 +11,18 @@ from ..core import UserError
 from .kernel import QUANTILES
 
 # %% ../../nbs/model/04_intervals.ipynb #671a2791
+_MANY = 30  # Errors; with fewer, the next one is likelier outside
+
+
+def _places(n):
+    "Where in n sorted errors, 0 to 1, the quantiles stand."
+    if not 1 < n < _MANY:
+        return QUANTILES
+    low, middle, high = QUANTILES
+    lowest, highest = max(np.floor((n + 1) * low), 1), min(np.ceil((n + 1) * high), n)
+    return (lowest - 1) / (n - 1), middle, (highest - 1) / (n - 1)
+
+
 def fit_knots(
     y: np.ndarray,  # What was sold, shape (n,)
     mean: np.ndarray,  # What was forecast, shape (n,), ≥ 0
@@ -22,10 +34,8 @@ def fit_knots(
     "Quantiles of the error, as a function of the forecast's size."
     order = np.argsort(mean, kind="stable")
     ratio = (y + np.where(whole, rng.random(len(y)), 0.5)) / (mean + 1)
-    parts = np.array_split(order, int(np.clip(len(y) // per_knot, 1, most)))
-    knots = (
-        pd.DataFrame([[mean[part].mean(), *np.quantile(ratio[part], QUANTILES)] for part in parts]).groupby(0).mean()
-    )
+    parts, places = np.array_split(order, int(np.clip(len(y) // per_knot, 1, most))), _places(len(y))
+    knots = pd.DataFrame([[mean[part].mean(), *np.quantile(ratio[part], places)] for part in parts]).groupby(0).mean()
     return {"mean": knots.index.tolist(), "ratio": knots.to_numpy().tolist()}
 
 # %% ../../nbs/model/04_intervals.ipynb #13d23f96
@@ -46,6 +56,7 @@ _LEVELS = {
     "all_stores": ["forecast_origin", "item_nbr"],
 }
 _LEAST_SUMS = 30  # Sums behind an entry of the calibration, at least
+_LEAST_DAYS = 9  # Of so many errors one can say what the next one exceeds one time in ten
 
 
 def _spans(y, mean, days, by_week):
@@ -56,6 +67,16 @@ def _spans(y, mean, days, by_week):
         return [(str(days), sold, said)]
     weeks = starts // 7
     return [(f"{days} week {week + 1}", sold[:, weeks == week], said[:, weeks == week]) for week in np.unique(weeks)]
+
+
+def _few_knots(y, mean, whole, rng):
+    "Quantiles from all single days at once, where few series and windows leave too few of each kind."
+    known, flags = np.isfinite(y), np.broadcast_to(whole[:, None], y.shape)
+    if known.sum() < _LEAST_DAYS:
+        said = f"The windows from which intervals are learnt hold {known.sum()} days whose sales are known"
+        hint = "Set split.calibration_windows in params.yaml to a larger number, or bring more days."
+        raise UserError(f"{said}, and {_LEAST_DAYS} are needed. {hint}")
+    return fit_knots(y[known], mean[known], flags[known], rng)
 
 # %% ../../nbs/model/04_intervals.ipynb #fd9b3f1a
 def calibrate(
@@ -80,4 +101,7 @@ def calibrate(
                 known, flags = np.isfinite(sold), np.broadcast_to(whole[:, None], sold.shape)
                 if known.sum() >= _LEAST_SUMS:
                     found[level][key] = fit_knots(sold[known], said[known], flags[known], rng)
+        first = "1 week 1" if level == "series" else "1"
+        if first not in found[level]:
+            found[level][first] = _few_knots(y, mean, whole, rng)
     return found
