@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FEATURES', 'HISTORY', 'HOLIDAY_REACH', 'OWN_PAST', 'PLAN', 'Running', 'stand_in', 'Rows', 'make_encoding',
-           'build_features', 'feature_parts', 'training_origins', 'draw_rows', 'training_rows']
+           'build_features', 'feature_parts', 'reaches_back', 'training_origins', 'draw_rows', 'training_rows']
 
 # %% ../../nbs/model/02_features.ipynb #2eb2fd8e
 from dataclasses import dataclass, replace
@@ -216,6 +216,16 @@ def feature_parts(
     for start in range(0, block.n_series, at_once):
         rows = slice(start, min(start + at_once, block.n_series))
         yield rows, build_features(take_series(near, rows), day, horizon, encoding).x[0]
+
+# %% ../../nbs/model/02_features.ipynb #dd61addf
+def reaches_back(
+    state: Block,  # The last days, as a package keeps them: HISTORY and one horizon, or all there were
+    origin: int,  # Day number of a forecast origin
+    horizon: int,  # Days ahead
+) -> bool:
+    "Whether all days are there that features of an origin look at."
+    whole = state.n_days < HISTORY + horizon
+    return 0 <= origin < state.n_days and (whole or origin >= HISTORY - 1)
 
 # %% ../../nbs/model/02_features.ipynb #e26ac628
 OWN_PAST = [

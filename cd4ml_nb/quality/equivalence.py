@@ -19,7 +19,7 @@ from ..data.panel import read_series, read_version
 from ..data.split import read_windows
 from ..model.block import Block, take_series
 from ..model.loading import load_block
-from ..model.features import FEATURES, HISTORY, build_features, feature_parts, make_encoding
+from ..model.features import FEATURES, HISTORY, build_features, feature_parts, make_encoding, reaches_back
 from ..model.forecaster import Forecaster, load_forecaster
 from ..model.groups import sample_series
 from ..model.kernel import QUANTILES, quantiles, what_if
@@ -99,7 +99,7 @@ def is_path(
 def _origin(both, origin):
     "Day numbers of an origin in the package's block and in the prepared one, or a UserError."
     at, there = both.own.day(origin), both.block.day(origin)
-    if HISTORY - 1 <= at < both.own.n_days:
+    if reaches_back(both.own, at, both.forecaster.horizon):
         return at, there
     last = both.own.date(both.own.n_days - 1)
     raise UserError(
@@ -162,7 +162,7 @@ def _held_out(both):
     if is_path(f):
         return held, held["log_mean"].to_numpy(float)
     at, place = f.block.day(held["forecast_origin"].iloc[0]), f.rows_of(held)
-    if at < HISTORY - 1 or (place < 0).any():
+    if not reaches_back(f.block, at, f.horizon) or (place < 0).any():
         raise UserError(
             "The holdout in the package is of other series or of another time than its state. "
             "Package the model again with: make pipeline"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 import numpy as np, pandas as pd
 from ..core import UserError
-from ..model.features import FEATURES, HISTORY, feature_parts
+from ..model.features import FEATURES, feature_parts, reaches_back
 from ..model.forecaster import Forecaster, load_forecaster
 from ..model.kernel import what_if
 from ..model.block import take_series
@@ -43,7 +43,7 @@ def holdout_rows(
     keys = held[["store_nbr", "item_nbr"]]
     pairs = sample_series(keys.drop_duplicates(), _SHOWN)
     rows, origin = f.rows_of(pairs), f.block.day(held["forecast_origin"].iloc[0])
-    if (rows < 0).any() or origin < HISTORY - 1:
+    if (rows < 0).any() or not reaches_back(f.block, origin, f.horizon):
         raise UserError(
             f"The holdout in {folder} is of other series or of another time than its state. "
             "Package the model again with: make pipeline"
