@@ -15,22 +15,25 @@ function render({ model, el }) {
     frame.srcdoc = model.get("html")
     el.append(frame)
   }
-  let asked = true  // An address that was typed may be corrected: that is no new choice
+  // As in page.js: until an address is followed, what still arrives is of the choice before; a correction is no new choice.
+  let follows = null, corrects = true
   const address = () => {
     const query = "?" + model.get("query")
-    if (!inVoila || query === "?") return
-    if (query !== location.search) history[asked ? "replaceState" : "pushState"](null, "", query)
-    asked = false
+    if (!inVoila || query === "?" || follows !== null) return
+    if (query !== location.search) history[corrects ? "replaceState" : "pushState"](null, "", query)
+    corrects = false
     document.title = model.get("title")
   }
   model.on("change:html", show)
   model.on("change:query", address)
   show()
   address()
+  model.on("msg:custom", ({ followed }) => { if (followed === follows) { follows = null; corrects = true; address() } })
   if (inVoila) addEventListener("popstate", () => {
-    if (location.search.slice(1) === model.get("query")) return
-    asked = true
-    model.send({ what: "link", query: location.search.slice(1) })
+    const query = location.search.slice(1)
+    if (query === (follows ?? model.get("query"))) return
+    follows = query
+    model.send({ what: "link", query })
   })
 }
 export default { render }

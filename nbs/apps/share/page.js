@@ -7,31 +7,35 @@ function render({ model, el }) {
   let timer
   const say = text => { done.textContent = text; clearTimeout(timer); timer = setTimeout(() => { done.textContent = "" }, 4000) }
 
-  // Each choice is an entry of the browser's history. The kernel may correct an address that was typed: that is no new choice.
+  // Each choice is an entry of the browser's history. Until an address is followed, what still arrives is of the choice before.
+  // The kernel may correct an address that was typed: that is no new choice.
   const inVoila = "voila" in document.body.dataset
-  let asked = true
+  let follows = null, corrects = true
   const address = () => {
     const query = "?" + model.get("query")
     el.hidden = query === "?"
     document.body.classList.remove("cd-busy")
-    if (!inVoila || el.hidden) return
-    if (query !== location.search) history[asked ? "replaceState" : "pushState"](null, "", query)
-    asked = false
+    if (!inVoila || el.hidden || follows !== null) return
+    if (query !== location.search) history[corrects ? "replaceState" : "pushState"](null, "", query)
+    corrects = false
   }
   const title = () => { if (inVoila) document.title = model.get("title") }
   const speak = () => { spoken.textContent = model.get("spoken") }
   for (const [name, show] of Object.entries({ query: address, title, spoken: speak })) { show(); model.on(`change:${name}`, show) }
   if (inVoila) addEventListener("popstate", () => {
-    if (location.search.slice(1) === model.get("query")) return
-    asked = true
-    model.send({ what: "link", query: location.search.slice(1) })
+    const query = location.search.slice(1)
+    if (query === (follows ?? model.get("query"))) return
+    follows = query
+    model.send({ what: "link", query })
   })
 
   // A choice that takes long dims what stands there of the choice before.
   document.addEventListener("change", e => { if (e.target.matches(".cd-controls select")) document.body.classList.add("cd-busy") })
 
   csv.addEventListener("click", () => model.send({ what: "csv" }))
+  const followed = query => { if (query === follows) { follows = null; corrects = true; address() } }
   model.on("msg:custom", file => {
+    if ("followed" in file) return followed(file.followed)
     const url = URL.createObjectURL(new Blob(["\ufeff" + file.text], { type: "text/csv;charset=utf-8" }))
     const a = Object.assign(document.createElement("a"), { href: url, download: file.name })
     a.click()
