@@ -15,7 +15,7 @@ from ..data.tasks import parallelism, run_tasks
 from ..data.split import read_windows
 from ..model.block import Block, take_series
 from ..model.groups import fit_group, group_batches, group_rows, sample_items, sample_series, series_parts
-from ..model.intervals import calibrate
+from ..model.intervals import LEAST_DAYS, calibrate
 from ..model.kernel import quantiles, sells_whole_units
 from ..model.loading import load_block_once, forget_block, panel_days
 from ..model.training import fit_all_series, lean, make_plan
@@ -120,6 +120,13 @@ def with_intervals(
         q[table["mean"].to_numpy() == 0] = 0
     return table.assign(q10=q[:, 0], q50=q[:, 1], q90=q[:, 2])
 
+
+def _teachers(done, table, role):
+    "The windows that teach one its intervals: none for the first, nor for one that only teaches, if they are too short."
+    earlier = pd.concat(done) if done else table[:0]
+    too_short = earlier["unit_sales"].notna().sum() < LEAST_DAYS
+    return earlier[:0] if too_short and role == "calibration" else earlier
+
 # %% ../../nbs/quality/02_backtest.ipynb #b780b6be
 def _forecast_all(plan, judged, engine):
     "Tables of each window, and what it took: one model of all series for each window, then the parts of the panel."
@@ -206,5 +213,5 @@ def _with_all_intervals(windows, tables):
     for window, table in zip(windows, tables):
         horizon = (date.fromisoformat(window["last_target"]) - date.fromisoformat(window["forecast_origin"])).days
         table = table.assign(role=window["role"])
-        done.append(with_intervals(table, pd.concat(done) if done else table[:0], horizon))
+        done.append(with_intervals(table, _teachers(done, table, window["role"]), horizon))
     return pd.concat(done, ignore_index=True)
