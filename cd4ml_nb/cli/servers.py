@@ -31,7 +31,6 @@ def check_port(
 _VOILA = """import os, signal, sys
 from tornado.ioloop import IOLoop
 from voila import app
-
 sys.stderr = open(os.dup(2), "w", buffering=1)
 silence = os.open(os.devnull, os.O_WRONLY)
 os.dup2(silence, 1)  # kernels inherit it: one that is stopped while it starts would end with a traceback, too

@@ -308,22 +308,20 @@ def judge_model(
     **limits,  # The section gate of params.yaml
 ) -> dict:  # The content of reports/gate.json
     "Judge data/model; writes reports/gate.json, reports/explanation.json and reports/fairness.html."
-    root, allowed = Path(root), read_limits(limits)
-    card = candidate_card(root, estimator)
+    root, allowed, card = Path(root), read_limits(limits), candidate_card(Path(root), estimator)
     with ThreadPoolExecutor(1) as beside:  # a thread: the model's answers leave the other core free
         explained = beside.submit(explain, root)
         case, champion, trouble = beside_live(read_case(root, estimator, allowed), root)
         slices, fair = slice_table(case), fairness_table(case)
         judged = all_checks(root, case, slices, trouble)
     told, unexplained = explained.result()
-    checks = judged + unexplained
     verdict = {
-        "passed": all(check["verdict"] != "failed" for check in checks),
+        "passed": all(check["verdict"] != "failed" for check in judged + unexplained),
         "model_version": card["model_version"],
         "data_version": read_version(root)["data_version"],
         "champion": champion,
         "windows": judged_windows(case),
-        "checks": checks,
+        "checks": judged + unexplained,
         "slices": slice_rows(slices),
         "fairness": fair.to_dict("records"),
     }

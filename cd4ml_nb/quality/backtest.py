@@ -122,7 +122,7 @@ def with_intervals(
 
 
 def _teachers(done, table, role):
-    "The windows that teach one its intervals: none for the first, nor for one that only teaches, if they are too short."
+    "The windows that teach one its intervals; none where they are too short and it only teaches."
     earlier = pd.concat(done) if done else table[:0]
     too_short = earlier["unit_sales"].notna().sum() < LEAST_DAYS
     return earlier[:0] if too_short and role == "calibration" else earlier
