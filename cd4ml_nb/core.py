@@ -265,7 +265,8 @@ def hold_lock(
         except Timeout:
             _wait_for(lock, wait, _who_holds(holder), refusal)
     try:
-        holder.write_text(f"{task} (process {os.getpid()})", encoding="utf-8")
+        with explain_disk_trouble(path):
+            holder.write_text(f"{task} (process {os.getpid()})", encoding="utf-8")
         yield
     finally:
         holder.unlink(missing_ok=True)

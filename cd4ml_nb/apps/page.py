@@ -96,9 +96,12 @@ def store_name(
 # %% ../../nbs/apps/page.ipynb #9576f3b6
 def product_options(
     model,  # A remembered forecaster
-) -> list[list[str]]:  # [item_nbr, name, family] sorted by name
+) -> list[
+    list
+]:  # [item_nbr, name, family, how many stores sell it] sorted by name; a search shows the last's largest first
     "The products to pick from."
-    rows = [[i, product_name(model, i), str(family or "")] for i, family in model.items.family.items()]
+    sold_in = lambda item: len(model.sellers.get(item, []))
+    rows = [[i, product_name(model, i), str(family or ""), sold_in(i)] for i, family in model.items.family.items()]
     return sorted(rows, key=lambda row: row[1].casefold())
 
 
@@ -499,7 +502,7 @@ def draw(
         for trace, (x, y) in zip(figure.data, lines):
             trace.x, trace.y = x.to_numpy("datetime64[D]").astype(str), y.to_numpy(float)
         figure.layout.shapes = _shapes(daily.date.min(), chosen.date)
-    return _finding(daily["mean"], recent.unit_sales.tail(28))
+    return _finding(daily["mean"], recent.unit_sales.tail(28).fillna(0))  # closed days count on both sides
 
 # %% ../../nbs/apps/page.ipynb #0d79edde
 def _shapes(first, chosen):

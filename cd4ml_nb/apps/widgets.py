@@ -36,7 +36,7 @@ text = lambda: traitlets.Unicode().tag(sync=True)
 
 
 class Picker(anywidget.AnyWidget):
-    "A list that can be searched; `options` are lists of value, name and note."
+    "A list that can be searched; `options` are lists of value, name, note and, if wanted, rank in a search."
 
     _esm = _SHARE / "picker.js"
     label, value = text(), text()

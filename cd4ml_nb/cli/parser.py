@@ -83,7 +83,9 @@ def call(
         print(f"{missing} Install all that the commands need: pip install 'cd4ml_nb[all]'", file=sys.stderr)
     except BrokenPipeError:
         sys.stderr.close()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, RuntimeError) as e:
+        if isinstance(e, RuntimeError) and str(e) != "Query interrupted":  # how DuckDB says it
+            raise
         print("Stopped.", file=sys.stderr)
         return 130
     return 1

@@ -33,7 +33,8 @@ def source_rule(
     if absent not in ABSENT:
         hint = f"Choose one of {', '.join(ABSENT)}, or null for the source's own rule."
         raise UserError(f"params.yaml, prepare.absent: '{absent}' is no meaning of an absent row. {hint}")
-    return absent, list(own_days if closed_days is None else closed_days)
+    days = own_days if closed_days is None else closed_days
+    return absent, days if isinstance(days, list) else [days]
 
 # %% ../../nbs/data/02fa_closed.ipynb #db89b4fd
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
@@ -57,7 +58,7 @@ class DayRule(NamedTuple):
 
 def _wrong(entry, why):
     "What is said of an entry that cannot be read."
-    hint = "Write a day, such as '12-25' (each year), 2018-01-01 or sunday, or {store: '12', closed: sunday}."
+    hint = "Write a day, such as '12-25' (each year), '2018-01-01' or sunday, or {store: '12', closed: sunday}."
     return UserError(f"params.yaml, prepare.closed_days: '{entry}' {why}. {hint}")
 
 
@@ -66,12 +67,14 @@ def _form_of(days, entry):
     for form, (_, pattern) in enumerate(FORMS):
         if not re.fullmatch(pattern, days):
             continue
+        named = re.findall(DATE, days) or ([f"2000-{days}"] if form == 1 else [])
         try:
-            for date in re.findall(DATE, days) or ([f"2000-{days}"] if form == 1 else []):
-                datetime.date.fromisoformat(date)
-            return form
+            dates = [datetime.date.fromisoformat(date) for date in named]
         except ValueError:
             break
+        if dates != sorted(dates):
+            raise _wrong(entry, "ends before it begins")
+        return form
     raise _wrong(entry, "is no day")
 
 # %% ../../nbs/data/02fa_closed.ipynb #45ba089c

@@ -72,7 +72,7 @@ def day_number(
     try:
         return (datetime.date.fromisoformat(str(text)) - datetime.date(1970, 1, 1)).days
     except ValueError:
-        raise UserError(f"params.yaml, prepare.{name}: '{text}' is no day. Write one such as 2017-12-31.") from None
+        raise UserError(f"params.yaml, prepare.{name}: '{text}' is no day. Write one such as '2017-12-31'.") from None
 
 
 def day_of(
@@ -107,7 +107,7 @@ def say_stray(
     late = f" (today is {day_of(today)})" if last_day > today else ""
     name, insist = ("last_day", last_day) if after else ("first_day", first_day)
     moves = "All windows would move with them" if after else "The data would begin there"
-    hint = f"{end} leaves them out, {day_of(insist)} insists"
+    hint = f"'{end}' leaves them out, '{day_of(insist)}' insists"
     said = f"{_count(n_rows, 'row')} {dates} {stand} {where}{late}. {moves}"
     return f"{said}. Correct them, or set prepare.{name} in params.yaml: {hint}."
 
@@ -121,6 +121,23 @@ def _beyond(rows, start, first, last):
         yield rows[: np.flatnonzero(rows[: first - start])[-1] + 1], start
 
 # %% ../../nbs/data/02ea_days.ipynb #d389ff40
+_QUIET = 31  # Days without a sale with which data may end, if somebody says so
+
+
+def _check_asked(asked, start, n_days, now):
+    "A UserError where the days that were asked for, or all sales, cannot be meant."
+    end = start + n_days - 1
+    if start > now + 1:
+        said = f"All sales lie after today ({day_of(now)}): from {day_of(start)} to {day_of(end)}"
+        raise UserError(f"{said}. Correct their dates, or this machine's clock.")
+    if asked[0] is not None and asked[0] < start:
+        said = f"prepare.first_day ({day_of(asked[0])}) lies before the first sale"
+        raise UserError(f"params.yaml: {said}, of {day_of(start)}. Write that day or a later one, or null.")
+    if asked[1] is not None and asked[1] > max(end, min(end + _QUIET, now + 1)):
+        said = f"prepare.last_day ({day_of(asked[1])}) lies after the last sale, of {day_of(end)}"
+        raise UserError(f"params.yaml: {said}. Write that day or an earlier one, or null.")
+
+
 def time_axis(
     rows: np.ndarray,  # Rows of sales of every day, from the first with any to the last
     start: int,  # The first of these days, counted from 1970-01-01
@@ -132,18 +149,20 @@ def time_axis(
     now = day_number(today or datetime.date.today(), "today")
     first, last = (start + place for place in sales_ends(rows, now + 2 - start))  # it is tomorrow somewhere
     asked = tuple(
-        day_number(day, name) if day else None for day, name in ((first_day, "first_day"), (last_day, "last_day"))
+        None if day is None else day_number(day, name)
+        for day, name in ((first_day, "first_day"), (last_day, "last_day"))
     )
-    until = max(0, asked[1] + 1 - start) if asked[1] else None
-    if not rows[max(0, (asked[0] or start) - start) : until].any():
+    _check_asked(asked, start, len(rows), now)
+    until = None if asked[1] is None else max(0, asked[1] + 1 - start)
+    if not rows[0 if asked[0] is None else max(0, asked[0] - start) : until].any():
         asks = f"prepare.first_day ({first_day}) and prepare.last_day ({last_day})"
         reach = f"the sales reach from {day_of(first)} to {day_of(last)}"
         raise UserError(f"params.yaml: there is no sale between {asks}; {reach}.")
-    ends = (None if asked[0] else first, None if asked[1] else last)
+    ends = tuple(None if said is not None else found for said, found in zip(asked, (first, last)))
     stray = [say_stray(part, day, (first, last), now) for part, day in _beyond(rows, start, *ends)]
     if stray:
         raise UserError("\n".join(stray))
-    return asked[0] or first, asked[1] or last
+    return first if asked[0] is None else asked[0], last if asked[1] is None else asked[1]
 
 # %% ../../nbs/data/02ea_days.ipynb #c815a7fb
 def doubt_days(
@@ -162,5 +181,5 @@ def doubt_days(
     if usual >= 20 and rows[-1] < usual / 4:
         last, before = (day_of(first_day + len(rows) - n) for n in (1, 2))
         cut = f"The last day, {last}, has {rows[-1]:,} rows, where such a day has about {usual:,.0f}. Is it whole?"
-        said.append(f"{cut} With prepare.last_day: {before} the data end before it.")
+        said.append(f"{cut} With prepare.last_day: '{before}' the data end before it.")
     return said

@@ -140,12 +140,12 @@ def check_same(
 
 # %% ../../nbs/delivery/02_package.ipynb #aa693621
 def _write_calendar(path, root, block, origin, horizon):
-    "The coming days of the calendar: store_nbr, date, holiday, is_open."
+    "The coming days of the calendar: store_nbr, date, holiday, is_open, why_closed."
     calendar = pd.read_parquet(root / "data/prepared/calendar.parquet")
     calendar["date"] = pd.to_datetime(calendar["date"])
     first, last = (pd.Timestamp(block.date(origin + days)) for days in (1, horizon))
     ahead = calendar[calendar["date"].between(first, last)]
-    ahead[["store_nbr", "date", "holiday", "is_open"]].to_parquet(path, index=False)
+    ahead[["store_nbr", "date", "holiday", "is_open", "why_closed"]].to_parquet(path, index=False)
 
 # %% ../../nbs/delivery/02_package.ipynb #6faae6e9
 def learnt_holidays(

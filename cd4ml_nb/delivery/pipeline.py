@@ -13,7 +13,8 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 import yaml
-from ..core import RENAMED, UserError, find_json, hold_lock, progress, project_root, replace_file
+from ..core import RENAMED, UserError, find_json, hold_lock, progress, project_root, read_params, replace_file
+from .parameters import check_params
 from .warm import Forked, WarmStart, _end, let_go, speak_to
 
 # %% ../../nbs/delivery/01a_pipeline.ipynb #ec69b427
@@ -128,7 +129,7 @@ def take_in(
         return f"stage {told.total - len(told.ahead) - len(told.began)} of {told.total}, {line}"
     elif line.startswith("Waiting for"):
         return line
-    elif label in told.began and not line.startswith("> "):
+    elif (label in told.began or label in told.took) and not line.startswith("> "):
         told.doing[label] = line
         told.said[label].append(line)
     return None
@@ -397,6 +398,7 @@ def run_pipeline(
     root = Path(root or project_root())
     pipeline = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))
     check_targets(targets, pipeline)
+    check_params(read_params(root=root))
     os.chdir(root)
     alone = hold_lock(root / "reports/.pipeline.lock", "'cd4ml pipeline'", wait=MOMENT, refusal=BUSY)
     with alone, WarmStart(root) as warm:

@@ -264,14 +264,18 @@ def write_index(
     return reports / "index.html"
 
 # %% ../../nbs/delivery/00a_reports.ipynb #ba874329
+_OF_A_RUN = ("params.yaml", "dvc.lock", "reports")
+
+
 def to_commit(
     root: Path,  # The project's folder
 ) -> str:  # One line; empty when git has it all, or there is no git
     "What to do with the record of a run."
     try:
-        changed = run_git(Path(root), "status", "--porcelain", "--", "dvc.lock", "reports").splitlines()
+        changed = run_git(Path(root), "status", "--porcelain", "--", *_OF_A_RUN).decode().splitlines()
     except UserError:
         return ""
     if not changed:
         return ""
-    return "To keep this run's record: git add dvc.lock reports && git commit -m 'Record this run'"
+    wanted = [name for name in _OF_A_RUN if any(line[3:].startswith(name) for line in changed)]
+    return f"To keep this run's record: git add {' '.join(wanted)} && git commit -m 'Record this run'"

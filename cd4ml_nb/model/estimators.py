@@ -7,7 +7,7 @@ __all__ = ['ESTIMATORS', 'SeasonalNaive', 'Ets', 'Trees', 'DecisionTree', 'Rando
            'pack_estimator', 'open_estimator']
 
 # %% ../../nbs/model/03_estimators.ipynb #d483bd32
-import ctypes, io, os, re, signal, sys, warnings, zipfile
+import ctypes, inspect, io, os, re, signal, sys, warnings, zipfile
 from concurrent.futures import ProcessPoolExecutor
 from itertools import repeat
 from multiprocessing import get_context
@@ -246,6 +246,13 @@ ESTIMATORS = {
 }
 
 # %% ../../nbs/model/03_estimators.ipynb #e85964f2
+def _asks_for(kind):
+    "The parameters of an estimator, by name."
+    if issubclass(kind, Trees):
+        return kind(rows={}).models()[0].get_params()
+    return [name for name in inspect.signature(kind).parameters]
+
+
 def make_estimator(
     name: str,  # One of ESTIMATORS
     parameters: dict,  # Its own section of params.yaml, `estimators.<name>`
@@ -262,9 +269,8 @@ def make_estimator(
         if isinstance(estimator, Trees):
             estimator.models()
     except TypeError as e:
-        raise UserError(
-            f"params.yaml, estimators.{name}: {str(e).split('__init__() ')[-1]}. It has: {', '.join(parameters)}."
-        ) from None
+        said = f"params.yaml, estimators.{name}: {str(e).split('__init__() ')[-1]}"
+        raise UserError(f"{said}. It has: {', '.join(_asks_for(kind))}.") from None
     return estimator
 
 # %% ../../nbs/model/03_estimators.ipynb #fa4681ef

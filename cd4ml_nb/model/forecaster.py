@@ -191,8 +191,9 @@ def _planned(self: Forecaster, rows: np.ndarray) -> _Answers:
 # %% ../../nbs/model/05_forecaster.ipynb #2d902eb7
 @patch
 def _taken(self: Forecaster, rows: np.ndarray) -> Block:
-    "The block of some series; of all of them it is no copy."
-    return self._light if len(rows) == len(self.series) else take_series(self._light, rows)
+    "The block of some series, in their order; of all as they stand it is no copy."
+    everything = np.array_equal(rows, np.arange(len(self.series)))
+    return self._light if everything else take_series(self._light, rows)
 
 
 @patch
@@ -377,7 +378,7 @@ def recent(self: Forecaster, item_nbr, store_nbr=None, days=56) -> pd.DataFrame:
 
 @patch
 def known(self: Forecaster, item_nbr, store_nbr=None) -> pd.DataFrame:
-    "What is known of the days ahead: store_nbr, date, onpromotion (NaN unknown), holiday (a name or None), is_open."
+    "What is known of the days ahead: store_nbr, date, onpromotion (NaN unknown), holiday (or None), is_open, why_closed."
     block, _ = self.block_of(item_nbr, store_nbr)
     plan = block.onpromotion[:, self.origin + 1 : self.origin + 1 + self.horizon]
     stores = np.repeat(block.series["store_nbr"].to_numpy(), self.horizon)

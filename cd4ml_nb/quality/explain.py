@@ -100,7 +100,11 @@ def say_promotion(
     "What the switch changes, and what is assumed where no plan is known."
     plan = "the plan" if effect["is_planned"] else "the forecast without a plan"
     if effect["seen"] != "both":
-        return _say_assumed(effect) + _NOTHING_TO_COMPARE[effect["seen"]] + ", so what goes with one cannot be told."
+        return (
+            _say_assumed(effect)
+            + _NOTHING_TO_COMPARE[effect["seen"]]
+            + ", so its own sales cannot tell what goes with one; what is assumed comes from other products."
+        )
     if promotion is None:
         return _say_assumed(effect) + _say_both(effect)
     planned, switch = effect["planned"], "on" if promotion else "off"
@@ -437,17 +441,20 @@ def _holiday_sentence(units, known, chosen):
     return f"{days} {more} than a day far from any holiday."
 
 # %% ../../nbs/quality/06_explain.ipynb #f91383db
+_ITS_SHARE = ": its share beside the other reasons; the switch shows the forecast without."
+
+
 def _promotion_sentence(known, chosen, promotion):
     "What the promotion does, said."
     if promotion:
-        return "Promotion is switched on, compared with none."
+        return f"Promotion is switched on{_ITS_SHARE}"
     plan = known[known.date.isin(chosen)]
     if not plan.onpromotion.notna().any():
-        return "No promotion plan is known yet; so much is assumed to go with promotions, compared with none."
+        return f"No promotion plan is known yet; some promotion is assumed{_ITS_SHARE}"
     on = plan[plan.onpromotion > 0]
     if not len(on):
         return "No promotion is planned; the plan is not known everywhere."
-    return f"A promotion is planned {_where_planned(on, plan.store_nbr.nunique(), len(chosen))}, compared with none."
+    return f"A promotion is planned {_where_planned(on, plan.store_nbr.nunique(), len(chosen))}{_ITS_SHARE}"
 
 
 def _where_planned(on, stores, days):
@@ -464,7 +471,16 @@ def _closed_sentence(known, chosen):
     if stores > 1 and shut_stores < stores:
         return f"{shut_stores} of {stores} stores are closed."
     closed = "All stores are closed" if stores > 1 else "The store is closed"
-    return f"{closed} on {shut.date.nunique()} of {len(chosen)} days." if len(chosen) > 1 else f"{closed} that day."
+    days = f"on {shut.date.nunique()} of {len(chosen)} days" if len(chosen) > 1 else "that day"
+    return f"{closed} {days}{_why_closed(shut)}."
+
+
+def _why_closed(shut):
+    "Why, where it is known and the same everywhere."
+    reasons = shut["why_closed"].dropna().unique() if "why_closed" in shut else []
+    if len(reasons) != 1:
+        return ""
+    return ": " + reasons[0].replace("params.yaml", "so it was announced")
 
 # %% ../../nbs/quality/06_explain.ipynb #00c5f773
 def _level_sentence(now, before):
@@ -513,9 +529,10 @@ def _ever_promoted(forecaster, item_nbr, store_nbr, known):
 
 
 def _never_seen(forecaster, known, chosen):
-    "The holidays on or near the chosen days that the model never learnt."
+    "The holidays on the chosen days that the model never learnt."
     learnt = getattr(forecaster, "card", {}).get("learnt_holidays")
-    return unlearnt_holidays(_felt(known, chosen)[0].holiday, learnt)
+    felt, away = _felt(known, chosen)
+    return [] if away else unlearnt_holidays(felt.holiday, learnt)
 
 
 def _rest_sentence(unlearnt):

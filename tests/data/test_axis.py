@@ -68,7 +68,7 @@ def test_a_mistyped_year_moves_no_window(typo):
         prepare(typo, **SMALL)
     assert not (typo / "data" / "prepared").exists()
     code, said = check(typo)
-    assert code == 1 and "set prepare.last_day in params.yaml: 2017-12-17 leaves them out" in said
+    assert code == 1 and "set prepare.last_day in params.yaml: '2017-12-17' leaves them out" in said
     assert "Traceback" not in said
 
 

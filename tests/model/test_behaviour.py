@@ -50,6 +50,13 @@ def test_the_order_of_series_does_not_matter(forecaster):
     pd.testing.assert_frame_equal(mixed, forecaster.forecast().sort_values(keys, ignore_index=True))
 
 
+def test_a_batch_of_all_series_in_any_order_gets_each_its_own(forecaster):
+    asked = forecaster.series[::-1].assign(date=forecaster.card["last_day"])
+    answer = load_forecaster(ROOT / "data/model").forecast_table(asked).set_index(["store_nbr", "item_nbr"])["mean"]
+    every = forecaster.forecast(date=forecaster.card["last_day"]).set_index(["store_nbr", "item_nbr"])["mean"]
+    assert answer.tolist() == every.loc[answer.index].tolist()
+
+
 def test_one_series_alone_gets_the_same_forecast(forecaster):
     every = forecaster.forecast().set_index(["store_nbr", "item_nbr"])
     for store, item in forecaster.series.sample(5, random_state=1).itertuples(index=False):

@@ -16,7 +16,8 @@ function render({ model, el }) {
 
   function matches(text) {
     const wanted = words(text).split(/\s+/).filter(Boolean)
-    return options().filter(o => { const all = words(o.join(" ")); return wanted.every(w => all.includes(w)) })
+    const found = options().filter(o => { const all = words(o.slice(0, 3).join(" ")); return wanted.every(w => all.includes(w)) })
+    return wanted.length ? found.sort((a, b) => (b[3] ?? 0) - (a[3] ?? 0)) : found
   }
   function move(to) {
     at = Math.max(0, Math.min(to, Math.min(shown.length, MOST) - 1))
