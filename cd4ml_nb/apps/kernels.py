@@ -153,7 +153,7 @@ class Leaving(AsyncMappingKernelManager):
             self.look_in(kernel_id, self.leave)
 
 # %% ../../nbs/apps/02_kernels.ipynb #200f1d01
-# A browser that leaves a page says so without the page's token, and was answered 403; only the page knows its kernel's name.
+# A browser that leaves says so without the page's token, and was answered 403; only the page knows its kernel's name.
 VoilaShutdownKernelHandler.check_xsrf_cookie = lambda self: None
 
 FULL = "%d people look at this page now, and no more fit on this machine."

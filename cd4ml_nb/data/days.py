@@ -137,7 +137,7 @@ def _check_asked(asked, start, n_days, now):
         said = f"prepare.last_day ({day_of(asked[1])}) lies after the last sale, of {day_of(end)}"
         raise UserError(f"params.yaml: {said}. Write that day or an earlier one, or null.")
 
-
+# %% ../../nbs/data/02ea_days.ipynb #d389ff41
 def time_axis(
     rows: np.ndarray,  # Rows of sales of every day, from the first with any to the last
     start: int,  # The first of these days, counted from 1970-01-01

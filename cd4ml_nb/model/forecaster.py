@@ -378,7 +378,7 @@ def recent(self: Forecaster, item_nbr, store_nbr=None, days=56) -> pd.DataFrame:
 
 @patch
 def known(self: Forecaster, item_nbr, store_nbr=None) -> pd.DataFrame:
-    "What is known of the days ahead: store_nbr, date, onpromotion (NaN unknown), holiday (or None), is_open, why_closed."
+    "What is known of the days ahead: store_nbr, date, onpromotion (NaN unknown), holiday, is_open, why_closed."
     block, _ = self.block_of(item_nbr, store_nbr)
     plan = block.onpromotion[:, self.origin + 1 : self.origin + 1 + self.horizon]
     stores = np.repeat(block.series["store_nbr"].to_numpy(), self.horizon)
