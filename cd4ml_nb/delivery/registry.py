@@ -310,12 +310,15 @@ def package_folder(
             f"{name} is refused: forecaster.json in {folder} was changed after the release. "
             f"Bring back the folder from a backup, {back}"
         )
-    for file, digest in read_json(sealed).get("files", {}).items():
+    files = read_json(sealed).get("files", {})
+    for file, digest in files.items():
         if not (folder / file).is_file() or sha256_of(folder / file) != digest:
             raise UserError(
                 f"{name} is refused: the file {file} was changed after it was packaged. "
                 f"Bring back {folder} from a backup, {back}"
             )
+    if added := {path.name for path in folder.glob("[!.]*")} - {*files, "forecaster.json"}:
+        raise UserError(f"{name} is refused: {min(added)} was added to {folder}. Remove it, {back}")
     return folder
 
 # %% ../../nbs/delivery/04b_registry.ipynb #d55aa44a

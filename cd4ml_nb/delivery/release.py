@@ -357,12 +357,20 @@ def verify(
         return found
     found, held = unsound_versions(root), dict[str, Any](state(root))
     for role in ("champion", "previous", "challenger", "shadow"):
-        try:
-            if held[role]:
-                package_folder(root, held[role], "live model" if role == "champion" else role)
-        except UserError as e:
-            found.append(str(e))
+        if held[role]:
+            found += _role_trouble(root, held[role], "live model" if role == "champion" else role)
     return found
+
+
+def _role_trouble(root, held, what):
+    "What is wrong with a released version: its package, or the evidence on which it was released."
+    try:
+        package_folder(root, held, what)
+    except UserError as e:
+        return [str(e)]
+    folder = registry_folder(root) / held["model_version"]
+    mend = "after it was registered. Bring that file back from a backup of the registry."
+    return [f"The {what}, {held['model_version']}: {sentence} {mend}" for sentence in changed_files(folder)]
 
 # %% ../../nbs/delivery/05_release.ipynb #c221c399
 def history(

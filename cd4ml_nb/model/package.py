@@ -62,7 +62,7 @@ _RESTORE = "Restore it with: dvc checkout, or make pipeline"
 def unseal(
     folder: Path,  # A packaged model
 ) -> dict:  # card, serving, files
-    "The content of forecaster.json, after checking every file that it names."
+    "The content of forecaster.json, after checking that the files it names, and no others, are there."
     folder = Path(folder)
     if not (folder / "forecaster.json").is_file():
         raise UserError(f"There is no model in {folder}. Make one with: make pipeline")
@@ -75,6 +75,9 @@ def unseal(
                 f"The file {name} of the model in {folder} was changed after it was packaged, "
                 f"so the model is refused. {_RESTORE}"
             )
+    # hidden names, such as a file manager leaves, do no harm
+    if added := {path.name for path in folder.glob("[!.]*")} - {*sealed["files"], "forecaster.json"}:
+        raise UserError(f"The model in {folder} is refused: {min(added)} was added to it. Remove that. {_RESTORE}")
     return sealed
 
 # %% ../../nbs/model/04c_package.ipynb #6bf609c3

@@ -16,12 +16,12 @@ def free_port():
         return s.getsockname()[1]
 
 
-def make_root(folder):
+def make_root(folder, by="Ana Pérez"):
     "A project folder in which a copy of the packaged model is live, which a test may damage."
     folder = Path(folder)
     folder.mkdir(parents=True)
     shutil.copy(PROJECT / "params.yaml", folder)
-    put_live(folder)
+    put_live(folder, by)
     return folder
 
 
@@ -259,7 +259,12 @@ def pick(page, label, index):
 if __name__ == "__main__":  # The README's picture: python tests/app/serving.py
     import tempfile
 
-    with tempfile.TemporaryDirectory() as tmp, browser() as opened, dashboard(make_root(Path(tmp) / "project")) as url:
+    RULE = "the rule release.auto_approve: first"
+    with (
+        tempfile.TemporaryDirectory() as tmp,
+        browser() as opened,
+        dashboard(make_root(Path(tmp) / "project", RULE)) as url,
+    ):
         page = opened.new_page(viewport={"width": 1280, "height": 900})
         page.goto(url + (f"?{sys.argv[1]}" if len(sys.argv) > 1 else ""), wait_until="commit")
         page.wait_for_selector(".scatterlayer .trace:nth-child(4) path.js-line", state="attached", timeout=90000)
