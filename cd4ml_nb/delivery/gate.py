@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from ..core import UserError, find_json, main_root, project_root, read_json, replace_file, tidy, write_json
 from ..data.panel import read_version
+from ..model.package import Card
 from .registry import champion_folder
 from .state import state
 from ..look import HTML, table_html
@@ -41,7 +42,7 @@ from ..quality.importance import explanation
 def candidate_card(
     root: Path,  # The project's folder, after the stage package
     estimator: str,  # What params.yaml trains
-) -> dict:  # The card of data/model
+) -> Card:  # Of data/model
     "What is to be judged."
     folder = Path(root) / "data/model"
     card = find_json(folder / "forecaster.json", {}).get("card")

@@ -21,7 +21,7 @@ from ..model.forecaster import load_forecaster
 from ..model.groups import Grouped, group_batches, series_parts
 from ..model.intervals import calibrate
 from ..model.loading import load_block_once, panel_days
-from ..model.package import seal, write_state
+from ..model.package import Card, seal, write_state
 from ..model.training import load_fitted
 from ..quality.accuracy import accuracy_table
 from ..quality.backtest import window_table
@@ -77,7 +77,7 @@ def _write_models(folder, fitted, mean, log_mean):
 
 # %% ../../nbs/delivery/02_package.ipynb #ea2de370
 def package_readme(
-    card: dict,  # From `package`
+    card: Card,
 ) -> str:  # Markdown
     "What the model is, what it was made from, how good it is and what it cannot do."
     metrics, per = card["metrics"], card.get("per")
@@ -171,7 +171,7 @@ def _write_told(folder, root, about, earlier):
 # %% ../../nbs/delivery/02_package.ipynb #32b9b83f
 def package(
     root: Path,  # The project's folder
-) -> dict:  # The card, with `difference`: how far the package is from the fitted estimator
+) -> Card:
     "Pack, seal and check the forecaster; it goes to data/model."
     root = Path(root)
     about, fitted = read_json(root / "data/fitted/fitted.json"), load_fitted(root)
@@ -184,7 +184,7 @@ def package(
         serving = _write_models(folder, fitted, mean, log_mean)
         held_out.drop(columns="role").to_parquet(folder / "holdout.parquet", index=False)
         _write_told(folder, root, about, earlier)
-        card = {
+        card: Card = {
             **_card(root, about, origin, block),
             "learnt_holidays": learnt_holidays(root, about["trained_to"], fitted),
         }

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from ..core import UserError, read_json
 from .block import Block, stack_blocks, take_series
 from .kernel import day_quantiles, forecast_horizon, quantiles, sells_whole_units, what_if
-from .package import open_models, read_state, unseal
+from .package import Card, open_models, read_state, unseal
 
 # %% ../../nbs/model/05_forecaster.ipynb #72ca918b
 _ITEM_COLUMNS = ["item_nbr", "item_name", "family", "class", "perishable"]
@@ -37,7 +37,7 @@ class Forecaster:
 
     tested, promotions = None, {}  # What a package tells beside forecasts: past errors, sales in promoted weeks
 
-    def __init__(self, card: dict, serving: dict, block: Block, models, calendar: pd.DataFrame):
+    def __init__(self, card: Card, serving: dict, block: Block, models, calendar: pd.DataFrame):
         self.card, self.serving, self.models, self.calendar = card, serving, models, calendar
         table = pd.DataFrame(block.series)
         self.block = replace(block, series=table)

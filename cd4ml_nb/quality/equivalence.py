@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 import numpy as np, pandas as pd
 from ..core import UserError
-from ..data.panel import read_series, read_version
+from ..data.panel import PreparedData, read_series, read_version
 from ..data.split import read_windows
 from ..model.block import Block, take_series
 from ..model.loading import load_block
@@ -58,7 +58,7 @@ class Both:
     own: Block  # The package's block of the same series
     rows: np.ndarray  # Their rows in the package, shape (n_series,)
     windows: list  # All backtest windows
-    version: dict  # Of the prepared data
+    version: PreparedData
     encoding: dict  # Of text columns, as in training
 
     @property

@@ -19,6 +19,7 @@ from ..data.split import read_windows
 from ..model.block import Block
 from ..model.loading import load_block
 from ..model.forecaster import load_forecaster
+from ..model.package import Card
 from .backtest import window_table
 from .bootstrap import SERIES_KEYS, draws, log_errors, paired_difference
 from .checks import Check, Criterion, Limits, guarded
@@ -305,7 +306,7 @@ def champion_forecasts(
     case: Case,  # The candidate's
     root: Path,  # The project's folder
     folder: Path,  # The champion's package
-) -> tuple[dict, pd.DataFrame, str]:  # Its card, the table of its forecasts, and how they were made
+) -> tuple[Card, pd.DataFrame, str]:  # Its card, the table of its forecasts, and how they were made
     "What the champion says of the judged windows."
     champion = load_forecaster(folder)
     origins = champion_windows(case.origins, champion.card.get("trained_to", ""))
@@ -346,7 +347,7 @@ def with_champion(
 
 def beside_champion(
     case: Case,  # The candidate's
-    card: dict,  # Of the champion: model_version, trained_to
+    card: Card,  # Of the champion
     table: pd.DataFrame,  # Its forecasts
     how: str,  # How they were made
 ) -> Case:

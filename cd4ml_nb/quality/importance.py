@@ -9,6 +9,7 @@ __all__ = ['FEATURE_KINDS', 'HeldOut', 'holdout_rows', 'permutation_importance',
 # %% ../../nbs/quality/11_importance.ipynb #bb2efbca
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 import numpy as np, pandas as pd
 from ..core import UserError
 from ..model.features import FEATURES, feature_parts, reaches_back
@@ -227,7 +228,7 @@ def explanation(
     "What the packaged model goes by, for reports/explanation.json."
     folder = Path(package or Path(root) / "data/model")
     forecaster = load_forecaster(folder)
-    found = {
+    found: dict[str, Any] = {
         **{key: forecaster.card[key] for key in ("model_version", "data_version", "estimator")},
         "groups": [],
         "importance": [],

@@ -24,8 +24,12 @@ def load_champion(
     if not champion:
         raise UserError(nothing_live(found))
     forecaster = load_forecaster(package_folder(root, champion))
-    released = {"live_since": champion["since"], "released_by": champion["by"], "release_reason": champion["reason"]}
-    forecaster.card = {**forecaster.card, **released}
+    forecaster.card = {
+        **forecaster.card,
+        "live_since": champion["since"],
+        "released_by": champion["by"],
+        "release_reason": champion["reason"],
+    }
     return forecaster
 
 # %% ../../nbs/serving/01_live.ipynb #dd4e0f0e
