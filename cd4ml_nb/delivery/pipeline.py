@@ -237,7 +237,9 @@ def _tell_changes(targets, force):
     try:
         found = json.dumps(what_changed(*targets, force=force))
     except DvcException:
-        return _dvc("repro", "--dry", *targets) or 1
+        if code := _dvc("repro", "--dry", *targets):
+            return code
+        found = json.dumps(what_changed(*targets, force=force))  # it has passed: the last moment of a killed run
     print(found)
     return 0
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, TypedDict
-from ..core import UserError, main_root, progress, read_params
+from ..core import UserError, main_root, progress, read_params, sha256_of
 from cd4ml_nb.delivery.acts import (
     STATUS,
     bytes_of,
@@ -363,14 +363,17 @@ def verify(
 
 
 def _role_trouble(root, held, what):
-    "What is wrong with a released version: its package, or the evidence on which it was released."
+    "What is wrong with a released version: its package, or the verdict on which it was released."
     try:
         package_folder(root, held, what)
     except UserError as e:
         return [str(e)]
     folder = registry_folder(root) / held["model_version"]
-    mend = "after it was registered. Bring that file back from a backup of the registry."
-    return [f"The {what}, {held['model_version']}: {sentence} {mend}" for sentence in changed_files(folder)]
+    verdicts = [path for path in (folder / "gate.json", *folder.glob("decided/*")) if path.is_file()]
+    if held["gate"] in map(sha256_of, verdicts):
+        return []
+    says = f"The gate's verdict on which the {what}, {held['model_version']}, was released is not in {folder} any more"
+    return [f"{says}: gate.json was changed. Bring it back from a backup."]
 
 # %% ../../nbs/delivery/05_release.ipynb #c221c399
 def history(
