@@ -49,7 +49,7 @@ help:  ## Explain these commands
 ifneq ($(shell cat .venv/ready 2>/dev/null),$(CURDIR))
 .PHONY: .venv/ready
 endif
-.venv/ready: requirements.lock settings.ini setup.py scripts/setup.sh
+.venv/ready: requirements.lock settings.ini setup.py pyproject.toml scripts/setup.sh
 	@scripts/setup.sh
 
 run: pipeline release dashboard  ## Everything

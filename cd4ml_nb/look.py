@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['SOLD', 'FORECAST', 'BAND', 'BASELINE', 'CHAMPION', 'FAILED', 'ESTIMATOR_COLOURS', 'HTML', 'say_units', 'say_day',
-           'say_days', 'say_range', 'say_interval', 'say_forecast', 'say_chance', 'say_when', 'say_score',
-           'say_percent', 'table_html', 'table_markdown', 'markdown_text', 'table_text', 'Shown', 'figure_text',
-           'show_figure', 'show_table']
+           'say_days', 'say_range', 'say_interval', 'say_forecast', 'say_chance', 'say_history', 'say_when',
+           'say_score', 'say_percent', 'table_html', 'table_markdown', 'markdown_text', 'table_text', 'Shown',
+           'figure_text', 'show_figure', 'show_table']
 
 # %% ../nbs/look.ipynb #ec8be361
 import re
@@ -105,6 +105,19 @@ def say_chance(
         return "At least 1 time in 10 nothing, or next to nothing, sells."
     ends_up = "in this range" if " to " in said else "there"
     return f"8 times out of 10 the sales end up {ends_up}."
+
+# %% ../nbs/look.ipynb #c01d0012
+def say_history(
+    history: str,  # none, short or full, as `forecaster.history` gives it
+    store: str | None = None,  # store_nbr; None for all stores
+) -> str:  # A sentence; empty for a full history
+    "How much is known of a product there, where that is little."
+    where = f"in store {store}" if store else "anywhere"
+    if history == "none":
+        return f"No history: never sold {where} so far. Most such products sell nothing; this is their average."
+    if history == "short":
+        return f"Short history: first sold {where} less than eight weeks ago, so take the forecast with care."
+    return ""
 
 # %% ../nbs/look.ipynb #0800d4b1
 def say_when(

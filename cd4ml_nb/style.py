@@ -40,8 +40,8 @@ dl.now dd { margin: 0 0 .4rem; overflow-wrap: anywhere; }
 _TABLE_STYLE = """
 table { border: 0; border-collapse: collapse; margin: .75rem 0; font-size: .9rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: var(--soft); }
-th, td { padding: .3rem .7rem; border: 0; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
-th { overflow-wrap: normal; white-space: nowrap; }
+th, td { padding: .3rem .5rem; border: 0; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
+th { overflow-wrap: normal; }
 td { overflow-wrap: anywhere; }
 td:first-child { white-space: nowrap; }
 .index td:first-child { white-space: normal; }

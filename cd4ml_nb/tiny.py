@@ -47,10 +47,10 @@ ingest: {source: tiny, path: data/source}
 favorita: {}
 synthetic: {}
 table: {}
-prepare: {min_days: 30, delisted_after: 56, absent: null, closed_days: ["12-25"], first_day: null, last_day: null,
+prepare: {delisted_after: 56, absent: null, closed_days: ["12-25"], first_day: null, last_day: null,
   memory: 1GB, engine: duckdb, accept_schema: []}
 split: {horizon: 16, calibration_windows: 2, evaluation_windows: 3}
-training_rows: {first: 56, every: 7, share: 1.0, unknown_plan: 0.1, new_series: 0.05, seed: 0, max_series: null}
+training_rows: {first: 56, every: 7, rows: null, unknown_plan: 0.1, seed: 0, max_series: null}
 backtest: {max_series: null}
 models: {per: null}
 estimators:
@@ -60,7 +60,7 @@ estimators:
   random_forest: {n_estimators: 3, max_features: 0.33, min_samples_leaf: 20, random_state: 0}
   gradient_boosting: {max_iter: 10, learning_rate: 0.1, max_leaf_nodes: 7, min_samples_leaf: 20, random_state: 0}
 train: {estimator: gradient_boosting}
-gate: {nwrmsle: 0.80, nwrmsle_floor: 0.20, naive_margin: 0.02,
+gate: {nwrmsle: 0.80, nwrmsle_floor: 0.30, naive_margin: 0.02,
   ratchet_tolerance: 0.003, bias: 0.20, quantile_slack: 0.10,
   all_stores: [0.30, 1.0], slice_series: 30, slice_tolerance: 0.02,
   packaging: 0.0001, resamples: 200, confidence: 0.95, seed: 0}

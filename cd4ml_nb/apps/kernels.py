@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['KERNEL', 'WIDGETS', 'SERVE', 'ALONE', 'FULL', 'first_cells', 'fork_kernels', 'Watched', 'Warm', 'Provisioner',
-           'Kernel', 'Leaving', 'Kernels']
+           'Kernel', 'Leaving', 'Places', 'Kernels']
 
 # %% ../../nbs/apps/02_kernels.ipynb #dfe8f6aa
-import asyncio, contextlib, gc, json, os, select, signal, subprocess, sys, threading, uuid
+import asyncio, contextlib, gc, json, os, select, signal, subprocess, sys, threading, time, uuid
 from importlib import import_module
 from pathlib import Path
 from jupyter_client.provisioning import LocalProvisioner
@@ -128,6 +128,16 @@ class Provisioner(LocalProvisioner):
 class Kernel(ServerKernelManager):
     "One visitor's kernel."
 
+    @default("autorestart")
+    def _never(self):
+        return False  # a new one would know nothing of the page that is open
+
+    @property
+    def ended(self) -> bool:
+        "Whether its process is gone."
+        process = getattr(self.provisioner, "process", None)
+        return process is not None and process.poll() is not None
+
     async def _async_pre_start_kernel(self, **given):
         self.provisioner = Provisioner(kernel_id=str(uuid.uuid4()), kernel_spec=self.kernel_spec, parent=self)
         return await super()._async_pre_start_kernel(**given)
@@ -139,52 +149,81 @@ class Leaving(AsyncMappingKernelManager):
     come = Float(60, config=True, help="Seconds that a new kernel waits for its visitor")
     leave = Float(10, config=True, help="Seconds that a kernel outlives its last connection")
 
+    def is_visited(self, kernel_id) -> bool:
+        "Whether a page is connected."
+        return bool(self._kernel_connections.get(kernel_id))
+
+    def kernel_model(self, kernel_id):
+        "What is said of a kernel; one whose process is gone is gone, and the page that asks says so."
+        if kernel_id in self and self.get_kernel(kernel_id).ended:
+            self._ending = asyncio.ensure_future(self.shutdown_kernel(kernel_id))
+            raise HTTPError(404, "This kernel has ended.")
+        return super().kernel_model(kernel_id)
+
     def look_in(self, kernel_id, seconds):
         "After some seconds, end a kernel to which nobody is connected."
         asyncio.get_running_loop().call_later(seconds, self._end_if_left, kernel_id)
 
     def _end_if_left(self, kernel_id):
-        if kernel_id in self and not self._kernel_connections.get(kernel_id):
+        if kernel_id in self and not self.is_visited(kernel_id):
             self._ending = asyncio.ensure_future(self.shutdown_kernel(kernel_id))
 
     def notify_disconnect(self, kernel_id):
         super().notify_disconnect(kernel_id)
-        if not self._kernel_connections.get(kernel_id):
+        if not self.is_visited(kernel_id):
             self.look_in(kernel_id, self.leave)
 
-# %% ../../nbs/apps/02_kernels.ipynb #200f1d01
-# A browser that leaves says so without the page's token, and was answered 403; only the page knows its kernel's name.
-VoilaShutdownKernelHandler.check_xsrf_cookie = lambda self: None
+# %% ../../nbs/apps/02_kernels.ipynb #f10place
+class Places(Leaving):
+    "Kernels that make room where many wait."
 
-FULL = "%d people look at this page now, and no more fit on this machine."
-
-# %% ../../nbs/apps/02_kernels.ipynb #e9465e9a
-class Kernels(Leaving):
-    "Voila's kernels: forked, as many as fit, each as long as its visitor is there."
-
-    most = Integer(30, config=True, help="How many kernels live at the same time")
-    starting = 0
-
-    @default("kernel_manager_class")
-    def _forked(self):
-        return "cd4ml_nb.apps.kernels.Kernel"
+    patience = Float(10, config=True, help="Seconds after which a kernel nobody came to makes room for another visitor")
 
     def __init__(self, **given):
         super().__init__(**given)
         self.warm = Warm(self.parent.notebook_path) if hasattr(os, "pidfd_open") else None
+        self.starting, self.began = 0, {}  # kernel -> when it began
 
-    async def start_kernel(self, **given):
-        if len(self) + self.starting >= self.most:
-            raise HTTPError(503, FULL, self.most)
-        self.starting += 1
-        try:
-            kernel_id = await super().start_kernel(**given)
-        finally:
-            self.starting -= 1
-        self.look_in(kernel_id, self.come)
-        return kernel_id
+    async def make_room(self):
+        "End the kernels that have ended by themselves, or to which nobody came in time."
+        self.began = {kernel_id: began for kernel_id, began in self.began.items() if kernel_id in self}
+        late = time.monotonic() - self.patience
+        for kernel_id, began in list(self.began.items()):
+            if self.get_kernel(kernel_id).ended or began < late and not self.is_visited(kernel_id):
+                await self.shutdown_kernel(kernel_id)
 
     async def shutdown_all(self, *given, **named):
         await super().shutdown_all(*given, **named)
         if self.warm:
             self.warm.end()
+
+# %% ../../nbs/apps/02_kernels.ipynb #200f1d01
+# A browser that leaves says so without the page's token, and was answered 403; only the page knows its kernel's name.
+VoilaShutdownKernelHandler.check_xsrf_cookie = lambda self: None
+
+FULL = "No more people fit on this machine now: %d look at this page, and %d are about to."
+
+# %% ../../nbs/apps/02_kernels.ipynb #e9465e9a
+class Kernels(Places):
+    "Voila's kernels: forked, as many as fit, each as long as its visitor is there."
+
+    most = Integer(30, config=True, help="How many kernels live at the same time")
+
+    @default("kernel_manager_class")
+    def _forked(self):
+        return "cd4ml_nb.apps.kernels.Kernel"
+
+    async def start_kernel(self, **given):
+        if len(self) + self.starting >= self.most:
+            await self.make_room()
+        if len(self) + self.starting >= self.most:
+            people = sum(map(self.is_visited, self.list_kernel_ids()))
+            raise HTTPError(503, FULL, people, len(self) + self.starting - people)
+        self.starting += 1
+        try:
+            kernel_id = await super().start_kernel(**given)
+        finally:
+            self.starting -= 1
+        self.began[kernel_id] = time.monotonic()
+        self.look_in(kernel_id, self.come)
+        return kernel_id

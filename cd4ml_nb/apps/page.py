@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PROMOTION_SWITCH', 'remember', 'sorted_stores', 'open_shelf', 'product_name', 'store_name', 'product_options',
-           'store_options', 'Choice', 'switch_name', 'default_choice', 'read_link', 'write_link', 'is_cold',
+           'store_options', 'Choice', 'switch_name', 'default_choice', 'read_link', 'write_link', 'warning',
            'answer_html', 'why_html', 'model_html', 'notice_html', 'day_table', 'store_table', 'forecast_csv',
            'file_name', 'empty_chart', 'new_figure', 'draw']
 
@@ -18,14 +18,15 @@ from urllib.parse import parse_qs, urlencode
 import pandas as pd
 from ..core import UserError
 from ..look import BAND, FORECAST, HTML, SOLD, say_chance, say_day, say_days, say_interval, say_range, say_units
-from ..look import say_when, table_html
+from ..look import say_history, say_when, table_html
 from ..quality.accuracy import nearest_accuracy
 from ..quality.explain import promotion_effect, reasons, say_model, say_promotion
 from ..quality.promotion import say_association
 from ..serving.live import Shelf, load_champion
 
 # %% ../../nbs/apps/page.ipynb #7292ac10
-_QUESTIONS = ("forecast", "total", "recent", "known", "daily_totals", "store_totals")  # What the page asks a forecaster
+# What the page asks a forecaster
+_QUESTIONS = ("forecast", "total", "recent", "known", "daily_totals", "store_totals", "history", "ended")
 
 
 def remember(
@@ -114,8 +115,8 @@ def store_options(
     others = sorted_stores(set(model.stores.index) - set(sells))
     return [
         ["", "All stores", f"{len(sells)} sell it"],
-        *([s, store_name(model, s), ""] for s in sells),
-        *([s, store_name(model, s), "no history"] for s in others),
+        *([s, store_name(model, s), "new" if model.history(item, s) == "short" else ""] for s in sells),
+        *([s, store_name(model, s), "never sold" if model.history(item, s) == "none" else "ended"] for s in others),
     ]
 
 # %% ../../nbs/apps/page.ipynb #7a1fb1c0
@@ -257,13 +258,13 @@ def write_link(
     return urlencode(parts)
 
 # %% ../../nbs/apps/page.ipynb #25bf1ed7
-def is_cold(
+def warning(
     model,  # A remembered forecaster
     choice: Choice,  # What the visitor looks at
-) -> bool:  # True for a product without a history in the store (or in every store)
-    "Whether this forecast has no sales history to go by."
-    sells = model.sellers.get(choice.item, [])
-    return not sells if choice.store is None else choice.store not in sells
+) -> str:  # A sentence; empty where the history is full
+    "What the visitor should know before taking the number: that it has ended, or how little is known of it."
+    ended = model.ended(choice.item, choice.store)
+    return ended or say_history(model.history(choice.item, choice.store), choice.store)
 
 
 _ANSWER = HTML.from_string("""
@@ -271,10 +272,7 @@ _ANSWER = HTML.from_string("""
 <p class="number"><small>about</small> <b>{{ number }}</b> <small>{{ "unit" if number == "1" else "units" }}</small></p>
 <p class="likely">{{ likely }}</p>
 <p class="aside">{{ chance }}{{ each }}</p>
-{% if cold %}
-<p class="note">{{ store }} has no sales history of this product: it sold it rarely or never.
- The forecast comes from similar products and from other stores, so treat it with care.</p>
-{% endif %}
+{% if warning %}<p class="note">{{ warning }}</p>{% endif %}
 <p class="whatif">{{ what_if }}{{ " " + association if association }}</p>
 """)
 
@@ -295,7 +293,7 @@ def answer_html(
         likely=say_interval(total),
         chance=say_chance(total),
         each=f" That is {say_units(total['mean'] / days)} a day over {days} days." if days > 1 else "",
-        cold=is_cold(model, choice),
+        warning=warning(model, choice),
         what_if=say_promotion(effect, choice.promotion),
         association=say_association(model.promotions, _family(model, choice)) if effect["seen"] == "both" else "",
     ).strip()
@@ -315,6 +313,9 @@ _WHY = HTML.from_string("""
 """)
 
 
+_NOTHING_UNUSUAL = ": nothing unusual, weekday, promotion and recent sales are close to their average"
+
+
 def why_html(
     model,  # A remembered forecaster
     choice: Choice,  # What the visitor looks at
@@ -325,11 +326,11 @@ def why_html(
     for reason in found:
         way = "up" if reason["shown"] > 0 else "down"
         lines.append({"way": way, "said": _part(reason["shown"], "+"), "text": reason["text"]})
-    usual = "" if found else ": nothing unusual, weekday, promotion and recent sales are close to their average"
+    usual = "" if found or start["kind"] != "start" else _NOTHING_UNUSUAL
     total = start["shown"] + sum(reason["shown"] for reason in found)
     return _WHY.render(reasons=lines, total=say_units(total), usual=usual).strip()
 
-
+# %% ../../nbs/apps/page.ipynb #c01d6001
 def _part(shown, plus=""):
     "A part of the sum with all that is shown of it, so that the reader can add."
     return ("−" if shown < 0 else plus) + f"{abs(shown):,.1f}".removesuffix(".0")
@@ -388,6 +389,9 @@ def store_table(
     by_store = by_store.sort_values("mean", ascending=False, kind="stable")
     total = model.total(choice.item, None, choice.first, choice.last, choice.promotion)
     rows = [_table_row(store_name(model, units["store_nbr"]), units) for units in by_store.to_dict("records")]
+    others = total["mean"] - by_store["mean"].sum()  # where it comes back or is new: no store can be named
+    if others >= 0.05:
+        rows.append(["Other stores", say_units(others), "where it comes back or is new"])
     rows.append({"class": "total", "cells": _table_row("All stores", total)})
     caption = f"Units by store, {say_days(choice.first, choice.last)}. The likely ranges do not add up"
     return table_html(["Store", "Forecast", "Likely"], rows, caption, titled=True)
@@ -400,7 +404,9 @@ def _table_row(title, units):
 # %% ../../nbs/apps/page.ipynb #73b03c48
 _NUMBERS = ["mean", "q10", "q50", "q90"]
 _CSV_COLUMNS = (
-    "row item_nbr item_name store_nbr date to promotion".split() + _NUMBERS + ["model_version", "data_version"]
+    "row item_nbr item_name store_nbr date to promotion".split()
+    + _NUMBERS
+    + ["history", "model_version", "data_version"]
 )
 
 
@@ -413,7 +419,7 @@ def forecast_csv(
     daily = daily[daily["date"].isin(choice.days)].assign(row="store and day", to=lambda rows: rows["date"])
     total = model.total(choice.item, choice.store, choice.first, choice.last, choice.promotion)
     head = {"row": "total", "store_nbr": choice.store or "all", "date": choice.days[0], "to": choice.days[-1]}
-    head |= {name: total[name] for name in _NUMBERS}
+    head |= {name: total[name] for name in _NUMBERS} | {"history": model.history(choice.item, choice.store)}
     same = {name: model.card[name] for name in ("model_version", "data_version")}
     same |= {"item_nbr": choice.item, "item_name": product_name(model, choice.item)}
     same["promotion"] = switch_name(choice.promotion)

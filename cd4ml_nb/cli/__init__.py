@@ -8,7 +8,7 @@ __all__ = ['COMMAND_GROUPS', 'find_command', 'command_parser', 'main']
 # %% ../../nbs/cli/09_command.ipynb #40c23f1d
 import argparse, inspect, sys
 from importlib import import_module
-from .parser import add_command, call, make_parser
+from .parser import add_command, call, make_parser, stopped
 
 # %% ../../nbs/cli/09_command.ipynb #2845ce80
 COMMAND_GROUPS = {  # Command: its module in this package, and what it is for
@@ -70,7 +70,14 @@ def main(
     arguments: list[str] | None = None,  # The command line's, by default
 ) -> int:  # 0 when all went well, 1 for what the user can mend, 2 for a wrong option
     "Run one command; errors are one sentence on stderr."
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        return _run(sys.argv[1:] if arguments is None else list(arguments))
+    except KeyboardInterrupt:  # before the command itself began
+        return stopped()
+
+
+def _run(arguments):
+    "The same, for words that are given."
     if arguments[:1] == ["release"] and arguments[1:2] and arguments[1] in _NOW_DEPLOY:
         print(f"What machines do has a command of its own: cd4ml deploy {arguments[1]}", file=sys.stderr)
         return 2

@@ -8,8 +8,9 @@ __all__ = ['COMMANDS', 'chosen_source', 'data_check', 'data_prepare', 'data_synt
 
 # %% ../../nbs/cli/03_data.ipynb #5ba5469e
 from pathlib import Path
-from ..core import UserError, progress, project_root, read_params
+from ..core import UserError, progress, project_root, read_params, refuse_together
 from .parser import say_json
+from ..delivery.parameters import check_params, stage_values
 
 # %% ../../nbs/cli/03_data.ipynb #2f48fad2
 def chosen_source(
@@ -51,9 +52,12 @@ def data_check(
     cd4ml data check --source table --path sales.csv"""
     root = project_root()
     sections = chosen_source(root, source, path)
-    if sections["source"] == "table":
-        _check_own_table(root, path)
-    _check_raw(root, sections, path or sections["source"], memory)
+    refuse_together(
+        lambda: check_params(read_params(root=root), root),
+        lambda: _check_tables(root, sections, path, memory),
+    )
+    own = sections["source"] == "table"
+    print("Your table fits." if own else f"The tables of {path or sections['source']} keep the contract.")
 
 # %% ../../nbs/cli/03_data.ipynb #5f4ae0a8
 def _check_raw(root, sections, place, memory):
@@ -71,12 +75,17 @@ def _check_raw(root, sections, place, memory):
             require_contract(findings, place)
         finally:
             con.disconnect()
-    if sections["source"] != "table":
-        print(f"The tables of {place} keep the contract.")
-    for line in say_opening(stores) if stores else ():
-        print(line)
+    return say_opening(stores) if stores else []
 
 # %% ../../nbs/cli/03_data.ipynb #53f545ca
+def _check_tables(root, sections, path, memory):
+    "A UserError with all that the stages ingest and prepare would refuse in the tables; else what they teach, printed."
+    if sections["source"] == "table":
+        _check_own_table(root, path)
+    for line in _check_raw(root, sections, path or sections["source"], memory):
+        print(line)
+
+
 def _check_own_table(root, path):
     "What fits and what does not of the user's own table."
     from cd4ml_nb.data.contract import require_contract
@@ -86,13 +95,15 @@ def _check_own_table(root, path):
     for line in said["fits"]:
         print(line)
     require_contract(said["findings"], "Your table")
-    print("Your table fits.")
 
 
 def _time_rule(root):
-    "What params.yaml says of the days of the data and of the stores' opening."
-    given, names = read_params("prepare", root), ("first_day", "last_day", "absent", "closed_days", "delisted_after")
-    return {name: given[name] for name in names if name in given}
+    "What params.yaml says of the days of the data, of the stores' opening and of the windows."
+    params, names = read_params(root=root), ("first_day", "last_day", "absent", "closed_days", "delisted_after")
+    given, split, rows = (params.get(section) or {} for section in ("prepare", "split", "training_rows"))
+    windows = {name: split[name] for name in ("horizon", "calibration_windows", "evaluation_windows") if name in split}
+    windows |= {"history": rows["first"]} if "first" in rows else {}
+    return {name: given[name] for name in names if name in given} | {"windows": windows}
 
 # %% ../../nbs/cli/03_data.ipynb #6b26f51d
 def data_prepare(
@@ -121,9 +132,8 @@ def data_prepare(
 # %% ../../nbs/cli/03_data.ipynb #d7a747e9
 def _prepare_values(root, **given):
     "The prepare stage's parameters, those that were given first."
-    split = read_params("split", root)
-    values = {key: split[key] for key in ("horizon", "evaluation_windows")}
-    return read_params("prepare", root) | values | {key: value for key, value in given.items() if value is not None}
+    values = stage_values("prepare", read_params(root=root))
+    return values | {key: value for key, value in given.items() if value is not None}
 
 
 def _refuse_foreign_folder(out):

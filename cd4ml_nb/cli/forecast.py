@@ -108,7 +108,7 @@ def _model(folder):
 def _said_of(card):
     "Which model answered, and since when it is live."
     name = f"Model {card['model_version']} ({card['estimator'].replace('_', ' ')})"
-    data = f"data {card['data_version']} up to {card['forecast_origin']}"
+    data = f"data {card['data_version']}; knows sales up to {card['forecast_origin']}"
     said = f"{name}, trained {str(card['trained_at'])[:10]} on {data}"
     if "live_since" not in card:
         return said
@@ -123,9 +123,27 @@ def _one_forecast(forecaster, item, store, date, promotion):
         return forecaster.forecast(item, store, date, promotion).iloc[0].to_dict()
     total = forecaster.total(item, None, date, date, promotion)
     versions = {key: forecaster.card[key] for key in ("model_version", "data_version")}
-    return {"item_nbr": item, "store_nbr": None, "date": date, **total, **versions}
+    asked = {"item_nbr": item, "store_nbr": None, "date": date}
+    return {**asked, **total, "history": forecaster.history(item), **versions}
 
 
+def _covers(forecaster, item, store, date, history):
+    "What is known of the product there, what a sum over all stores holds, why nothing is forecast: sentences."
+    from cd4ml_nb.look import say_history
+
+    if why := forecaster.ended(item, store):
+        return [why]
+    if store is not None:
+        return [said] if (said := say_history(history, store)) else []
+
+    from cd4ml_nb.look import say_units
+
+    stores, after = int(forecaster.series["item_nbr"].eq(item).sum()), forecaster.block.delisted_after
+    others = forecaster.remainder([item], None)[forecaster.days(date)[0]]
+    lately = f"{stores} store{'s' * (stores != 1)} that sold it in the last {after} days"
+    return [f"All stores are {lately}, and about {say_units(others)} where it comes back or is new."]
+
+# %% ../../nbs/cli/02_forecast.ipynb #52e7c8f7
 def _batch(forecaster, input, output):
     "Many questions in one call."
     if Path(output).suffix not in (".csv", ".parquet"):
@@ -187,6 +205,8 @@ def forecast(
         return print(say_json(answer))
     names = forecaster.items.set_index("item_nbr")["item_name"]
     print(in_words(names.get(item, item) if item else "", store, day_asked, answer))
+    for sentence in _covers(forecaster, item, store, day_asked, answer["history"]):
+        print(sentence)
     print(_said_of(forecaster.card))
 
 # %% ../../nbs/cli/02_forecast.ipynb #d319e531

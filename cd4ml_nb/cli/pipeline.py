@@ -28,9 +28,11 @@ def pipeline(
 ):
     "Run the stages that a change touches (make pipeline does this, and more)."
     from cd4ml_nb.delivery.pipeline import run_pipeline
+    from cd4ml_nb.delivery.reports import refresh_index
     from cd4ml_nb.delivery.verdict import after_pipeline
 
     run_pipeline(*stages, force=force)
+    refresh_index(project_root())
     if not stages and (said := after_pipeline(project_root())):
         progress(said)
 

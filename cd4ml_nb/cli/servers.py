@@ -7,7 +7,7 @@ __all__ = ['COMMANDS', 'check_port', 'dashboard', 'review', 'mlflow']
 
 # %% ../../nbs/cli/07_servers.ipynb #ae7da15a
 import os, socket, sys
-from ..core import UserError, project_root
+from ..core import UserError, become, explain_disk_trouble, project_root
 
 # %% ../../nbs/cli/07_servers.ipynb #73f75d9d
 def check_port(
@@ -28,7 +28,14 @@ def check_port(
 
 # %% ../../nbs/cli/07_servers.ipynb #7d3c1a20
 # Voila with one way to end. Stopped while it starts, or while kernels are busy, it would end with a traceback.
-_VOILA = """import os, signal, sys
+_VOILA = r"""import os, signal, sys
+
+def not_yet(number, frame):
+    os.write(2, b"Stopped.\n")
+    os._exit(130)
+
+signal.signal(signal.SIGINT, not_yet)
+signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 from tornado.ioloop import IOLoop
 from voila import app
 sys.stderr = open(os.dup(2), "w", buffering=1)
@@ -45,7 +52,10 @@ def stop(number, frame):
 def listen(self):
     IOLoop.current().add_callback(print, said, file=sys.stderr)  # runs once the port is open
     open_port(self)
+"""
 
+# %% ../../nbs/cli/07_servers.ipynb #2ba41192
+_VOILA += """
 said, asked, open_port = os.environ.pop("CD4ML_SAID"), [], app.Voila.listen
 app.Voila.listen = listen
 app.Voila._handle_signal_stop = lambda self, number, frame: stop(number, frame)
@@ -71,12 +81,13 @@ def _serve_app(
     if not (apps / app).exists():
         raise UserError(f"{apps / app} is missing. Restore it with: git checkout nbs/apps")
     check_port(port, again)
-    (root / "reports").mkdir(exist_ok=True)
+    with explain_disk_trouble(root / "reports"):
+        (root / "reports").mkdir(exist_ok=True)
     os.chdir(root)
     os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [str(apps / "share"), os.environ.get("JUPYTER_PATH")]))
     os.environ.update({"PYDEVD_DISABLE_FILE_VALIDATION": "1", "OMP_WAIT_POLICY": "PASSIVE", "CD4ML_SAID": said})
     voila = [sys.executable, "-c", _VOILA, f"nbs/apps/{app}"]
-    os.execv(sys.executable, [*voila, f"--Voila.config_file_paths={apps / settings}", f"--port={port}"])
+    become(*voila, f"--Voila.config_file_paths={apps / settings}", f"--port={port}")
 
 # %% ../../nbs/cli/07_servers.ipynb #6a5530a0
 def dashboard(

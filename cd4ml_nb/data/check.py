@@ -10,7 +10,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from ..core import find_json
-from .axis import Stores, cut_to_span, open_stores, read_holidays
+from .axis import Stores, settle
 from .contract import check_keys_unique, read_raw, read_text
 from .layout import RAW, raw_path
 from .sales import Heaps, heap_raw
@@ -21,8 +21,6 @@ def _count_twice(
     heaps: Heaps,
 ) -> int:  # Rows of sales
     "How many rows share date, store and item with another one."
-    if not heaps.rows["sale"]:
-        return 0
     grids = cut_items(len(heaps.items), heaps.first_day, heaps.n_days)
 
     def one(store):
@@ -44,25 +42,26 @@ def find_twice(
 
 # %% ../../nbs/data/02i_check.ipynb #f1b93453
 def _look(con, raw, heaps, rule):
-    "The stores behind sound sales; a UserError if rows stand off."
+    "The stores behind sound sales; a UserError with all that is wrong."
     rule = dict(rule)
-    cut_to_span(heaps, rule.pop("first_day", None), rule.pop("last_day", None))
+    span = rule.pop("first_day", None), rule.pop("last_day", None)
     tables = {name: read_raw(con, raw, name) for name in ("stores", "holidays_events")}
     source = find_json(raw / "left_out.json", {}).get("source", "unknown")
-    return open_stores(heaps, read_holidays(tables), source, **rule)
+    return settle(heaps, tables, source, span, **rule)
 
 
 def check_folder(
     con,  # An Ibis DuckDB connection
     raw: Path,  # Folder of raw CSV files
-    **rule,  # first_day, last_day, absent, closed_days and delisted_after, as params.yaml says
+    **rule,  # first_day, last_day and what `settle` takes, as params.yaml says
 ) -> tuple[list, Stores | None]:  # Findings, empty if all is well; then who was open
-    "Check a raw folder of any size; a UserError if rows stand off from the others."
+    "Check a raw folder of any size; a UserError with all that the stage prepare would refuse."
     raw = Path(raw)
     with tempfile.TemporaryDirectory(prefix="cd4ml-check-") as folder:
         findings, heaps = heap_raw(con, raw, Path(folder))
-        if heaps and _count_twice(heaps):
-            return find_twice(con, raw), None
-        if not heaps or not heaps.rows["sale"]:
+        if not heaps:
             return findings, None
-        return findings, _look(con, raw, heaps, rule)
+        stores = _look(con, raw, heaps, rule)
+        if _count_twice(heaps):  # within the days of the data, as prepare looks for them
+            return find_twice(con, raw), None
+        return findings, stores

@@ -12,7 +12,7 @@ import ibis
 from ..core import project_root, sha256_of
 from .contract import require_contract, typed
 from .engines import quote_name, quote_sql
-from .layout import RAW
+from .layout import EARLIEST, LATEST, RAW
 from .mapping import SPECS, read_mapping
 from .table import check_tables, holidays_of, open_workbench
 
@@ -142,7 +142,8 @@ def _write_events(con, opened, country, folder):
     "Write holidays_events.csv from the country's holidays and the user's own events."
     rows, (first, last) = [], con.execute("SELECT min(date), max(date) FROM written").fetchall()[0]
     if country:
-        for day, kind, name in holidays_of(country, list(range(first.year, last.year + 2))):
+        years = range(max(first.year, int(EARLIEST[:4])), min(last.year, int(LATEST[:4])) + 2)
+        for day, kind, name in holidays_of(country, list(years)):
             rows.append((day, kind, "National", str(country), name, "False"))
     if "events" in opened:
         columns = "CAST(date AS VARCHAR), description, state, city"

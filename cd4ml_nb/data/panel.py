@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DAYS_AHEAD', 'MAKE', 'PreparedData', 'read_version', 'prepared_folder', 'store_folder', 'data_version',
-           'static_columns', 'read_series', 'StoreArrays', 'read_store', 'each_store', 'daily_sales', 'read_prepared',
-           'some_stores']
+           'static_columns', 'read_series', 'read_plans', 'StoreArrays', 'read_store', 'each_store', 'daily_sales',
+           'read_prepared', 'some_stores']
 
 # %% ../../nbs/data/03b_panel.ipynb #9e14fefb
 import hashlib
@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any, TypedDict
 from urllib.parse import quote
 import numpy as np, pandas as pd
-import pyarrow as pa, pyarrow.parquet as pq
+import pyarrow as pa, pyarrow.compute as pc, pyarrow.parquet as pq
 from ..core import UserError, read_json, sha256_of
 from .absent import offered
+from .opening import ENDED, NOTHING, REASONS, SHUT
 
 # %% ../../nbs/data/03b_panel.ipynb #c4ec0102
 class PreparedData(TypedDict, total=False):
@@ -101,7 +102,7 @@ def _sales_rows(folder, item_row, first_day, shape):
     "A store's sales and what they say of promotions (series × days), NaN where there is no row."
     sales, promoted = np.full(shape, np.nan), np.full(shape, np.nan, np.float32)
     for path in sorted(folder.glob("*.parquet")):
-        for batch in pq.ParquetFile(path, read_dictionary=["item_nbr"]).read().to_batches():
+        for batch in pq.ParquetFile(path, read_dictionary=["item_nbr"]).read(use_threads=False).to_batches():
             rows_of = np.array([item_row.get(item, -1) for item in batch["item_nbr"].dictionary.to_pylist()])
             row = rows_of[batch["item_nbr"].indices.to_numpy()]
             wanted = row >= 0
@@ -111,11 +112,25 @@ def _sales_rows(folder, item_row, first_day, shape):
     return sales, promoted
 
 # %% ../../nbs/data/03b_panel.ipynb #d9a905bd
-def _plan(prepared, store, item_row, first_day, shape):
-    "The promotion plan of a store as an array (series × days), NaN where no plan lists the series."
-    rows = pq.read_table(prepared / "promotions.parquet", filters=[("store_nbr", "=", store)], partitioning=None)
-    planned = np.full(shape, np.nan, np.float32)
+def read_plans(
+    prepared: Path,  # The folder data/prepared
+    stores: list[str] | None = None,  # Only these stores; all by default
+) -> dict[str, pa.Table]:  # By store: item_nbr, first_date, last_date, onpromotion
+    "The promotion plan, read once and cut by store."
+    wanted = None if stores is None else [("store_nbr", "in", list(stores))]
+    rows = pq.read_table(Path(prepared) / "promotions.parquet", filters=wanted, partitioning=None)
     if not len(rows):
+        return {}
+    runs = pc.run_end_encode(rows["store_nbr"].combine_chunks())  # the file is in order of its keys
+    ends = runs.run_ends.to_numpy()
+    starts = np.append(0, ends[:-1])
+    return {store: rows.slice(a, b - a) for store, a, b in zip(runs.values.to_pylist(), starts, ends)}
+
+
+def _planned(rows, item_row, first_day, shape):
+    "The promotion plan of a store as an array (series × days), NaN where no plan lists the series."
+    planned = np.full(shape, np.nan, np.float32)
+    if rows is None:
         return planned
     first, last = (rows[name].cast(pa.int32()).to_numpy() - first_day for name in ("first_date", "last_date"))
     length = last - first + 1
@@ -133,7 +148,7 @@ class StoreArrays(TypedDict):
 
     sales: np.ndarray  # Units, shape (n_series, n_days); 0 where offered and not sold, NaN where not offered
     onpromotion: np.ndarray  # Promoted products, shape (n_series, n_days + 60); NaN where unknown
-    is_open: np.ndarray  # Shape (n_days + 60,)
+    is_open: np.ndarray  # Whether the store was expected to be, as far as could be known; shape (n_days + 60,)
     holiday: np.ndarray  # Whether there is one, same shape
 
 # %% ../../nbs/data/03b_panel.ipynb #7199fd96
@@ -143,6 +158,7 @@ def read_store(
     series: pd.DataFrame,  # The series to read, all of this store
     calendar: pd.DataFrame,  # This store's days, from read_prepared
     delisted_after: int,  # As the data were prepared
+    plan: pa.Table | None = None,  # This store's, from `read_plans`; None where it has none
 ) -> StoreArrays:
     "A store's series as arrays, zeros filled in."
     first_day = calendar.date.iloc[0].to_datetime64().astype("datetime64[D]").astype(int)
@@ -151,12 +167,19 @@ def read_store(
     sold, own = _sales_rows(store_folder(prepared, store), item_row, first_day, (len(series), n_days))
     on_offer = offered(~np.isnan(sold), is_open[:n_days], delisted_after)
     sales = np.where(on_offer & np.isnan(sold), 0, sold)
-    planned = _plan(Path(prepared), store, item_row, first_day, (len(series), len(calendar)))
+    planned = _planned(plan, item_row, first_day, (len(series), len(calendar)))
     own = np.pad(own, ((0, 0), (0, DAYS_AHEAD)), constant_values=np.nan)
     onpromotion = np.where(known, np.nan_to_num(planned), own)
     onpromotion[:, :n_days][~on_offer] = np.nan
-    holiday = calendar.holiday.notna().to_numpy()
-    return {"sales": sales, "onpromotion": onpromotion.astype(np.float32), "is_open": is_open, "holiday": holiday}
+    expected, holiday = _expected_open(calendar, is_open, n_days), calendar.holiday.notna().to_numpy()
+    return {"sales": sales, "onpromotion": onpromotion.astype(np.float32), "is_open": expected, "holiday": holiday}
+
+
+def _expected_open(calendar, is_open, n_days):
+    "When the store was, or is, expected to be open: a day on which it was shut without notice is no closed day."
+    why, past = calendar.why_closed.fillna(""), np.arange(len(calendar)) < n_days
+    ended = why.str.startswith(REASONS[ENDED]).to_numpy() & past  # the series of such a store leave by their own rule
+    return is_open | ended | why.isin([REASONS[SHUT], REASONS[NOTHING]]).to_numpy()
 
 # %% ../../nbs/data/03b_panel.ipynb #f5e8f656
 def each_store(
@@ -168,10 +191,10 @@ def each_store(
     series, version = read_series(prepared, stores), read_json(prepared / "version.json", MAKE)
     delisted_after = version["parameters"]["delisted_after"]
     calendars = pq.read_table(prepared / "calendar.parquet", partitioning=None).to_pandas(date_as_object=False)
-    calendar_of = dict(list(calendars.groupby("store_nbr", sort=False)))
+    calendar_of, plans = dict(list(calendars.groupby("store_nbr", sort=False))), read_plans(prepared, stores)
     for store, own in series.groupby("store_nbr", sort=True):
         own, calendar = own.reset_index(drop=True), calendar_of[store]
-        yield store, own, calendar, read_store(prepared, store, own, calendar, delisted_after)
+        yield store, own, calendar, read_store(prepared, store, own, calendar, delisted_after, plans.get(store))
 
 # %% ../../nbs/data/03b_panel.ipynb #49a5b333
 def daily_sales(
@@ -223,7 +246,7 @@ def read_prepared(
 # %% ../../nbs/data/03b_panel.ipynb #048acc41
 def some_stores(
     root: Path,  # The project's folder
-    rows: int = 3_000_000,  # About how many filled rows to read at most
+    rows: int = 600_000,  # About how many filled rows to read at most
 ) -> list[str] | None:  # Stores; None when all of them are few enough
     "Stores for a picture of a panel too large to look at whole: always the same, and none preferred."
     all_rows = read_version(root)["rows"]

@@ -38,7 +38,26 @@ HEAP_COLUMNS = {  # Of a heap, in the order of its file; a day is counted from 1
     "units": np.float64,
     "promotion": np.float32,
 }
-_DAYS = 50_000  # From 1970-01-01; more than the contract allows
+
+# %% ../../nbs/data/02e_sales.ipynb #f10addco
+def _add(known, days, rows):
+    "A day and the rows of the days from it on, with those of these days."
+    low, high = int(days.min()), int(days.max())
+    start, counts = known or (low, np.zeros(0, np.int32))
+    first = min(start, low)
+    counts = np.pad(counts, (start - first, max(0, high + 1 - start - len(counts))))
+    counts[low - first : high + 1 - first] += np.bincount(days - low, rows).astype(np.int32)
+    return first, counts
+
+
+def _between(known, first_day, n_days):
+    "The rows of so many days from a first one on."
+    rows = np.zeros(n_days, np.int32)
+    if known:
+        days = known[0] + np.arange(len(known[1])) - first_day
+        inside = (days >= 0) & (days < n_days)
+        rows[days[inside]] = known[1][inside]
+    return rows
 
 # %% ../../nbs/data/02e_sales.ipynb #1d3b85f8
 class DayCounts:
@@ -46,7 +65,7 @@ class DayCounts:
 
     def __init__(self, stores: list[str]):
         self.stores = stores
-        self.counts: dict[int, np.ndarray] = {}  # Store: rows of each day, counted from 1970-01-01
+        self.counts: dict[int, tuple[int, np.ndarray]] = {}  # Store: a day, and the rows of the days from it on
         self.first_day, self.last_day = np.iinfo(np.int32).max, np.iinfo(np.int32).min
 
     @property
@@ -56,20 +75,19 @@ class DayCounts:
 
     def count(self, store: int, days: np.ndarray, rows: np.ndarray | None = None) -> None:
         "Count a store's rows of sales: one on each of these days, or so many."
-        counts = self.counts.setdefault(store, np.zeros(_DAYS, np.int32))
-        low, high = int(days.min()), int(days.max())
-        counts[low : high + 1] += np.bincount(days - low, rows).astype(np.int32)
-        self.first_day, self.last_day = min(self.first_day, low), max(self.last_day, high)
+        self.counts[store] = _add(self.counts.get(store), days, rows)
+        self.first_day, self.last_day = min(self.first_day, int(days.min())), max(self.last_day, int(days.max()))
 
     def rows_by_day(self) -> np.ndarray:  # Shape (n_days,)
         "Rows of sales of each day, all stores together."
-        days = slice(self.first_day, self.last_day + 1)
-        return np.sum([counts[days] for counts in self.counts.values()], axis=0, dtype=int)
+        known = [_between(counts, self.first_day, self.n_days) for counts in self.counts.values()]
+        return np.sum(known, axis=0, dtype=int)
 
     def rows_by_store(self) -> np.ndarray:  # Shape (n_stores, n_days)
         "The same of each store."
-        none, days = np.zeros(_DAYS, np.int32), slice(self.first_day, self.last_day + 1)
-        return np.stack([self.counts.get(store, none)[days] for store in range(len(self.stores))])
+        return np.stack(
+            [_between(self.counts.get(store), self.first_day, self.n_days) for store in range(len(self.stores))]
+        )
 
 # %% ../../nbs/data/02e_sales.ipynb #e6297a06
 class Heaps(DayCounts):

@@ -17,7 +17,7 @@ from .engines import connect
 from .layout import raw_path
 from .sales import HEAP_COLUMNS, Heaps, check_small, classify, known_keys, text_promotion
 from .session import spark_reason, spark_session
-from .stores import POOL_COLUMNS, KeptSeries, PartSummary, Pool, Rule
+from .stores import POOL_COLUMNS, KeptSeries, PartSummary, Pool
 from .stores import cut_items, gather_parts, part_table, store_part, summarise_part, write_part
 from .tasks import parallelism, run_tasks
 
@@ -170,13 +170,13 @@ def _do_store(
     folders: Folders,
     store: int,
     out: Path,  # Rows by store; the store's number; where to write
-    rule: Rule,
+    delisted_after: int,  # As in params.yaml
     is_open: np.ndarray,  # Whether the store was open, shape (n_days,)
 ) -> list[PartSummary]:
     "Prepare one store."
     heap, parts, added = folders.read("sale", store), [], []
     for number, grid in enumerate(cut_items(len(folders.items), folders.first_day, folders.n_days)):
-        part = store_part(heap, grid, rule, is_open)
+        part = store_part(heap, grid, delisted_after, is_open)
         write_part(out, folders.stores[store], number, part_table(part, folders.items, grid))
         parts.append(summarise_part(store, grid, part))
         added.append(_share_of_pool(part, grid))
@@ -213,7 +213,7 @@ def do_stores_spark(
     con,  # An Ibis connection
     folders: Folders,  # Rows by store
     out: Path,  # Folder to write to, seen by all workers; holds an empty folder heaps/
-    rule: Rule,
+    delisted_after: int,  # As in params.yaml
     is_open: np.ndarray,  # Whether each store was open, shape (n_stores, n_days)
     engine: str = "spark",  # Where the tasks run
 ) -> KeptSeries:
@@ -223,7 +223,7 @@ def do_stores_spark(
     # Some stores a task, so that small ones are worth its start
     tasks = np.array_split(range(n_stores), min(n_stores, 8 * parallelism(engine, 1)))
     names = [f"stores {folders.stores[stores[0]]} to {folders.stores[stores[-1]]}" for stores in tasks]
-    one = lambda store: _do_store(folders, int(store), out, rule, is_open[store])
+    one = lambda store: _do_store(folders, int(store), out, delisted_after, is_open[store])
     do_some = lambda stores: [part for store in stores for part in one(store)]
     done = run_tasks(do_some, tasks, engine, 1, names, "prepare")
     with explained("adding up the item pool"):

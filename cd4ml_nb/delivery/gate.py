@@ -9,6 +9,7 @@ __all__ = ['WRITTEN_BY', 'candidate_card', 'beside_live', 'judged_windows', 'sli
 # %% ../../nbs/delivery/03_gate.ipynb #cb5ab922
 import json, math
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 import numpy as np, pandas as pd
 from ..core import UserError, find_json, main_root, project_root, read_json, replace_file, tidy, write_json
@@ -74,7 +75,7 @@ def judged_windows(
 ) -> list[dict]:  # forecast_origin, role, nwrmsle, naive, champion (NaN where not asked), bias
     "The judged windows with everybody's score."
     mine, naive, live = (scores_by_window(case, column) for column in ("log_mean", "naive", "champion"))
-    totals = case.judged.groupby("forecast_origin")[["mean", "unit_sales"]].sum()
+    totals = case.judged.groupby("forecast_origin", observed=True)[["mean", "unit_sales"]].sum()
     bias = totals["mean"] / totals["unit_sales"] - 1
     roles = {window["forecast_origin"]: window["role"] for window in case.windows}
     names = ("forecast_origin", "role", "nwrmsle", "naive", "champion", "bias")
@@ -145,15 +146,16 @@ _FACETS_ROWS = 50_000  # Forecasts of either kind that are drawn, at most
 
 # %% ../../nbs/delivery/03_gate.ipynb #c59e4ceb
 def _circumstances(case, off):
-    "Under which circumstances each forecast was made, one column each."
-    judged, (row, day) = case.judged, row_and_day(case)
+    "Under which circumstances some forecasts were made, one column each."
+    judged = case.judged.loc[off.index].reset_index(drop=True)
+    row, day = row_and_day(replace(case, judged=judged))
     series = case.block.series.iloc[row].reset_index(drop=True)
     of_series = {name: series[name] for name in ("family", "class", "perishable", "store_nbr", "item_nbr")}
     of_stores = {f"store's {kind}": groups[row] for kind, groups in store_groups(case).items()}
     columns = {
         "units sold": judged["unit_sales"],
         "units forecast": judged["mean"].round(2),
-        "log error": off.round(3),
+        "log error": off.round(3).to_numpy(),
         "horizon": judged["horizon"],
         "weekday": judged["date"].dt.day_name().str[:3],
         "promoted products": case.block.onpromotion[row, day],
@@ -168,9 +170,9 @@ def good_and_bad(
 ) -> dict[str, pd.DataFrame]:  # "forecast well", "forecast badly": tables of the same columns
     "The half of the judged forecasts with the smallest log error, and the tenth with the largest."
     off = _log_error(case.judged)
-    table, rank = _circumstances(case, off), off.rank(method="first", pct=True)
-    well, badly = table[rank <= 0.5], table[rank > 0.9]
-    return {"forecast well": _at_most(well, case), "forecast badly": _at_most(badly, case)}
+    rank = off.rank(method="first", pct=True)
+    parts = {"forecast well": off[rank <= 0.5], "forecast badly": off[rank > 0.9]}
+    return {name: _circumstances(case, _at_most(part, case)) for name, part in parts.items()}
 
 
 def _log_error(judged):

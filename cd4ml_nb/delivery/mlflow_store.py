@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from urllib.request import urlopen
 import cd4ml_nb
 from cd4ml_nb.core import (
+    become,
     UserError,
     current_name,
     explain_disk_trouble,
@@ -527,6 +528,21 @@ def read_artifact(
     return None
 
 # %% ../../nbs/delivery/04c_mlflow_store.ipynb #4ca032ea
+# MLflow starts a server of its own. It does not hear Ctrl-C, which would end it with a traceback: it is ended.
+_PAGES = """import os, signal, sys, threading
+
+def wait():
+    signal.sigwait({signal.SIGINT})
+    print("Stopped.", file=sys.stderr, flush=True)
+    for child in open(f"/proc/self/task/{os.getpid()}/children").read().split():
+        os.kill(int(child), signal.SIGTERM)
+    os._exit(130)
+
+threading.Thread(target=wait, daemon=True).start()
+from mlflow.cli import cli
+cli()"""
+
+# %% ../../nbs/delivery/04c_mlflow_store.ipynb #91465598
 def pages_command(
     root: Path,  # The project's folder
     port: int,  # Where to listen, on this machine only
@@ -542,7 +558,7 @@ def pages_command(
     stores = ["--backend-store-uri", tracking, "--registry-store-uri", registry]
     here = ["--host", "127.0.0.1", "--port", str(port)]
     small = ["--workers", "1", "--uvicorn-opts", "--log-level critical"]
-    return [sys.executable, "-m", "mlflow", "server", *stores, *here, *small]
+    return [sys.executable, "-c", _PAGES, "server", *stores, *here, *small]
 
 # %% ../../nbs/delivery/04c_mlflow_store.ipynb #c1dffd65
 def _check_port(port):
@@ -558,7 +574,7 @@ def _check_port(port):
 def serve_pages(
     root: Path,  # The project's folder
     port: int = 5000,  # Where to listen, on this machine only
-    become: Callable = os.execv,  # Replaces this process by a program and its words
+    replace_by: Callable = become,  # Takes a program and its words, and takes this process's place
 ) -> None:
     "Become the server of MLflow's pages; Ctrl-C ends it."
     words = pages_command(root, port)
@@ -568,4 +584,4 @@ def serve_pages(
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
         os.environ.pop(name, None)
     progress(f"MLflow's pages: http://127.0.0.1:{port} (Ctrl-C ends)")
-    become(words[0], words)
+    replace_by(*words)

@@ -7,37 +7,60 @@ __all__ = ['MOST_APART', 'package_readme', 'last_state', 'check_same', 'learnt_h
 
 # %% ../../nbs/delivery/02_package.ipynb #4bf6b4ef
 import json
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 import numpy as np, pandas as pd
 from ..core import UserError, git_revision, read_json, replace_folder, write_json
 from ..data.tasks import run_tasks
-from ..data.panel import read_series
+from ..data.panel import read_series, read_version
+from ..data.split import read_windows
 from .onnx import onnx_pair, to_onnx
 from ..model.block import last_days, stack_blocks, take_series
+from ..model.cold_start import cold_starts
 from ..model.estimators import Trees
 from ..model.features import HISTORY
 from ..model.forecaster import load_forecaster
 from ..model.groups import Grouped, group_batches, series_parts
 from ..model.intervals import calibrate
+from ..model.kernel import item_factors
+from ..model.levels import learn_levels, window_levels
 from ..model.loading import load_block_once, panel_days
 from ..model.package import Card, seal, write_state
+from ..model.remainder import item_rows, remainders, window_remainders
 from ..model.training import load_fitted
 from ..quality.accuracy import accuracy_table
-from ..quality.backtest import window_table
+from ..quality.backtest import window_table, write_forecasts
+from ..quality.metrics import SCORED, group_scores, score_terms
 from ..quality.promotion import promotion_associations
+from ..quality.tables import read_table
 
 # %% ../../nbs/delivery/02_package.ipynb #1c3b77fa
 MOST_APART = 1e-4  # Largest relative difference between the package and the fitted estimator
 _WORTH_PROCESSES = 50  # Models to turn into ONNX for which parallel processes are worth their start
 
 
+def _backtest_of(root, about):
+    "The file of the estimator's backtest."
+    return root / f"data/evaluation/{about['estimator']}.parquet"
+
+# %% ../../nbs/delivery/02_package.ipynb #ef7789a3
+def _scores(path):
+    "What the card tells of the backtest: the evaluation windows, the means of their scores, the holdout's scores."
+    table = read_table(path, [*SCORED, "role"], ("evaluation", "holdout"))
+    origins, told = pd.Categorical(table["forecast_origin"]), ("nwrmsle", "wape", "bias")
+    found = group_scores(score_terms(table), origins.codes)
+    scores = {origins.categories[i]: {name: of[name] for name in told} for i, of in found.items()}
+    held_out = table["forecast_origin"][(table["role"] == "holdout").to_numpy()].iloc[0]
+    windows = sorted(scores.keys() - {held_out})
+    means = {name: float(np.mean([scores[origin][name] for origin in windows])) for name in told}
+    return {"windows": windows, "metrics": means, "holdout": {"forecast_origin": held_out, **scores[held_out]}}
+
+
 def _card(root, about, origin, block):
     "What a reader wants to know of the model."
-    metrics = read_json(root / "reports/metrics.json")
-    if metrics["data_version"] != about["data_version"]:
-        raise UserError("reports/metrics.json is of other data than the fitted model. Run: make pipeline")
-    scores, held_out = metrics["models"][about["estimator"]], metrics["holdout"][about["estimator"]]
+    if read_version(root)["data_version"] != about["data_version"]:
+        raise UserError("data/fitted was learnt from other data than data/prepared holds. Run: make pipeline")
     return {
         **about,
         "git_revision": git_revision(root),
@@ -45,10 +68,7 @@ def _card(root, about, origin, block):
         "forecast_origin": str(block.date(origin)),
         "first_day": str(block.date(origin + 1)),
         "last_day": str(block.date(origin + about["horizon"])),
-        "windows": metrics["windows"],
-        "metrics": {name: scores[name]["mean"] for name in ("wape", "bias", "nwrmsle")},
-        # What the package must reproduce
-        "holdout": {name: held_out[name] for name in ("forecast_origin", "nwrmsle", "wape", "bias")},
+        **_scores(_backtest_of(root, about)),
     }
 
 # %% ../../nbs/delivery/02_package.ipynb #47860e39
@@ -96,8 +116,8 @@ learnt from sales up to {card["trained_to"]}.
 - **Error** on {len(card["windows"])} backtest windows: {card["horizon"]}-day orders were off by \
 {metrics["wape"]:.0%} of units; volume {volume}; NWRMSLE {metrics["nwrmsle"]:.3f}.
 - **Cannot know** stock-outs, prices, weather, or a promotion that is not in the plan. \
-An item that a store never sold gets a forecast from its class and its other stores, \
-which is less sure than the interval says.
+An item that a store never sold gets what such items sold on average, which is next to nothing, \
+and far too little where the store lists it on purpose.
 - **Parameters**: {json.dumps(card["parameters"])}
 """
 
@@ -114,10 +134,14 @@ def last_state(
     for part in group_batches(series, fitted.per, days) if grouped else series_parts(series, days):
         block = load_block_once(prepared, part)
         answer = fitted.forecast(block, block.n_days - 1, horizon)
-        done.append((part.index.to_numpy(), last_days(block, HISTORY + horizon), *answer))
+        done.append(
+            (part.index.to_numpy(), last_days(block, max(HISTORY, block.delisted_after + 1) + horizon), *answer)
+        )
     rows, blocks, means, log_means = zip(*done)
     order = np.argsort(np.concatenate(rows), kind="stable")
     block = blocks[0] if len(blocks) == 1 else take_series(stack_blocks(list(blocks)), order)
+    first_sale = series["first_sale"].to_numpy().astype("datetime64[D]")
+    block = replace(block, series=block.series.assign(first_sale=first_sale))
     return block, np.concatenate(means)[order], np.concatenate(log_means)[order]
 
 # %% ../../nbs/delivery/02_package.ipynb #e5433964
@@ -169,25 +193,47 @@ def _write_told(folder, root, about, earlier):
     write_json(folder / "promotions.json", promotion_associations(prepared, about["trained_to"], about["horizon"]))
 
 # %% ../../nbs/delivery/02_package.ipynb #32b9b83f
+def _levels(fitted, earlier):
+    "The items' levels, as all windows together teach them; none for estimators that do not learn from rows."
+    if not isinstance(fitted, (Trees, Grouped)):
+        return {}
+    return learn_levels([window_levels(part) for _, part in earlier.groupby("forecast_origin", observed=True)])
+
+
+def _serving(root, fitted, earlier, origin, horizon):
+    "What the forecast takes from the past beside the models: items' levels, rates of cold starts, intervals."
+    rest = window_remainders(root / "data/prepared", read_windows(root), earlier["item_nbr"].unique())
+    known = {window: item_rows(rest, window) for window in earlier["forecast_origin"].unique()}
+    _, rates = cold_starts(root / "data/prepared", [origin], horizon)
+    calibration = calibrate(earlier, horizon, known)
+    return {"levels": _levels(fitted, earlier), "cold_start": rates[origin], "calibration": calibration}
+
+# %% ../../nbs/delivery/02_package.ipynb #74482329
+_LEARNT_FROM = ["forecast_origin", "store_nbr", "item_nbr", "horizon", "unit_sales", "mean", "whole", "level"]
+
+
 def package(
     root: Path,  # The project's folder
 ) -> Card:
     "Pack, seal and check the forecaster; it goes to data/model."
     root = Path(root)
     about, fitted = read_json(root / "data/fitted/fitted.json"), load_fitted(root)
-    horizon, earlier = about["horizon"], pd.read_parquet(root / f"data/evaluation/{about['estimator']}.parquet")
+    horizon, backtest = about["horizon"], _backtest_of(root, about)
     block, mean, log_mean = last_state(root, fitted, horizon)
-    origin, held_out = block.n_days - 1, earlier[earlier["role"] == "holdout"]
+    origin, earlier = block.n_days - 1, read_table(backtest, _LEARNT_FROM)
+    last = str(block.date(origin))
+    learnt = _serving(root, fitted, earlier, last, horizon)
+    mean = mean * item_factors(learnt["levels"], block.series["item_nbr"])[:, None]
+    ahead = remainders(root / "data/prepared", [last], horizon)
     with replace_folder(root / "data/model") as folder:
         write_state(folder / "state.parquet", block)
         _write_calendar(folder / "calendar.parquet", root, block, origin, horizon)
+        ahead[["grain", "name", "horizon", "mean"]].to_parquet(folder / "remainder.parquet", index=False)
         serving = _write_models(folder, fitted, mean, log_mean)
-        held_out.drop(columns="role").to_parquet(folder / "holdout.parquet", index=False)
+        write_forecasts(read_table(backtest, roles=("holdout",)).drop(columns="role"), folder / "holdout.parquet")
         _write_told(folder, root, about, earlier)
-        card: Card = {
-            **_card(root, about, origin, block),
-            "learnt_holidays": learnt_holidays(root, about["trained_to"], fitted),
-        }
+        holidays = learnt_holidays(root, about["trained_to"], fitted)
+        card: Card = {**_card(root, about, origin, block), "learnt_holidays": holidays}
         (folder / "README.md").write_text(package_readme(card), encoding="utf-8")
-        card = seal(folder, card, {**serving, "calibration": calibrate(earlier, horizon)})
+        card = seal(folder, card, {**serving, **learnt})
         return {**card, "difference": check_same(folder, window_table(block, origin, mean, log_mean))}

@@ -8,7 +8,7 @@ __all__ = ['STAGES', 'SHARED', 'has_parameters', 'notebook_parameters', 'stage_v
 # %% ../../nbs/delivery/00_parameters.ipynb #678d20c7
 import ast, datetime
 from pathlib import Path
-from ..core import UserError, check_keys, read_json
+from ..core import UserError, check_keys, read_json, refuse_together
 
 # %% ../../nbs/delivery/00_parameters.ipynb #a0d5c130
 STAGES = ("ingest", "prepare", "split", "backtest", "evaluate", "train", "package", "gate", "register")
@@ -57,7 +57,7 @@ def notebook_parameters(
 # A stage's parameters are its own section of params.yaml and these, named `section.key` or `section`.
 SHARED = {
     "ingest": {"favorita": "favorita", "synthetic": "synthetic", "table": "table"},
-    "prepare": {"horizon": "split.horizon", "evaluation_windows": "split.evaluation_windows"},
+    "prepare": {"windows": "split", "history": "training_rows.first"},
     "backtest": {
         "estimator_parameters": "estimators.{estimator}",
         "training_rows": "training_rows",
@@ -121,14 +121,41 @@ def check_values(
 # %% ../../nbs/delivery/00_parameters.ipynb #c4ec0002
 def check_params(
     params: dict,  # params.yaml
+    root: Path | None = None,  # The project's folder; None: what the stages ask for is not looked at
 ) -> None:
-    "A UserError for what DVC would refuse in its own words, or only after stages have run."
+    "A UserError for all that DVC would refuse in its own words, or only after stages have run."
+    refuse_together(lambda: _check_days(params), lambda: _check_estimator(params), lambda: _check_stages(params, root))
+
+
+def _check_days(params):
+    "A UserError for a day without quotes."
     for name, value in _leaves(params):
         if isinstance(value, datetime.date):
             raise UserError(f"params.yaml, {name}: write the day in quotes, '{value}'.")
+
+
+def _check_estimator(params):
+    "A UserError for an estimator that there is not."
     asked, known = (params.get("train") or {}).get("estimator"), list(params.get("estimators") or {})
     if "train" in params and asked not in known:
         raise UserError(f"params.yaml, train.estimator: there is no '{asked}'. Choose one of: {', '.join(known)}.")
+
+# %% ../../nbs/delivery/00_parameters.ipynb #b02b2540
+def _check_stages(params, root):
+    "A UserError for all that a stage lacks, and all that it does not know."
+    given = lambda stage: (
+        [{"estimator": one} for one in params.get("estimators") or {}] if stage == "backtest" else [{}]
+    )
+    notebooks = {} if root is None else {stage: Path(root) / f"nbs/stages/{stage}.ipynb" for stage in STAGES}
+    said: dict[str, None] = {}  # in order, each once
+    for stage, notebook in notebooks.items():
+        for values in given(stage) if notebook.exists() else []:
+            try:
+                check_values(stage, stage_values(stage, params, **values), notebook_parameters(notebook))
+            except UserError as e:
+                said[str(e)] = None
+    if said:
+        raise UserError("\n".join(said))
 
 
 def _leaves(value, name=""):

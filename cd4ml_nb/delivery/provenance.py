@@ -336,7 +336,7 @@ def _say_model(card):
     "A model's card in four lines."
     rows = [
         ["estimator", f"{card.get('estimator')} {json.dumps(card.get('parameters', {}))}"],
-        ["trained", f"{card.get('trained_at')}, on sales up to {card.get('trained_to')}"],
+        ["trained", f"{card.get('trained_at')}, learnt from sales up to {card.get('trained_to')}"],
         ["forecasts", f"{card.get('first_day')} … {card.get('last_day')}"],
     ]
     return [f"Model {card['model_version']}", *_below(rows)]

@@ -29,12 +29,15 @@ from .card import write_card
 from .mlflow_store import find_run, log_scores, open_store, register_model, store_lock
 from .registry import champion_folder, new_version, registry_folder
 from .release import aliases, mirror_aliases
+from .reports import refresh_index
 from .state import state
 from .review import write_page
 
 # %% ../../nbs/delivery/05a_register.ipynb #a45bfdb7
-from ..quality.bootstrap import series_errors
+from ..quality.bootstrap import SERIES_KEYS, series_errors
+from ..quality.metrics import SCORED
 from ..quality.slices import read_slices
+from ..quality.tables import read_table
 
 # %% ../../nbs/delivery/05a_register.ipynb #c9e1f3f4
 def experiment_name(
@@ -111,8 +114,9 @@ def window_errors(
     table: pd.DataFrame,  # Forecasts: forecast_origin, store_nbr, item_nbr, unit_sales, weight, log_mean
 ) -> pd.DataFrame:  # forecast_origin, store_nbr, item_nbr, errors (weighted squared log errors), weight; both summed
     "What each series adds to a run's NWRMSLE, window by window."
-    windows = table.groupby("forecast_origin", sort=True)
-    return pd.concat([series_errors(part).assign(forecast_origin=o) for o, part in windows], ignore_index=True)
+    windows = table.groupby("forecast_origin", sort=True, observed=True)
+    done = pd.concat([series_errors(part).assign(forecast_origin=o) for o, part in windows], ignore_index=True)
+    return done.astype(dict.fromkeys(SERIES_KEYS, object))  # names are text to whoever reads them
 
 # %% ../../nbs/delivery/05a_register.ipynb #34a4ea81
 def report_notebooks(
@@ -213,8 +217,8 @@ def _gather(root, version, folder, facts):
     for file in [*sorted(version.iterdir()), root / "reports/data_quality.json", root / "dvc.lock"]:
         if file.is_file() and file.name != "registration.json":
             shutil.copy(file, folder / file.name)
-    table = pd.read_parquet(root / f"data/evaluation/{facts.card['estimator']}.parquet")
-    window_errors(table[table["role"] == "evaluation"]).to_parquet(folder / "errors.parquet", index=False)
+    table = read_table(root / f"data/evaluation/{facts.card['estimator']}.parquet", SCORED, ("evaluation",))
+    window_errors(table).to_parquet(folder / "errors.parquet", index=False)
     return {**_scores(root, facts), **durations(notebooks)}
 
 
@@ -334,4 +338,6 @@ def settle(
     if not (why := unsettled(root, releasable)):
         return None
     progress(f"{why} Registering it ...")
-    return register(root, releasable)
+    done = register(root, releasable)
+    refresh_index(root)
+    return done

@@ -108,13 +108,14 @@ def changed_files(
         return ["registration.json is missing or damaged"]
     if not known["files"]:
         return ["registration.json names no files"]
+    files, before = known["files"], known.get("before", known["files"])  # before: where renewing was cut short
     found = []
-    for name, digest in known["files"].items():
+    for name in {**files, **before}:
         if not (folder / name).is_file():
-            found.append(f"{name} is missing")
-        elif sha256_of(folder / name) != digest:
+            found += [f"{name} is missing"] if name in files and name in before else []
+        elif sha256_of(folder / name) not in (files.get(name), before.get(name)):
             found.append(f"{name} was changed")
-    return found + [f"{name} was added" for name in _sealed_names(folder) if name not in known["files"]]
+    return found + [f"{name} was added" for name in _sealed_names(folder) if name not in {**files, **before}]
 
 
 def _package_trouble(folder):
@@ -165,6 +166,10 @@ def _renew(folder, tmp):
     _seal_with_package_of(folder, tmp)
     fresh = {path.relative_to(tmp).as_posix() for path in tmp.rglob("*") if path.is_file()}
     _keep_verdicts(folder, tmp, folder)
+    if held := _registration(folder):  # a kill from here on leaves some files of then and some of now
+        both = {**read_json(tmp / "registration.json"), "before": held.get("before", {}) | held["files"]}
+        (tmp / "both.json").write_text(json.dumps(both))
+        os.replace(tmp / "both.json", folder / "registration.json")
     for name in sorted(fresh, key=lambda name: name == "registration.json"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         os.replace(tmp / name, folder / name)

@@ -7,7 +7,6 @@ __all__ = ['aliases', 'mirror_aliases', 'Outside', 'approve', 'reject', 'promote
            'history_in_words', 'status_in_words', 'Known', 'show', 'version_in_words']
 
 # %% ../../nbs/delivery/05_release.ipynb #06690aee
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, TypedDict
@@ -37,8 +36,8 @@ from cd4ml_nb.delivery.registry import (
     registry_folder,
     unsound_versions,
 )
-from .reports import write_index
-from .state import Held, State, nothing_live, other_champion, read_verdict, state
+from .reports import refresh_index
+from .state import Held, State, nothing_live, other_champion, read_verdict, stands, state
 from .verdict import count_checks
 from ..look import say_when, table_text
 
@@ -89,13 +88,6 @@ def _one_line(text):
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:2000]
 
 # %% ../../nbs/delivery/05_release.ipynb #0c2ba76e
-def _tell_index(root):
-    "Bring the page that leads to every report up to date, where there is one."
-    if (Path(root) / "reports" / "index.html").is_file():
-        with suppress(OSError):  # The act is done, whoever reads of it
-            write_index(root)
-
-
 def _act(root, task, decide, outside):
     "Run one act; `decide(state)` gives its line or refuses."
     folder = registry_folder(root)
@@ -114,7 +106,7 @@ def _act(root, task, decide, outside):
             why = (str(e).splitlines() or [type(e).__name__])[0]
             said = f"The act is done and logged, but MLflow's aliases could not be set ({why})."
             progress(f"{said} The next act will set them.")
-    _tell_index(root)
+    refresh_index(root)
     return {"line": len(earlier) + 1, **done}
 
 # %% ../../nbs/delivery/05_release.ipynb #76b9ac54
@@ -361,19 +353,24 @@ def verify(
             found += _role_trouble(root, held[role], "live model" if role == "champion" else role)
     return found
 
-
+# %% ../../nbs/delivery/05_release.ipynb #c41d0e7b
 def _role_trouble(root, held, what):
-    "What is wrong with a released version: its package, or the verdict on which it was released."
+    "What is wrong with a released version: its package, the verdict on which it was released, or other evidence."
     try:
         package_folder(root, held, what)
     except UserError as e:
         return [str(e)]
     folder = registry_folder(root) / held["model_version"]
     verdicts = [path for path in (folder / "gate.json", *folder.glob("decided/*")) if path.is_file()]
-    if held["gate"] in map(sha256_of, verdicts):
-        return []
-    says = f"The gate's verdict on which the {what}, {held['model_version']}, was released is not in {folder} any more"
-    return [f"{says}: gate.json was changed. Bring it back from a backup."]
+    if held["gate"] not in map(sha256_of, verdicts):
+        says = (
+            f"The gate's verdict on which the {what}, {held['model_version']}, was released is not in {folder} any more"
+        )
+        return [f"{says}: gate.json was changed. Bring it back from a backup."]
+    if changed := changed_files(folder):
+        says = f"What {folder} holds of the {what}, {held['model_version']}, is not what was registered"
+        return [f"{says}: {', '.join(changed)}. Bring it back from a backup, or register it again: make pipeline."]
+    return []
 
 # %% ../../nbs/delivery/05_release.ipynb #c221c399
 def history(
@@ -450,8 +447,7 @@ def _version_table(versions):
     def row(entry):
         verdict = "passed" if entry["gate_passed"] else "FAILED"
         registered_at = entry["registered_at"][:16].replace("T", " ")
-        verdict = verdict if entry["releasable"] else "not releasable"
-        return [entry["model_version"], registered_at, verdict, "live" if entry["live"] else entry["status"]]
+        return [entry["model_version"], registered_at, verdict, stands(entry)]
 
     return table_text(["version", "registered", "gate", "status"], [row(entry) for entry in versions])
 
@@ -495,7 +491,7 @@ def version_in_words(
     entry, gate = known["registration"], known["gate"]
     role = f" ({', '.join(known['roles'])})" if known["roles"] else ""
     made = f"data {entry.get('data_version')}, code {entry.get('git_revision')}"
-    lines = [f"{entry['model_version']}: {known['status']}{role}"]
+    lines = [f"{entry['model_version']}: {stands({**entry, 'status': known['status'], 'live': False})}{role}"]
     lines += [f"registered {say_when(entry['registered_at'])}, {made}"]
     if not entry["releasable"]:
         lines.append(f"not releasable: {entry.get('why_not')}")

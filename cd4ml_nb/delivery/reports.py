@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['report_header', 'report_title', 'make_report', 'report_exporter', 'read_templates', 'report_html', 'record_run',
-           'write_report', 'write_index', 'to_commit']
+           'write_report', 'write_index', 'refresh_index', 'to_commit']
 
 # %% ../../nbs/delivery/00a_reports.ipynb #9a656a5d
 import json, os, platform
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from markupsafe import Markup
@@ -262,6 +263,15 @@ def write_index(
     with replace_file(reports / "index.html") as tmp:
         tmp.write_text(page("Reports", body), encoding="utf-8")
     return reports / "index.html"
+
+
+def refresh_index(
+    root: Path,  # The project's folder
+) -> None:
+    "Bring the page that leads to every report up to date, where there is one."
+    if (Path(root) / "reports" / "index.html").is_file():
+        with suppress(OSError):  # what was done is done, whoever reads of it
+            write_index(root)
 
 # %% ../../nbs/delivery/00a_reports.ipynb #ba874329
 _OF_A_RUN = ("params.yaml", "dvc.lock", "reports")

@@ -20,9 +20,17 @@ from matplotlib.text import Text
 from ..core import UserError, replace_file
 from .acts import Act
 from .card import Evidence, Section, against, card_sections, failed_checks
-from .card import importances, judged_slices, owner_of, read_evidence, scores_of, slice_table
+from cd4ml_nb.delivery.card import (
+    importances,
+    judged_slices,
+    owner_of,
+    read_evidence,
+    say_windows,
+    scores_of,
+    slice_table,
+)
 from .release import approve, promote, reject
-from .state import Listed, State
+from .state import Listed, State, stands
 from .verdict import count_checks
 from ..look import BASELINE, CHAMPION, FORECAST, HTML, SOLD, say_percent, table_html
 from ..style import page
@@ -338,7 +346,7 @@ def _facts(evidence):
     return {
         "Estimator": card["estimator"],
         "Trained": card.get("trained_at"),
-        "Learnt up to": card.get("trained_to"),
+        "Learnt from sales up to": card.get("trained_to"),
         "Forecasts": f"{card['first_day']} to {card['last_day']}",
         "Data version": card["data_version"],
         "Series": card.get("series"),
@@ -406,7 +414,8 @@ def slices_html(
     note = f"{small} slices have too few series to be judged; they stand in gate.json."
     picture = draw_slices(most)
     drawn = picture_html(picture) if picture else Markup("")
-    return drawn + table_html(head, rows) + (Markup(_SOFT.render(said=note)) if small else Markup(""))
+    over = Markup(_SOFT.render(said=say_windows(gate)))
+    return over + drawn + table_html(head, rows) + (Markup(_SOFT.render(said=note)) if small else Markup(""))
 
 # %% ../../nbs/delivery/06_review.ipynb #f2fb3b10
 _CARD = HTML.from_string("""
@@ -522,13 +531,9 @@ def possible_acts(
 
 def _note(entry, waits):
     "How a version stands, in a few words."
-    if entry["live"]:
-        return "live"
-    if not entry["releasable"]:
-        return "not releasable"
     if entry["model_version"] == waits:
         return "waits for a decision"
-    return f"{entry['status']}, gate {'passed' if entry['gate_passed'] else 'failed'}"
+    return stands(entry)
 
 # %% ../../nbs/delivery/06_review.ipynb #6b687542
 def version_choices(
@@ -565,9 +570,10 @@ def _say_standing(entry):
     "How a version stands, as a sentence."
     if entry["live"]:
         return "It is live."
+    verdict = "let it pass" if entry["gate_passed"] else "stopped it"
     if not entry["releasable"]:
-        return f"It cannot be released: {entry.get('why_not') or 'it is not releasable'}."
-    return f"It is {entry['status']}; the gate {'let it pass' if entry['gate_passed'] else 'stopped it'}."
+        return f"The gate {verdict}. It cannot be released: {entry.get('why_not') or 'it is not releasable'}."
+    return f"It is {entry['status']}; the gate {verdict}."
 
 # %% ../../nbs/delivery/06_review.ipynb #6b2648ad
 def standing_html(

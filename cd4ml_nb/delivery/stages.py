@@ -23,12 +23,12 @@ from cd4ml_nb.core import (
     replace_file,
 )
 from .parameters import check_values, has_parameters, notebook_parameters, stage_values
-from .reports import make_report, record_run, write_report
+from .reports import make_report, record_run, refresh_index, write_report
 from .warm import PICTURES, kernel_manager, spare_kernel
 
 # %% ../../nbs/delivery/01_stages.ipynb #79200672
 class PeakMemory:
-    "While the block runs, watch the memory of this process's children; `megabytes` afterwards."
+    "While the block runs, watch the memory of this process's children, shared pages once; `megabytes` tells."
 
     def __enter__(self):
         self.megabytes, self._done = 0.0, threading.Event()
@@ -43,7 +43,8 @@ class PeakMemory:
             total = 0
             for child in psutil.Process().children(recursive=True):
                 try:
-                    total += child.memory_info().rss
+                    held = child.memory_full_info()
+                    total += getattr(held, "pss", held.uss)  # pss: of pages shared by n processes, one in n
                 except psutil.Error:
                     pass
             self.megabytes = max(self.megabytes, total / 1e6)
@@ -168,6 +169,8 @@ def run_stage(
     check_values(stage, values, notebook_parameters(notebook))
     label = "-".join([stage, *map(str, given.values())])
     run = _run_notebook(root, notebook, label, {**values, "tiny": False}, values, fork)
+    if os.environ.get("CD4ML_WARM_ROOT") != str(root):  # a pipeline does it once, at its end
+        refresh_index(root)
     if stage_values(stage, read_params(root=root), **given) != values:  # DVC would note down the new ones
         raise UserError(f"params.yaml was changed while the stage '{label}' ran with the former values. Run it again.")
     return run

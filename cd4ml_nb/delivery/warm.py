@@ -144,6 +144,7 @@ THEN = (
     "pyarrow.parquet",
     "sklearn.ensemble",
     "sklearn.tree",
+    "skops.io",
     "scipy.stats",
     "onnxruntime",
     "statsmodels.tsa.exponential_smoothing.ets",

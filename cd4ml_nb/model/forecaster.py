@@ -6,7 +6,7 @@
 __all__ = ['Forecaster', 'load_forecaster']
 
 # %% ../../nbs/model/05_forecaster.ipynb #eae011c5
-import difflib
+import difflib, warnings
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,8 +14,10 @@ from fastcore.basics import patch
 import numpy as np, pandas as pd
 import pyarrow.parquet as pq
 from ..core import UserError, read_json
-from .block import Block, stack_blocks, take_series
-from .kernel import day_quantiles, forecast_horizon, quantiles, sells_whole_units, what_if
+from .block import Block, histories, longest, on_offer, stack_blocks, take_series
+from .features import stand_in
+from .kernel import cold_forecast, day_quantiles, forecast_horizon, quantiles, rarely_sold
+from .kernel import sells_whole_units, spread, what_if
 from .package import Card, open_models, read_state, unseal
 
 # %% ../../nbs/model/05_forecaster.ipynb #72ca918b
@@ -35,32 +37,32 @@ class _SeriesIndex:
 class Forecaster:
     "A loaded model: forecasts by item, store and day. Make one with `load_forecaster`."
 
-    tested, promotions = None, {}  # What a package tells beside forecasts: past errors, sales in promoted weeks
+    tested, promotions = None, {}  # Told beside forecasts: past errors, sales in promoted weeks
 
-    def __init__(self, card: Card, serving: dict, block: Block, models, calendar: pd.DataFrame):
-        self.card, self.serving, self.models, self.calendar = card, serving, models, calendar
+    def __init__(self, card: Card, serving: dict, block: Block, models, calendar: pd.DataFrame, rest=None):
+        self.card, self.serving, self.models, self.calendar, self.rest = card, serving, models, calendar, rest or {}
         table = pd.DataFrame(block.series)
         self.block = replace(block, series=table)
         self.origin, self.horizon = block.day(card["forecast_origin"]), card["horizon"]
         self.dates = pd.date_range(block.date(self.origin + 1), periods=self.horizon)
-        self.series = table[["store_nbr", "item_nbr"]]
-        self.items = table.drop_duplicates("item_nbr")[_ITEM_COLUMNS].sort_values("item_nbr", ignore_index=True)
-        self.stores = table.drop_duplicates("store_nbr")[_STORE_COLUMNS].sort_values("store_nbr", ignore_index=True)
-        self.whole = sells_whole_units(block, self.origin)
+        self.offered = on_offer(block, self.origin)  # The others have ended
+        self.pairs, offers = table[["store_nbr", "item_nbr"]], table[self.offered]
+        self.series = offers[["store_nbr", "item_nbr"]].reset_index(drop=True)
+        self.items = offers.drop_duplicates("item_nbr")[_ITEM_COLUMNS].sort_values("item_nbr", ignore_index=True)
+        self.stores = offers.drop_duplicates("store_nbr")[_STORE_COLUMNS].sort_values("store_nbr", ignore_index=True)
+        self.whole, self.histories = sells_whole_units(block, self.origin), histories(block, self.origin)
         self._light = replace(block, series={name: table[name].to_numpy() for name in table})
-        self._days = {str(date)[:10]: i for i, date in enumerate(self.dates)}
-        self._asked_before = False
+        self._days, self._asked_before = {str(date)[:10]: i for i, date in enumerate(self.dates)}, False
 
-    @cached_property
-    def index(self) -> _SeriesIndex:
-        return _SeriesIndex(self.series)
+    index = cached_property(lambda self: _SeriesIndex(self.pairs))
+    _spread = cached_property(lambda self: spread(self._light, self.origin))
 
     @cached_property
     def _held(self) -> "_Answers":
-        "The horizon of every series, where `_done` says that it has been computed."
-        self._done = np.zeros(len(self.series), bool)
-        mean, log_mean = np.empty((2, len(self.series), self.horizon))
-        return _Answers(self._light.series, mean, log_mean, self.whole, np.empty((*mean.shape, 3)))
+        "The horizon of every series that `_done` marks as computed."
+        self._done = np.zeros(len(self.pairs), bool)
+        mean, log_mean = np.empty((2, len(self.pairs), self.horizon))
+        return _Answers(self._light.series, self.histories, mean, log_mean, self.whole, np.empty((*mean.shape, 3)))
 
 # %% ../../nbs/model/05_forecaster.ipynb #d55b7ddc
 @dataclass
@@ -68,6 +70,7 @@ class _Answers:
     "Forecasts of some series over the whole horizon."
 
     names: dict  # item_nbr and store_nbr, each of shape (n_series,)
+    history: np.ndarray  # How much is known of each: none, short or full, shape (n_series,)
     mean: np.ndarray  # Expected units, shape (n_series, horizon)
     log_mean: np.ndarray  # expm1 of the expected log1p, same shape
     whole: np.ndarray  # Whether whole units are sold, shape (n_series,)
@@ -82,9 +85,16 @@ def load_forecaster(
     sealed = unseal(folder)
     block, models = read_state(folder / "state.parquet"), open_models(folder, sealed)
     calendar = pq.read_table(folder / "calendar.parquet").to_pandas(date_as_object=False)
-    forecaster = Forecaster(sealed["card"], sealed["serving"], block, models, calendar)
+    rest = _read_rest(folder / "remainder.parquet") if "remainder.parquet" in sealed["files"] else None
+    forecaster = Forecaster(sealed["card"], sealed["serving"], block, models, calendar, rest)
     forecaster.tested, forecaster.promotions = _told(folder, sealed["files"])
     return forecaster
+
+
+def _read_rest(path):
+    "What no series forecasts, by day, for each item and each store."
+    rows = pq.read_table(path).to_pandas()
+    return {key: part["mean"].to_numpy() for key, part in rows.groupby(["grain", "name"], sort=False)}
 
 
 def _told(folder, files):
@@ -129,14 +139,14 @@ def _known(self: Forecaster, item_nbr, store_nbr) -> tuple:
 # %% ../../nbs/model/05_forecaster.ipynb #f7789c9a
 @patch
 def _chosen(self: Forecaster, items, stores) -> np.ndarray:
-    "Rows of the asked series, ascending; none where no asked item was ever sold in an asked store."
+    "Rows of the asked series, ascending, ended ones only by name; none where no asked item was ever sold there."
     index = self.index
     if items is None and stores is None:
-        return np.arange(len(self.series))
-    if items is None:
-        return np.sort(np.concatenate([index.by_store[store] for store in dict.fromkeys(stores)]))
-    if stores is None:
-        return np.sort(np.concatenate([index.by_item[item] for item in dict.fromkeys(items)]))
+        return np.flatnonzero(self.offered)
+    if items is None or stores is None:
+        of, names = (index.by_store, stores) if items is None else (index.by_item, items)
+        rows = np.sort(np.concatenate([of[name] for name in dict.fromkeys(names)]))
+        return rows[self.offered[rows]] if self.offered[rows].any() else rows
     found = {self.index.rows.get((store, item), -1) for item in items for store in stores}
     return np.array(sorted(found - {-1}), int)
 
@@ -152,7 +162,12 @@ def days(self: Forecaster, date) -> np.ndarray:
 @patch
 def _read_days(self: Forecaster, said: pd.Series) -> np.ndarray:
     "The same for dates however they are written."
-    dates = pd.to_datetime(said, errors="coerce", format="ISO8601").dt.tz_localize(None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of mixed time zones, which are refused
+        dates = pd.to_datetime(said, errors="coerce", format="ISO8601")
+    if dates.dtype == object:
+        raise UserError(f"The dates have different time zones. Write all of them like {self.card['first_day']}.")
+    dates = dates.dt.tz_localize(None)
     if dates.isna().any():
         raise UserError(f"'{said[dates.isna()].iloc[0]}' is not a date. Write it like {self.card['first_day']}.")
     days = (dates.dt.normalize() - self.dates[0]).dt.days.to_numpy()
@@ -170,7 +185,7 @@ _PLANNED = 5000  # Series whose horizons are computed together, unasked, with th
 def plan(self: Forecaster) -> None:
     "Compute the horizon of every series now, so that each question that follows is a look-up."
     self._asked_before = True
-    self._planned(np.arange(len(self.series)))
+    self._planned(np.flatnonzero(self.offered))
 
 
 @patch
@@ -179,31 +194,40 @@ def _planned(self: Forecaster, rows: np.ndarray) -> _Answers:
     held = self._held
     todo = rows[~self._done[rows]]
     if len(todo):
-        if self._asked_before and len(self.series) <= _PLANNED:
+        if self._asked_before and len(self.pairs) <= _PLANNED:
             todo = np.flatnonzero(~self._done)
         new = self._computed(self._taken(todo), todo)
         held.mean[todo], held.log_mean[todo], held.q[todo] = new.mean, new.log_mean, new.q
         self._done[todo] = True
     self._asked_before = True
     names = {name: held.names[name][rows] for name in ("item_nbr", "store_nbr")}
-    return _Answers(names, held.mean[rows], held.log_mean[rows], held.whole[rows], held.q[rows])
+    numbers = (of[rows] for of in (held.history, held.mean, held.log_mean, held.whole, held.q))
+    return _Answers(names, *numbers)
 
 # %% ../../nbs/model/05_forecaster.ipynb #2d902eb7
 @patch
 def _taken(self: Forecaster, rows: np.ndarray) -> Block:
     "The block of some series, in their order; of all as they stand it is no copy."
-    everything = np.array_equal(rows, np.arange(len(self.series)))
+    everything = np.array_equal(rows, np.arange(len(self.pairs)))
     return self._light if everything else take_series(self._light, rows)
 
 
 @patch
 def _computed(self: Forecaster, block: Block, rows=None, promotion=None) -> _Answers:
     "The answers for a block; `rows` None where its series were never sold."
-    whole = np.ones(block.n_series, bool) if rows is None else self.whole[rows] | (rows < 0)
+    places = np.full(block.n_series, -1) if rows is None else rows
+    whole, history = self.whole[places] | (places < 0), np.where(places < 0, "none", self.histories[places])
     asked = what_if(block, self.origin, promotion)
-    mean, log_mean = forecast_horizon(self.models, asked, self.origin, self.horizon, rows)
+    new = (places < 0) & ("cold_start" in self.serving)
+    if new.all():
+        mean, log_mean = self._cold(asked)
+    else:
+        mean, log_mean = forecast_horizon(self.models, asked, self.origin, self.horizon, rows)
+        if new.any():
+            mean[new], log_mean[new] = self._cold(take_series(asked, new))
     q = day_quantiles(self.serving["calibration"], mean, whole, np.arange(1, self.horizon + 1))
-    return _Answers(block.series, mean, log_mean, whole, q)
+    q[new] = rarely_sold(q[new], mean[new])
+    return _Answers(block.series, history, mean, log_mean, whole, q)
 
 # %% ../../nbs/model/05_forecaster.ipynb #ffded955
 def _new_series(f, item, store):
@@ -223,6 +247,17 @@ def _new_series(f, item, store):
         holiday=store_block.holiday,
     )
 
+# %% ../../nbs/model/05_forecaster.ipynb #c01d6002
+@patch
+def _cold(self: Forecaster, block: Block) -> tuple:
+    "Mean and log_mean of pairs that were never sold, shape (n_series, horizon)."
+    is_open = block.is_open[:, self.origin + 1 : self.origin + 1 + self.horizon]
+    if not self.serving["cold_start"]:
+        level = stand_in(block, self.origin)[:, None] * is_open
+        return level, level
+    exposure = self._spread.exposure(block.series["store_nbr"], block.series["item_nbr"])
+    return cold_forecast(self.serving["cold_start"], exposure, is_open)
+
 
 @patch
 def _ask(self: Forecaster, items, stores, promotion) -> _Answers:
@@ -239,12 +274,12 @@ def _ask(self: Forecaster, items, stores, promotion) -> _Answers:
 # %% ../../nbs/model/05_forecaster.ipynb #7c6aabd4
 @patch
 def arrays(self: Forecaster, item_nbr=None, store_nbr=None, date=None, promotion=None) -> dict:
-    "Names of each series, horizon of each day, and mean, q10, q50, q90, log_mean of shape (n_series, n_days)."
+    "Names and history of each series, horizon of each day, and mean, q10, q50, q90, log_mean (n_series, n_days)."
     items, stores = self._known(item_nbr, store_nbr)
     days = np.arange(self.horizon) if date is None else self.days(date)
     answers = self._ask(items, stores, promotion)
     found = {name: answers.names[name] for name in ("item_nbr", "store_nbr")}
-    found |= {"horizon": days + 1, "mean": answers.mean[:, days]}
+    found |= {"history": answers.history, "horizon": days + 1, "mean": answers.mean[:, days]}
     found |= {f"q{p}": answers.q[:, days, i] for i, p in enumerate((10, 50, 90))}
     return {**found, "log_mean": answers.log_mean[:, days]}
 
@@ -257,7 +292,7 @@ def answer(self: Forecaster, item_nbr: str, store_nbr: str, date: str, promotion
     day = int(found["horizon"][0])
     asked = {"item_nbr": str(item_nbr), "store_nbr": str(store_nbr), "date": str(self.dates[day - 1])[:10]}
     versions = {name: self.card[name] for name in ("model_version", "data_version")}
-    return {**asked, "horizon": day, **numbers, **versions}
+    return {**asked, "horizon": day, **numbers, "history": str(found["history"][0]), **versions}
 
 # %% ../../nbs/model/05_forecaster.ipynb #e5ab877e
 @patch
@@ -276,13 +311,19 @@ def forecast_block(self: Forecaster, block: Block, rows=None, origin=None) -> tu
 @patch
 def with_block(self: Forecaster, block: Block) -> Forecaster:
     "The same models on another state."
-    return Forecaster(self.card, self.serving, block, self.models, self.calendar)
+    return Forecaster(self.card, self.serving, block, self.models, self.calendar, self.rest)
 
 # %% ../../nbs/model/05_forecaster.ipynb #aab7deef
 @patch
 def rows_of(self: Forecaster, series: pd.DataFrame) -> np.ndarray:
     "Where the (store_nbr, item_nbr) pairs of a table stand in the forecaster's block; -1 for one that was never sold."
     return np.array([self.index.rows.get(pair, -1) for pair in zip(series["store_nbr"], series["item_nbr"])], int)
+
+
+@patch
+def history(self: Forecaster, item_nbr=None, store_nbr=None) -> str:
+    "How much is known of a product in a store, or of a sum as much as of its best-known part: none, short or full."
+    return longest(self.histories[self._chosen(*self._known(item_nbr, store_nbr))])
 
 
 @patch
@@ -294,6 +335,31 @@ def block_of(self: Forecaster, item_nbr=None, store_nbr=None) -> tuple:
         return take_series(self.block, rows), rows
     new = stack_blocks([_new_series(self, item, store) for item in items for store in stores])
     return replace(new, series=pd.DataFrame(new.series)), None
+
+# %% ../../nbs/model/05_forecaster.ipynb #bab731b1
+@patch
+def remainder(self: Forecaster, items: list | None, stores: list | None) -> np.ndarray:
+    "Units by day of what no series forecasts, in a sum over all stores (None), or over all items; 0 for one series."
+    if items is not None and stores is not None:
+        return np.zeros(self.horizon)
+    grain, names = ("item_nbr", items) if items is not None else ("store_nbr", stores or list(self.index.by_store))
+    units = sum((self.rest.get((grain, name), 0) for name in dict.fromkeys(names)), np.zeros(self.horizon))
+    some_open = self._light.is_open[:, self.origin + 1 : self.origin + 1 + self.horizon].any(axis=0)
+    return units * some_open
+
+
+@patch
+def ended(self: Forecaster, item_nbr: str, store_nbr: str | None = None) -> str | None:
+    "Why nothing is forecast of a product in a store, or in all of them (None): a sentence; None where it is on offer."
+    items, stores = self._known(item_nbr, store_nbr)
+    rows = self._chosen(items, stores)
+    if not len(rows) or self.offered[rows].any():
+        return None
+    sold = np.flatnonzero((self.block.sales[rows] > 0).any(axis=0))
+    last = f"last sold on {self.block.date(sold[-1])}" if len(sold) else f"not sold from {self.block.first_day} on"
+    where = f"in store {store_nbr}" if store_nbr else "in any store"
+    after = f"after {self.block.delisted_after} days without a sale it counts as ended"
+    return f"{item_nbr} was {last} {where}; {after}, so nothing is forecast."
 
 # %% ../../nbs/model/05_forecaster.ipynb #6f41f84e
 @patch
@@ -307,7 +373,7 @@ def total(self: Forecaster, item_nbr, store_nbr=None, first_date=None, last_date
         raise UserError(f"The last date {last} is before the first date {first}.")
 
     answers = self._ask(items, stores, promotion)
-    units = answers.mean[:, start : end + 1].sum()
+    units = (answers.mean.sum(axis=0) + self.remainder(items, stores))[start : end + 1].sum()
     q10, q50, q90 = _total_quantiles(self, answers, stores, np.array([units]), end - start + 1, np.array([start + 1]))[
         0
     ]
@@ -318,18 +384,20 @@ def _total_quantiles(f, answers, stores, units, days, horizons):
     "q10, q50 and q90 of sums over series and days, shape (n, 3); nothing where nothing is expected."
     level = "series" if stores else "all_stores"
     found = quantiles(f.serving["calibration"], level, units, answers.whole.all(), days, horizons)
-    return found * (units > 0)[:, None]
+    never_sold = "cold_start" in f.serving and (answers.history == "none").all()
+    return rarely_sold(found, units) if never_sold else found * (units > 0)[:, None]
 
 # %% ../../nbs/model/05_forecaster.ipynb #d8821282
 _NUMBERS = ("mean", "q10", "q50", "q90", "log_mean")
 
 
 @patch
-def _table(self: Forecaster, names: dict, days: np.ndarray, numbers: dict) -> pd.DataFrame:
-    "A table of forecasts: names, dates, numbers and versions, each of shape (n_rows,)."
+def _table(self: Forecaster, names: dict, days: np.ndarray, numbers: dict, history: np.ndarray) -> pd.DataFrame:
+    "A table of forecasts: names, dates, numbers, history and versions, each of shape (n_rows,)."
     when = {"date": self.dates.to_numpy()[days], "horizon": days + 1}
     versions = {name: self.card[name] for name in ("model_version", "data_version")}
-    return pd.DataFrame({**names, **when, **{name: numbers[name] for name in _NUMBERS}, **versions})
+    said = {name: numbers[name] for name in _NUMBERS}
+    return pd.DataFrame({**names, **when, **said, "history": history.astype(object), **versions})
 
 
 @patch
@@ -339,7 +407,8 @@ def forecast(self: Forecaster, item_nbr=None, store_nbr=None, date=None, promoti
     n_series, n_days = found["mean"].shape
     names = {name: np.repeat(found[name], n_days) for name in ("item_nbr", "store_nbr")}
     days = np.tile(found["horizon"] - 1, n_series)
-    return self._table(names, days, {name: found[name].ravel() for name in _NUMBERS})
+    numbers = {name: found[name].ravel() for name in _NUMBERS}
+    return self._table(names, days, numbers, np.repeat(found["history"], n_days))
 
 # %% ../../nbs/model/05_forecaster.ipynb #d20dcc3c
 @patch
@@ -347,7 +416,7 @@ def daily_totals(self: Forecaster, item_nbr, store_nbr=None, promotion=None) -> 
     "Units of one item by day, in one store or in all of them (None): date, mean, q10, q50, q90."
     items, stores = self._known(item_nbr, store_nbr)
     answers = self._ask(items, stores, promotion)
-    units = answers.mean.sum(axis=0)
+    units = answers.mean.sum(axis=0) + self.remainder(items, stores)
     q = _total_quantiles(self, answers, stores, units, 1, np.arange(1, self.horizon + 1))
     return pd.DataFrame({"date": self.dates, "mean": units, "q10": q[:, 0], "q50": q[:, 1], "q90": q[:, 2]})
 
@@ -424,8 +493,8 @@ def _check_table(f, table):
     if not len(table):
         raise UserError("The table has no rows.")
     names = dict(zip(f.items["item_name"], f.items["item_nbr"]))
-    items = _check_column(table, "item_nbr", f.items["item_nbr"], names)
-    stores = _check_column(table, "store_nbr", f.stores["store_nbr"])
+    items = _check_column(table, "item_nbr", f.index.by_item, names)  # what has ended is answered, too, with 0
+    stores = _check_column(table, "store_nbr", f.index.by_store)
     return items, stores, f.days(table["date"]), _promotion_column(table)
 
 # %% ../../nbs/model/05_forecaster.ipynb #a61bbd47
@@ -446,13 +515,14 @@ def forecast_table(self: Forecaster, table: pd.DataFrame) -> pd.DataFrame:
     "Forecasts for rows of item_nbr, store_nbr, date and, if wanted, promotion (yes, no or empty): one each, in order."
     items, stores, days, promotion = _check_table(self, table)
     pair, unique = pd.MultiIndex.from_arrays([stores, items]).factorize()
-    numbers = {name: np.empty(len(table)) for name in _NUMBERS}
+    numbers, history = {name: np.empty(len(table)) for name in _NUMBERS}, np.empty(len(table), object)
     for code in np.unique(promotion):
         at = promotion == code
         asked, place = np.unique(pair[at], return_inverse=True)
         switch = None if code < 0 else bool(code)
         found = _answer_pairs(self, [unique[i] for i in asked], switch)
+        history[at] = found.history[place]
         q10, q50, q90 = np.moveaxis(found.q, 2, 0)
         for name, units in zip(_NUMBERS, (found.mean, q10, q50, q90, found.log_mean)):
             numbers[name][at] = units[place, days[at]]
-    return self._table({"item_nbr": items.to_numpy(), "store_nbr": stores.to_numpy()}, days, numbers)
+    return self._table({"item_nbr": items.to_numpy(), "store_nbr": stores.to_numpy()}, days, numbers, history)

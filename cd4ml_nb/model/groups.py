@@ -13,6 +13,7 @@ import numpy as np, pandas as pd
 from ..core import UserError
 from .block import Block, take_series
 from .estimators import ESTIMATORS, Trees, make_estimator, open_estimator
+from .loading import CELLS
 
 # %% ../../nbs/model/03a_groups.ipynb #bdcdb311
 def _number(seed, *names):
@@ -55,14 +56,11 @@ def _check_most(most):
         )
 
 # %% ../../nbs/model/03a_groups.ipynb #680f2a93
-_CELLS = 20_000_000  # Series times days of a block: about 400 MB
-
-
 def series_parts(
     series: pd.DataFrame,  # One row a series, sorted by store
     days: int,  # Days of the panel
     at_least: int = 1,  # Parts wanted, so that each of many workers has one
-    cells: int = _CELLS,  # Cells of a part
+    cells: int = CELLS,  # Cells of a part
 ) -> list:  # Parts of `series`, in order
     "Cut the list of series into parts that fit into memory; stores stay whole where they fit."
     most = max(1, min(cells // max(1, days), -(-len(series) // max(1, at_least))))
@@ -108,7 +106,7 @@ def group_batches(
     per: str,  # store_nbr, family or item_nbr
     days: int,  # Days of the panel
     at_least: int = 1,  # Batches wanted, so that each worker has some
-    cells: int = _CELLS,  # Cells of a batch; a group that is larger makes a batch of its own
+    cells: int = CELLS,  # Cells of a batch; a group that is larger makes a batch of its own
 ) -> list:  # Parts of `series`, each with whole groups
     "Groups put together so that a batch is worth loading; a batch is one task."
     rows, batches, size = group_rows(series, per), [], 0
@@ -136,8 +134,8 @@ def fit_group(
 ) -> Trees | None:  # None if the group is too small
     "Fit one group's model, if it has enough to learn from."
     estimator = make_estimator(name, parameters, training_rows)
-    x, y = estimator.examples(block, last, horizon, encoding)
-    return estimator.learn(x, y) if len(y) >= least else None
+    x, y, weight = estimator.examples(block, last, horizon, encoding)
+    return estimator.learn(x, y, weight) if len(y) >= least and y.any() else None
 
 # %% ../../nbs/model/03a_groups.ipynb #87106232
 class Grouped:

@@ -29,7 +29,8 @@ def write_state(
         array = getattr(block, name)
         flat = pa.array(np.ascontiguousarray(array).ravel())
         table = table.append_column(name, pa.FixedSizeListArray.from_arrays(flat, array.shape[1]))
-    pq.write_table(table.replace_schema_metadata({"first_day": str(block.first_day)}), path, compression="zstd")
+    about = {"first_day": str(block.first_day), "delisted_after": str(block.delisted_after)}
+    pq.write_table(table.replace_schema_metadata(about), path, compression="zstd")
 
 # %% ../../nbs/model/04c_package.ipynb #5f4c93c1
 def read_state(
@@ -40,8 +41,17 @@ def read_state(
     columns = {name: table[name].combine_chunks() for name in table.column_names}
     arrays = {name: columns.pop(name).flatten().to_numpy(zero_copy_only=False) for name in ARRAYS}
     series = {name: column.to_numpy(zero_copy_only=False) for name, column in columns.items()}
+    arrays = {name: array.reshape(len(table), -1) for name, array in arrays.items()}
     first_day = np.datetime64(table.schema.metadata[b"first_day"].decode())
-    return Block(series, first_day, **{name: array.reshape(len(table), -1) for name, array in arrays.items()})
+    series.setdefault("first_sale", _first_shown(arrays["sales"], first_day))
+    # A package of before knows no rule: all that its state shows to have sold is on offer
+    after = int(table.schema.metadata.get(b"delisted_after", arrays["sales"].shape[1]))
+    return Block(series, first_day, **arrays, delisted_after=after)
+
+
+def _first_shown(sales, first_day):
+    "The first sale that the state of an older package shows; its first day where that shows none."
+    return first_day + (sales > 0).argmax(axis=1).astype("timedelta64[D]")
 
 # %% ../../nbs/model/04c_package.ipynb #c4ec0101
 class Card(TypedDict, total=False):

@@ -68,7 +68,7 @@ def _about(plan, holdout):
 
 # %% ../../nbs/model/04a_training.ipynb #24da6cd4
 def _fit_window(
-    task: dict,  # plan: prepared, estimator, parameters, training_rows, encoding; series: to learn from; window
+    task: dict,  # plan: prepared, estimator, parameters, training_rows, encoding; series: to learn from; window; made
 ):  # The fitted estimator and the seconds it took
     "Fit on what was known at one origin."
     plan, window = task["plan"], task["window"]
@@ -77,7 +77,7 @@ def _fit_window(
     horizon = block.day(window["last_target"]) - origin
     model = make_estimator(plan["estimator"], plan["parameters"], plan["training_rows"])
     started = time.perf_counter()
-    fitted = model.fit(block, origin, horizon, plan["encoding"])
+    fitted = model.fit(block, origin, horizon, plan["encoding"], task["made"])
     return fitted, time.perf_counter() - started
 
 # %% ../../nbs/model/04a_training.ipynb #707e90e5
@@ -86,12 +86,15 @@ def fit_all_series(
     windows: list,  # Up to whose origins may be learnt
     engine: str = "duckdb",  # duckdb: on this machine; spark: as Spark tasks
 ) -> list:  # (model, seconds) of each window
-    "One model of all series, or of their sample, for each window."
+    "One model of all series, or of their sample, for each window; those that only calibrate share the first one's."
     rows = plan["training_rows"]
     learn = sample_series(plan["series"], rows.get("max_series"), rows["seed"])[["store_nbr", "item_nbr"]]
-    tasks = [{"plan": lean(plan), "series": learn, "window": window} for window in windows]
+    made = {}  # Rows that several windows learn from are made once; each Spark task makes its own
+    own = [window for window in windows if window["role"] != "calibration" or window is windows[0]]
+    tasks = [{"plan": lean(plan), "series": learn, "window": window, "made": made} for window in own]
     what = f"{plan['estimator']}: fit" if issubclass(ESTIMATORS[plan["estimator"]], Trees) else ""
-    return run_tasks(_fit_window, tasks, engine, 1, [f"origin {window['forecast_origin']}" for window in windows], what)
+    fitted = run_tasks(_fit_window, tasks, engine, 1, [f"origin {window['forecast_origin']}" for window in own], what)
+    return [(fitted[0][0], 0.0)] * (len(windows) - len(own)) + fitted
 
 # %% ../../nbs/model/04a_training.ipynb #04a54177
 def _fit_groups(
@@ -161,5 +164,5 @@ def load_fitted(
     fitted = open_estimator(folder / "estimator.skops")
     if not about.get("per"):
         return fitted
-    names = read_json(folder / "groups.json")
+    names = read_json(folder / "groups.json", kind=list)
     return Grouped(about["per"], {name: folder / "groups" / f"{i:05}.skops" for i, name in enumerate(names)}, fitted)

@@ -10,12 +10,12 @@ import pandas as pd
 
 # %% ../../nbs/quality/06b_accuracy.ipynb #27708b89
 _WINDOWS, _UNITS = 4, 100  # Tests behind a number, and units sold in them, at least
-_GROUPS = (  # How the sums are made, and the groups that are told
-    ("store", ["store_nbr", "item_nbr", "family"], ["item_nbr", "store_nbr"]),
-    ("store", ["store_nbr", "item_nbr", "family"], ["item_nbr"]),
-    ("store", ["store_nbr", "item_nbr", "family"], ["family"]),
-    ("all", ["item_nbr", "family"], ["item_nbr"]),
-    ("all", ["item_nbr", "family"], ["family"]),
+_GROUPS = (  # Whose sums are looked at, and the groups that are told
+    ("store", ["item_nbr", "store_nbr"]),
+    ("store", ["item_nbr"]),
+    ("store", ["family"]),
+    ("all", ["item_nbr"]),
+    ("all", ["family"]),
 )
 
 
@@ -24,20 +24,24 @@ def accuracy_table(
     families: dict,  # item_nbr -> family
 ) -> pd.DataFrame:  # sums (store or all), item_nbr, store_nbr, family ("" for any), windows, units, off, bias (shares)
     "Order error and bias of each group of which enough is known."
-    table = forecasts.assign(family=forecasts["item_nbr"].map(families).fillna("").astype(str))
-    found = []
-    for sums, by, group in _GROUPS:
-        total = table.groupby(["forecast_origin", *by], as_index=False)[["unit_sales", "mean"]].sum()
-        total["bias"] = total["mean"] - total["unit_sales"]
-        total["off"] = total["bias"].abs()
-        how = {"windows": ("forecast_origin", "nunique"), "units": ("unit_sales", "sum")}
-        one = total.groupby(group, as_index=False).agg(**how, off=("off", "sum"), bias=("bias", "sum"))
-        one = one[(one["windows"] >= _WINDOWS) & (one["units"] >= _UNITS)].assign(sums=sums)
-        one[["off", "bias"]] = one[["off", "bias"]].div(one["units"], axis=0)
-        found.append(one)
+    item, sold = ["forecast_origin", "item_nbr"], forecasts["unit_sales"]
+    told = forecasts[[*item, "store_nbr"]].assign(units=sold, bias=forecasts["mean"].astype(float) - sold)
+    series = told.groupby([*item, "store_nbr"], observed=True, as_index=False).sum()
+    totals = {"store": series, "all": series.groupby(item, observed=True)[["units", "bias"]].sum().reset_index()}
+    for sums, table in totals.items():
+        family = table["item_nbr"].map(families).astype(object).fillna("").astype(str)
+        totals[sums] = table.assign(family=family, off=table["bias"].abs())
+    found = [_known_errors(totals[sums], group).assign(sums=sums) for sums, group in _GROUPS]
     columns = ["sums", "item_nbr", "store_nbr", "family", "windows", "units", "off", "bias"]
-    names = dict.fromkeys(columns[1:4], "")
-    return pd.concat(found, ignore_index=True).reindex(columns=columns).fillna(names)
+    return pd.concat(found, ignore_index=True).reindex(columns=columns).fillna(dict.fromkeys(columns[1:4], ""))
+
+# %% ../../nbs/quality/06b_accuracy.ipynb #538ff926
+def _known_errors(totals, group):
+    "The errors of the groups of which enough is known, as shares of their units."
+    how = {"windows": ("forecast_origin", "nunique"), **{name: (name, "sum") for name in ("units", "off", "bias")}}
+    one = totals.groupby(group, observed=True).agg(**how).reset_index().astype(dict.fromkeys(group, object))
+    one = one[(one["windows"] >= _WINDOWS) & (one["units"] >= _UNITS)]
+    return one.assign(**one[["off", "bias"]].div(one["units"], axis=0))
 
 # %% ../../nbs/quality/06b_accuracy.ipynb #55814d70
 def nearest_accuracy(

@@ -6,8 +6,10 @@
 __all__ = ['SERIES_KEYS', 'log_errors', 'series_errors', 'draws', 'paired_difference', 'compare']
 
 # %% ../../nbs/quality/07_bootstrap.ipynb #cf6e8837
+from functools import lru_cache
 from statistics import NormalDist
 import numpy as np, pandas as pd
+from scipy.sparse import issparse
 
 # %% ../../nbs/quality/07_bootstrap.ipynb #7efbdf3c
 SERIES_KEYS = ["store_nbr", "item_nbr"]
@@ -28,18 +30,20 @@ def series_errors(
 ) -> pd.DataFrame:  # store_nbr, item_nbr, errors, weight: one row a series, sorted
     "What one forecast adds to NWRMSLE, series by series: enough to compare it with any other later."
     each = table[SERIES_KEYS].assign(errors=log_errors(table), weight=table["weight"].to_numpy(float))
-    return each.groupby(SERIES_KEYS, as_index=False, sort=True)[["errors", "weight"]].sum()
+    return each.groupby(SERIES_KEYS, as_index=False, sort=True, observed=True)[["errors", "weight"]].sum()
 
 # %% ../../nbs/quality/07_bootstrap.ipynb #60a277cc
+@lru_cache(maxsize=1)
 def draws(
     n_series: int,  # Series to draw from, ≥ 1
     resamples: int = 1000,  # How many draws
     seed: int = 0,
 ) -> np.ndarray:  # How often each series was drawn, shape (resamples, n_series); every row adds up to n_series
     "Random draws of series, with repetition."
-    rng = np.random.default_rng(seed)
-    taken = rng.integers(0, n_series, (resamples, n_series)) + np.arange(resamples)[:, None] * n_series
-    return np.bincount(taken.ravel(), minlength=resamples * n_series).reshape(resamples, n_series).astype(np.float32)
+    rng, counts = np.random.default_rng(seed), np.empty((resamples, n_series), np.float32)
+    for row in counts:  # one draw at a time: all at once would need five times the memory
+        row[:] = np.bincount(rng.integers(0, n_series, n_series), minlength=n_series)
+    return counts
 
 # %% ../../nbs/quality/07_bootstrap.ipynb #b6f4bd84
 def _score(off, by, root):
@@ -49,7 +53,7 @@ def _score(off, by, root):
 
 # %% ../../nbs/quality/07_bootstrap.ipynb #8e8c4343
 def paired_difference(
-    errors: np.ndarray,  # Sums of weighted squared log errors, shape (n_series,) or (n_series, n_slices)
+    errors: np.ndarray,  # Sums of weighted squared log errors, shape (n_series,) or (n_series, n_slices), also sparse
     rival: np.ndarray,  # The other forecast's, same shape
     weight: np.ndarray,  # Sums of weights, same shape
     counts: np.ndarray,  # From `draws`, shape (resamples, n_series)
@@ -57,16 +61,17 @@ def paired_difference(
     root: bool = True,  # The root of the ratio, as for NWRMSLE; False for the ratio itself, as for order error
 ) -> pd.DataFrame:  # A row a slice: score, rival, difference; its low and high, alone; band: more than that is no luck
     "Both scores, and how far their difference can be trusted."
-    errors, rival, weight = (np.asarray(a, float).reshape(len(a), -1) for a in (errors, rival, weight))
-    mine, other = (_score(part.sum(axis=0), weight.sum(axis=0), root) for part in (errors, rival))
-    sound = np.isfinite(errors).all(axis=0) & np.isfinite(rival).all(axis=0)
-    drawn = [counts @ np.where(sound, part, 0).astype(np.float32) for part in (errors, rival, weight)]
+    parts = [a if issparse(a) else np.asarray(a, float).reshape(len(a), -1) for a in (errors, rival, weight)]
+    whole = [part.sum(axis=0) for part in parts]
+    mine, other = (_score(off, whole[2], root) for off in whole[:2])
+    # A few draws at a time: sparse sums want them in eight bytes
+    drawn = [np.concatenate([some @ part for some in np.array_split(counts, 20)]) for part in parts]
     spread = _score(drawn[0], drawn[2], root) - _score(drawn[1], drawn[2], root)
     # What follows would warn of a slice without rows, or with a number that is none
-    spread[:, ~sound | (weight.sum(axis=0) <= 0)] = 0
+    spread[:, ~np.isfinite(mine - other)] = 0
     tail = (1 - confidence) / 2
     low, high = np.nanquantile(spread, [tail, 1 - tail], axis=0)
-    band = NormalDist().inv_cdf(1 - (1 - confidence) / max(1, errors.shape[1])) * np.nanstd(spread, axis=0)
+    band = NormalDist().inv_cdf(1 - (1 - confidence) / max(1, len(mine))) * np.nanstd(spread, axis=0)
     columns = {"score": mine, "rival": other, "difference": mine - other, "low": low, "high": high, "band": band}
     return pd.DataFrame(columns)
 

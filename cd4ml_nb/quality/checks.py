@@ -71,13 +71,13 @@ class Limits:
     "What the gate allows; the section gate of params.yaml."
 
     nwrmsle: float  # At most, on the mean of the evaluation windows and on the holdout
-    nwrmsle_floor: float  # Better than this smells of leakage
+    nwrmsle_floor: float  # A smaller share of seasonal naive's smells of leakage
     naive_margin: float  # Share by which every window must be better than seasonal naive's
     ratchet_tolerance: float  # A difference of NWRMSLE to the champion that counts as a tie
     bias: float  # Share of all units, too much or too little
     quantile_slack: float  # How far the shares of days below the quantiles may be off
     all_stores: list  # How often 80 % intervals of all-stores totals must hold: from, to
-    slice_series: int  # A slice of fewer series is told, not judged
+    slice_series: int  # A slice of fewer series that sold is told, not judged
     slice_tolerance: float  # Share by which a slice may be worse before it counts
     packaging: float  # Relative difference allowed between the package and the fitted estimator
     resamples: int  # Of the bootstrap over series

@@ -7,7 +7,7 @@ __all__ = ['read_contract', 'read_contracts', 'put_question', 'as_records', 'con
            'package_checks']
 
 # %% ../../nbs/quality/10_contracts.ipynb #df818469
-import json
+import contextlib, json
 from pathlib import Path
 import numpy as np, pandas as pd
 from ..core import UserError, read_json
@@ -219,9 +219,10 @@ _CONTRACT = Criterion("contract", "Consumer contract")
 def check_contracts(
     package: Path,  # The packaged model's folder
     folder: Path,  # Where consumers declare what they need
+    forecaster: Forecaster | None = None,  # The package, where it is loaded already
 ) -> list[Check]:  # One for each contract
     "Does the package keep every consumer's contract?"
-    paths, forecaster = sorted(Path(folder).glob("*.json")), load_forecaster(package)
+    paths, forecaster = sorted(Path(folder).glob("*.json")), forecaster or load_forecaster(package)
     if not paths:
         return [_CONTRACT.not_judged(f"No consumer has declared a contract in {folder}")]
     found = []
@@ -278,5 +279,8 @@ def package_checks(
     slack: float = 0.03,  # Share of days by which the quantiles may be off
 ) -> list[Check]:
     "What the gate wants to know of a package: equivalence with training, behaviour, contracts."
-    found = equivalence_checks(root, package, fitted, most, slack)
-    return found + guarded(_CONTRACT, check_contracts, package, contracts)
+    forecaster = None
+    with contextlib.suppress(Exception):  # what is wrong with it is said by the checks
+        forecaster = load_forecaster(package)
+    found = equivalence_checks(root, package, fitted, most, slack, forecaster)
+    return found + guarded(_CONTRACT, check_contracts, package, contracts, forecaster)

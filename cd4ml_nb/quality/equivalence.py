@@ -11,6 +11,7 @@ __all__ = ['JUDGED', 'LEAST_STORES', 'FINISHED', 'some_series', 'Both', 'gather'
 import math
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 import numpy as np, pandas as pd
@@ -22,7 +23,7 @@ from ..model.loading import load_block
 from ..model.features import FEATURES, HISTORY, build_features, feature_parts, make_encoding, reaches_back
 from ..model.forecaster import Forecaster, load_forecaster
 from ..model.groups import sample_series
-from ..model.kernel import QUANTILES, quantiles, what_if
+from ..model.kernel import QUANTILES, item_factors, quantiles, what_if
 from .checks import Check, Criterion, guarded
 from .metrics import nwrmsle, shares
 
@@ -39,7 +40,7 @@ def some_series(
     if len(series) <= most:
         return series
     stores = series[["store_nbr"]].drop_duplicates().assign(item_nbr="")
-    for count in range(LEAST_STORES, len(stores) + 1):
+    for count in range(min(LEAST_STORES, len(stores)), len(stores) + 1):
         own = series[series["store_nbr"].isin(sample_series(stores, count)["store_nbr"])]
         if len(own) >= most:
             break
@@ -66,14 +67,24 @@ class Both:
         "The holdout's forecast origin."
         return self.windows[-1]["forecast_origin"]
 
+    ahead = cached_property(lambda self: self.forecaster.forecast_block(self.own, self.rows)[0])  # Coming means
+
+    @cached_property
+    def at_holdout(self) -> tuple:
+        "Mean and log_mean at the holdout: as the package says them, and as the fitted estimator does."
+        (at, there), f = _origin(self, self.holdout), self.forecaster
+        return f.predict(self.own, self.rows, at), self.fitted.forecast(self.block, there, f.horizon)
+
 # %% ../../nbs/quality/09_equivalence.ipynb #5aa86eef
 def gather(
     root: Path,  # The project's folder
     package: Path,  # The packaged model's folder
     fitted: Any,  # The fitted estimator
+    forecaster: Forecaster | None = None,  # The package, where it is loaded already
 ) -> Both:
     "Both sides of the comparison."
-    root, forecaster, prepared = Path(root), load_forecaster(package), Path(root) / "data/prepared"
+    root, prepared = Path(root), Path(root) / "data/prepared"
+    forecaster = forecaster or load_forecaster(package)
     series = some_series(read_series(prepared))
     rows = forecaster.rows_of(series)
     if (rows < 0).all():
@@ -127,8 +138,9 @@ def _both_answers(both):
         few, at = _few(both), both.block.n_days - 1
         mine = f.predict(take_series(both.own, few), both.rows[few])
         return mine, both.fitted.forecast(take_series(both.block, few), at, f.horizon), str(both.block.date(at))
-    at, there = _origin(both, origin)
-    return f.predict(both.own, both.rows, at), both.fitted.forecast(both.block, there, f.horizon), origin
+    said, (mean, log_mean) = both.at_holdout
+    factor = item_factors(f.serving.get("levels", {}), both.block.series["item_nbr"])
+    return said, (mean * factor[:, None], log_mean), origin
 
 # %% ../../nbs/quality/09_equivalence.ipynb #0a4f27d0
 _PACKAGING = Criterion("packaging", "Package answers as the fitted model")
@@ -264,7 +276,7 @@ def _stale(both):
     evaluated = [window["forecast_origin"] for window in both.windows if window["role"] == "evaluation"]
     wanted = [
         ("data_version", version["data_version"], "it was made from data version {}, and today's is {}"),
-        ("trained_to", both.holdout, "it was trained up to {}, and the holdout starts after {}"),
+        ("trained_to", both.holdout, "it learnt from sales up to {}, and the holdout starts after {}"),
         ("first_day", tomorrow, "its forecasts start on {}, and should start on {}, the day after the last sale"),
         ("windows", evaluated, "its card's scores are of the windows {}, and today's are {}"),
     ]
@@ -274,7 +286,7 @@ def _stale(both):
     if last_known != str(version["last_day"]):
         said.append(f"its state ends on {last_known}, and the sales on {version['last_day']}")
     known = pd.MultiIndex.from_frame(read_series(both.root / "data/prepared")[["store_nbr", "item_nbr"]])
-    if len(odd := known.symmetric_difference(pd.MultiIndex.from_frame(both.forecaster.series))):
+    if len(odd := known.symmetric_difference(pd.MultiIndex.from_frame(both.forecaster.pairs))):
         said.append(f"{len(odd)} series are in the data or in the package only")
     return said
 
@@ -289,7 +301,8 @@ def check_freshness(both: Both) -> Check:
         says = f"The package is stale: {'; '.join(said)}. Make it again with: make pipeline"
         return _FRESHNESS.judged(says, False, len(said), 0)
     says = (
-        f"The package is of today's data, version {card['data_version']}, trained up to {card['trained_to']}; "
+        f"The package is of today's data, version {card['data_version']}, "
+        f"learnt from sales up to {card['trained_to']}; "
         f"its forecasts start on {card['first_day']}, the day after the last sale"
     )
     return _FRESHNESS.judged(says, True, 0, 0)
@@ -314,9 +327,10 @@ def _moved(before, after):
 _BLINDNESS = Criterion("blindness", "Blind to the future")
 
 # %% ../../nbs/quality/09_equivalence.ipynb #c08d0c25
-def _moved_by_the_future(answer, block, origin):
+def _moved_by_the_future(answer, block, origin, before=None):
     "How much an answer changes with the sales after the origin."
-    return max(map(_moved, answer(block), answer(_with_other_future(block, origin))))
+    before = answer(block) if before is None else before
+    return max(map(_moved, before, answer(_with_other_future(block, origin))))
 
 # %% ../../nbs/quality/09_equivalence.ipynb #e18ff9d4
 def check_blindness(both: Both) -> Check:
@@ -335,12 +349,13 @@ def check_blindness(both: Both) -> Check:
     def package(block):
         return forecaster.predict(block, rows, at)
 
+    said, expected = (None, None) if is_path(forecaster) else both.at_holdout
     moved = {
         "a feature": _moved_by_the_future(features, block, there),
-        "the fitted model": _moved_by_the_future(fitted, block, there),
+        "the fitted model": _moved_by_the_future(fitted, block, there, expected),
     }
     if not is_path(forecaster):
-        moved["the package"] = _moved_by_the_future(package, own, at)
+        moved["the package"] = _moved_by_the_future(package, own, at, said)
     worst, leaks = max(moved.values()), [name for name, size in moved.items() if size]
     says = f"Other sales after {origin} change no feature and no forecast of {len(rows):,} series"
     if leaks:
@@ -400,9 +415,10 @@ def check_level(
 ) -> Check:
     "Is the forecast of the size of what was sold?"
     f, own, limit = both.forecaster, both.own, [1 / within, within]
-    mean, _ = f.forecast_block(own, both.rows)
-    ahead = mean[own.is_open[:, f.origin + 1 : f.origin + 1 + f.horizon]].mean()
-    behind = np.nanmean(own.sales[:, f.origin - 27 : f.origin + 1])
+    mean = both.ahead
+    offered, opens = f.offered[both.rows][:, None], own.is_open[:, f.origin + 1 : f.origin + 1 + f.horizon]
+    ahead = mean[opens & offered].mean()  # what has ended is forecast as 0, and says nothing of size
+    behind = np.nanmean(own.sales[offered[:, 0], f.origin - 27 : f.origin + 1])
     if not behind > 0:
         return _LEVEL.not_judged("Nothing was sold in the last four weeks", limit)
 
@@ -423,7 +439,7 @@ def check_more_sales(both: Both) -> Check:
     twice = lambda logs: np.where(recent, np.log1p(2 * np.expm1(logs)), logs)
     sales = np.where(recent, 2 * own.sales, own.sales)
     scaled = replace(own, sales=sales, item_sales=twice(own.item_sales), class_sales=twice(own.class_sales))
-    more = f.forecast_block(scaled, both.rows)[0].sum() / f.forecast_block(own, both.rows)[0].sum()
+    more = f.forecast_block(scaled, both.rows)[0].sum() / both.ahead.sum()
     says = f"Twice the sales in the last four weeks give {more:.2f} times the forecast; at least 1 is asked"
     return _MORE_SALES.judged(says, bool(more >= 1), more, 1)
 
@@ -437,7 +453,7 @@ def check_alone(both: Both) -> Check:
     if is_path(f):
         return _ALONE.not_judged(FINISHED, 0)
     said = lambda block, rows: f.forecast_block(block, rows)[0]
-    mean, order = said(own, both.rows), np.random.default_rng(0).permutation(len(both.rows))
+    mean, order = both.ahead, np.random.default_rng(0).permutation(len(both.rows))
     mixed = said(take_series(own, order), both.rows[order])
     one = said(take_series(own, order[:1]), both.rows[order[:1]])
     there = (own.series["store_nbr"] == own.series["store_nbr"].iloc[0]).to_numpy()
@@ -483,10 +499,11 @@ def equivalence_checks(
     fitted: Any,  # The fitted estimator
     most: float = 1e-4,  # Relative difference between package and fitted estimator that is allowed
     slack: float = 0.03,  # Share of days by which the quantiles may be off
+    forecaster: Forecaster | None = None,  # The package, where it is loaded already
 ) -> list[Check]:
     "Every check of the package against training, each on its own."
     found: list[Both] = []
-    loaded = guarded(_LOADED, lambda: _loaded(found, root, package, fitted))
+    loaded = guarded(_LOADED, lambda: _loaded(found, root, package, fitted, forecaster))
     if not found:
         return loaded
     plan: list[tuple] = [
@@ -507,8 +524,8 @@ def equivalence_checks(
     return [*loaded, *(check for checks in judged for check in checks)]
 
 # %% ../../nbs/quality/09_equivalence.ipynb #7c8f7f66
-def _loaded(found, root, package, fitted):
+def _loaded(found, *given):
     "Gather what is compared into a list; the check that this is possible."
-    found.append(gather(root, package, fitted))
+    found.append(gather(*given))
     name = found[0].forecaster.card["model_version"]
     return _LOADED.judged(f"The package {name} loads, and each of its files is as it was sealed", True)

@@ -53,6 +53,14 @@ def forecaster_behind(
     owner = getattr(inspect.unwrap(forecaster.forecast), "__self__", None)
     return owner if isinstance(owner, Forecaster) else None
 
+# %% ../../nbs/quality/06_explain.ipynb #6bdb9723
+def _elsewhere(forecaster, item_nbr, store_nbr, chosen):
+    "Units of the chosen days that no series forecasts, in a sum over all stores; a promotion changes nothing there."
+    loaded = forecaster_behind(forecaster)
+    if loaded is None or store_nbr is not None:
+        return 0.0
+    return float(loaded.remainder([item_nbr], None)[loaded.dates.isin(chosen)].sum())
+
 # %% ../../nbs/quality/06_explain.ipynb #90021b9d
 def promotion_effect(
     forecaster,  # Anything with `forecast(item_nbr, store_nbr, date, promotion)` and `known(item_nbr, store_nbr)`
@@ -61,20 +69,22 @@ def promotion_effect(
     chosen: pd.DatetimeIndex,  # The days
 ) -> dict:  # Units over the chosen days: planned, on, off; is_planned: any plan is known; seen: with, without, both
     "The forecast of the chosen days as planned, with promotion on, and with promotion off."
-    totals = {}
+    totals, elsewhere = {}, _elsewhere(forecaster, item_nbr, store_nbr, chosen)
     for name, promotion in (("planned", None), ("on", True), ("off", False)):
         forecast = forecaster.forecast(item_nbr, store_nbr, None, promotion)
-        totals[name] = float(forecast["mean"][forecast.date.isin(chosen)].sum())
+        totals[name] = float(forecast["mean"][forecast.date.isin(chosen)].sum()) + elsewhere
     known = forecaster.known(item_nbr, store_nbr)
     is_planned = bool(known.onpromotion[known.date.isin(chosen)].notna().any())
     return {**totals, "is_planned": is_planned, "seen": _seen(forecaster, item_nbr, store_nbr)}
 
 # %% ../../nbs/quality/06_explain.ipynb #bc410b96
 def _seen(forecaster, item_nbr, store_nbr):
-    "Whether the days whose sales are known were with promotions, without, both, or neither is known."
+    "Whether the days whose sales are known were with promotions, without, both, or neither; or that it was never sold."
     loaded = forecaster_behind(forecaster)
     if loaded is None:
         return "both"
+    if _is_cold(forecaster, item_nbr, store_nbr):
+        return "never sold"
     past = loaded.block_of(item_nbr, store_nbr)[0].onpromotion[:, : loaded.origin + 1]
     with_it, without = (past > 0).any(axis=1), (past == 0).any(axis=1)
     if (with_it & without).any():
@@ -85,19 +95,22 @@ def _seen(forecaster, item_nbr, store_nbr):
         return "with"
     return "without" if without.any() else "neither"
 
-# %% ../../nbs/quality/06_explain.ipynb #120f4696
+
+_NEVER_SOLD_PROMOTED = "It was never sold here, so nothing is known of it on promotion."
 _NOTHING_TO_COMPARE = {
     "with": "It was always on promotion here, as far as is known",
     "without": "It was never on promotion here, as far as is known",
     "neither": "No series of it is known both with promotion and without",
 }
 
-
+# %% ../../nbs/quality/06_explain.ipynb #120f4696
 def say_promotion(
     effect: dict,  # What `promotion_effect` gives
     promotion: bool | None,  # The switch: True on, False off, None as planned
 ) -> str:  # Some sentences
     "What the switch changes, and what is assumed where no plan is known."
+    if effect["seen"] == "never sold":
+        return _NEVER_SOLD_PROMOTED
     plan = "the plan" if effect["is_planned"] else "the forecast without a plan"
     if effect["seen"] != "both":
         return (
@@ -300,7 +313,7 @@ def _open_days(is_open):
 # %% ../../nbs/quality/06_explain.ipynb #77e485a6
 _AT_ONCE = 200_000  # Rows of features held in memory together, for each coalition
 
-
+# %% ../../nbs/quality/06_explain.ipynb #930e27de
 def effects(
     forecaster,  # A Forecaster, or one whose answers are remembered
     item_nbr: str,  # The product
@@ -326,6 +339,8 @@ def effects(
         usual = values[frozenset()]
         total["usual"] += float(usual.sum())
         total["closed"] -= float((usual * ~is_open).sum())
+    if store_nbr is None:
+        total["elsewhere"] = float(loaded.remainder([item_nbr], None)[days].sum())
     return total
 
 # %% ../../nbs/quality/06_explain.ipynb #43c694b0
@@ -503,6 +518,36 @@ def _recent_sentence(units, recent):
     side = "higher" if units > 0 else "lower"
     return f"Recent days, also of similar products and in other stores, point {side} than the last twenty weeks."
 
+# %% ../../nbs/quality/06_explain.ipynb #8c63b024
+def _ended(forecaster, item_nbr, store_nbr):
+    "Why nothing is forecast, where it has ended."
+    loaded = forecaster_behind(forecaster)
+    return loaded and loaded.ended(item_nbr, store_nbr)
+
+
+_NEVER_SOLD = (
+    "What a product sells on average in a store that never sold it: mostly nothing, and more, the more products "
+    "the store sells and the more stores sell the product."
+)
+_STAND_IN = "It was never sold here, and nothing like it was: what its class sells in the store stands in."
+
+
+def _is_cold(forecaster, item_nbr, store_nbr):
+    "Whether it was never sold there, and is forecast as such pairs are."
+    loaded = forecaster_behind(forecaster)
+    return bool(loaded) and "cold_start" in loaded.serving and loaded.history(item_nbr, store_nbr) == "none"
+
+
+def _only_reason(forecaster, item_nbr, store_nbr, *asked):
+    "The one line to be said of what has ended, or was never sold; None of all else."
+    if why := _ended(forecaster, item_nbr, store_nbr):
+        return [{"kind": "ended", "units": 0.0, "shown": 0.0, "text": why}]
+    if not _is_cold(forecaster, item_nbr, store_nbr):
+        return None
+    units = forecaster.total(item_nbr, store_nbr, *asked)["mean"]
+    text = _NEVER_SOLD if forecaster_behind(forecaster).serving["cold_start"] else _STAND_IN
+    return [{"kind": "cold start", "units": units, "shown": shown_parts({"": units})[""], "text": text}]
+
 # %% ../../nbs/quality/06_explain.ipynb #012a2000
 def _sentences(forecaster, asked, exact):
     "How each reason is said: kind -> a function of its units."
@@ -516,6 +561,7 @@ def _sentences(forecaster, asked, exact):
         "holiday": lambda units: _holiday_sentence(units, known, chosen),
         "promotion": lambda units: _promotion_sentence(known, chosen, promotion),
         "closed": lambda units: _closed_sentence(known, chosen),
+        "elsewhere": lambda units: "Stores where it comes back or is new sell some, too.",
         "level": lambda units: _recent_sentence(units, recent) if exact else _level_sentence(*level_change(recent)),
         "rest": lambda units: _rest_sentence(_never_seen(forecaster, known, chosen)),
     }
@@ -567,24 +613,23 @@ def reasons(
 ) -> list[dict]:  # kind, units (difference made), shown (rounded), text; they add up to the forecast, both ways
     "The number that the reasons start from, then the main ones, largest first, then the rest."
     asked = (item_nbr, store_nbr, first_date, last_date, promotion)
+    if only := _only_reason(forecaster, *asked):
+        return only
     exact = effects(forecaster, *asked)
     parts = dict(exact or simple_effects(forecaster, *asked))
     sentences, total = _sentences(forecaster, asked, exact is not None), sum(parts.values())
-    least_units = max(least * total, 0.05)
     kept = {"start": parts.pop("usual")}
     known, chosen = forecaster.known(item_nbr, store_nbr), pd.date_range(first_date, last_date)
     if _never_seen(forecaster, known, chosen):
         parts.pop("holiday")
     largest_first = sorted(parts, key=lambda kind: -abs(parts[kind]))
-    kept |= {kind: parts[kind] for kind in largest_first if abs(parts[kind]) >= least_units}
+    kept |= {kind: parts[kind] for kind in largest_first if abs(parts[kind]) >= max(least * total, 0.05)}
     kept["rest"] = total - sum(kept.values())
     shown = shown_parts(kept)
-    if not shown["rest"]:
-        kept.pop("rest")
-    return [
-        {"kind": kind, "units": units, "shown": shown[kind], "text": sentences[kind](units)}
-        for kind, units in kept.items()
-    ]
+    if not shown["rest"]:  # too little to be shown: the start holds it
+        kept["start"] += kept.pop("rest")
+    says = lambda kind: {"kind": kind, "units": kept[kind], "shown": shown[kind], "text": sentences[kind](kept[kind])}
+    return [says(kind) for kind in kept]
 
 # %% ../../nbs/quality/06_explain.ipynb #68273ba8
 def say_model(
@@ -598,7 +643,9 @@ def say_model(
         trained = say_day(str(card["trained_at"]), year=True)
     except (KeyError, ValueError):
         trained = "an unknown day"
-    sales = f"sales up to {say_day(card['forecast_origin'], year=True)}, data version {card['data_version']}"
+    sales = f"data version {card['data_version']}; knows sales up to {say_day(card['forecast_origin'], year=True)}"
+    if "trained_to" in card:
+        sales += f", learnt from those up to {say_day(card['trained_to'], year=True)}"
     return {
         "accuracy": _say_accuracy(card.get("metrics", {}), card["horizon"], own),
         "model": f"{name}, version {card['model_version']}, trained on {trained}.",

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FORECAST_KEYS', 'RATCHET', 'Champion', 'Case', 'make_case', 'read_case', 'row_and_day', 'sane_check', 'few_series',
-           'luck_of_shares', 'luck_of_volume', 'scores_by_window', 'absolute_check', 'too_good_check', 'naive_check',
-           'bias_check', 'quantile_check', 'all_stores_check', 'champion_windows', 'champion_forecasts',
+           'luck_of_shares', 'luck_of_volume', 'luck_of_orders', 'scores_by_window', 'absolute_check', 'too_good_check',
+           'naive_check', 'bias_check', 'quantile_check', 'all_stores_check', 'champion_windows', 'champion_forecasts',
            'with_champion', 'beside_champion', 'ratchet_check', 'orders_check', 'slice_table', 'slice_checks',
            'store_groups', 'fairness_table', 'forecast_checks']
 
@@ -13,19 +13,24 @@ __all__ = ['FORECAST_KEYS', 'RATCHET', 'Champion', 'Case', 'make_case', 'read_ca
 from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np, pandas as pd
+from scipy.sparse import csr_array
 from ..core import UserError
 from ..data.panel import read_series
 from ..data.split import read_windows
 from ..model.block import Block
-from ..model.loading import load_block
+from ..model.estimators import ESTIMATORS, SeasonalNaive, Trees
+from ..model.loading import forget_block, load_block_once
 from ..model.forecaster import load_forecaster
+from ..model.remainder import window_remainders
+from ..model.kernel import item_factors
 from ..model.package import Card
-from .backtest import window_table
+from .backtest import join_tables, window_table
 from .bootstrap import SERIES_KEYS, draws, log_errors, paired_difference
 from .checks import Check, Criterion, Limits, guarded
 from .evaluate import all_stores, held
-from .slices import slice_columns
-from .metrics import nwrmsle, shares
+from .slices import THIRDS, slice_columns, volume_thirds
+from .metrics import merge_terms, nwrmsle, orders_of, shares
+from .tables import read_table
 
 # %% ../../nbs/quality/08_gates.ipynb #69619fda
 @dataclass
@@ -52,6 +57,7 @@ class Case:
     block: Block  # The panel of the series that are judged
     limits: Limits
     champion: Champion | None = None  # From `with_champion`; None when nothing is live
+    rest: pd.DataFrame | None = None  # What no series forecasts, from `remainders`
 
     @property
     def origins(self) -> list:
@@ -65,6 +71,7 @@ class Case:
 
 # %% ../../nbs/quality/08_gates.ipynb #901339c4
 FORECAST_KEYS = ["forecast_origin", *SERIES_KEYS, "date"]
+_READ = [*FORECAST_KEYS, "horizon", "unit_sales", "weight", "whole", "mean", "log_mean", "q10", "q50", "q90", "role"]
 
 # %% ../../nbs/quality/08_gates.ipynb #5339b801
 def make_case(
@@ -77,12 +84,18 @@ def make_case(
 ) -> Case:
     "Put a candidate beside seasonal naive."
     judged = table[table["role"] != "calibration"].reset_index(drop=True)
-    other = naive.loc[naive["role"] != "calibration", [*FORECAST_KEYS, "mean", "log_mean"]]
-    other = other.rename(columns={"mean": "naive_mean", "log_mean": "naive"})
-    both = judged[FORECAST_KEYS].merge(other, on=FORECAST_KEYS, how="left", validate="1:1")
-    judged = judged.assign(naive=both["naive"], naive_mean=both["naive_mean"], champion=np.nan, champion_mean=np.nan)
-    missing = len(other) - int(both["naive"].notna().sum())
+    other = naive[naive["role"] != "calibration"]
+    both = _beside(judged, other)
+    judged = judged.assign(naive=both["log_mean"], naive_mean=both["mean"], champion=np.nan, champion_mean=np.nan)
+    missing = len(other) - int(both["log_mean"].notna().sum())
     return Case(estimator, windows, table, judged, missing, block, limits)
+
+
+def _beside(table, other):
+    "Mean and log_mean of another's forecasts of the same days, row for row; NaN where it has none."
+    days, known = (pd.MultiIndex.from_frame(one[FORECAST_KEYS]) for one in (table, other))
+    said = other[["mean", "log_mean"]].reset_index(drop=True)
+    return said.reindex(known.get_indexer(days)).set_axis(table.index)
 
 # %% ../../nbs/quality/08_gates.ipynb #2d148cde
 def read_case(
@@ -91,26 +104,28 @@ def read_case(
     limits: Limits,
 ) -> Case:
     "The candidate's case from data/evaluation and data/prepared."
-    root, found = Path(root), []
+    root, prepared, found = Path(root), Path(root) / "data/prepared", []
     for name in (estimator, "seasonal_naive"):
         path = root / f"data/evaluation/{name}.parquet"
         if not path.exists():
             raise UserError(f"{path} is missing, so the gate cannot judge. Make it with: make pipeline")
-        found.append(pd.read_parquet(path))
-    series = read_series(root / "data/prepared")
-    series = series[series["item_nbr"].isin(found[1]["item_nbr"].unique())]
-    block = load_block(root / "data/prepared", stores=sorted(set(series["store_nbr"])), series=series[SERIES_KEYS])
-    table, naive = found
-    return make_case(estimator, read_windows(root), table, naive, block, limits)
+        found.append(read_table(path, _READ))
+    (table, naive), windows, series = found, read_windows(root), read_series(prepared)
+    items = naive["item_nbr"].unique()
+    block = load_block_once(prepared, series[series["item_nbr"].isin(items)])
+    rest = window_remainders(prepared, windows, items)
+    forget_block()  # the panel is in memory once, but for series that are not judged
+    return replace(make_case(estimator, windows, table, naive, block, limits), rest=rest)
 
-
+# %% ../../nbs/quality/08_gates.ipynb #17e3e511
 def row_and_day(
     case: Case,
 ) -> tuple[np.ndarray, np.ndarray]:  # Shape (n_forecasts,) each; row -1 for a series that the panel does not have
     "Row and column in the panel's block of each judged forecast."
-    place = pd.Series(np.arange(len(case.block.series)), index=pd.MultiIndex.from_frame(case.block.series[SERIES_KEYS]))
-    row = place.reindex(pd.MultiIndex.from_frame(case.judged[SERIES_KEYS])).fillna(-1).to_numpy(int)
-    return row, (case.judged["date"].to_numpy().astype("datetime64[D]") - case.block.first_day).astype(int)
+    series, asked = (pd.MultiIndex.from_frame(one[SERIES_KEYS]) for one in (case.block.series, case.judged))
+    return series.get_indexer(asked), (
+        case.judged["date"].to_numpy().astype("datetime64[D]") - case.block.first_day
+    ).astype(int)
 
 # %% ../../nbs/quality/08_gates.ipynb #3e543549
 _SANE = Criterion("sane", "Sane numbers")
@@ -120,7 +135,8 @@ def sane_check(case: Case) -> Check:
     "Nothing missing, negative, infinite, out of order or scored with other sales."
     said = case.judged[["mean", "q10", "q50", "q90", "log_mean"]]
     row, day = row_and_day(case)
-    sold = np.where(row >= 0, case.block.sales[row, np.clip(day, 0, case.block.n_days - 1)], np.nan)
+    sold = np.nan_to_num(case.block.sales[row, np.clip(day, 0, case.block.n_days - 1)])  # none: 0
+    sold = np.where(row >= 0, sold, np.nan)
     crossed = (said["q10"] > said["q50"]) | (said["q50"] > said["q90"])
     bad = {
         "days without a forecast": case.missing,
@@ -138,22 +154,34 @@ def sane_check(case: Case) -> Check:
 # %% ../../nbs/quality/08_gates.ipynb #61f3d9a7
 def few_series(case: Case) -> bool:
     "Too few series for a judgement on each window."
-    return len(case.judged[SERIES_KEYS].drop_duplicates()) < case.limits.slice_series
+    return case.judged.groupby(SERIES_KEYS, observed=True).ngroups < case.limits.slice_series
 
 
 def luck_of_shares(case: Case) -> float:  # 0…1; 0 with enough series
     "How far off the shares of days or totals may be by luck alone: two standard errors of one in ten."
-    sums = len(case.judged[["forecast_origin", *SERIES_KEYS]].drop_duplicates())
-    return 2 * float(np.sqrt(0.1 * 0.9 / sums)) if few_series(case) else 0.0
+    if not few_series(case):
+        return 0.0
+    sums = case.judged.groupby(["forecast_origin", *SERIES_KEYS], observed=True).ngroups
+    return 2 * float(np.sqrt(0.1 * 0.9 / sums))
 
 
 def luck_of_volume(case: Case) -> float:  # Share of all units; 0 with enough series
     "How far off the volume may be by luck alone: two standard errors, from how series and windows differ."
     if not few_series(case):
         return 0.0
-    totals = case.judged.groupby(["forecast_origin", *SERIES_KEYS])[["mean", "unit_sales"]].sum()
+    totals = case.judged.groupby(["forecast_origin", *SERIES_KEYS], observed=True)[["mean", "unit_sales"]].sum()
     off = totals["mean"] - totals["unit_sales"]
     return float(2 * np.sqrt(len(off)) * off.std(ddof=1) / totals["unit_sales"].sum())
+
+# %% ../../nbs/quality/08_gates.ipynb #58599735
+def luck_of_orders(case: Case, column: str) -> float:  # Share of all units; 0 with enough series
+    "How much higher than a rival's order error it may be by luck alone: two standard errors, as for volume."
+    if not few_series(case):
+        return 0.0
+    columns = ["mean", f"{column}_mean", "unit_sales"]
+    totals = case.judged.dropna(subset=column).groupby(["forecast_origin", *SERIES_KEYS], observed=True)[columns].sum()
+    own, other = (np.abs(totals[name] - totals["unit_sales"]) for name in columns[:2])
+    return float(2 * np.sqrt(len(totals)) * (own - other).std(ddof=1) / totals["unit_sales"].sum())
 
 # %% ../../nbs/quality/08_gates.ipynb #ac7214d9
 def scores_by_window(
@@ -161,9 +189,10 @@ def scores_by_window(
     column: str = "log_mean",  # Or naive, champion
 ) -> dict:  # Forecast origin -> NWRMSLE, NaN where not asked
     "NWRMSLE of each judged window."
+    rows = case.judged[["forecast_origin", "unit_sales", column, "weight"]]
     return {
         origin: nwrmsle(part["unit_sales"], part[column], part["weight"])
-        for origin, part in case.judged.groupby("forecast_origin", sort=True)
+        for origin, part in rows.groupby("forecast_origin", sort=True, observed=True)
     }
 
 # %% ../../nbs/quality/08_gates.ipynb #ef9dcbcd
@@ -182,20 +211,32 @@ def absolute_check(case: Case) -> Check:
 
 
 def too_good_check(case: Case) -> Check:
-    "NWRMSLE at least `nwrmsle_floor` on each window."
-    scores, floor = scores_by_window(case), case.limits.nwrmsle_floor
-    best = min(scores, key=scores.__getitem__)
-    found = f"The best window, from {best}, has an NWRMSLE of {scores[best]:.3f}"
-    value = scores[best]
+    "NWRMSLE at least the share `nwrmsle_floor` of seasonal naive's on each window."
+    mine, naive, floor = scores_by_window(case), scores_by_window(case, "naive"), case.limits.nwrmsle_floor
+    share = {origin: mine[origin] / naive[origin] if naive[origin] else 1.0 for origin in mine}
+    best = min(share, key=share.__getitem__)
+    value, found = share[best], f"On the best window, from {best}, its error is {share[best]:.0%} of seasonal naive's"
     if few_series(case):
-        value = float(np.mean([*scores.values()]))
-        found = f"The NWRMSLE is {value:.3f} on the mean of {len(scores)} windows"
-    says = f"{found}; below {floor:.2f} the model has most likely seen what it should forecast"
+        value = float(np.mean([*share.values()]))
+        found = f"On the mean of {len(share)} windows its error is {value:.0%} of seasonal naive's"
+    says = f"{found}; below {floor:.0%} the model has most likely seen what it should forecast"
     if value < floor:
-        says += ". If sales are this regular, lower gate.nwrmsle_floor in params.yaml"
+        says += ". If what is known ahead, such as a plan, explains it, lower gate.nwrmsle_floor in params.yaml"
     return _TOO_GOOD.judged(says, bool(value >= floor), value, floor)
 
 # %% ../../nbs/quality/08_gates.ipynb #84bdac25
+def _what_helps(case, passed):
+    "What to do where trees had so few rows to learn from that they tell no day from another; else empty."
+    if passed or not issubclass(ESTIMATORS.get(case.estimator, SeasonalNaive), Trees):
+        return ""
+    different = case.judged.groupby(["forecast_origin", *SERIES_KEYS], observed=True)[["mean", "naive_mean"]].nunique()
+    moving = different["naive_mean"] > 1
+    if not moving.any() or (different["mean"] > 1)[moving].mean() > 0.5:
+        return ""
+    lower = f"lower estimators.{case.estimator}.min_samples_leaf in params.yaml"
+    return f". Its trees tell no day from another, for want of rows: {lower}, or set train.estimator: ets"
+
+# %% ../../nbs/quality/08_gates.ipynb #bdb051d4
 _NAIVE = Criterion("naive", "Better than seasonal naive")
 
 
@@ -210,20 +251,22 @@ def naive_check(case: Case) -> Check:
         f"{side} ({mine[least]:.3f} against {naive[least]:.3f}); at least {margin:.1%} lower is asked on every window"
     )
     if few_series(case):
-        return _naive_over_all(mine, naive, margin)
-    return _NAIVE.judged(says, all(value >= margin for value in better.values()), better[least], margin)
+        return _naive_over_all(case, mine, naive)
+    passed = all(value >= margin for value in better.values())
+    return _NAIVE.judged(says + _what_helps(case, passed), passed, better[least], margin)
 
-
-def _naive_over_all(mine, naive, margin):
+# %% ../../nbs/quality/08_gates.ipynb #9c4cd5b3
+def _naive_over_all(case, mine, naive):
     "Better than seasonal naive over all windows together, where few series make each a matter of luck."
     own, other = float(np.mean([*mine.values()])), float(np.mean([*naive.values()]))
-    better = 1 - own / other
+    better, margin = 1 - own / other, case.limits.naive_margin
     side = "lower" if better > 0 else "higher"
     says = (
         f"Over {len(mine)} windows its error is {abs(better):.1%} {side} than seasonal naive's "
         f"({own:.3f} against {other:.3f}); at least {margin:.1%} lower is asked"
     )
-    return _NAIVE.judged(says, bool(better >= margin), better, margin)
+    passed = bool(better >= margin)
+    return _NAIVE.judged(says + _what_helps(case, passed), passed, better, margin)
 
 # %% ../../nbs/quality/08_gates.ipynb #c335a977
 _VOLUME = Criterion("bias", "Volume")
@@ -231,7 +274,7 @@ _VOLUME = Criterion("bias", "Volume")
 
 def bias_check(case: Case) -> Check:
     "Total volume is at most `bias` too high or too low."
-    totals = case.judged.groupby("forecast_origin", sort=True)[["mean", "unit_sales"]].sum()
+    totals = case.judged.groupby("forecast_origin", sort=True, observed=True)[["mean", "unit_sales"]].sum()
     bias = totals["mean"].sum() / totals["unit_sales"].sum() - 1
     by, most, luck = totals["mean"] / totals["unit_sales"] - 1, case.limits.bias, luck_of_volume(case)
     worst = by.abs().idxmax() if by.notna().any() else by.index[0]
@@ -246,21 +289,32 @@ def _and_luck(luck):
     "What a limit adds for few series."
     return f"and {luck:.1%} for luck, as the series are few, " if luck else ""
 
+# %% ../../nbs/quality/08_gates.ipynb #5747d24f
+def _levels_missed(rows):
+    "What the quantiles of some rows hold, in words, and how far the worst is off."
+    sold, said, off = rows["unit_sales"].to_numpy(float), [], []
+    for level in (0.1, 0.5, 0.9):
+        name = f"q{level * 100:.0f}"
+        share = shares(sold, rows[name].to_numpy(float))
+        off.append(max(share["below"] - level, level - share["at_or_below"], 0))
+        said.append(f"{share['below']:.0%} of days are below {name} and {share['at_or_below']:.0%} at or below")
+    return "; ".join(said), max(off)
+
 # %% ../../nbs/quality/08_gates.ipynb #5747d251
 _DAY_INTERVALS = Criterion("quantiles", "Intervals of a day")
 
 
 def quantile_check(case: Case) -> Check:
-    "Each quantile's level lies between the shares of days below and at or below it, within `quantile_slack`."
-    slack, luck, said, off = case.limits.quantile_slack, luck_of_shares(case), [], []
-    sold = case.judged["unit_sales"].to_numpy(float)
-    for level in (0.1, 0.5, 0.9):
-        name = f"q{level * 100:.0f}"
-        share = shares(sold, case.judged[name].to_numpy(float))
-        off.append(max(share["below"] - level, level - share["at_or_below"], 0))
-        said.append(f"{share['below']:.0%} of days are below {name} and {share['at_or_below']:.0%} at or below")
-    says = f"{'; '.join(said)}; the levels may be missed by {slack:.0%} {_and_luck(luck)}".rstrip(", ")
-    return _DAY_INTERVALS.judged(says, bool(max(off) <= slack + luck), max(off), slack + luck)
+    "Each quantile's level lies between the shares of days below and at or below it, also of what sells most."
+    slack, luck = case.limits.quantile_slack, luck_of_shares(case)
+    said, off = _levels_missed(case.judged)
+    if not few_series(case):
+        thirds = volume_thirds(case.block.sales[:, : case.block.day(case.first_origin) + 1])
+        most, missed = _levels_missed(case.judged[(thirds == THIRDS[-1])[row_and_day(case)[0]]])
+        if missed > off:
+            said, off = f"In the third of the series that sells most {most}", missed
+    says = f"{said}; the levels may be missed by {slack:.0%} {_and_luck(luck)}".rstrip(", ")
+    return _DAY_INTERVALS.judged(says, bool(off <= slack + luck), off, slack + luck)
 
 # %% ../../nbs/quality/08_gates.ipynb #98c98483
 _ALL_STORES = Criterion("all_stores", "Intervals of all stores")
@@ -270,7 +324,7 @@ def all_stores_check(case: Case) -> Check:
     "The 80 % intervals of item totals over all stores hold as often as `all_stores` says."
     luck = luck_of_shares(case)
     low, high = case.limits.all_stores[0] - luck, min(case.limits.all_stores[1] + luck, 1)
-    totals = all_stores(case.table, case.windows)
+    totals = all_stores(case.table, case.windows, case.rest)
     spans = {"single days": totals[totals["days"] == 1], "the whole horizon": totals[totals["days"] > 1]}
     shares = {name: held(part) for name, part in spans.items() if len(part) >= case.limits.slice_series}
     if not shares:
@@ -291,15 +345,23 @@ def champion_windows(
     return [origin for origin in origins if origin >= trained_to] or origins[-1:]
 
 
-def _ask_champion(case, champion, origins):
+def _ask_champion(case, champion, origins, shipped):
     "The frozen model's forecasts of some windows, as tables."
     tables, horizon = [], int(case.table["horizon"].max())
     for origin in origins:
         day = case.block.day(origin)
-        tables.append(
-            window_table(case.block, day, *champion.predict(case.block, np.arange(case.block.n_series), day, horizon))
-        )
-    return pd.concat(tables)
+        mean, log_mean = champion.predict(case.block, np.arange(case.block.n_series), day, horizon)
+        mean = mean * _levels_of_then(champion, shipped, case.block.series["item_nbr"], origin)[:, None]
+        tables.append(window_table(case.block, day, mean, log_mean))
+    return join_tables(tables)
+
+
+def _levels_of_then(champion, shipped, items, origin):
+    "What takes the items' levels back to those known at an origin: a package's are learnt from its holdout, too."
+    if origin >= champion.card["forecast_origin"] or "level" not in shipped:
+        return np.ones(len(items))
+    then = shipped.drop_duplicates("item_nbr").set_index("item_nbr")["level"].to_dict()
+    return item_factors(then, items) / item_factors(champion.serving.get("levels", {}), items)
 
 # %% ../../nbs/quality/08_gates.ipynb #f13fb78f
 def champion_forecasts(
@@ -308,15 +370,14 @@ def champion_forecasts(
     folder: Path,  # The champion's package
 ) -> tuple[Card, pd.DataFrame, str]:  # Its card, the table of its forecasts, and how they were made
     "What the champion says of the judged windows."
-    champion = load_forecaster(folder)
+    champion, shipped = load_forecaster(folder), pd.read_parquet(Path(folder) / "holdout.parquet")
     origins = champion_windows(case.origins, champion.card.get("trained_to", ""))
     if (Path(folder) / "paths.parquet").exists():
         table = _backtest_of(root, champion.card["estimator"])
         return champion.card, table[table["forecast_origin"].isin(origins)], "by its estimator's backtest"
     try:
-        return champion.card, _ask_champion(case, champion, origins), "by its frozen package"
+        return champion.card, _ask_champion(case, champion, origins, shipped), "by its frozen package"
     except Exception as e:
-        shipped = pd.read_parquet(Path(folder) / "holdout.parquet")
         shipped = shipped[shipped["forecast_origin"].isin(case.origins)]
         if len(shipped):
             return champion.card, shipped, "by the holdout shipped with it, as today's code cannot ask its package"
@@ -330,7 +391,7 @@ def _backtest_of(root, estimator):
     "The backtest that stands in for a champion that can be asked for its own days only."
     path = Path(root) / f"data/evaluation/{estimator}.parquet"
     if path.exists():
-        return pd.read_parquet(path)
+        return read_table(path, _READ)
     raise UserError(
         f"the champion is of the kind {estimator}, which has to be backtested to be compared, and {path} is missing"
     )
@@ -352,9 +413,7 @@ def beside_champion(
     how: str,  # How they were made
 ) -> Case:
     "Put the champion's forecasts into the case."
-    found = case.judged[FORECAST_KEYS].merge(
-        table[[*FORECAST_KEYS, "mean", "log_mean"]], on=FORECAST_KEYS, how="left", validate="1:1"
-    )
+    found = _beside(case.judged, table)
     if not found["mean"].notna().any():
         raise UserError(f"the champion {card['model_version']} has no forecast of any day that the candidate forecasts")
     judged = case.judged.assign(champion=found["log_mean"], champion_mean=found["mean"])
@@ -374,20 +433,25 @@ def _series_sums(
 
 def _off_orders(rows, column):
     "For each row, the error of its series' total over its window, told once, at the window's first row."
-    by = [rows[key] for key in ("forecast_origin", *SERIES_KEYS)]
-    total = (rows[column] - rows["unit_sales"]).groupby(by, sort=False)
-    return np.where(total.cumcount() == 0, total.transform("sum").abs(), 0)
+    orders, off = orders_of(rows), (rows[column] - rows["unit_sales"]).to_numpy(float)
+    return np.where(pd.Series(orders).duplicated(), 0, np.abs(np.bincount(orders, off))[orders])
+
+
+def _series_codes(rows):
+    "Which series each row belongs to, and how many there are, in order of store and item."
+    series = rows.groupby(SERIES_KEYS, sort=True, observed=True)
+    return series.ngroup().to_numpy(), series.ngroups
 
 # %% ../../nbs/quality/08_gates.ipynb #ac61efa1
 def _against(rows, other, limits, orders=False):
     "The candidate against another forecast of the same rows: score, rival, difference, low, high, band."
-    codes, series = pd.MultiIndex.from_frame(rows[SERIES_KEYS]).factorize(sort=True)
+    codes, n_series = _series_codes(rows)
     if orders:
         columns = [_off_orders(rows, "mean"), _off_orders(rows, f"{other}_mean"), rows["unit_sales"]]
     else:
         columns = [log_errors(rows), log_errors(rows, rows[other]), rows["weight"]]
-    sums = _series_sums(codes, len(series), *columns)
-    counts = draws(len(series), limits.resamples, limits.seed)
+    sums = _series_sums(codes, n_series, *columns)
+    counts = draws(n_series, limits.resamples, limits.seed)
     return paired_difference(*sums, counts, limits.confidence, root=not orders).iloc[0]
 
 # %% ../../nbs/quality/08_gates.ipynb #499a0e69
@@ -428,46 +492,59 @@ def orders_check(case: Case) -> Check:
     said, passed, score, most = [], True, 0.0, 0.0
     for column, name, origins in rivals:
         it = _against(case.judged.dropna(subset=column), column, case.limits, orders=True)
-        score, most = it["score"], it["rival"] + max(case.limits.slice_tolerance * it["rival"], it["band"])
+        luck = max(it["band"], luck_of_orders(case, column))
+        score, most = it["score"], it["rival"] + max(case.limits.slice_tolerance * it["rival"], luck)
         passed &= bool(score <= most)
         said.append(
             f"on {_said(origins)} by {score:.1%} of units, {name}'s by {it['rival']:.1%}, "
             f"which with tolerance and luck allows {most:.1%}"
         )
     says = f"Totals of {int(case.table['horizon'].max())} days are off {'; '.join(said)}"
-    return _ORDERS.judged(says, passed, score, most)
+    return _ORDERS.judged(says + _what_helps(case, passed), passed, score, most)
 
 # %% ../../nbs/quality/08_gates.ipynb #2fe81c6f
 def _slice_codes(case):
     "For each kind of slice: its names, and each judged row's place among them (-1: none)."
-    columns = slice_columns(case.judged, case.block, case.first_origin)
-    return {kind: pd.Categorical(columns[kind].astype(object).where(columns[kind].notna(), None)) for kind in columns}
+    columns, kinds = slice_columns(case.judged, case.block, case.first_origin), {}
+    for kind in columns:
+        used = columns[kind].cat.remove_unused_categories()
+        kinds[kind] = used.cat.set_categories(sorted(used.cat.categories)).array
+    return kinds
 
 
-def _slice_sums(codes, n_series, place, columns, rows):
-    "Sums of columns by series and slice, shape (n_series, n_slices) each, of the rows that are in a slice."
-    use, n = rows & (place.codes >= 0), len(place.categories)
-    cell = codes[use] * n + place.codes[use]
-    sums = [np.bincount(cell, np.asarray(column, float)[use], minlength=n_series * n) for column in columns]
-    return [total.reshape(n_series, n) for total in sums]
+def _slice_sums(terms, kinds):
+    "Sums of terms by series and slice, all kinds side by side: sparse, of shape (n_series, n_slices) each."
+    fewer, groups = merge_terms(terms, [place.codes for place in kinds.values()])
+    sizes = [len(place.categories) for place in kinds.values()]
+    at = [np.flatnonzero(own >= 0) for own in groups]
+    rows = np.concatenate([fewer["order"][some] for some in at])
+    columns = np.concatenate([own[some] + start for own, some, start in zip(groups, at, np.cumsum([0, *sizes]))])
+    shape = int(terms["order"].max()) + 1, sum(sizes)
+    named = {name: np.concatenate([term[some] for some in at]) for name, term in fewer.items() if name != "order"}
+    return {name: csr_array((values, (rows, columns)), shape) for name, values in named.items()}
 
 # %% ../../nbs/quality/08_gates.ipynb #92b51001
 def _compare_slices(case, kinds, other, counts, codes):
     "By slice against another forecast: score, rival, difference, band; bands of the large ones hold for all of them."
-    rows, names, sums = case.judged[other].notna().to_numpy(), [], []
-    columns = [log_errors(case.judged), log_errors(case.judged, case.judged[other].fillna(0)), case.judged["weight"]]
-    for kind, place in kinds.items():
-        sums.append(_slice_sums(codes, counts.shape[1], place, columns, rows))
-        names += [(kind, str(name)) for name in place.categories]
-    parts = [np.concatenate(part, axis=1) for part in zip(*sums)]  # errors, rival's, weight: (n_series, n_slices)
-    table = pd.DataFrame(names, columns=["kind", "slice"]).assign(series=(parts[2] > 0).sum(axis=0))
-    table["large"] = table["series"] >= case.limits.slice_series
+    judged = case.judged
+    terms = {
+        "order": codes,
+        "errors": log_errors(judged),
+        "rival": log_errors(judged, judged[other].fillna(0)),
+        "weight": judged["weight"].to_numpy(float),
+        "units": judged["unit_sales"].to_numpy(float),
+    }
+    rows = judged[other].notna().to_numpy()
+    sums = _slice_sums({name: term * rows if name != "order" else term for name, term in terms.items()}, kinds)
+    names = [(kind, str(name)) for kind, place in kinds.items() for name in place.categories]
+    table = pd.DataFrame(names, columns=["kind", "slice"]).assign(series=(sums["weight"] > 0).sum(axis=0))
+    table["large"] = (sums["units"] > 0).sum(axis=0) >= case.limits.slice_series
 
     alone = np.ones((1, counts.shape[1]), np.float32)  # of small slices only the scores are told
     found = []
     for which, drawn in ((table["large"], counts), (~table["large"], alone)):
         if which.any():
-            some = (part[:, which.to_numpy()] for part in parts)
+            some = (sums[name][:, which.to_numpy()] for name in ("errors", "rival", "weight"))
             found.append(paired_difference(*some, drawn, case.limits.confidence).set_index(table.index[which]))
     table = table.join(pd.concat(found)[["score", "rival", "difference", "band"]])
     table.loc[~table["large"], "band"] = np.nan
@@ -481,8 +558,8 @@ def slice_table(
 ) -> pd.DataFrame:  # kind, slice, series, rows, nwrmsle, naive, champion, bias, difference and band to both, verdict
     "Every slice beside seasonal naive and the champion."
     kinds = _slice_codes(case)
-    codes, series = pd.MultiIndex.from_frame(case.judged[SERIES_KEYS]).factorize(sort=True)
-    counts = draws(len(series), case.limits.resamples, case.limits.seed)
+    codes, n_series = _series_codes(case.judged)
+    counts = draws(n_series, case.limits.resamples, case.limits.seed)
     naive = _compare_slices(case, kinds, "naive", counts, codes)
     nobody = naive.assign(score=np.nan, rival=np.nan, difference=np.nan, band=np.nan, failed=False)
     live = _compare_slices(case, kinds, "champion", counts, codes) if case.champion else nobody
@@ -542,12 +619,12 @@ def _slices_check(criterion, case, table, rival):
     named = [f"{row['kind']} {row['slice']} ({row[mine]:.3f} against {row[other]:.3f})" for _, row in bad.iterrows()]
     says = (
         f"{len(bad) or 'None'} of {len(judged)} slices {'is' if len(bad) < 2 else 'are'} worse than {whom} "
-        f"by more than {case.limits.slice_tolerance:.0%} and luck"
+        f"by more than {case.limits.slice_tolerance:.0%} and luck, the noise of a paired bootstrap over series"
     )
     if named:
         says += f": {', '.join(named[:5])}{' and more' if len(named) > 5 else ''}"
     if small:
-        says += f"; {small} more with fewer than {case.limits.slice_series} series are told, not judged"
+        says += f"; {small} more with fewer than {case.limits.slice_series} series that sold are told, not judged"
     return criterion.judged(says, not named, len(bad), 0) if len(judged) else criterion.not_judged(says, 0)
 
 # %% ../../nbs/quality/08_gates.ipynb #d0d27af5
@@ -570,32 +647,37 @@ def fairness_table(
     case: Case,
 ) -> pd.DataFrame:  # kind, group, stores, series, rows, units, nwrmsle, naive, orders (order error), bias
     "Error and bias by groups of stores, over the judged windows."
-    row, _ = row_and_day(case)
-    judged = case.judged.assign(
-        off=_off_orders(case.judged, "mean"),
-        errors=log_errors(case.judged),
-        naive_errors=log_errors(case.judged, case.judged["naive"]),
-    )
+    row, judged = row_and_day(case)[0], case.judged
+    known, store = np.unique(row), pd.factorize(case.block.series["store_nbr"])[0]
+    columns = {
+        "rows": np.ones(len(row)),
+        **{name: judged[name].to_numpy(float) for name in ("unit_sales", "mean", "weight")},
+        "off": _off_orders(judged, "mean"),
+        "errors": log_errors(judged),
+        "naive_errors": log_errors(judged, judged["naive"]),
+    }
     done = []
     for kind, groups in store_groups(case).items():
-        for name, part in judged.groupby(groups[row], sort=True):
-            done.append({"kind": kind, "group": name, **_fairness_of(part)})
+        names = pd.Categorical(groups)
+        sums = pd.DataFrame({name: np.bincount(names.codes[row], values) for name, values in columns.items()})
+        sums["series"] = np.bincount(names.codes[known], minlength=len(sums))
+        sums["stores"] = pd.Series(store[known]).groupby(names.codes[known]).nunique()
+        for code, found in sums[sums["rows"] > 0].iterrows():
+            done.append({"kind": kind, "group": names.categories[code], **_fairness_of(found)})
     return pd.DataFrame(done)
 
 # %% ../../nbs/quality/08_gates.ipynb #5eceeb05
-def _fairness_of(part):
+def _fairness_of(sums):
     "Size and errors of one group's forecasts."
-    units, weight = part["unit_sales"].sum(), part["weight"].sum()
+    units, weight = float(sums["unit_sales"]), sums["weight"]
     share = lambda off: float(off / units) if units else float("nan")
     return {
-        "stores": part["store_nbr"].nunique(),
-        "series": len(part[SERIES_KEYS].drop_duplicates()),
-        "rows": len(part),
-        "units": float(units),
-        "nwrmsle": float(np.sqrt(part["errors"].sum() / weight)),
-        "naive": float(np.sqrt(part["naive_errors"].sum() / weight)),
-        "orders": share(part["off"].sum()),
-        "bias": share(part["mean"].sum() - units),
+        **{name: int(sums[name]) for name in ("stores", "series", "rows")},
+        "units": units,
+        "nwrmsle": float(np.sqrt(sums["errors"] / weight)),
+        "naive": float(np.sqrt(sums["naive_errors"] / weight)),
+        "orders": share(sums["off"]),
+        "bias": share(sums["mean"] - units),
     }
 
 # %% ../../nbs/quality/08_gates.ipynb #5a58b30e

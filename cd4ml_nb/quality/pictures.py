@@ -20,7 +20,7 @@ def plot_case(
     "Sales, forecast and interval by day; a thin line marks each forecast origin."
     if history is not None:
         axes.plot(history["date"], history["unit_sales"], color=SOLD, lw=1)
-    for i, (_, part) in enumerate(table.sort_values("date").groupby("forecast_origin")):
+    for i, (_, part) in enumerate(table.sort_values("date").groupby("forecast_origin", observed=True)):
         part = part.set_index("date").asfreq("D").reset_index()
         axes.fill_between(
             part["date"], part["q10"], part["q90"], color=BAND, lw=0, label="interval, 8 days in 10" if i == 0 else None
@@ -42,12 +42,10 @@ def telling_cases(
     table: pd.DataFrame,  # One estimator's forecasts of the evaluation windows
 ) -> pd.DataFrame:  # Rows best, typical, worst: store_nbr, item_nbr, sold, off (share of units, on horizon totals)
     "The series with the smallest, the middle and the largest error of horizon totals."
-    totals = table.groupby(["store_nbr", "item_nbr", "forecast_origin"], as_index=False)[["unit_sales", "mean"]].sum()
-    by = (
-        totals.assign(off=(totals["mean"] - totals["unit_sales"]).abs())
-        .groupby(["store_nbr", "item_nbr"], as_index=False)[["unit_sales", "off"]]
-        .sum()
-    )
+    series, how = ["store_nbr", "item_nbr"], {"as_index": False, "observed": True}
+    totals = table.groupby([*series, "forecast_origin"], **how)[["unit_sales", "mean"]].sum()
+    off = (totals["mean"] - totals["unit_sales"]).abs()
+    by = totals.assign(off=off).groupby(series, **how)[["unit_sales", "off"]].sum()
     large = (
         by[by["unit_sales"] >= by["unit_sales"].median()]
         .assign(off=lambda t: t["off"] / t["unit_sales"])

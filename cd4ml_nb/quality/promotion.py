@@ -11,7 +11,7 @@ import numpy as np, pandas as pd
 from ..core import UserError
 from ..data.panel import read_series
 from ..model.features import PLAN, build_features, make_encoding, training_origins
-from ..model.loading import load_block
+from ..model.loading import load_block_once
 
 # %% ../../nbs/quality/06a_promotion.ipynb #2999ea45
 _FOLDS = 4  # Parts of the time, each said by the models of the others
@@ -76,7 +76,7 @@ def _sample(prepared, seed):
     stores = rng.permutation(np.sort(series["store_nbr"].unique()))[:_STORES]
     series = series[series["store_nbr"].isin(stores)]
     chosen = series.iloc[np.sort(rng.permutation(len(series))[:_SERIES])]
-    return load_block(prepared, series=chosen[["store_nbr", "item_nbr"]]), make_encoding(series)
+    return load_block_once(prepared, chosen[["store_nbr", "item_nbr"]]), make_encoding(series)
 
 # %% ../../nbs/quality/06a_promotion.ipynb #56cd2261
 def promotion_rows(

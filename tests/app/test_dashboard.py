@@ -1,12 +1,15 @@
 """The dashboard in a real browser, used as a planner would; its numbers are compared with the forecaster's."""
 
-import csv, io, json, re, subprocess, sys, urllib.error, urllib.request
+import csv, io, json, re, subprocess, sys, time, urllib.error, urllib.request
+from contextlib import suppress
 from functools import partial
 from urllib.parse import urlencode
 import numpy as np, pandas as pd
+import psutil
 import pytest
 import serving
 from cd4ml_nb.delivery import acts, registry, release
+from cd4ml_nb.quality.explain import promotion_effect
 from cd4ml_nb.look import BAND, FORECAST, SOLD, say_day, say_days, say_interval, say_units
 
 
@@ -14,7 +17,10 @@ from cd4ml_nb.look import BAND, FORECAST, SOLD, say_day, say_days, say_interval,
 def item(forecaster):
     "A product whose promotion makes a difference: its number, name, and a store that sells it and one that does not."
     sells = forecaster.series.groupby("item_nbr").store_nbr.apply(list)
-    some = [i for i in sells.index if 1 < len(sells[i]) < len(forecaster.stores)]
+    ever = forecaster.pairs.groupby("item_nbr").store_nbr.apply(set)  # those where it has ended, too
+    chosen = pd.date_range(*days(forecaster))
+    some = [i for i in sells.index if 1 < len(sells[i]) and len(ever[i]) < len(forecaster.stores)]
+    some = [i for i in some if promotion_effect(forecaster, i, None, chosen)["seen"] == "both"]
     lift = {
         i: abs(
             forecaster.total(i, None, *days(forecaster), True)["mean"]
@@ -23,11 +29,11 @@ def item(forecaster):
         for i in some[:25]
     }
     best = max(lift, key=lift.get)
-    other = sorted(set(forecaster.stores.store_nbr) - set(sells[best]))[0]
+    other = sorted(set(forecaster.stores.store_nbr) - ever[best])[0]
     return {
         "item": best,
         "name": forecaster.items.set_index("item_nbr").item_name[best],
-        "store": sorted(sells[best])[0],
+        "store": next(store for store in sorted(sells[best]) if forecaster.history(best, store) == "full"),
         "new": other,
     }
 
@@ -146,14 +152,16 @@ def test_all_stores_table(planner, forecaster, item):
     planner.page.get_by_label("By store", exact=True).check(force=True)
     planner.shows("Units by store")
     sells = forecaster.series.store_nbr[forecaster.series.item_nbr == item["item"]]
-    assert planner.page.locator("tbody tr").count() == len(sells) + 1
     first, last = days(forecaster)
+    elsewhere = forecaster.remainder([item["item"]], None)[1:4].sum() >= 0.05  # a row of its own
+    assert planner.page.locator("tbody tr").count() == len(sells) + 1 + elsewhere
     for store in (None, sells.iloc[0]):
         total = forecaster.total(item["item"], store, first, last)
         title = "All stores" if store is None else f"Store {store}"
         row = planner.page.locator("tbody tr").filter(has=planner.page.get_by_text(title, exact=True))
         high = say_units(total["q90"])
         likely = f"{say_units(total['q10'])} to {high}" if total["q10"] >= 0.05 else f"at most {high}"
+        likely = likely if total["q90"] >= 0.05 else "none"
         assert row.locator("td").all_inner_texts() == [say_units(total["mean"]), likely]
     assert planner.page.locator("tr.total th").evaluate(
         "e => e.getBoundingClientRect().bottom"
@@ -326,7 +334,9 @@ def test_a_visitor_who_leaves_frees_the_kernel(chromium, url):
             visits.append((page, page.locator("#jupyter-config-data").text_content() if status == 200 else "", status))
         statuses = [status for _, _, status in visits]
         assert 503 in statuses and 200 in statuses, statuses
-        assert "4 people look at this page now" in visits[-1][0].locator("[role=alert]").inner_text()
+        said = visits[-1][0].locator("[role=alert]").inner_text()
+        counted = re.search(r"fit on this machine now: (\d) look at this page, and (\d) are about to", said)
+        assert counted and int(counted[1]) + int(counted[2]) == 4, said
     finally:
         kernels = [json.loads(text)["kernelId"] for _, text, status in visits if status == 200]
         for page, _, _ in visits:
@@ -442,3 +452,38 @@ print([module for module in heavy if module in sys.modules])"""
         check=True,
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_a_visitor_who_never_connects_makes_room(root):
+    "Somebody who asks for the page again and again, and reads it with a program, is no visitor."
+    with serving.dashboard(root, "--Kernels.most=2", "--Kernels.patience=1") as address:
+        for _ in range(2):
+            assert urllib.request.urlopen(address).status == 200
+        time.sleep(1.5)
+        assert urllib.request.urlopen(address).status == 200
+
+
+def test_a_kernel_that_is_killed_is_said_so_at_the_next_choice(chromium, root):
+    with serving.dashboard(root) as address:
+        before = _kernels()
+        page = chromium.new_page()
+        page.goto(address)
+        page.wait_for_selector(".number b", timeout=90000)
+        (kernel,) = _kernels() - before
+        kernel.kill()
+        lost = page.locator("#cd-lost")
+        assert lost.is_hidden()
+        page.locator(".cd-quick button").first.click()
+        lost.wait_for(state="visible", timeout=5000)
+        assert "its numbers may be of another choice" in lost.inner_text()
+        page.close()
+
+
+def _kernels():
+    "The kernels of all visitors."
+    found = set()
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if process.status() != "zombie" and "fork_kernels" in str(process.parent().cmdline()):
+                found.add(process)
+    return found

@@ -230,9 +230,7 @@ def test_the_first_stages_on_a_full_disk(tmp_path, name, size):
 
     root = copy_project(tmp_path / "project")
     text = (root / "params.yaml").read_text()
-    (root / "params.yaml").write_text(
-        text.replace("source: complete_journey", "source: tiny").replace("min_days: 100", "min_days: 30")
-    )
+    (root / "params.yaml").write_text(text.replace("source: complete_journey", "source: tiny"))
     if name == "prepare":
         assert run(root, "cd4ml", "stage", "ingest").returncode == 0
     keep = root / "data"

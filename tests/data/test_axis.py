@@ -1,17 +1,18 @@
 "The days of the data and the stores' opening, on tables of strangers: a mistyped year, closed Sundays, one item."
 
-import json, subprocess, sys
+import json, re, shutil, subprocess, sys
 from pathlib import Path
 import numpy as np, pandas as pd, pytest, yaml
 from cd4ml_nb.core import UserError
 from cd4ml_nb.data.ingest import ingest
 from cd4ml_nb.data.panel import read_prepared, read_version
 from cd4ml_nb.data.prepare import prepare
+from cd4ml_nb.delivery.parameters import stage_values
 from cd4ml_nb.tiny import TINY
 
 pytestmark = pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning")  # Ibis 12 on DuckDB 2
 COLUMNS = {"date": "date", "item": "item", "quantity": "qty", "store": "store"}
-SMALL = dict(min_days=10, horizon=7, evaluation_windows=1)
+SMALL = dict(windows=dict(horizon=7, calibration_windows=2, evaluation_windows=1), history=7)
 
 
 def sell(days, stores, items, mean, seed=1):
@@ -68,7 +69,7 @@ def test_a_mistyped_year_moves_no_window(typo):
         prepare(typo, **SMALL)
     assert not (typo / "data" / "prepared").exists()
     code, said = check(typo)
-    assert code == 1 and "set prepare.last_day in params.yaml: '2017-12-17' leaves them out" in said
+    assert code == 1 and "set prepare.last_day in params.yaml: '2017-12-17' leaves it out" in said
     assert "Traceback" not in said
 
 
@@ -82,7 +83,8 @@ def test_the_row_is_left_out_or_kept_as_the_user_says(typo):
         prepare(typo, last_day="17.12.2017", **SMALL)
     assert read_version(typo) == good
     assert check(typo, last_day="2017-12-17")[0] == 0
-    assert check(typo, last_day="2017-12-17", first_day="2017-11-01")[0] == 0
+    code, said = check(typo, last_day="2017-12-17", first_day="2017-11-01")
+    assert code == 1 and "The data have 47 days, from 2017-11-01 to 2017-12-17, and 169 are needed" in said
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +112,8 @@ def test_sundays_holidays_and_the_end_are_learnt_and_go_on(german):
     panel = read_prepared(german)
     late = panel[panel.date > "2016-11-15"]
     assert not ((late.date.dt.dayofweek == 6) & (late.unit_sales == 0)).any(), "no zeros to learn on closed days"
-    assert read_version(german)["opening"]["doubts"] == []
+    (doubt,) = read_version(german)["opening"]["doubts"]
+    assert doubt.startswith("The data hold no Reformation Day (2017-10-31), so nobody knows"), doubt
 
 
 def test_what_was_learnt_can_be_said_otherwise(german):
@@ -171,8 +174,8 @@ def test_one_item_in_one_store_over_sixty_days(tmp_path):
     version, series = read_version(root), read_prepared(root, "series")
     assert (version["series"], version["rows"]) == (1, 60)
     assert str(series.last_sale[0])[:10] <= version["last_day"]
-    with pytest.raises(UserError, match="The data have 60 days, .* need 66"):
-        prepare(root, min_days=10)
+    with pytest.raises(UserError, match="The data have 60 days, .* and 169 are needed"):
+        prepare(root, windows={"horizon": 16, "calibration_windows": 2, "evaluation_windows": 3})
 
 
 def test_a_shop_that_opens_on_saturdays(tmp_path):
@@ -183,11 +186,57 @@ def test_a_shop_that_opens_on_saturdays(tmp_path):
     assert set(coming.date[coming.is_open].dt.dayofweek) == {5}
 
 
-def test_a_table_with_one_day(tmp_path):
-    root = project(tmp_path, sell(pd.date_range("2017-06-01", periods=1), ["s1"], 5, 9))
-    with pytest.raises(UserError, match="The data have 1 day, from 2017-06-01 to 2017-06-01, but .* need 16"):
-        prepare(root, **SMALL)
-    assert check(root)[0] == 0
+def test_a_row_dated_tomorrow_or_a_century_ago_can_be_left_out(tmp_path):
+    today = pd.Timestamp.today().normalize()
+    sales = sell(pd.date_range(end=today - pd.Timedelta(days=1), periods=200), ["s1", "s2"], 3, 5)
+    early, late = pd.Timestamp("1900-01-01"), today + pd.Timedelta(days=1)
+    sales.loc[sales.index[[5, 50]], "date"] = [early, late]
+    root = project(tmp_path, sales)
+    code, said = check(root)
+    assert code == 1 and f"1 row on {late:%Y-%m-%d} stands 2 days after" in said and "1 row on 1900-01-01" in said
+    first, last = re.findall(r"set prepare.(?:first|last)_day in params.yaml: '(\S+)'", said)[::-1]
+    assert check(root, first_day=first, last_day=last)[0] == 0
+    prepare(root, first_day=first, last_day=last, **SMALL)
+    assert (read_version(root)["first_day"], read_version(root)["last_day"]) == (first, last)
+
+
+ZEROS = sell(pd.date_range("2017-06-01", periods=200), ["s1"], 2, 5).assign(qty=0)
+REFUSED = {  # what somebody brings, and what `cd4ml data check` says of it
+    "one day": (
+        sell(pd.date_range("2017-06-01", periods=1), ["s1"], 5, 9),
+        {},
+        ["The data have 1 day, from 2017-06-01"],
+    ),
+    "few days": (sell(pd.date_range("2017-06-01", periods=168), ["s1"], 2, 5), {}, ["168 days", "169 are needed"]),
+    "only zeros": (ZEROS, {}, ["There is no sale"]),
+    "only returns": (ZEROS.assign(qty=-1), {}, ["There is no sale"]),
+    "two things": (ZEROS.assign(qty=1).head(30), {"absent": "shut"}, ["'shut' is no meaning", "169 are needed"]),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_the_check_says_all_that_the_pipeline_would_refuse(tmp_path, name):
+    sales, rule, words = REFUSED[name]
+    root = project(tmp_path, sales)
+    code, said = check(root, **rule)
+    assert code == 1 and "fits" not in said and "Traceback" not in said
+    assert all(word in said for word in words), said
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    with pytest.raises(UserError) as refused:
+        prepare(root, **stage_values("prepare", params))
+    assert str(refused.value).splitlines()[-1] in said
+
+
+def test_the_check_names_misspelt_keys_of_all_stages_with_what_else_is_wrong(tmp_path):
+    root = project(tmp_path, sell(pd.date_range("2017-06-01", periods=100), ["s1"], 2, 5))
+    stages = Path(__file__).parents[2] / "nbs" / "stages"
+    shutil.copytree(stages, root / "nbs" / "stages")
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    params["gate"]["biass"], params["prepare"]["lastday"] = params["gate"].pop("bias"), None
+    (root / "params.yaml").write_text(yaml.safe_dump(params))
+    code, said = check(root)
+    assert code == 1 and "lacks bias and has the unknown key biass" in said
+    assert "unknown key lastday" in said and "169 are needed" in said
 
 
 def test_the_report_keeps_what_was_learnt(german):

@@ -26,7 +26,7 @@ LAYOUTS = Path(__file__).parent / "layouts"
 def prepared(layout, root):
     "A project with this layout's raw tables, prepared by today's code."
     shutil.copytree(layout, root / "data" / "raw")
-    prepare(root, min_days=5, horizon=2, evaluation_windows=1)
+    prepare(root)
     return root
 
 

@@ -247,7 +247,7 @@ def faulty(tmp_path_factory):
 
 def test_each_fault_stands_where_it_is_said(faulty):
     folder, faults = faulty
-    assert len(faults) == 52 and {
+    assert len(faults) == 50 and {
         "holidays_events.csv",
         "items.csv",
         "oil.csv",

@@ -179,13 +179,13 @@ def test_versions_that_cannot_be_compared(pair):
     lost.write_bytes(lost_bytes)
 
 
-def lock(prepared, quality, model=None, trained_on=None, min_days=30):
+def lock(prepared, quality, model=None, trained_on=None, delisted_after=30):
     "A dvc.lock."
     stages = {
         "ingest": {"params": {"params.yaml": {"ingest": {"source": "favorita"}}}},
         "prepare": {
             "deps": [{"path": "data/raw", "md5": "1" * 32 + ".dir"}],
-            "params": {"params.yaml": {"prepare": {"min_days": min_days}}},
+            "params": {"params.yaml": {"prepare": {"delisted_after": delisted_after}}},
             "outs": [
                 {"path": "data/prepared", "md5": prepared},
                 {"path": "reports/data_quality.json", "md5": hashlib.md5(quality).hexdigest()},
@@ -338,7 +338,7 @@ def traced(tmp_path, trusted):
             random_panel(n),
             data_version=f"{n}{n}cccccccccc",
             raw={"train.csv": hashlib.sha256(b"old").hexdigest()},
-            parameters={"min_days": 30 + n},
+            parameters={"delisted_after": 30 + n},
         )
         (tmp_path / "data/model").mkdir(exist_ok=True)
         cards.append(
@@ -356,7 +356,7 @@ def traced(tmp_path, trusted):
         report = quality(version, 5)
         commits.append(
             {
-                "dvc.lock": lock(names[0], report, names[1], min_days=30 + n),
+                "dvc.lock": lock(names[0], report, names[1], delisted_after=30 + n),
                 "reports/data_quality.json": report,
                 "data/source/train.csv.dvc": b"outs:\n- md5: %deeee\n  size: 5\n  hash: md5\n  path: train.csv\n" % n,
             }
@@ -386,7 +386,7 @@ def test_from_a_forecast_back_to_the_raw_files(traced, asked):
     assert origin["source_files"] == [
         {"path": "data/source/train.csv", "md5": "0eeee", "size": 5, "dvc_file": "data/source/train.csv.dvc"}
     ]
-    assert origin["parameters"]["prepare"] == {"min_days": 30} and "0eeee" in trace_in_words(origin)
+    assert origin["parameters"]["prepare"] == {"delisted_after": 30} and "0eeee" in trace_in_words(origin)
 
 
 def test_the_model_in_use_is_the_default_and_a_recorded_revision_is_told(traced):
@@ -468,7 +468,7 @@ def data_stages(to):
     "The project as it is, but its first two stages call the library without a notebook, which saves most of the time."
     root = copy_project(to)
     params, pipeline = (yaml.safe_load((root / name).read_text()) for name in ("params.yaml", "dvc.yaml"))
-    params["ingest"]["source"], params["prepare"]["min_days"] = "favorita", 30
+    params["ingest"]["source"] = "favorita"
     for stage in ("ingest", "prepare"):
         pipeline["stages"][stage]["cmd"] = f"python step.py {stage}"
         pipeline["stages"][stage]["outs"] = [

@@ -3,7 +3,8 @@
 The folders in `packages` were packed by that version, of the tiny project; the files beside them hold its answers."""
 
 import json, shutil
-import pandas as pd, pytest
+import numpy as np, pandas as pd, pytest
+import pyarrow.parquet as pq
 from cd4ml_nb.core import UserError
 from cd4ml_nb.model.forecaster import load_forecaster
 from copies import ROOT
@@ -57,3 +58,12 @@ def test_a_damaged_old_package_is_refused(tmp_path):
         UserError, match="mean.onnx of the model in .* was changed after it was packaged.* dvc checkout"
     ):
         load_forecaster(folder)
+
+
+def test_a_package_that_does_not_say_first_sales_goes_by_its_sales():
+    "Where its last days show the first sale it is that one; what sold on the first of them is taken as known before."
+    folder = PACKAGES / "gradient_boosting"
+    f = load_forecaster(folder)
+    assert "first_sale" not in pq.read_table(folder / "state.parquet").column_names
+    age = f.origin - (f.block.sales > 0).argmax(axis=1)
+    assert f.histories.tolist() == np.where(age < 56, "short", "full").tolist()

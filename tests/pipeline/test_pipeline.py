@@ -6,8 +6,6 @@ from copies import copy_project, environment, run
 
 SMALL = {
     "ingest": {"source": "tiny"},
-    "prepare": {"min_days": 30},
-    "training_rows": {"share": 1.0},
     "estimators": {
         "decision_tree": {"min_samples_leaf": 20},
         "random_forest": {"n_estimators": 5, "min_samples_leaf": 20},

@@ -21,7 +21,7 @@ except UserError as missing:
     pytest.skip(f"No Spark here: {missing}", allow_module_level=True)
 
 BOOSTING = dict(max_iter=10, min_samples_leaf=20, random_state=0)
-ROWS = dict(first=56, every=7, share=1.0, unknown_plan=0.1, new_series=0.05, seed=0, max_series=None)
+ROWS = dict(first=56, every=7, rows=None, unknown_plan=0.1, seed=0, max_series=None)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -90,7 +90,7 @@ def prepared(raw, tmp_path_factory):
     (zipped / "train.csv.gz").write_bytes(gzip.compress(b"\xef\xbb\xbf" + text))
     (zipped / "train.csv").unlink()
     steps = [
-        prepare_folder(source, folder / engine, min_days=30, engine=engine)
+        prepare_folder(source, folder / engine, engine=engine)
         for engine, source in (("duckdb", raw), ("spark", zipped))
     ]
     return folder, steps
@@ -131,7 +131,7 @@ def test_all_faults_are_told_with_their_lines_and_the_last_good_data_stay(raw, p
     lines[5], lines[6] = with_cell(lines[5], "date", "2017-02-30"), lines[7]
     (folder / "train.csv").write_text("\n".join(lines) + "\n")
     with pytest.raises(UserError) as error:
-        prepare_folder(folder, good, min_days=30, engine="spark")
+        prepare_folder(folder, good, engine="spark")
     for part in (
         "line 3: '1.5d'",
         "line 4: '99'",
@@ -159,7 +159,7 @@ def test_two_rows_of_one_day_alone_are_found(raw, tmp_path):
         + "\n"
     )
     with pytest.raises(UserError, match="duplicate key"):
-        prepare_folder(folder, tmp_path / "out", min_days=30, engine="spark")
+        prepare_folder(folder, tmp_path / "out", engine="spark")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ And files of older versions are read.
 import json, subprocess
 import pandas as pd, pytest
 from cd4ml_nb.core import UserError
+from cd4ml_nb.quality.metrics import score_terms
 from cd4ml_nb.quality.slices import read_slices, slice_scores, write_slices
 from copies import ROOT
 
@@ -16,7 +17,6 @@ NAMES = ["NA", "null", "", "Bread, fresh", 'the "best"', "two\nlines", "Käse", 
 def scores():
     rows = [{"store_nbr": str(i), "family": name, "mean": 1.0 + i} for i, name in enumerate(NAMES)]
     table = pd.DataFrame(rows).assign(
-        estimator="ets",
         forecast_origin="2017-03-10",
         item_nbr="milk",
         unit_sales=2.0,
@@ -26,7 +26,7 @@ def scores():
         q90=4.0,
         log_mean=1.0,
     )
-    return slice_scores(table, pd.DataFrame({"family": table["family"], "item age": "known"}))
+    return {"ets": slice_scores(score_terms(table), pd.DataFrame({"family": table["family"], "item age": "known"}))}
 
 
 def test_every_name_survives_and_every_number_keeps_four_decimals(scores, tmp_path):
