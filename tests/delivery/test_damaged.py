@@ -95,24 +95,21 @@ def clone(tmp_path_factory):
     return root
 
 
-@pytest.mark.parametrize("content", ["", "null", "stages: null", "stages: {split: 3}", "stages: [", "[]"])
-def test_a_damaged_dvc_yaml(clone, content):
-    good = (clone / "dvc.yaml").read_text()
-    (clone / "dvc.yaml").write_text(content)
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        *(("dvc.yaml", text) for text in ("", "null", "stages: null", "stages: {split: 3}", "stages: [", "[]")),
+        *((".dvc/config", text) for text in ("[core", "nonsense", "[core]\n    autostage = perhaps\n")),
+    ],
+)
+def test_damaged_settings_of_dvc(clone, name, content):
+    good = (clone / name).read_text()
+    (clone / name).write_text(content)
     done = run(clone, "cd4ml", "pipeline")
-    (clone / "dvc.yaml").write_text(good)
+    (clone / name).write_text(good)
     said = done.stdout + done.stderr
-    assert done.returncode == 1 and "dvc.yaml" in said and "git checkout" in said and "Traceback" not in said
-
-
-@pytest.mark.parametrize("content", ["[core", "nonsense", "[core]\n    autostage = perhaps\n"])
-def test_a_damaged_configuration_of_dvc(clone, content):
-    good = (clone / ".dvc/config").read_text()
-    (clone / ".dvc/config").write_text(content)
-    done = run(clone, "cd4ml", "pipeline")
-    (clone / ".dvc/config").write_text(good)
-    said = done.stdout + done.stderr
-    assert done.returncode == 1 and "config" in said and "Traceback" not in said
+    assert done.returncode == 1 and name.split("/")[-1] in said and "Traceback" not in said
+    assert "git checkout" in said or name != "dvc.yaml"
 
 
 @pytest.mark.parametrize("command", ["pipeline", "stage split", "report", "dashboard --port 9923"])
