@@ -110,14 +110,23 @@ def say_chance(
 def say_history(
     history: str,  # none, short or full, as `forecaster.history` gives it
     store: str | None = None,  # store_nbr; None for all stores
-) -> str:  # A sentence; empty for a full history
-    "How much is known of a product there, where that is little."
+    averaged: bool = True,  # Whether what was never sold is forecast as such products sell on average
+) -> str:  # Empty for a full history
+    "How much is known of a product there, where that is little, and what the forecast is then good for."
     where = f"in store {store}" if store else "anywhere"
+    if history == "none" and averaged:
+        return f"No history: never sold {where} so far. {_AVERAGED}"
     if history == "none":
-        return f"No history: never sold {where} so far. Most such products sell nothing; this is their average."
+        return f"No history: never sold {where} so far, so the forecast goes by similar products. Take it with care."
     if history == "short":
         return f"Short history: first sold {where} less than eight weeks ago, so take the forecast with care."
     return ""
+
+
+_AVERAGED = (
+    "The number goes by the mean of all products in stores that never sold them, most of which go on selling nothing. "
+    "It is not meant for one that you have just listed there, nor for a new store: plan these by similar stores."
+)
 
 # %% ../nbs/look.ipynb #0800d4b1
 def say_when(

@@ -38,6 +38,7 @@ def add_version(root, version, number, passed=True, champion=None, slice_name="G
         shutil.copytree(model, tmp / "package")
         sealed = json.loads((tmp / "package" / "forecaster.json").read_text())
         sealed["card"]["model_version"] = version
+        sealed.pop("seal", None)  # as in packages of before there was one
         (tmp / "package" / "forecaster.json").write_text(json.dumps(sealed))
         write_json(
             tmp / "gate.json",

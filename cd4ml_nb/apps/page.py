@@ -16,11 +16,11 @@ from functools import lru_cache
 from types import SimpleNamespace
 from urllib.parse import parse_qs, urlencode
 import pandas as pd
-from ..core import UserError
+from ..core import UserError, read_truth
 from ..look import BAND, FORECAST, HTML, SOLD, say_chance, say_day, say_days, say_interval, say_range, say_units
-from ..look import say_history, say_when, table_html
+from ..look import say_when, table_html
 from ..quality.accuracy import nearest_accuracy
-from ..quality.explain import promotion_effect, reasons, say_model, say_promotion
+from ..quality.explain import caution, promotion_effect, reasons, say_model, say_promotion
 from ..quality.promotion import say_association
 from ..serving.live import Shelf, load_champion
 
@@ -34,18 +34,23 @@ def remember(
     answers: int = 64,  # How many answers of each kind to keep
 ) -> SimpleNamespace:  # The same questions, answered once
     "A forecaster whose answers are kept; treat them as read-only."
+    days = pd.date_range(forecaster.card["first_day"], forecaster.card["last_day"])
+    series = forecaster.block.series  # Those that have ended, too
     return SimpleNamespace(
         card=forecaster.card,
         items=forecaster.items.set_index("item_nbr"),
         stores=forecaster.stores.set_index("store_nbr"),
+        every_item=dict(zip(series["item_nbr"], series["item_name"])),
+        every_store={store: f"store {store}" for store in series["store_nbr"]},
+        other_stores=lru_cache(answers)(lambda item: pd.Series(forecaster.remainder([item], None), days)),
         sellers=forecaster.series.groupby("item_nbr").store_nbr.apply(sorted_stores).to_dict(),
-        days=pd.date_range(forecaster.card["first_day"], forecaster.card["last_day"]),
+        days=days,
         tested=getattr(forecaster, "tested", None),
         promotions=getattr(forecaster, "promotions", {}),
         **{name: lru_cache(answers)(getattr(forecaster, name)) for name in _QUESTIONS},
     )
 
-
+# %% ../../nbs/apps/page.ipynb #571c39ed
 def sorted_stores(
     stores,  # Store numbers as text
 ) -> list[str]:  # 9 before 10, names after numbers
@@ -155,12 +160,20 @@ def default_choice(
     return Choice(item, None, model.card["first_day"], model.card["first_day"])
 
 # %% ../../nbs/apps/page.ipynb #4b97d28a
-def _find(wanted, names, what):
-    "The key of `names` that `wanted` names by number or by name, or a UserError with what is close."
-    lower = {str(k).casefold(): k for k in names} | {str(v).casefold(): k for k, v in names.items()}
-    if wanted.strip().casefold() in lower:
-        return lower[wanted.strip().casefold()]
-    close = [str(names[lower[c]]) for c in get_close_matches(wanted.casefold(), lower, 3, 0.5)]
+def _by_text(names):
+    "The keys of `names` by their text and by their name; a key comes before another's name."
+    return {str(v).casefold(): k for k, v in names.items()} | {str(k).casefold(): k for k in names}
+
+
+def _find(wanted, names, every, what, ended):
+    "The key of `names` that `wanted` names by number or by name; a UserError says that it has ended, or what is close."
+    lower, gone = _by_text(names), _by_text(every)
+    said = wanted.strip().casefold()
+    if said in lower:
+        return lower[said]
+    if said in gone:
+        raise UserError(ended(gone[said]))
+    close = [str(names[lower[c]]) for c in get_close_matches(said, lower, 3, 0.5)]
     hint = f" Did you mean {' or '.join(dict.fromkeys(close))}?" if close else ""
     raise UserError(f"There is no {what} “{wanted[:60]}”.{hint}")
 
@@ -175,9 +188,9 @@ def _fitting(wanted, names, model):
 def _find_item(text, model):
     "The product that a link means, None where there is none; and a sentence where that is not clear."
     names = {item: product_name(model, item) for item in model.items.index}
-    fitting = _fitting(text, names, model)
+    fitting = [] if text.strip().casefold() in _by_text(model.every_item) else _fitting(text, names, model)
     try:
-        return _find(text, names, "product"), ""
+        return _find(text, names, model.every_item, "product", model.ended), ""
     except UserError as e:
         if not fitting:
             return None, str(e)
@@ -201,18 +214,23 @@ def _find_day(text, model):
     return f"{day:%Y-%m-%d}"
 
 
+_ALL_STORES = ("", "all", "all stores")  # A store that is called so goes by its name: store all
+
+
 def _find_store(text, model):
     "A store's number, or None for all of them."
-    if text.casefold() in ("", "all", "all stores"):
+    if text.strip().casefold() in _ALL_STORES:
         return None
-    return _find(text, {store: f"store {store}" for store in model.stores.index}, "store")
+    names = {store: model.every_store[store] for store in model.stores.index}
+    return _find(text, names, model.every_store, "store", lambda store: model.ended(None, store))
 
 # %% ../../nbs/apps/page.ipynb #5398777f
 def _find_switch(text, model):
     "True, False or None, as the promotion switch stands."
-    if text.casefold() not in PROMOTION_SWITCH:
-        raise UserError(f"“{text[:60]}” is not a promotion switch: it is on, off or planned.")
-    return PROMOTION_SWITCH[text.casefold()]
+    try:
+        return None if text.casefold() == "planned" else read_truth(text)
+    except ValueError:
+        raise UserError(f"“{text[:60]}” is not a promotion switch: it is on, off or planned.") from None
 
 # %% ../../nbs/apps/page.ipynb #56cb16e2
 def read_link(
@@ -250,7 +268,9 @@ def write_link(
     choice: Choice,  # What the visitor looks at
 ) -> str:  # Such as item=milk&store=9&date=2018-01-01
     "The address of a choice, the part behind the question mark."
-    parts = {"item": choice.item, "store": choice.store or "all", "date": choice.first}
+    called_all = (choice.store or "").casefold() in _ALL_STORES[1:]
+    store = f"store {choice.store}" if called_all else choice.store or "all"
+    parts = {"item": choice.item, "store": store, "date": choice.first}
     if choice.last != choice.first:
         parts["to"] = choice.last
     if choice.promotion is not None:
@@ -263,8 +283,7 @@ def warning(
     choice: Choice,  # What the visitor looks at
 ) -> str:  # A sentence; empty where the history is full
     "What the visitor should know before taking the number: that it has ended, or how little is known of it."
-    ended = model.ended(choice.item, choice.store)
-    return ended or say_history(model.history(choice.item, choice.store), choice.store)
+    return caution(model, choice.item, choice.store)
 
 
 _ANSWER = HTML.from_string("""
@@ -283,7 +302,7 @@ def answer_html(
 ) -> str:  # HTML
     "The forecast as a number, with its interval in words and the what-if."
     total = model.total(choice.item, choice.store, choice.first, choice.last, choice.promotion)
-    days = len(choice.days)
+    days, a_day = len(choice.days), say_units(total["mean"] / len(choice.days))
     effect = promotion_effect(model, choice.item, choice.store, choice.days)
     return _ANSWER.render(
         product=product_name(model, choice.item),
@@ -292,7 +311,7 @@ def answer_html(
         number=say_units(total["mean"]),
         likely=say_interval(total),
         chance=say_chance(total),
-        each=f" That is {say_units(total['mean'] / days)} a day over {days} days." if days > 1 else "",
+        each=f" That is {a_day} a day over {days} days." if days > 1 and a_day != "0" else "",
         warning=warning(model, choice),
         what_if=say_promotion(effect, choice.promotion),
         association=say_association(model.promotions, _family(model, choice)) if effect["seen"] == "both" else "",
@@ -389,7 +408,7 @@ def store_table(
     by_store = by_store.sort_values("mean", ascending=False, kind="stable")
     total = model.total(choice.item, None, choice.first, choice.last, choice.promotion)
     rows = [_table_row(store_name(model, units["store_nbr"]), units) for units in by_store.to_dict("records")]
-    others = total["mean"] - by_store["mean"].sum()  # where it comes back or is new: no store can be named
+    others = model.other_stores(choice.item)[choice.days].sum()
     if others >= 0.05:
         rows.append(["Other stores", say_units(others), "where it comes back or is new"])
     rows.append({"class": "total", "cells": _table_row("All stores", total)})
@@ -417,15 +436,25 @@ def forecast_csv(
     "The page's number and what is behind it, as a CSV file."
     daily = model.forecast(choice.item, choice.store, None, choice.promotion)
     daily = daily[daily["date"].isin(choice.days)].assign(row="store and day", to=lambda rows: rows["date"])
+    rows = [daily, *_other_rows(model, choice)]
     total = model.total(choice.item, choice.store, choice.first, choice.last, choice.promotion)
     head = {"row": "total", "store_nbr": choice.store or "all", "date": choice.days[0], "to": choice.days[-1]}
     head |= {name: total[name] for name in _NUMBERS} | {"history": model.history(choice.item, choice.store)}
     same = {name: model.card[name] for name in ("model_version", "data_version")}
     same |= {"item_nbr": choice.item, "item_name": product_name(model, choice.item)}
     same["promotion"] = switch_name(choice.promotion)
-    table = pd.concat([pd.DataFrame([head]), daily], ignore_index=True).assign(**same)
+    table = pd.concat([pd.DataFrame([head]), *rows], ignore_index=True).assign(**same)
     text = table[_CSV_COLUMNS].to_csv(index=False, date_format="%Y-%m-%d", lineterminator="\r\n")
     return file_name(choice), text
+
+# %% ../../nbs/apps/page.ipynb #c4b662b2
+def _other_rows(model, choice):
+    "What a sum over all stores holds beside the stores that can be named, by day."
+    others = model.other_stores(choice.item)[choice.days].loc[lambda units: units > 0]
+    if choice.store is not None or others.empty:
+        return []
+    days = others.index
+    return [pd.DataFrame({"row": "other stores", "date": days, "to": days, "mean": others.to_numpy()})]
 
 # %% ../../nbs/apps/page.ipynb #3ba25afd
 def file_name(
@@ -471,7 +500,7 @@ def _layout():
         hovermode="closest",
         legend=dict(orientation="h", traceorder="normal", x=0, y=1.02, yanchor="bottom"),
         xaxis=dict(axis, showgrid=False, tickformat="%-d %b"),
-        yaxis=dict(axis, gridcolor=_LINE, rangemode="tozero", title=units),
+        yaxis=dict(axis, gridcolor=_LINE, rangemode="tozero", autorangeoptions=dict(include=1), title=units),
     )
 
 
@@ -508,7 +537,7 @@ def draw(
         for trace, (x, y) in zip(figure.data, lines):
             trace.x, trace.y = x.to_numpy("datetime64[D]").astype(str), y.to_numpy(float)
         figure.layout.shapes = _shapes(daily.date.min(), chosen.date)
-    return _finding(daily["mean"], recent.unit_sales.tail(28).fillna(0))  # closed days count on both sides
+    return _finding(daily["mean"], recent.unit_sales)
 
 # %% ../../nbs/apps/page.ipynb #0d79edde
 def _shapes(first, chosen):
@@ -522,11 +551,14 @@ def _shapes(first, chosen):
     ]
 
 
-def _finding(forecast, sold):
-    "How the coming days compare with the last ones, in words."
-    level, last = float(forecast.mean()), float(sold.mean())
+def _finding(forecast, recent):
+    "How the coming days compare with the last four weeks, in words; with fewer days of sales they do not."
+    four_weeks = recent.iloc[:-27].notna().any()
+    level, last = float(forecast.mean()), float(recent.tail(28).fillna(0).mean())  # closed days count on both sides
     said = f"The next {len(forecast)} days: {say_units(level)} units a day"
-    if not last > 0:
+    if 0 < level < 0.05:
+        return f"The next {len(forecast)} days: next to nothing"
+    if not (four_weeks and last > 0):
         return said
     change = level / last - 1
     if abs(change) < 0.005:

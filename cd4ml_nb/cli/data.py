@@ -8,9 +8,10 @@ __all__ = ['COMMANDS', 'chosen_source', 'data_check', 'data_prepare', 'data_synt
 
 # %% ../../nbs/cli/03_data.ipynb #5ba5469e
 from pathlib import Path
-from ..core import UserError, progress, project_root, read_params, refuse_together
+from ..core import UserError, find_json, progress, project_root, read_params, refuse_together
 from .parser import say_json
-from ..delivery.parameters import check_params, stage_values
+from ..delivery.parameters import check_estimators, check_opening, check_params, stage_values
+from ..params import check_value
 
 # %% ../../nbs/cli/03_data.ipynb #2f48fad2
 def chosen_source(
@@ -51,9 +52,10 @@ def data_check(
     cd4ml data check --source favorita --path ~/favorita
     cd4ml data check --source table --path sales.csv"""
     root = project_root()
-    sections = chosen_source(root, source, path)
+    sections, params = chosen_source(root, source, path), read_params(root=root)
     refuse_together(
-        lambda: check_params(read_params(root=root), root),
+        lambda: check_params(params, root),
+        lambda: check_estimators(params),
         lambda: _check_tables(root, sections, path, memory),
     )
     own = sections["source"] == "table"
@@ -62,7 +64,6 @@ def data_check(
 # %% ../../nbs/cli/03_data.ipynb #5f4ae0a8
 def _check_raw(root, sections, place, memory):
     "Whether raw tables keep the contract, and what they teach of the stores."
-    from cd4ml_nb.data.contract import require_contract
     from cd4ml_nb.data.engines import connect
     from cd4ml_nb.data.ingest import raw_folder
     from cd4ml_nb.data.axis import say_opening
@@ -71,11 +72,12 @@ def _check_raw(root, sections, place, memory):
     with raw_folder(root, **sections) as raw:
         con = connect(memory=memory)
         try:
-            findings, stores = check_folder(con, raw, **_time_rule(root))
-            require_contract(findings, place)
+            previous = find_json(root / "data/prepared/version.json", {}).get("schema")
+            accepted = (read_params(root=root).get("prepare") or {}).get("accept_schema")
+            stores = check_folder(con, raw, previous, accepted, place, **_time_rule(root))
         finally:
             con.disconnect()
-    return say_opening(stores) if stores else []
+    return say_opening(stores)
 
 # %% ../../nbs/cli/03_data.ipynb #53f545ca
 def _check_tables(root, sections, path, memory):
@@ -96,14 +98,30 @@ def _check_own_table(root, path):
         print(line)
     require_contract(said["findings"], "Your table")
 
-
+# %% ../../nbs/cli/03_data.ipynb #42919feb
 def _time_rule(root):
     "What params.yaml says of the days of the data, of the stores' opening and of the windows."
     params, names = read_params(root=root), ("first_day", "last_day", "absent", "closed_days", "delisted_after")
     given, split, rows = (params.get(section) or {} for section in ("prepare", "split", "training_rows"))
     windows = {name: split[name] for name in ("horizon", "calibration_windows", "evaluation_windows") if name in split}
     windows |= {"history": rows["first"]} if "first" in rows else {}
-    return {name: given[name] for name in names if name in given} | {"windows": windows}
+    rule = {name: given[name] for name in names if name in given}
+    return _without_faults("prepare", rule) | {"windows": _without_faults("split", windows)}
+
+
+def _without_faults(section, given):
+    "The values that can be so; the others have been refused, and do not stand in the way of what else is looked at."
+
+    def sound(name, value):
+        name = "training_rows.first" if name == "history" else f"{section}.{name}"
+        try:
+            check_value(name, value)
+            check_opening({"closed_days": value} if name == "prepare.closed_days" else {})
+        except UserError:
+            return False
+        return True
+
+    return {name: value for name, value in given.items() if sound(name, value)}
 
 # %% ../../nbs/cli/03_data.ipynb #6b26f51d
 def data_prepare(
@@ -163,7 +181,7 @@ def data_synthesize(
     done = synthesize(Path(folder), rows, stores, items, seed, faults)
     if json:
         return print(say_json(done))
-    size = f"{done['rows']:,} rows, {done['stores']} stores, {done['items']} items"
+    size = f"{done['rows']:,} rows, {done['stores']:,} stores, {done['items']:,} items"
     print(f"{folder}: {size}, {done['first_day']} to {done['last_day']}, in {done['seconds']} s")
     planted = f" and in {folder}/faults.json ({done['faults']} bad rows)" if faults else ""
     print(f"What was planted stands in {folder}/truth.json{planted}")

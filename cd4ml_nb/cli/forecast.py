@@ -6,9 +6,10 @@
 __all__ = ['COMMANDS', 'in_words', 'read_table', 'write_table', 'forecast']
 
 # %% ../../nbs/cli/02_forecast.ipynb #a3dd4fd6
+import warnings
 from datetime import date as day
 from pathlib import Path
-from ..core import UserError, progress, project_root, replace_file
+from ..core import UserError, progress, project_root, read_truth, replace_file
 from .parser import say_json
 
 # %% ../../nbs/cli/02_forecast.ipynb #331d1380
@@ -37,17 +38,26 @@ def read_table(
     if not path.is_file():
         columns = ", ".join(_QUESTION)
         raise UserError(f"{path} is not there. Give the path of a CSV or Parquet file with the columns {columns}.")
-    table = _read(path)
+    table = _read(path).rename(columns=lambda name: str(name).strip())
     missing = [column for column in _QUESTION if column not in table]
     if missing:
         word = "columns" if len(missing) > 1 else "column"
         has = ", ".join(map(str, table.columns))
         raise UserError(f"{path} lacks the {word} {', '.join(missing)}; it has: {has}.")
-    if "promotion" in table:
-        table["promotion"] = _promotions(table["promotion"], path)
     return table
 
 # %% ../../nbs/cli/02_forecast.ipynb #5de5babe
+def _mark_of(path):
+    "The mark between the columns of a CSV file, by its first line."
+    with open(path, encoding="utf-8-sig") as file:
+        line = file.readline()
+    mark = max(",;\t", key=line.count)
+    names = [name.strip() for name in line.split(mark)]
+    if twice := [name for name in [*_QUESTION, "promotion"] if names.count(name) > 1]:
+        raise UserError(f"{path} has two columns called {twice[0]}. Remove one of the two.")
+    return mark
+
+# %% ../../nbs/cli/02_forecast.ipynb #a8ccc89a
 def _read(path):
     "A CSV of texts, or a Parquet file as it is."
     import pandas as pd
@@ -57,26 +67,18 @@ def _read(path):
     try:
         if path.suffix == ".parquet":
             return pd.read_parquet(path)
-        return pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
+        mark = _mark_of(path)
+        how = {"dtype": str, "keep_default_na": False, "na_values": [""], "encoding": "utf-8-sig", "index_col": False}
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            return pd.read_csv(path, sep=mark, **how)
+    except pd.errors.ParserWarning:
+        said = "some row has more fields than the first line has names"
+        raise UserError(f"{path}: {said}. Name each column, and remove separators that end a line.") from None
+    except UserError:
+        raise
     except Exception as e:
         raise UserError(f"{path} cannot be read as {path.suffix[1:]}: {str(e).splitlines()[0]}") from None
-
-# %% ../../nbs/cli/02_forecast.ipynb #c46ba0e9
-_YES_NO = {"yes": True, "true": True, "1": True, "1.0": True, "no": False, "false": False, "0": False, "0.0": False}
-
-
-def _promotions(column, path):
-    "yes, no, true, false, 1, 0 or empty, as True, False, None."
-    said = column.astype(str).str.strip().str.lower()
-    empty = column.isna() | (said == "")
-    wrong = ~empty & ~said.isin(_YES_NO)
-    if wrong.any():
-        row = int(wrong.to_numpy().argmax())
-        raise UserError(
-            f"{path}, row {row + 1}, column promotion: '{column.iloc[row]}' should be yes, no or empty "
-            "(empty: the promotion plan)."
-        )
-    return said.map(_YES_NO).astype(object).mask(empty, None)
 
 # %% ../../nbs/cli/02_forecast.ipynb #f3ce44db
 def write_table(
@@ -124,24 +126,27 @@ def _one_forecast(forecaster, item, store, date, promotion):
     total = forecaster.total(item, None, date, date, promotion)
     versions = {key: forecaster.card[key] for key in ("model_version", "data_version")}
     asked = {"item_nbr": item, "store_nbr": None, "date": date}
-    return {**asked, **total, "history": forecaster.history(item), **versions}
+    others = {"other_stores": _other_stores(forecaster, item, date)}
+    return {**asked, **total, **others, "history": forecaster.history(item), **versions}
 
 
-def _covers(forecaster, item, store, date, history):
-    "What is known of the product there, what a sum over all stores holds, why nothing is forecast: sentences."
-    from cd4ml_nb.look import say_history
+def _other_stores(forecaster, item, date):
+    "Units of a sum over all stores that no store's forecast holds: where it comes back or is new."
+    return float(forecaster.remainder([item], None)[forecaster.days(date)[0]])
 
-    if why := forecaster.ended(item, store):
-        return [why]
-    if store is not None:
-        return [said] if (said := say_history(history, store)) else []
 
+def _covers(forecaster, item, store, date):
+    "What to know before taking the number, and what a sum over all stores holds: sentences."
     from cd4ml_nb.look import say_units
+    from cd4ml_nb.quality.explain import caution
 
+    said = list(filter(None, [caution(forecaster, item, store)]))
+    if store is not None or forecaster.ended(item):
+        return said
     stores, after = int(forecaster.series["item_nbr"].eq(item).sum()), forecaster.block.delisted_after
-    others = forecaster.remainder([item], None)[forecaster.days(date)[0]]
     lately = f"{stores} store{'s' * (stores != 1)} that sold it in the last {after} days"
-    return [f"All stores are {lately}, and about {say_units(others)} where it comes back or is new."]
+    others = f"about {say_units(_other_stores(forecaster, item, date))} in other stores, where it comes back or is new"
+    return [*said, f"All stores are {lately}, and {others}."]
 
 # %% ../../nbs/cli/02_forecast.ipynb #52e7c8f7
 def _batch(forecaster, input, output):
@@ -150,7 +155,11 @@ def _batch(forecaster, input, output):
         raise UserError(f"{output} should end in .csv or .parquet.")
     table = read_table(input)
     progress(f"{len(table):,} forecasts ...")
-    write_table(forecaster.forecast_table(table), output)
+    try:
+        answers = forecaster.forecast_table(table)
+    except UserError as e:
+        raise UserError(f"{input}: {e}") from None
+    write_table(answers, output)
     progress(f"Written to {output}")
 
 # %% ../../nbs/cli/02_forecast.ipynb #8a9d0f3f
@@ -177,7 +186,12 @@ def _iso(date):
         raise UserError(f"'{date}' is not a day; write it as year-month-day, such as 2018-01-02.") from None
 
 # %% ../../nbs/cli/02_forecast.ipynb #60711709
-_PROMOTION = {"yes": True, "no": False, None: None}  # What --promotion means
+def _switch(promotion):
+    "What --promotion means."
+    try:
+        return read_truth(promotion)
+    except ValueError as e:
+        raise UserError(f"--promotion {e}; leave it out for the promotion plan.") from None
 
 # %% ../../nbs/cli/02_forecast.ipynb #7b62f8d5
 def forecast(
@@ -185,7 +199,7 @@ def forecast(
     item: str | None = None,  # Product: its number (item_nbr)
     store: str | None = None,  # Store: its number (store_nbr); all stores together when left out
     date: str | None = None,  # Day, such as 2018-01-02
-    promotion: str | None = None,  # What if it were on promotion, or not? The promotion plan when left out
+    promotion: str | None = None,  # yes or no: what if it were on promotion, or not? The promotion plan when left out
     json: bool = False,  # One JSON object instead of words
     input: str | None = None,  # Many questions: a CSV or Parquet table with item_nbr, store_nbr, date[, promotion]
     output: str | None = None,  # Where to write the answers, .csv or .parquet
@@ -196,16 +210,16 @@ def forecast(
     cd4ml forecast --item fluid-milk-products --store 367 --date 2018-01-02
     cd4ml forecast --input questions.csv --output answers.parquet"""
     _check_question(item, store, date, promotion, input, output)
-    day_asked = _iso(date) if date else ""
+    day_asked, switch = _iso(date) if date else "", _switch(promotion)
     forecaster = _model(model)
     if input is not None:
         return _batch(forecaster, input, output)
-    answer = _one_forecast(forecaster, item, store, day_asked, _PROMOTION.get(promotion))
+    answer = _one_forecast(forecaster, item, store, day_asked, switch)
     if json:
         return print(say_json(answer))
-    names = forecaster.items.set_index("item_nbr")["item_name"]
-    print(in_words(names.get(item, item) if item else "", store, day_asked, answer))
-    for sentence in _covers(forecaster, item, store, day_asked, answer["history"]):
+    names = dict(zip(forecaster.block.series["item_nbr"], forecaster.block.series["item_name"]))
+    print(in_words(names.get(item) or item or "", store, day_asked, answer))
+    for sentence in _covers(forecaster, item, store, day_asked):
         print(sentence)
     print(_said_of(forecaster.card))
 

@@ -28,13 +28,11 @@ def _add_parameter(parser, parameter, help):
 def _option(parameter, help):
     "What argparse should know of an option that takes a value."
     default, compulsory = parameter.default, parameter.default is parameter.empty
-    choices = ["yes", "no"] if parameter.name == "promotion" else None
     return {
         "type": type(default) if isinstance(default, (int, float)) else str,
         "default": None if compulsory else default,
         "required": compulsory,
-        "choices": choices,
-        "metavar": None if choices else parameter.name.upper(),
+        "metavar": parameter.name.upper(),
         "help": help if default in (None, parameter.empty) else f"{help} (default {default})".strip(),
     }
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 import ibis
 import numpy as np, pandas as pd
-from ..core import UserError, check_keys, refuse_together
+from ..core import UserError, refuse_together
 from .closed import read_day_rules, said_days, source_rule
 from .days import day_number, day_of, doubt_days, found_span, time_axis
 from .doubts import count_days, doubt_absent, doubt_holidays, doubt_rules, opening_facts
@@ -102,8 +102,6 @@ def _require_days(heaps, windows):
     "A UserError where the days of the data are too few for the windows."
     if windows is None:
         return
-    known = {"horizon", "calibration_windows", "evaluation_windows"}
-    check_keys("split", {name: value for name, value in windows.items() if name != "history"}, known)
     items = lambda store: np.unique(heaps.read("sale", store)["item"])
     count_series = lambda: sum(len(items(store)) for store in range(len(heaps.stores)))
     require_days(day_of(heaps.first_day), day_of(heaps.last_day), count_series, **windows)

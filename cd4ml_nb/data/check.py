@@ -8,12 +8,16 @@ __all__ = ['find_twice', 'check_folder']
 # %% ../../nbs/data/02i_check.ipynb #04105d40
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
-from ..core import find_json
+import numpy as np, pandas as pd
+from ..core import refuse_together
 from .axis import Stores, settle
-from .contract import check_keys_unique, read_raw, read_text
+from .contract import check_keys_unique, read_raw, read_text, require_contract
+from .doubts import doubt_ended, longest_gaps
 from .layout import RAW, raw_path
 from .sales import Heaps, heap_raw
+from .schema import check_evolution, describe_schema, describe_source
 from .stores import cut_items, lay_out
 
 # %% ../../nbs/data/02i_check.ipynb #8ee9c3c1
@@ -40,28 +44,89 @@ def find_twice(
     assert path is not None, "there is a row that stands twice, so there is a file"
     return check_keys_unique(read_text(con, path), RAW["train"], path.name)
 
-# %% ../../nbs/data/02i_check.ipynb #f1b93453
+# %% ../../nbs/data/02i_check.ipynb #58d388e8
+def _sales_of(heaps, store):
+    "Item, day and units of a store's sales within the days of the data."
+    sale = heaps.read("sale", store)
+    inside = (sale["day"] >= heaps.first_day) & (sale["day"] <= heaps.last_day)
+    return tuple(sale[name][inside] for name in ("item", "day", "units"))
+
+
+def _doubt_series(heaps, delisted_after):
+    "What speaks against the days after which a series has ended."
+    found = [longest_gaps(*_sales_of(heaps, store)) for store in range(len(heaps.stores))]
+    gaps, units = (np.concatenate(parts) for parts in zip(*found))
+    return doubt_ended(gaps, units, delisted_after)
+
+# %% ../../nbs/data/02i_check.ipynb #3e047479
+def _offers(item, day, shape, delisted_after):
+    "On how many days a store had each item on offer, 1 or 0, shape (n_items, n_days); its sales in order of item, day."
+    n_days = shape[1]
+    same = np.append(item[1:] == item[:-1], False)[: len(item)]
+    again = np.where(same, np.roll(day, -1), n_days)
+    steps = np.zeros((shape[0], n_days + 1), int)
+    np.add.at(steps, (item, day), 1)
+    np.add.at(steps, (item, np.minimum(again, np.minimum(day + delisted_after + 1, n_days))), -1)
+    return steps.cumsum(axis=1)[:, :n_days]
+
+# %% ../../nbs/data/02i_check.ipynb #f2a2cc83
+def _pool(heaps, delisted_after):
+    "Units by item and day, a mean over the stores that had it on offer, much as prepare will write it."
+    shape = len(heaps.items), heaps.n_days
+    units, offers = np.zeros(shape), np.zeros(shape)
+    for store in range(len(heaps.stores)):
+        item, day, sold = _sales_of(heaps, store)
+        order = np.lexsort((day, item))
+        item, day = item[order], day[order] - heaps.first_day
+        np.add.at(units, (item, day), sold[order])
+        offers += _offers(item, day, shape, delisted_after)
+    item, day = np.nonzero(units)
+    mean = units[item, day] / np.maximum(offers[item, day], 1)
+    return pd.DataFrame({"item_nbr": pd.Categorical.from_codes(item, heaps.items), "sales": mean})
+
+# %% ../../nbs/data/02i_check.ipynb #fd1fb14c
+def _measure(con, raw, heaps, folder, delisted_after):
+    "The shape of the raw tables and, of sound sales, their scales, before anything is prepared."
+    if not heaps:
+        return describe_schema(raw, source=describe_source(raw)["of"])
+    _pool(heaps, delisted_after).to_parquet(folder / "item_pool.parquet")
+    asked = {"transactions": ("store_nbr", "transactions"), "oil": ("dcoilwtico",)}
+    there = {name: read_raw(con, raw, name) for name in asked if raw_path(raw, name)}
+    calendar = [table.select(*asked[name]).execute() for name, table in there.items()]
+    if calendar:
+        pd.concat(calendar).rename(columns={"dcoilwtico": "oil"}).to_parquet(folder / "calendar.parquet")
+    return describe_schema(raw, folder, describe_source(raw)["of"])
+
+# %% ../../nbs/data/02i_check.ipynb #cf7ffda9
 def _look(con, raw, heaps, rule):
     "The stores behind sound sales; a UserError with all that is wrong."
     rule = dict(rule)
     span = rule.pop("first_day", None), rule.pop("last_day", None)
     tables = {name: read_raw(con, raw, name) for name in ("stores", "holidays_events")}
-    source = find_json(raw / "left_out.json", {}).get("source", "unknown")
-    return settle(heaps, tables, source, span, **rule)
+    stores = settle(heaps, tables, describe_source(raw)["source"], span, **rule)
+    doubts = _doubt_series(heaps, rule["delisted_after"])
+    return replace(stores, doubts=[*stores.doubts, *doubts])
 
-
+# %% ../../nbs/data/02i_check.ipynb #f1b93453
 def check_folder(
     con,  # An Ibis DuckDB connection
     raw: Path,  # Folder of raw CSV files
+    previous: dict | None = None,  # Shape of the raw tables at the last good run; None: it is not compared
+    accept_schema: list[str] | None = None,  # Changes of it that are meant
+    place: str | None = None,  # What the folder is called in a refusal
     **rule,  # first_day, last_day and what `settle` takes, as params.yaml says
-) -> tuple[list, Stores | None]:  # Findings, empty if all is well; then who was open
+) -> Stores:  # Who was open
     "Check a raw folder of any size; a UserError with all that the stage prepare would refuse."
-    raw = Path(raw)
+    raw, place, rule = Path(raw), place or str(raw), {"delisted_after": 56, **rule}
     with tempfile.TemporaryDirectory(prefix="cd4ml-check-") as folder:
         findings, heaps = heap_raw(con, raw, Path(folder))
-        if not heaps:
-            return findings, None
-        stores = _look(con, raw, heaps, rule)
-        if _count_twice(heaps):  # within the days of the data, as prepare looks for them
-            return find_twice(con, raw), None
-        return findings, stores
+        found: list[Stores] = []
+        measure = lambda: _measure(con, raw, heaps, Path(folder), rule["delisted_after"]) if previous else {}
+        refuse_together(
+            lambda: require_contract(findings, place),
+            lambda: found.append(_look(con, raw, heaps, rule)) if heaps else None,
+            lambda: check_evolution(previous, measure(), accept_schema),
+        )
+        if heaps and _count_twice(heaps):  # within the days of the data, as prepare looks for them
+            require_contract(find_twice(con, raw), place)
+        return found[0]

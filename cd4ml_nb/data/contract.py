@@ -159,11 +159,11 @@ def list_violations(
 def _say_finding(found):
     "A finding in lines for a person."
     place = found["file"] + (f", column {found['column']}" if found["column"] else "")
-    count = f" in {found['count']} rows" if found["rows"] else ""
+    count = f" in {found['count']:,} rows" if found["rows"] else ""
     lines = [f"- {place}: {found['kind']}{count}. Expected: {found['expectation']}"]
     lines += [f"    line {line}: {value!r}" for line, value in found["rows"]]
     if found["count"] > len(found["rows"]) > 0:
-        lines.append(f"    and {found['count'] - len(found['rows'])} more")
+        lines.append(f"    and {found['count'] - len(found['rows']):,} more")
     return lines
 
 # %% ../../nbs/data/02_contract.ipynb #92974b3b

@@ -41,7 +41,14 @@ def _totals(flags, before):
     weeks = np.pad(flags, ((0, 0), (before, after))).reshape(len(flags), -1, 7)
     return np.pad(weeks.cumsum(axis=1, dtype=np.int32), ((0, 0), (1, 0), (0, 0))), weeks
 
+# %% ../../nbs/data/02fb_opening.ipynb #d6f5284a
+def _with_chain(shut, sales):
+    "The closing days with those of stores that never sold on a weekday on which most of the others are closed."
+    known = shut | (sales > 0)
+    closed = shut.sum(axis=0)
+    return shut | ~known & (closed >= 2) & (closed > known.sum(axis=0) / 2)
 
+# %% ../../nbs/data/02fb_opening.ipynb #26c8ff61
 def _rules(sold, alive, before):
     "The closing days as known before each week and after the last; weeks begin so many days before the first day."
     (sales, sold_weeks), (lived, _) = _totals(sold, before), _totals(alive, before)
@@ -50,13 +57,13 @@ def _rules(sold, alive, before):
     begin, latest = np.zeros((2, len(sold), 7), np.int32)  # weeks after the last sale that counts, and after any
     latest -= AGAIN
     for week in range(n_weeks):
-        shut[:, week] = _shut_weekdays(sales, lived, week, begin)
+        shut[:, week] = _with_chain(_shut_weekdays(sales, lived, week, begin), sales[:, week])
         sells, since = sold_weeks[:, week], (store, np.maximum(begin, week + 1 - LATELY_WEEKS), own)
         often = sales[:, week + 1] - sales[since] > RARE * (lived[:, week + 1] - lived[since])
         again = (week == latest) | often & (week - latest < AGAIN)
         begin[sells & (~shut[:, week] | again)] = week + 1
         latest[sells] = week + 1
-    shut[:, n_weeks] = _shut_weekdays(sales, lived, n_weeks, begin)
+    shut[:, n_weeks] = _with_chain(_shut_weekdays(sales, lived, n_weeks, begin), sales[:, n_weeks])
     return shut
 
 # %% ../../nbs/data/02fb_opening.ipynb #9583ef8d

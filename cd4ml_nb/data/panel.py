@@ -177,9 +177,9 @@ def read_store(
 
 def _expected_open(calendar, is_open, n_days):
     "When the store was, or is, expected to be open: a day on which it was shut without notice is no closed day."
-    why, past = calendar.why_closed.fillna(""), np.arange(len(calendar)) < n_days
-    ended = why.str.startswith(REASONS[ENDED]).to_numpy() & past  # the series of such a store leave by their own rule
-    return is_open | ended | why.isin([REASONS[SHUT], REASONS[NOTHING]]).to_numpy()
+    why, past = calendar.why_closed.fillna("").to_numpy(str), np.arange(len(calendar)) < n_days
+    ended = np.char.startswith(why, REASONS[ENDED]) & past  # the series of such a store leave by their own rule
+    return is_open | ended | np.isin(why, [REASONS[SHUT], REASONS[NOTHING]])
 
 # %% ../../nbs/data/03b_panel.ipynb #f5e8f656
 def each_store(
@@ -201,11 +201,13 @@ def daily_sales(
     prepared: Path,  # The folder data/prepared
 ) -> pd.Series:  # Units by date, of the days on which anything was sold
     "What all series sold together, day by day."
-    units, days = 0, None
-    for _, _, calendar, arrays in each_store(prepared):
-        units = units + np.nansum(arrays["sales"], axis=0)
-        days = calendar.date.iloc[: len(units)]
-    daily = pd.Series(units, pd.DatetimeIndex(days, name="date"), name="units")
+    sums = []
+    for store in read_series(prepared).store_nbr.unique():  # one store in memory at a time
+        for path in sorted(store_folder(prepared, store).glob("*.parquet")):
+            rows = pq.ParquetFile(path).read(["date", "unit_sales"], use_threads=False)
+            sums.append(rows.group_by("date").aggregate([("unit_sales", "sum")]))
+    total = pa.concat_tables(sums).to_pandas(date_as_object=False)
+    daily = total.groupby("date")["unit_sales_sum"].sum().rename("units")
     return daily[daily > 0]
 
 # %% ../../nbs/data/03b_panel.ipynb #097b18c7

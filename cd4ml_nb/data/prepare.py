@@ -28,7 +28,7 @@ from .layout import RAW, SCHEMA_VERSION, raw_path
 from .opening import closed_table
 from .panel import DAYS_AHEAD, data_version, prepared_folder
 from .sales import heap_raw
-from .schema import check_evolution, describe_scales, describe_schema
+from .schema import check_evolution, describe_scales, describe_schema, describe_source
 from .spark import do_stores_spark, heap_raw_spark, read_text_spark
 from .stores import do_stores
 
@@ -223,7 +223,7 @@ def count_steps(
         "returns": "negative rows, kept in returns.parquet",
         "zero rows": "rows of exactly 0, treated as absent days",
         "other days": "before the first or after the last day of the data",
-        "panel choice": f"rows of no series; {n_series} series stay",
+        "panel choice": f"rows of no series; {n_series:,} series stay",
         "zero-filling": f"absent days within {delisted_after} days after a sale, as 0",
         "closed days": "days on which the store was closed",
     }
@@ -234,14 +234,6 @@ def count_steps(
     ]
 
 # %% ../../nbs/data/03_prepare.ipynb #c2f144e4
-def _describe_source(raw):
-    "Where raw tables come from, and which part of it they are."
-    about = find_json(raw / "left_out.json", {})
-    source, origin = about.get("source", "unknown"), about.get("origin", "unknown")
-    settings = json.dumps(about.get("settings", {}), sort_keys=True)
-    return {"source": source, "origin": origin, "of": f"{source} {origin} {settings}"}
-
-
 def _hash_raw(raw):
     "The hash of each raw file."
     paths = [raw_path(raw, name) for name in RAW]
@@ -250,7 +242,7 @@ def _hash_raw(raw):
 # %% ../../nbs/data/03_prepare.ipynb #3bdedd6d
 def _describe(folder, settings, heaps, choice, hashes, schema):
     "What version.json says."
-    origin, named = _describe_source(settings.raw), ("delisted_after", "absent", "closed_days")
+    origin, named = describe_source(settings.raw), ("delisted_after", "absent", "closed_days")
     return {
         "data_version": data_version(folder),
         "source": origin["source"],
@@ -294,7 +286,7 @@ def _do_sales(folder, con, steps, settings, heaps, opening):
 
 def _settle(heaps, tables, settings):
     "Settle the first and the last day of the data, and when each store is open."
-    source, span = _describe_source(settings.raw)["source"], (settings.first_day, settings.last_day)
+    source, span = describe_source(settings.raw)["source"], (settings.first_day, settings.last_day)
     rule = {name: getattr(settings, name) for name in ("windows", "absent", "closed_days", "delisted_after")}
     return settle(heaps, tables, source, span, **rule)
 
@@ -306,7 +298,7 @@ def _fill(folder, con, steps, settings):
     with ThreadPoolExecutor(1) as beside:
         hashes = beside.submit(_hash_raw, raw)  # five gigabytes take seconds to hash; meanwhile the sales are read
         findings, heaps = steps.heap(raw, heap_folder)
-        schema = describe_schema(raw, source=_describe_source(raw)["of"])
+        schema = describe_schema(raw, source=describe_source(raw)["of"])
         _require_fit(findings, raw, settings.previous, schema, settings.accept_schema)
         tables = _raw_tables(con, raw, steps)
         stores = _settle(heaps, tables, settings)
@@ -340,7 +332,7 @@ def prepare_folder(
 ) -> list[dict]:  # The steps, each with rows_in, rows_out, change, what
     "Prepare a raw folder: check it, clean it, join it, write it by store."
     raw, out = Path(raw), Path(out)
-    meaning = source_rule(_describe_source(raw)["source"], absent, closed_days)
+    meaning = source_rule(describe_source(raw)["source"], absent, closed_days)
     read_day_rules(meaning[1])  # a day that is none is told before the work begins
     previous = find_json(out / "version.json", {}).get("schema")
     asked = windows and {**windows, "history": history}

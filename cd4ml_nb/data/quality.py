@@ -63,9 +63,8 @@ def count_missing(
 def _store_months(series, calendar, arrays):
     "A store's months, and how many of its cells are empty."
     n_days = arrays["sales"].shape[1]
-    month = calendar.date.iloc[:n_days].dt.strftime("%Y-%m")
-    starts = np.flatnonzero(~month.duplicated())
-    counts = month_counts(arrays["sales"], arrays["onpromotion"][:, :n_days], starts).set_axis(month.iloc[starts])
+    months, starts = np.unique(calendar.date.iloc[:n_days].to_numpy("datetime64[M]").astype(str), return_index=True)
+    counts = month_counts(arrays["sales"], arrays["onpromotion"][:, :n_days], starts).set_axis(months)
     offered = np.isfinite(arrays["sales"])
     return counts, count_missing(series, offered, arrays["holiday"][:n_days], counts.unknown.sum())
 

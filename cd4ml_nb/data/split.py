@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TypedDict
 from ..core import UserError, read_json, replace_folder
 from .panel import MAKE, read_version
+from ..params import check_value
 
 # %% ../../nbs/data/04_split.ipynb #61ab7e8f
-LEAST_ERRORS = 9  # Days with known sales from which intervals can be learnt
+LEAST_ERRORS = 9  # Days with known sales: of so many errors one can say what the next exceeds one time in ten
 
 
 def needed_days(
@@ -26,12 +27,6 @@ def needed_days(
     "How many days of data there must be."
     windows = calibration_windows + evaluation_windows + 1
     return horizon * windows + horizon + history + 1
-
-
-def _check_number(name, value, least):
-    "A UserError unless a parameter is a whole number that is large enough."
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise UserError(f"params.yaml, {name} is {value!r}; it should be a whole number of at least {least}.")
 
 # %% ../../nbs/data/04_split.ipynb #cae0f00b
 def _say_windows(days, horizon, calibration_windows, evaluation_windows, history):
@@ -56,11 +51,9 @@ def _say_smaller(days, horizon, calibration_windows, evaluation_windows, history
 
 def _few_errors(count_series, horizon, calibration_windows):
     "How many calibration windows intervals need; as many as there are if these do."
-    windows = max(1, calibration_windows)
-    if count_series is None or horizon * windows >= LEAST_ERRORS:
+    if count_series is None or horizon * calibration_windows >= LEAST_ERRORS:
         return calibration_windows
-    a_window = horizon * count_series()
-    return calibration_windows if a_window * windows >= LEAST_ERRORS else -(-LEAST_ERRORS // a_window)
+    return max(calibration_windows, -(-LEAST_ERRORS // (horizon * count_series())))
 
 # %% ../../nbs/data/04_split.ipynb #4bbdac0a
 def require_days(
@@ -68,15 +61,15 @@ def require_days(
     last_day: datetime.date,  # First and last day of the data
     count_series: Callable[[], int] | None = None,  # Asked where few series might matter; None: they are many
     horizon: int = 16,  # Days of each window, ≥ 1
-    calibration_windows: int = 2,  # Windows for the intervals, ≥ 0
+    calibration_windows: int = 2,  # Windows for the intervals, ≥ 1
     evaluation_windows: int = 3,  # Windows for comparing models, ≥ 1
     history: int = 0,  # training_rows.first
 ) -> None:
     "A UserError that says how many days, and windows, are needed, where the data have fewer."
-    _check_number("split.horizon", horizon, 1)
-    _check_number("split.calibration_windows", calibration_windows, 0)
-    _check_number("split.evaluation_windows", evaluation_windows, 1)
-    _check_number("training_rows.first", history, 0)
+    check_value("split.horizon", horizon)
+    check_value("split.calibration_windows", calibration_windows)
+    check_value("split.evaluation_windows", evaluation_windows)
+    check_value("training_rows.first", history)
     days, teach, said = (last_day - first_day).days + 1, _few_errors(count_series, horizon, calibration_windows), []
     if teach > calibration_windows:
         few = f"Intervals are learnt from at least {LEAST_ERRORS} forecast days of the calibration windows"
@@ -108,7 +101,7 @@ def backtest_windows(
     first_day: datetime.date,
     last_day: datetime.date,  # First and last day of the data
     horizon: int = 16,  # Days of each window, ≥ 1
-    calibration_windows: int = 2,  # Windows for the intervals, ≥ 0
+    calibration_windows: int = 2,  # Windows for the intervals, ≥ 1
     evaluation_windows: int = 3,  # Windows for comparing models, ≥ 1
 ) -> list[Window]:  # In time order
     "Windows that follow each other without a gap and end with the data; the last one is the holdout."

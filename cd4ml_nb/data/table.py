@@ -33,7 +33,8 @@ from cd4ml_nb.data.contract import (
 from .engines import quote_name, quote_sql
 from .fetch import local_place, scheme_of
 from .layout import Table
-from .mapping import SPECS, cell_sql, copy_as_utf8, csv_shape, files_of, nearest, read_mapping
+from ..core import nearest
+from .mapping import SPECS, cell_sql, copy_as_utf8, csv_shape, files_of, read_mapping
 
 # %% ../../nbs/data/02ab_table.ipynb #5e1f6613
 @contextmanager

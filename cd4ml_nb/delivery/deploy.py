@@ -14,7 +14,14 @@ from pathlib import Path
 from ..core import UserError, find_json, hold_lock, progress, read_json, replace_folder, run_git, sha256_of, sync
 from .acts import Act, trusted_log, whoever
 from .build import SEAL_FILE, copy_release, read_release, smoke, version_to_deploy
-from .registry import changed_files, find_registered, registered, registry_folder
+from cd4ml_nb.delivery.registry import (
+    changed_files,
+    find_registered,
+    hold_registry,
+    note_registration,
+    registered,
+    registry_folder,
+)
 from .release import promote, rollback
 from .state import state
 
@@ -98,7 +105,10 @@ def _fetch(root, name, acts, dvc):
     try:
         dvc(root, "pull", "--force", str(pointer))
         check_pulled(copy, acts)
-        with replace_folder(registry_folder(root) / name) as tmp:
+        place = registry_folder(root) / name
+        with hold_registry(root, f"pull {name}", wait=60):
+            note_registration(place, copy / "registration.json")
+        with replace_folder(place) as tmp:
             shutil.copytree(copy, tmp, dirs_exist_ok=True)
     finally:
         shutil.rmtree(copy, ignore_errors=True)

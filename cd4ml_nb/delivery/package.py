@@ -90,7 +90,7 @@ def _write_models(folder, fitted, mean, log_mean):
     for end, pair in _graphs(whole, groups).items():
         for name, graph in zip(("mean", "log_mean"), pair):
             (folder / f"{name}{end}.onnx").write_bytes(graph)
-    serving = {"encoding": whole.encoding, "log_link": whole.log_link, "fill": whole.fill}
+    serving = {"encoding": whole.encoding, "log_link": whole.log_link, "fill": whole.fill, "unknown_plan": "usual"}
     if not groups:
         return serving
     return {**serving, "per": fitted.per, "groups": {name: f"-{path.stem}" for name, path in groups.items()}}
@@ -110,8 +110,8 @@ def package_readme(
     return f"""# Sales forecaster: {card["estimator"]}{each}
 
 - **Forecasts** units sold a day by store and item, from {card["first_day"]} to {card["last_day"]}, \
-with an interval that held eight days in ten.
-- **Data**: {card["source"]}, version {card["data_version"]}, {card["series"]} series; \
+with an interval meant to hold eight days in ten.
+- **Data**: {card["source"]}, version {card["data_version"]}, {card["series"]:,} series; \
 learnt from sales up to {card["trained_to"]}.
 - **Error** on {len(card["windows"])} backtest windows: {card["horizon"]}-day orders were off by \
 {metrics["wape"]:.0%} of units; volume {volume}; NWRMSLE {metrics["nwrmsle"]:.3f}.
@@ -140,8 +140,8 @@ def last_state(
     rows, blocks, means, log_means = zip(*done)
     order = np.argsort(np.concatenate(rows), kind="stable")
     block = blocks[0] if len(blocks) == 1 else take_series(stack_blocks(list(blocks)), order)
-    first_sale = series["first_sale"].to_numpy().astype("datetime64[D]")
-    block = replace(block, series=block.series.assign(first_sale=first_sale))
+    ends = {name: series[name].to_numpy().astype("datetime64[D]") for name in ("first_sale", "last_sale")}
+    block = replace(block, series=block.series.assign(**ends))
     return block, np.concatenate(means)[order], np.concatenate(log_means)[order]
 
 # %% ../../nbs/delivery/02_package.ipynb #e5433964

@@ -23,7 +23,7 @@ from cd4ml_nb.core import (
     read_yaml,
     replace_file,
 )
-from .parameters import check_params
+from .parameters import check_estimators, check_params
 from .warm import Forked, WarmStart, _end, let_go, speak_to
 
 # %% ../../nbs/delivery/01a_pipeline.ipynb #ec69b427
@@ -400,6 +400,23 @@ def _find_work(targets, force):
         raise UserError(_why(Path.cwd(), [], lines))
     return json.loads(lines[-1])
 
+# %% ../../nbs/delivery/01a_pipeline.ipynb #bd8b6d2c
+def _require_estimators(params, needs):
+    "A UserError for what estimators refuse, before other stages run; in a fork, for it takes a second to load."
+
+    def tell():
+        try:
+            check_estimators(params)
+        except UserError as e:
+            print(e)
+            return 1
+        return 0
+
+    if any(stage.partition("@")[0] in ("backtest", "train") for stage in needs):
+        said, code = answer_of(tell)
+        if code:
+            raise UserError(said.strip())
+
 
 def _why(root, said, errors):
     "Why something failed: in the stage's words, or in DVC's where it is DVC that failed."
@@ -424,7 +441,6 @@ def _run_stages(root, needs, force, voice, warm):
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
     how = ["--wait-for-lock", "repro", "--single-item", *(["--force"] if force else [])]
     with hold_lock(root / "reports/.lock", "'cd4ml pipeline'"):
-        _forget_torn_lock(root / ".dvc/tmp/rwlock")
         os.environ.update(warm.environment(), PYTHONUNBUFFERED="1")
         begin = lambda stage: Fork(lambda: let_go(warm) or _dvc(*how, stage))
         failed = _conduct(needs, begin, warm, voice)
@@ -441,21 +457,21 @@ def run_pipeline(
     root = Path(root or project_root())
     pipeline = read_yaml(root / "dvc.yaml")
     check_targets(targets, pipeline)
-    check_params(read_params(root=root), root)
+    check_params(params := read_params(root=root), root)
     os.chdir(root)
     alone = hold_lock(root / "reports/.pipeline.lock", "'cd4ml pipeline'", wait=MOMENT, refusal=BUSY)
     with alone, WarmStart(root) as warm:
         warm.start()  # it makes itself ready while DVC looks for changes
+        with hold_lock(root / "reports/.lock", "'cd4ml pipeline'"):  # what a killed pipeline had begun is over
+            _forget_torn_lock(root / ".dvc/tmp/rwlock")
         for module in _OF_DVC:
             import_module(module)
         found = _find_work(targets, force)
         needs = longest_first(to_look_at(found["needs"], found["changed"]))
         voice = _Voice(Progress(needs, last_seconds(root), len(found["needs"])))
-        failed = None
-        if needs:
-            failed = _run_stages(root, needs, force, voice, warm)
-        else:
-            warm.process.kill()  # nobody will ask it
+        _require_estimators(params, needs)
+        # Where nothing has changed, nobody will ask the warm process
+        failed = _run_stages(root, needs, force, voice, warm) if needs else warm.process.kill()
         _sort_lock(root, pipeline_stages(pipeline))
     if failed:
         raise UserError(voice.why(root, failed))

@@ -32,6 +32,7 @@ from .release import aliases, mirror_aliases
 from .reports import refresh_index
 from .state import state
 from .review import write_page
+from ..params import check_value
 
 # %% ../../nbs/delivery/05a_register.ipynb #a45bfdb7
 from ..quality.bootstrap import SERIES_KEYS, series_errors
@@ -62,9 +63,7 @@ def why_not_releasable(
     releasable: str,  # committed: only runs whose params.yaml is committed as it is and that are no DVC experiment; any
 ) -> str:  # A sentence, "" if it may
     "What forbids that the model of this run goes live."
-    if releasable not in ("committed", "any"):
-        wanted = f"releasable is '{releasable}', and should be committed or any."
-        raise UserError(f"params.yaml, section 'register': {wanted}")
+    check_value("register.releasable", releasable)
     if releasable == "any":
         return ""
     if name := experiment_name(root):

@@ -24,6 +24,7 @@ from cd4ml_nb.delivery.acts import (
 )
 from .ledger import append
 from .mlflow_store import mirror, probe
+from ..params import check_value
 
 # %% ../../nbs/delivery/05_release.ipynb #ca88c828
 from cd4ml_nb.delivery.registry import (
@@ -286,14 +287,10 @@ def rollback(
     return _act(root, "rollback", decide, outside)
 
 # %% ../../nbs/delivery/05_release.ipynb #54fdef1f
-_RULES = ("first", "always", "never")
-
-
 def _rule(root):
     "What params.yaml says of automatic approval."
     rule = read_params("release", main_root(root)).get("auto_approve")
-    if rule not in _RULES:
-        raise UserError(f"params.yaml, release.auto_approve: '{rule}' should be one of {', '.join(_RULES)}.")
+    check_value("release.auto_approve", rule)
     return rule
 
 

@@ -115,10 +115,10 @@ def _slice_dots(shown):
 
 # %% ../../nbs/delivery/06_review.ipynb #751c0de8
 def draw_slices(
-    slices: list[dict],  # gate.json's, those to show
+    slices: list[dict],  # gate.json's, those that differ most
 ) -> Picture | None:
     "Candidate, champion and naive of each slice, the worst on top."
-    shown = sorted([one for one in slices if one.get("nwrmsle") is not None], key=against)[-14:]
+    shown = sorted([one for one in slices if one.get("nwrmsle") is not None], key=against)
     if not shown:
         return None
     figure, (axes,) = new_axes(0.9 + 0.26 * len(shown))
@@ -132,9 +132,9 @@ def draw_slices(
     axes.set_xlabel("NWRMSLE (left is better)")
     figure.legend(frameon=False, ncols=3, loc="outside lower left")
 
-    worse = sum(against(one) > 0 for one in slices)
+    worse = sum(against(one) > 0 for one in shown)
     other = "the champion" if any(one.get("champion") is not None for one in slices) else "naive"
-    says = f"{worse} of {len(slices)} slices are worse than {other}, noise or not"
+    says = f"{worse} of the {len(shown)} slices that differ most are worse than {other}, noise or not"
     axes.set_title(says, loc="left")
     return Picture(figure, says)
 
@@ -148,7 +148,7 @@ def draw_totals(
     candidate: Evidence,
     champion: Evidence | None,
 ) -> Picture | None:
-    "All stores together on the holdout that travels with the model: sold and forecast."
+    "All series on offer together on the holdout that travels with the model: sold and forecast."
     if candidate.holdout is None or candidate.holdout.empty:
         return None
     daily = candidate.holdout.groupby("date")[["unit_sales", "mean"]].sum()
@@ -163,11 +163,17 @@ def draw_totals(
     axes.set_ylabel("units a day")
     axes.legend(frameon=False, ncols=3)
 
-    sold, forecast = daily["unit_sales"].sum(), daily["mean"].sum()
-    off = forecast / sold - 1 if sold else 0
-    says = f"On the holdout the candidate forecast {abs(off):.1%} too {'much' if off > 0 else 'little'} in total"
+    says = _say_totals(candidate, daily["unit_sales"].sum(), daily["mean"].sum())
     axes.set_title(says, loc="left")
     return Picture(figure, says)
+
+# %% ../../nbs/delivery/06_review.ipynb #89372aa3
+def _say_totals(candidate, sold, forecast):
+    "How far the holdout's volume was off: of the series on offer, and of all that was sold where that is recorded."
+    off = lambda bias: f"{abs(bias):.1%} too {'much' if bias > 0 else 'little'}"
+    says = f"On the holdout the candidate forecast {off(forecast / sold - 1 if sold else 0)} of what is on offer"
+    found = candidate.metrics.get("holdout", {}).get(candidate.card["estimator"], {}).get("sums", {}).get("item", {})
+    return f"{says}, {off(found['bias'])} of all that was sold" if "bias" in found else says
 
 # %% ../../nbs/delivery/06_review.ipynb #e2f16e69
 def draw_cases(

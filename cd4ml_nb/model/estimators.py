@@ -9,6 +9,7 @@ __all__ = ['ESTIMATORS', 'SeasonalNaive', 'level_of', 'Ets', 'Trees', 'DecisionT
 # %% ../../nbs/model/03_estimators.ipynb #d483bd32
 import ctypes, inspect, io, os, re, signal, sys, warnings, zipfile
 from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from itertools import repeat
 from multiprocessing import get_context
 from pathlib import Path
@@ -16,18 +17,19 @@ import numpy as np
 from fastcore.basics import patch
 from joblib import Parallel, delayed, effective_n_jobs
 from threadpoolctl import threadpool_limits
-from ..core import UserError, check_keys
+from ..core import UserError
 from cd4ml_nb.model.features import (
     FEATURES,
     PLAN,
-    ROW_KEYS,
     Past,
     days_around,
     feature_parts,
     make_encoding,
     stand_in,
     training_rows,
+    without_plan,
 )
+from ..params import check_name, check_parameters
 
 # %% ../../nbs/model/03_estimators.ipynb #f9d83b44
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -186,6 +188,9 @@ def _fit_alone(model, x, y, weight):
         return model.fit(x, y, sample_weight=weight)
 
 # %% ../../nbs/model/03_estimators.ipynb #73722ecf
+_RISES = [int(place in PLAN) for place in range(len(FEATURES))]  # More promotion never sells less
+
+
 class Trees:
     "Base of the estimators that learn from rows of features: one model for each of the two numbers."
 
@@ -195,7 +200,7 @@ class Trees:
 
     def __init__(self, rows: dict, **parameters):
         self.rows = {name: value for name, value in rows.items() if name != "max_series"}  # As `training_rows` asks
-        self.parameters = parameters  # The algorithm's own
+        self.parameters = {"monotonic_cst": _RISES, **parameters}  # The algorithm's own
 
     def fit(self, block, last, horizon, encoding=None, made=None):
         return self.learn(*self.examples(block, last, horizon, encoding, made))
@@ -247,8 +252,7 @@ def forecast_twice(self: Trees, block, origin, horizon, twice=True):
     for rows, x in feature_parts(block, origin, horizon, self.encoding):
         numbers[:2, rows] = self._said_of(x)
         if twice:
-            x[..., PLAN] = np.nan
-            numbers[2:, rows] = self._said_of(x)
+            numbers[2:, rows] = self._said_of(without_plan(x))
     return tuple(numbers)
 
 
@@ -260,6 +264,12 @@ def _said_of(self: Trees, x):
         return np.zeros((2, *x.shape[:2]))
     mean, log = (model.predict(flat).reshape(x.shape[:2]) for model in (self.mean, self.log_mean))
     return np.maximum(mean, 0), np.maximum(np.expm1(log), 0)
+
+# %% ../../nbs/model/03_estimators.ipynb #49adbf1d
+@cache
+def _run_plainly(module):
+    "Have a module of scikit-learn run its tasks by joblib's own Parallel, which leaves the process's warnings alone."
+    module.Parallel, module.delayed = Parallel, delayed
 
 # %% ../../nbs/model/03_estimators.ipynb #7d906d05
 class DecisionTree(Trees):
@@ -279,9 +289,33 @@ class RandomForest(Trees):
     fill = -9.0
 
     def models(self):
-        from sklearn.ensemble import RandomForestRegressor
+        from sklearn.ensemble import RandomForestRegressor, _forest
 
+        _run_plainly(_forest)
         return [RandomForestRegressor(**self.parameters) for _ in range(2)]
+
+# %% ../../nbs/model/03_estimators.ipynb #4c1b020d
+@cache
+def _sort_once():
+    "Have scikit-learn sort a feature once for all its bins: 1.9 does so for each bin, two thirds of a fit."
+    from sklearn.ensemble._hist_gradient_boosting import binning
+
+    theirs = binning._find_binning_thresholds
+
+    def thresholds(column, most, sample_weight=None):
+        if sample_weight is None:
+            return theirs(column, most)
+        known = ~np.isnan(column) & (sample_weight != 0)
+        order = np.argsort(column[known])
+        values, weights = column[known][order], sample_weight[known][order]
+        if np.count_nonzero(values[1:] != values[:-1]) < most:
+            return theirs(values, most)
+        ranks = np.linspace(0, 100, most + 1)[1:-1]
+        found = np.unique(binning._weighted_percentile(values, weights, ranks, average=True))
+        return np.clip(found, None, binning.ALMOST_INF)
+
+    if hasattr(binning, "_weighted_percentile"):  # pull request 34248 of scikit-learn does without it, and without us
+        binning._find_binning_thresholds = thresholds
 
 # %% ../../nbs/model/03_estimators.ipynb #fbf8aa16
 class GradientBoosting(Trees):
@@ -292,7 +326,10 @@ class GradientBoosting(Trees):
 
     def models(self):
         from sklearn.ensemble import HistGradientBoostingRegressor
+        from sklearn.ensemble._hist_gradient_boosting import binning
 
+        _sort_once()
+        _run_plainly(binning)
         return [
             HistGradientBoostingRegressor(loss=loss, early_stopping=False, **self.parameters)
             for loss in ("poisson", "squared_error")
@@ -314,14 +351,16 @@ def _asks_for(kind):
         return kind(rows={}).models()[0].get_params()
     return [name for name in inspect.signature(kind).parameters]
 
-
-def _check_count(what, value):
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-        raise UserError(
-            f"params.yaml, {what} is {value!r}; it should be a whole number of at least 1, or null for all."
-        )
-
 # %% ../../nbs/model/03_estimators.ipynb #3e5f8455
+def _check_models(name, estimator):
+    "A UserError in scikit-learn's words for a parameter that it would refuse once it learns."
+    try:
+        for model in estimator.models():
+            model._validate_params()
+    except (TypeError, ValueError) as e:
+        raise UserError(f"params.yaml, estimators.{name}: {str(e).split('__init__() ')[-1]}") from None
+
+# %% ../../nbs/model/03_estimators.ipynb #88a62bd7
 def make_estimator(
     name: str,  # One of ESTIMATORS
     parameters: dict,  # Its own section of params.yaml, `estimators.<name>`
@@ -330,19 +369,21 @@ def make_estimator(
     "An estimator by its name and parameters."
     if name not in ESTIMATORS:
         raise UserError(
-            f"There is no estimator '{name}'. Choose one of: {', '.join(ESTIMATORS)} (params.yaml, train.estimator)."
+            f"There is no estimator '{name}'. Choose one of: {', '.join(ESTIMATORS)} "
+            "(params.yaml, estimators and train.estimator)."
         )
-    check_keys("training_rows", rows, {*rows} & ROW_KEYS)
-    _check_count("training_rows.rows", rows.get("rows"))
-    _check_count(f"estimators.{name}.largest", parameters.get("largest"))
+    if not isinstance(parameters, dict):
+        raise UserError(f"params.yaml, estimators.{name} is {parameters!r}; it should hold keys, such as max_iter: 60.")
+    for key in rows:
+        check_name(f"training_rows.{key}")
     kind = ESTIMATORS[name]
-    try:
-        estimator = kind(rows=rows, **parameters) if issubclass(kind, Trees) else kind(**parameters)
-        if isinstance(estimator, Trees):
-            estimator.models()
-    except TypeError as e:
-        said = f"params.yaml, estimators.{name}: {str(e).split('__init__() ')[-1]}"
-        raise UserError(f"{said}. It has: {', '.join(_asks_for(kind))}.") from None
+    check_parameters({"training_rows": rows, f"estimators.{name}": parameters})
+    for key in parameters:
+        check_name(f"estimators.{name}.{key}", set(_asks_for(kind)))
+    if not issubclass(kind, Trees):
+        return kind(**parameters)
+    estimator = kind(rows=rows, **parameters)
+    _check_models(name, estimator)
     return estimator
 
 # %% ../../nbs/model/03_estimators.ipynb #fa4681ef

@@ -13,7 +13,7 @@ from pathlib import Path
 from fastcore.basics import patch
 import numpy as np, pandas as pd
 import pyarrow.parquet as pq
-from ..core import UserError, read_json
+from ..core import UserError, read_json, read_truth
 from .block import Block, histories, longest, on_offer, stack_blocks, take_series
 from .features import stand_in
 from .kernel import cold_forecast, day_quantiles, forecast_horizon, quantiles, rarely_sold
@@ -121,6 +121,11 @@ def _closest(value, known, what, names=None):
 def _listed(value):
     return [str(value)] if isinstance(value, (str, int)) else [str(v) for v in value]
 
+
+def _in_row(wrong, column):
+    "Where in a table the first wrong value stands; empty where there is one value only."
+    return f"Row {int(np.argmax(wrong)) + 1}, column {column}: " if len(wrong) > 1 else ""
+
 # %% ../../nbs/model/05_forecaster.ipynb #a749b109
 @patch
 def _known(self: Forecaster, item_nbr, store_nbr) -> tuple:
@@ -153,7 +158,7 @@ def _chosen(self: Forecaster, items, stores) -> np.ndarray:
 # %% ../../nbs/model/05_forecaster.ipynb #c1a5bbc3
 @patch
 def days(self: Forecaster, date) -> np.ndarray:
-    "Positions of dates within the horizon; a UserError for a date outside of it."
+    "Positions of dates within the horizon; a UserError for a date outside of it, which names the row of a column."
     said = [date] if isinstance(date, str) or not hasattr(date, "__iter__") else list(date)
     known = [self._days.get(day) if isinstance(day, str) else None for day in said]
     return self._read_days(pd.Series(said)) if None in known else np.array(known, int)
@@ -165,16 +170,20 @@ def _read_days(self: Forecaster, said: pd.Series) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of mixed time zones, which are refused
         dates = pd.to_datetime(said, errors="coerce", format="ISO8601")
+    like = f"Write it like {self.card['first_day']}; one row asks for one day."
     if dates.dtype == object:
-        raise UserError(f"The dates have different time zones. Write all of them like {self.card['first_day']}.")
+        zones = np.array([str(date.tzinfo) for date in dates])
+        other = zones != zones[0]
+        raise UserError(f"{_in_row(other, 'date')}'{said[other].iloc[0]}' has another time zone than row 1. {like}")
     dates = dates.dt.tz_localize(None)
     if dates.isna().any():
-        raise UserError(f"'{said[dates.isna()].iloc[0]}' is not a date. Write it like {self.card['first_day']}.")
+        wrong = dates.isna().to_numpy()
+        raise UserError(f"{_in_row(wrong, 'date')}'{said[wrong].iloc[0]}' is not a date. {like}")
     days = (dates.dt.normalize() - self.dates[0]).dt.days.to_numpy()
     outside = (days < 0) | (days >= self.horizon)
     if outside.any():
         reach = f"forecasts reach from {self.card['first_day']} to {self.card['last_day']}"
-        raise UserError(f"There is no forecast for {said[outside].iloc[0]}: {reach}.")
+        raise UserError(f"{_in_row(outside, 'date')}There is no forecast for {said[outside].iloc[0]}: {reach}.")
     return days
 
 # %% ../../nbs/model/05_forecaster.ipynb #6be53217
@@ -252,10 +261,10 @@ def _new_series(f, item, store):
 def _cold(self: Forecaster, block: Block) -> tuple:
     "Mean and log_mean of pairs that were never sold, shape (n_series, horizon)."
     is_open = block.is_open[:, self.origin + 1 : self.origin + 1 + self.horizon]
-    if not self.serving["cold_start"]:
-        level = stand_in(block, self.origin)[:, None] * is_open
-        return level, level
     exposure = self._spread.exposure(block.series["store_nbr"], block.series["item_nbr"])
+    if not self.serving["cold_start"]:
+        level = np.where(exposure > 0, stand_in(block, self.origin), 0)[:, None] * is_open
+        return level, level
     return cold_forecast(self.serving["cold_start"], exposure, is_open)
 
 
@@ -347,20 +356,6 @@ def remainder(self: Forecaster, items: list | None, stores: list | None) -> np.n
     some_open = self._light.is_open[:, self.origin + 1 : self.origin + 1 + self.horizon].any(axis=0)
     return units * some_open
 
-
-@patch
-def ended(self: Forecaster, item_nbr: str, store_nbr: str | None = None) -> str | None:
-    "Why nothing is forecast of a product in a store, or in all of them (None): a sentence; None where it is on offer."
-    items, stores = self._known(item_nbr, store_nbr)
-    rows = self._chosen(items, stores)
-    if not len(rows) or self.offered[rows].any():
-        return None
-    sold = np.flatnonzero((self.block.sales[rows] > 0).any(axis=0))
-    last = f"last sold on {self.block.date(sold[-1])}" if len(sold) else f"not sold from {self.block.first_day} on"
-    where = f"in store {store_nbr}" if store_nbr else "in any store"
-    after = f"after {self.block.delisted_after} days without a sale it counts as ended"
-    return f"{item_nbr} was {last} {where}; {after}, so nothing is forecast."
-
 # %% ../../nbs/model/05_forecaster.ipynb #6f41f84e
 @patch
 def total(self: Forecaster, item_nbr, store_nbr=None, first_date=None, last_date=None, promotion=None) -> dict:
@@ -420,6 +415,38 @@ def daily_totals(self: Forecaster, item_nbr, store_nbr=None, promotion=None) -> 
     q = _total_quantiles(self, answers, stores, units, 1, np.arange(1, self.horizon + 1))
     return pd.DataFrame({"date": self.dates, "mean": units, "q10": q[:, 0], "q50": q[:, 1], "q90": q[:, 2]})
 
+# %% ../../nbs/model/05_forecaster.ipynb #96649ce7
+@patch
+def ended(self: Forecaster, item_nbr: str | None = None, store_nbr: str | None = None) -> str | None:
+    "Why nothing is forecast: that the store, the product, or the product in the store has ended; None where on offer."
+    items, stores = self._known(item_nbr, store_nbr)
+    of_store = self.index.by_store[stores[0]] if stores else []
+    of_item = self.index.by_item[items[0]] if items else []
+    name = self.block.series["item_name"].iloc[of_item[0]] if items else ""
+    product = f"{name if isinstance(name, str) and name else item_nbr} was last sold"
+    for rows, sold, where in (
+        (of_store, f"Store {store_nbr} last sold anything", ""),
+        (of_item, product, " in any store"),
+        (np.intersect1d(of_store, of_item).astype(int), product, f" in store {store_nbr}"),
+    ):
+        if len(rows) and not self.offered[rows].any():
+            after = f"after {self.block.delisted_after} days without a sale it counts as ended"
+            return f"{sold} {_last_sale(self.block, rows)}{where}; {after}, so nothing is forecast."
+    return None
+
+# %% ../../nbs/model/05_forecaster.ipynb #8ee59ee3
+_DAY = "%-d %B %Y"
+
+
+def _last_sale(block, rows):
+    "When some series were last sold; an older package knows no day before those that its state shows."
+    shown = np.flatnonzero((block.sales[rows] > 0).any(axis=0))
+    if len(shown):
+        return f"on {pd.Timestamp(block.date(shown[-1])):{_DAY}}"
+    if "last_sale" in block.series:
+        return f"on {block.series['last_sale'].iloc[rows].max():{_DAY}}"
+    return f"before {pd.Timestamp(block.first_day):{_DAY}}"
+
 # %% ../../nbs/model/05_forecaster.ipynb #39b760ac
 @patch
 def store_totals(self: Forecaster, item_nbr, first_date=None, last_date=None, promotion=None) -> pd.DataFrame:
@@ -456,19 +483,20 @@ def known(self: Forecaster, item_nbr, store_nbr=None) -> pd.DataFrame:
     return table.merge(self.calendar, on=["store_nbr", "date"], how="left")
 
 # %% ../../nbs/model/05_forecaster.ipynb #915ea976
-_SWITCH = {1: ("true", "yes", "1", "1.0"), 0: ("false", "no", "0", "0.0"), -1: ("", "nan", "none", "<na>")}
-
-
 def _promotion_column(table):
     "Promotion answers as -1 (as planned), 0 or 1."
     if "promotion" not in table:
         return np.full(len(table), -1)
-    words = {word: code for code, said in _SWITCH.items() for word in said}
-    codes = table["promotion"].astype(str).str.strip().str.lower().map(words)
-    if codes.isna().any():
-        row = int(np.flatnonzero(codes.isna())[0])
-        raise UserError(f"Row {row + 1}, column promotion: '{table['promotion'].iat[row]}' should be yes, no or empty.")
-    return codes.to_numpy(int)
+    place, values = table["promotion"].astype(object).factorize(use_na_sentinel=False)
+    codes = []
+    for number, said in enumerate(values):
+        try:
+            answer = read_truth(said)
+        except ValueError as e:
+            row = int(np.argmax(place == number)) + 1
+            raise UserError(f"Row {row}, column promotion: {e}, or empty (the promotion plan).") from None
+        codes.append(-1 if answer is None else int(answer))
+    return np.array(codes, int)[place]
 
 
 def _check_column(table, column, known, names=None):
@@ -482,6 +510,17 @@ def _check_column(table, column, known, names=None):
     return values
 
 # %% ../../nbs/model/05_forecaster.ipynb #3d005e21
+def _require_filled(table, column):
+    "A UserError that names the first row where nothing stands."
+    empty = (table[column].isna() | (table[column].astype(str).str.strip() == "")).to_numpy()
+    if not empty.any():
+        return
+    hint = "Fill it in, or remove the row."
+    if column == "store_nbr":
+        hint = "A row asks for one store; what all stores sell together says: cd4ml forecast --item ITEM --date DAY"
+    raise UserError(f"Row {int(np.argmax(empty)) + 1}, column {column} is empty. {hint}")
+
+
 def _check_table(f, table):
     "Items, stores, days and promotion answers of a table's rows, or a UserError that names the first wrong one."
     missing = [column for column in ("item_nbr", "store_nbr", "date") if column not in table]
@@ -492,6 +531,8 @@ def _check_table(f, table):
         )
     if not len(table):
         raise UserError("The table has no rows.")
+    for column in ("item_nbr", "store_nbr", "date"):
+        _require_filled(table, column)
     names = dict(zip(f.items["item_name"], f.items["item_nbr"]))
     items = _check_column(table, "item_nbr", f.index.by_item, names)  # what has ended is answered, too, with 0
     stores = _check_column(table, "store_nbr", f.index.by_store)

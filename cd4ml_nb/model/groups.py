@@ -10,10 +10,10 @@ __all__ = ['LEAST_ROWS', 'sample_series', 'sample_items', 'series_parts', 'check
 import hashlib
 from pathlib import Path
 import numpy as np, pandas as pd
-from ..core import UserError
 from .block import Block, take_series
 from .estimators import ESTIMATORS, Trees, make_estimator, open_estimator
 from .loading import CELLS
+from ..params import check_value
 
 # %% ../../nbs/model/03a_groups.ipynb #bdcdb311
 def _number(seed, *names):
@@ -26,7 +26,7 @@ def sample_series(
     seed: int = 0,  # Another seed, another sample
 ) -> pd.DataFrame:  # The sample's rows, in the order in which they were
     "The series with the smallest hash of seed, store and item."
-    _check_most(most)
+    check_value("training_rows.max_series", most)
     if most is None or len(series) <= most:
         return series
     numbers = [_number(seed, store, item) for store, item in zip(series["store_nbr"], series["item_nbr"])]
@@ -40,20 +40,13 @@ def sample_items(
     seed: int = 0,  # Another seed, another sample
 ) -> pd.DataFrame:  # Every series of the items that are drawn; of one item at least
     "Whole items with the smallest hash of seed and item, as many as fit."
-    _check_most(most)
+    check_value("backtest.max_series", most)
     if most is None or len(series) <= most:
         return series
     counts = series["item_nbr"].value_counts()
     order = sorted(counts.index, key=lambda item: _number(seed, item))
     fits = counts[order].cumsum().to_numpy() <= most
     return series[series["item_nbr"].isin(order[: max(1, fits.sum())])]
-
-
-def _check_most(most):
-    if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 1):
-        raise UserError(
-            f"max_series is {most!r} in params.yaml; it should be a whole number of at least 1, or null for all series."
-        )
 
 # %% ../../nbs/model/03a_groups.ipynb #680f2a93
 def series_parts(
@@ -75,19 +68,12 @@ def series_parts(
     return [pd.concat(pieces) for pieces in parts]
 
 # %% ../../nbs/model/03a_groups.ipynb #d12ee853
-_PER = ("store_nbr", "family", "item_nbr")
-
-
 def check_per(
     per: str | None,  # models.per of params.yaml
     estimator: str,  # The estimator's name
 ) -> str | None:  # None where the estimator goes series by series anyway
     "By what the series are grouped, or a UserError."
-    if per is not None and per not in _PER:
-        raise UserError(
-            f"params.yaml, models.per is {per!r}; "
-            f"it should be one of {', '.join(_PER)}, or null for one model of all series."
-        )
+    check_value("models.per", per)
     return per if issubclass(ESTIMATORS.get(estimator, Trees), Trees) else None
 
 

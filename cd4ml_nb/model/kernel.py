@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 import numpy as np
 from .block import Block, on_offer
-from .features import FEATURES, feature_parts, stand_in
+from .features import FEATURES, PLAN, Past, feature_parts, stand_in
 
 # %% ../../nbs/model/03b_kernel.ipynb #cff50fd2
 QUANTILES = (0.1, 0.5, 0.9)
@@ -199,8 +199,7 @@ class OnnxModels(_OnnxPairs):
             flat = x[own].reshape(-1, len(FEATURES))
             if self.serving["fill"] is not None:
                 flat = np.where(np.isnan(flat), np.float32(self.serving["fill"]), flat)
-            said = undo(pair[number == "log_mean"](flat))
-            units[own] = np.maximum(said, 0).reshape(-1, x.shape[1])
+            units[own] = np.maximum(undo(pair[number == "log_mean"](flat)), 0).reshape(-1, x.shape[1])
         if number == "mean" and self.serving.get("levels"):
             units *= item_factors(self.serving["levels"], series["item_nbr"])[:, None]
         return units
@@ -208,7 +207,10 @@ class OnnxModels(_OnnxPairs):
     def on_block(self, block: Block, origin: int, horizon: int, rows=None) -> tuple:
         "Mean and log_mean of shape (n_series, horizon), forecast from a day of the block."
         mean, log_mean = np.empty((2, block.n_series, horizon))
+        unknown = np.isnan(block.onpromotion[:, origin + 1 : origin + 1 + horizon, None])
         for part, x in feature_parts(block, origin, horizon, self.serving["encoding"]):
+            if "unknown_plan" not in self.serving:  # packages of before 26 November 2026 learnt it as a gap
+                x[..., PLAN] = np.where(unknown[part], np.nan, x[..., PLAN])
             series = {name: np.asarray(block.series[name])[part] for name in {"item_nbr", self.per} - {None}}
             mean[part] = self.on_features(series, x, "mean")
             log_mean[part] = self.on_features(series, x, "log_mean")
@@ -253,10 +255,8 @@ def what_if(
     "The block with every target day on promotion, or none."
     if promotion is None:
         return block
-    past = block.onpromotion[:, : origin + 1]
-    promoted = np.sort(np.where(past > 0, past, np.nan), axis=1)  # unknown and unpromoted days stand last
-    count = np.isfinite(promoted).sum(axis=1)[:, None]
-    low, high = (np.take_along_axis(promoted, np.maximum(i, 0), axis=1) for i in ((count - 1) // 2, count // 2))
-    usual = np.where(count > 0, (low + high) / 2, 1) * promotion
+    lately = block.onpromotion[:, max(0, origin - 55) : origin + 1]
+    promoted = Past(np.log1p(np.where(lately > 0, lately, np.nan))).means([lately.shape[1] - 1], [lately.shape[1]])
+    usual = np.where(np.isfinite(promoted[:, 0]), np.expm1(promoted[:, 0]), 1) * promotion
     ahead = np.arange(block.onpromotion.shape[1]) > origin
     return replace(block, onpromotion=np.where(ahead, usual, block.onpromotion).astype(np.float32))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 import numpy as np
 import pyarrow as pa, pyarrow.parquet as pq
-from ..core import UserError, read_json, sha256_of, write_json
+from ..core import UserError, read_json, sha256_of, tidy, write_json
 from .block import ARRAYS, Block
 from .kernel import OnnxModels, Paths
 
@@ -83,16 +83,23 @@ class Card(TypedDict, total=False):
     release_reason: str
 
 # %% ../../nbs/model/04c_package.ipynb #2def028a
+def _seal_of(told):
+    "The sha256 of all that forecaster.json says, its seal apart."
+    said = {name: told[name] for name in sorted(told) if name != "seal"}
+    return hashlib.sha256(json.dumps(said, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
 def seal(
     folder: Path,  # Holds all files but forecaster.json
     card: Card,  # All but its model_version
     serving: dict,  # What the forecast needs: encoding, calibration, log_link, fill
 ) -> Card:  # With model_version
-    "Write forecaster.json, with the sha256 of each file in the folder."
+    "Write forecaster.json, with the sha256 of each file in the folder and of what it says itself."
     files = {path.name: sha256_of(path) for path in sorted(Path(folder).iterdir())}
     version = hashlib.sha256(json.dumps([files, serving], sort_keys=True).encode()).hexdigest()[:8]
     card = {**card, "model_version": f"{card['estimator']}-{version}"}
-    write_json(Path(folder) / "forecaster.json", {"card": card, "serving": serving, "files": files})
+    told = json.loads(json.dumps(tidy({"card": card, "serving": serving, "files": files}), default=str))
+    write_json(Path(folder) / "forecaster.json", {**told, "seal": _seal_of(told)})
     return card
 
 # %% ../../nbs/model/04c_package.ipynb #0bb13f8a
@@ -102,11 +109,14 @@ _RESTORE = "Restore it with: dvc checkout, or make pipeline"
 def unseal(
     folder: Path,  # A packaged model
 ) -> dict:  # card, serving, files
-    "The content of forecaster.json, after checking that the files it names, and no others, are there."
+    "The content of forecaster.json, after checking that it and the files it names, and no others, are what they were."
     folder = Path(folder)
     if not (folder / "forecaster.json").is_file():
         raise UserError(f"There is no model in {folder}. Make one with: make pipeline")
     sealed = read_json(folder / "forecaster.json", _RESTORE)
+    if _seal_of(sealed) != sealed.get("seal", _seal_of(sealed)):  # an older package has none
+        changed = f"What forecaster.json of the model in {folder} says was changed after it was packaged"
+        raise UserError(f"{changed}, so the model is refused. {_RESTORE}")
     for name, digest in sealed["files"].items():
         if not (folder / name).is_file():
             raise UserError(f"The model in {folder} lacks the file {name}. {_RESTORE}")

@@ -61,24 +61,24 @@ def expect_remainder(
 
 # %% ../../nbs/model/04d_remainder.ipynb #a9448a08
 def _sums(prepared, days, horizon):
-    "By grain, over all parts of the panel: `left_over` of each day, units of 28 days before it, share of open stores."
-    over, sold, is_open = ({grain: {} for grain in GRAINS} for _ in range(3))
+    "By grain and day, over the panel: `left_over`, units of the 28 days before, series on offer, share of open stores."
+    over, sold, offers, is_open = ({grain: {} for grain in GRAINS} for _ in range(4))
     for part in series_parts(read_series(prepared)[["store_nbr", "item_nbr"]], panel_days(prepared)):
         block = load_block_once(prepared, part)
         codes = {grain: pd.factorize(block.series[grain], sort=True) for grain in GRAINS}
         for day in days:
             lately = pd.Series(np.nansum(block.sales[:, max(0, day - 27) : day + 1], axis=1))
             ahead = pd.DataFrame(block.is_open[:, day + 1 : day + 1 + horizon].astype(float))
-            left = pd.DataFrame(left_over(block, day, horizon))
+            left, offered = pd.DataFrame(left_over(block, day, horizon)), pd.Series(on_offer(block, day).astype(int))
             for grain, own in codes.items():
                 by_name = lambda values: values.groupby(own[0])
-                found = by_name(left).sum(min_count=1), by_name(lately).sum()
+                found = by_name(left).sum(min_count=1), by_name(lately).sum(), by_name(offered).sum()
                 found = [one.set_axis(own[1]) for one in found]
-                for sums, one in zip((over[grain], sold[grain]), found):
+                for sums, one in zip((over[grain], sold[grain], offers[grain]), found):
                     sums[day] = one if day not in sums else sums[day].add(one, fill_value=0)
                 is_open[grain].setdefault(day, []).append(by_name(ahead).mean().set_axis(own[1]))
     shares = {g: {d: pd.concat(p).groupby(level=0).mean() for d, p in by_day.items()} for g, by_day in is_open.items()}
-    return over, sold, shares
+    return over, sold, offers, shares
 
 # %% ../../nbs/model/04d_remainder.ipynb #e1ee4336
 def remainders(
@@ -92,11 +92,13 @@ def remainders(
     day_of = {origin: int((np.datetime64(origin) - first).astype(int)) for origin in origins}
     past = {day: past_origins(day, horizon, after) for day in day_of.values()}
     days = sorted({*past, *(one for many in past.values() for one in many)})
-    over, sold, is_open = _sums(prepared, days, horizon)
+    over, sold, offers, is_open = _sums(prepared, days, horizon)
     for grain in GRAINS:
         for origin, day in day_of.items():
             mean = expect_remainder([over[grain][one] for one in past[day]], sold[grain][day])
             mean = mean.reindex(columns=range(horizon), fill_value=0.0) * is_open[grain][day]
+            if grain == "item_nbr":  # an item that every store at work offers has no other store to come from
+                mean[offers[grain][day] >= (offers["store_nbr"][day] > 0).sum()] = 0.0
             done.append(_as_rows(origin, grain, over[grain][day], mean))
     return pd.concat(done, ignore_index=True)
 

@@ -16,17 +16,24 @@ from pandas.api.types import union_categoricals
 from ..core import progress, replace_file
 from ..data.tasks import parallelism, run_tasks
 from ..data.split import read_windows
-from ..model.block import Block, on_offer, sold_on, take_series
+from ..model.block import Block, on_offer, shut_without_notice, sold_on, take_series
 from ..model.groups import fit_group, group_batches, group_rows, sample_items, sample_series, series_parts
-from ..model.intervals import LEAST_DAYS, calibrate_sums, window_sums
+from ..data.split import LEAST_ERRORS
+from ..model.intervals import calibrate_sums, window_sums
 from ..model.estimators import ESTIMATORS, Trees
 from ..model.kernel import item_factors, quantiles, sells_whole_units
 from ..model.levels import learn_levels, window_levels
 from ..model.loading import load_block_once, forget_block, panel_days
-from ..model.training import fit_all_series, lean, make_plan
+from ..model.training import fit_all_series, keep_fit, lean, make_plan
 
 # %% ../../nbs/quality/02_backtest.ipynb #1545c6ad
 PERISHABLE_WEIGHT = 1.25  # Kaggle Favorita, evaluation page; all other items weigh 1
+
+# %% ../../nbs/quality/02_backtest.ipynb #f26bbbb6
+def _sold_where_open(block, targets):
+    "What was sold; NaN where a store was shut without notice, unless all of them were."
+    sold, shut = sold_on(block, targets), shut_without_notice(block, targets)
+    return sold if shut.all() else np.where(shut, np.nan, sold)
 
 # %% ../../nbs/quality/02_backtest.ipynb #78214042
 def window_table(
@@ -36,7 +43,7 @@ def window_table(
     log_mean: np.ndarray,  # Same shape
     *unplanned: np.ndarray,  # Mean and log_mean as if no promotion plan were known, where they were asked for
 ) -> pd.DataFrame:  # One row per series on offer and target day; nothing sells where the store is known to be closed
-    "Forecasts of one origin as a table, beside what was sold (NaN where that is not known yet)."
+    "Forecasts of one origin as a table, beside what was sold (NaN where that is not known yet, or the store was shut)."
     horizon, rows = mean.shape[1], np.flatnonzero(on_offer(block, origin))
     targets = origin + np.arange(1, horizon + 1)
     days = block.first_day.astype("datetime64[ns]") + targets.astype("timedelta64[D]")
@@ -49,7 +56,7 @@ def window_table(
         "item_nbr": item.repeat(horizon),
         "date": np.tile(days, len(rows)),
         "horizon": np.tile(np.arange(1, horizon + 1), len(rows)),
-        "unit_sales": sold_on(block, targets)[rows].ravel().astype(float),
+        "unit_sales": _sold_where_open(block, targets)[rows].ravel().astype(float),
         "weight": np.where(perishable, PERISHABLE_WEIGHT, 1.0),
         "whole": np.repeat(whole, horizon),
         "mean": np.where(is_open, mean[rows], 0).ravel(),
@@ -145,12 +152,13 @@ def with_intervals(
 def _teachers(sums, role):
     "The windows that teach one its intervals; none where they are too short and it only teaches."
     known = sum(int(np.isfinite(window["series"][0]).sum()) for window in sums)
-    return [] if known < LEAST_DAYS and role == "calibration" else sums
+    return [] if known < LEAST_ERRORS and role == "calibration" else sums
 
 # %% ../../nbs/quality/02_backtest.ipynb #b780b6be
 def _forecast_all(plan, judged, engine):
     "Tables of each window, and what it took: one model of all series for each window, then the parts of the panel."
     fitted = fit_all_series(plan, plan["windows"], engine)
+    keep_fit(plan, fitted[-1][0])
     at_once = 4 * parallelism(engine) if engine == "spark" else 1
     parts = series_parts(judged[["store_nbr", "item_nbr"]], panel_days(plan["prepared"]), at_once)
     same = {"plan": lean(plan), "models": [model for model, _ in fitted], "alone": len(parts) == 1}
@@ -166,6 +174,7 @@ def _forecast_all(plan, judged, engine):
 def _forecast_by_group(plan, judged, engine, processes):
     "The same with a model for each group."
     whole = fit_all_series(plan, plan["windows"], engine)
+    keep_fit(plan, whole[-1][0])
     days, at_once = panel_days(plan["prepared"]), 4 * parallelism(engine, processes)
     batches = group_batches(_learnt_and_judged(plan, judged), plan["per"], days, at_once)
     same = {"plan": lean(plan), "models": [model for model, _ in whole]}

@@ -9,6 +9,7 @@ __all__ = ['Check', 'Criterion', 'guarded', 'Limits', 'read_limits']
 from dataclasses import dataclass, fields
 from typing import Callable, TypedDict
 from ..core import UserError, check_keys
+from ..params import check_parameters
 
 # %% ../../nbs/quality/07a_checks.ipynb #662545c9
 class Check(TypedDict):
@@ -84,30 +85,11 @@ class Limits:
     confidence: float  # Of its bands, for all slices together
     seed: int  # Of the bootstrap
 
-
-def _is_number(value):
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
 # %% ../../nbs/quality/07a_checks.ipynb #098becb6
-def _are_shares(value):
-    "Two ascending numbers from 0 to 1."
-    two = isinstance(value, (list, tuple)) and len(value) == 2 and all(map(_is_number, value))
-    return two and 0 <= value[0] <= value[1] <= 1
-
-
 def read_limits(
     section: dict,  # The section gate of params.yaml
 ) -> Limits:
-    "The limits, or a UserError that names the one that is wrong."
+    "The limits, or a UserError that names those that are wrong."
     check_keys("gate", section, {field.name for field in fields(Limits)})
-    refuse = lambda name, should: UserError(f"params.yaml, gate.{name} is {section[name]!r}; it should be {should}.")
-    if not _are_shares(section["all_stores"]):
-        raise refuse("all_stores", "two shares, such as [0.70, 0.90]")
-    for name in section.keys() - {"all_stores"}:
-        if not _is_number(section[name]) or section[name] < 0:
-            raise refuse(name, "a number of at least 0")
-    if not 0 < section["confidence"] < 1:
-        raise refuse("confidence", "between 0 and 1, such as 0.95")
-    if not isinstance(section["resamples"], int) or section["resamples"] < 100:
-        raise refuse("resamples", "a whole number of at least 100")
+    check_parameters({"gate": section})
     return Limits(**section)

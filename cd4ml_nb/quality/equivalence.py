@@ -25,7 +25,7 @@ from ..model.forecaster import Forecaster, load_forecaster
 from ..model.groups import sample_series
 from ..model.kernel import QUANTILES, item_factors, quantiles, what_if
 from .checks import Check, Criterion, guarded
-from .metrics import nwrmsle, shares
+from .metrics import levels_missed, nwrmsle
 
 # %% ../../nbs/quality/09_equivalence.ipynb #eaa8a07e
 JUDGED = 2000  # Series that are compared, at most
@@ -146,6 +146,11 @@ def _both_answers(both):
 _PACKAGING = Criterion("packaging", "Package answers as the fitted model")
 
 
+def _percent(share):
+    "A share that may be tiny."
+    return f"{100 * share:.2g}%"
+
+
 def _bound(
     off: float,  # A difference, ≥ 0
     most: float,  # What is allowed
@@ -162,8 +167,8 @@ def check_packaging(
     answer, expected, origin = _both_answers(both)
     off = _bound(_off(answer, expected), most)
     says = (
-        f"The package and the fitted estimator differ by {off:.1g} at most on {2 * answer[0].size:,} numbers "
-        f"forecast from {origin}; {most:g} is allowed (relative)"
+        f"Package and fitted estimator differ by at most {_percent(off)} on {2 * answer[0].size:,} numbers "
+        f"forecast from {origin}; {_percent(most)} is allowed"
     )
     return _PACKAGING.judged(says, off <= most, off, most)
 
@@ -201,8 +206,8 @@ def check_holdout(
     score = nwrmsle(held["unit_sales"], again, held["weight"])
     off = _bound(abs(score - recorded) / recorded, most)
     says = (
-        f"The holdout in the package, {len(held):,} forecasts, scores NWRMSLE {score:.5f}; the card records "
-        f"{recorded:.5f}, a difference of at most {off:.1g} where {most:g} is allowed (relative)"
+        f"Forecast again by the package, the {len(held):,} days of its holdout score NWRMSLE {score:.5f}; "
+        f"its card says {recorded:.5f}, at most {_percent(off)} away; {_percent(most)} is allowed"
     )
     return _HOLDOUT.judged(says, off <= most, off, most)
 
@@ -218,14 +223,10 @@ def check_intervals(
     held, calibration = pd.read_parquet(both.folder / "holdout.parquet"), both.forecaster.serving["calibration"]
     q = quantiles(calibration, "series", held["mean"], held["whole"], horizons=held["horizon"])
     q = q * (held["mean"].to_numpy() > 0)[:, None]
-    said = [shares(held["unit_sales"].to_numpy(), q[:, i]) for i in range(len(QUANTILES))]
-    off = max(max(s["below"] - p, p - s["at_or_below"]) for s, p in zip(said, QUANTILES))
+    names = [f"q{100 * level:.0f}" for level in QUANTILES]
+    said, off = levels_missed(held["unit_sales"].to_numpy(), dict(zip(names, q.T)))
     allowed = slack + 2 * np.sqrt(0.1 * 0.9 / len(held[["store_nbr", "item_nbr"]].drop_duplicates()))
-    told = ", ".join(f"{s['below']:.0%} to {s['at_or_below']:.0%} for {p:.0%}" for s, p in zip(said, QUANTILES))
-    says = (
-        f"Of the holdout's days, {told} sold less than, or at most, the package's quantiles: "
-        f"{max(off, 0):.1%} away at worst, {allowed:.1%} is allowed"
-    )
+    says = f"On the holdout, {said}, {allowed:.1%} is allowed"
     return _INTERVALS.judged(says, bool(off <= allowed and (np.diff(q, axis=1) >= 0).all()), off, allowed)
 
 # %% ../../nbs/quality/09_equivalence.ipynb #2277bf38
@@ -287,7 +288,7 @@ def _stale(both):
         said.append(f"its state ends on {last_known}, and the sales on {version['last_day']}")
     known = pd.MultiIndex.from_frame(read_series(both.root / "data/prepared")[["store_nbr", "item_nbr"]])
     if len(odd := known.symmetric_difference(pd.MultiIndex.from_frame(both.forecaster.pairs))):
-        said.append(f"{len(odd)} series are in the data or in the package only")
+        said.append(f"{len(odd):,} series are in the data or in the package only")
     return said
 
 # %% ../../nbs/quality/09_equivalence.ipynb #2450009e
@@ -371,7 +372,7 @@ def check_promotion(
     both: Both,
     least: float = 1.0,  # Ratio of forecasts with and without promotion
 ) -> Check:
-    "Does a promotion sell at least as much, on average, where promotions were learnt?"
+    "Does a promotion sell at least as much where promotions were learnt, and does no plan lie between?"
     f, past = both.forecaster, both.own.onpromotion[:, : both.forecaster.origin + 1]
     learnt = (past > 0).any(axis=1) & (past == 0).any(axis=1)
     if is_path(f):
@@ -380,12 +381,16 @@ def check_promotion(
         return _PROMOTION.not_judged("No series had days with and days without a promotion to learn from", least)
 
     block, rows = take_series(both.own, learnt), both.rows[learnt]
-    on, off = (f.forecast_block(what_if(block, f.origin, switch), rows)[0].sum() for switch in (True, False))
+    ahead = np.arange(block.onpromotion.shape[1]) > f.origin
+    no_plan = replace(block, onpromotion=np.where(ahead, np.nan, block.onpromotion))
+    plans = what_if(block, f.origin, True), no_plan, what_if(block, f.origin, False)
+    on, between, off = (f.forecast_block(plan, rows)[0].sum() for plan in plans)
     says = (
         f"With a promotion on every day the model forecasts {on / off:.2f} times what it forecasts without one, "
-        f"over the {learnt.sum():,} series that had promotions; at least {least:g} is asked"
+        f"and {between / off:.2f} times while no plan is known, over the {learnt.sum():,} series that had promotions; "
+        f"at least {least:g} is asked, and a forecast without a plan between the two"
     )
-    return _PROMOTION.judged(says, bool(on / off >= least), on / off, least)
+    return _PROMOTION.judged(says, bool(on / off >= least and off <= between <= on), on / off, least)
 
 # %% ../../nbs/quality/09_equivalence.ipynb #2279d6fd
 _CLOSED = Criterion("closed_days", "Nothing sells on closed days")
@@ -484,8 +489,8 @@ def check_answers(both: Both) -> Check:
         row = answer[wrong].iloc[0]
         first = f", first for item {row['item_nbr']} in store {row['store_nbr']} on {row['date']:%Y-%m-%d}"
     says = (
-        f"Of {len(answer):,} coming forecasts {wrong.sum():,} lack a number, are below zero "
-        f"or have quantiles out of order{first}; none is allowed"
+        "Coming forecasts without a number, below zero or with quantiles out of order: "
+        f"{f'{wrong.sum():,}' if wrong.any() else 'none'} of {len(answer):,}{first}"
     )
     return _ANSWERS.judged(says, not wrong.any(), int(wrong.sum()), 0)
 

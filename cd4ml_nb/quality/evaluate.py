@@ -13,7 +13,7 @@ import pyarrow as pa, pyarrow.parquet as pq
 from ..core import UserError, read_json, replace_file, write_json
 from ..data.panel import read_series, read_version
 from ..data.split import read_windows
-from ..model.block import on_offer
+from ..model.block import on_offer, shut_without_notice
 from ..model.cold_start import cold_starts, cold_table
 from ..model.loading import forget_block, load_block_once
 from ..model.estimators import ESTIMATORS
@@ -202,6 +202,23 @@ def _write_metrics(root, models, evaluation, told):
     write_json(path, metrics)
     return read_json(path)
 
+# %% ../../nbs/quality/03_evaluate.ipynb #b2b3baf4
+def _shut(block, windows):
+    "By window, the stores that were shut without notice, and on how many days; these are not scored."
+    told = {}
+    for window in windows:
+        if window["role"] == "calibration":
+            continue
+        first, last = (block.day(window[name]) for name in ("forecast_origin", "last_target"))
+        offered = on_offer(block, first)
+        shut, stores = (
+            shut_without_notice(block, np.arange(first + 1, last + 1))[offered],
+            block.series["store_nbr"][offered],
+        )
+        days = pd.DataFrame(shut).groupby(stores.to_numpy()).any().sum(axis=1)
+        told[window["forecast_origin"]] = {"stores": int((days > 0).sum()), "store_days": int(days.sum())}
+    return told
+
 # %% ../../nbs/quality/03_evaluate.ipynb #fb268082
 def _coverage(table, rest, block):
     "What share of the units fell on series that are forecast: in the days after each origin, and in the last 28."
@@ -264,6 +281,7 @@ def evaluate(
     first = read_table(next(iter(paths.values())), ["item_nbr"])
     block = _judged_block(root, first)
     rest = window_remainders(root / "data/prepared", windows, first["item_nbr"].unique())
+    never_sold = _cold_starts(root, windows)
     forget_block()  # what is judged is in memory once
     models, slices, totals, kinds = {}, {}, [], _Slices(block, windows)
     with replace_file(root / "data/evaluation/forecasts.parquet") as tmp, ThreadPoolExecutor(1) as beside:
@@ -277,5 +295,6 @@ def evaluate(
         with replace_file(root / f"data/evaluation/{name}.parquet") as tmp:
             part.to_parquet(tmp, index=False)
     evaluation = [w["forecast_origin"] for w in windows if w["role"] == "evaluation"]
-    told = {"covered": _coverage(table, rest, block), "cold_starts": _cold_starts(root, windows)}
+    told = {"covered": _coverage(table, rest, block), "shut": _shut(block, windows)}
+    told["cold_starts"] = never_sold
     return _write_metrics(root, models, evaluation, told)

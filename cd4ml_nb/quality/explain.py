@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['REASON_FEATURES', 'day_effects', 'level_change', 'forecaster_behind', 'promotion_effect', 'say_promotion',
            'coalitions', 'shapley', 'with_usual_level', 'row_model', 'coalition_values', 'effects', 'simple_effects',
-           'holiday_kind', 'unlearnt_holidays', 'shown_parts', 'reasons', 'say_model']
+           'holiday_kind', 'unlearnt_holidays', 'caution', 'shown_parts', 'reasons', 'say_model']
 
 # %% ../../nbs/quality/06_explain.ipynb #cb33a175
 import inspect, re
@@ -14,7 +14,7 @@ from itertools import combinations
 from math import factorial
 from typing import Callable
 import numpy as np, pandas as pd
-from ..look import say_day, say_units
+from ..look import say_day, say_history, say_units
 from ..model.block import Block
 from ..model.features import FEATURES, HOLIDAY_REACH, feature_parts
 from ..model.forecaster import Forecaster
@@ -111,7 +111,6 @@ def say_promotion(
     "What the switch changes, and what is assumed where no plan is known."
     if effect["seen"] == "never sold":
         return _NEVER_SOLD_PROMOTED
-    plan = "the plan" if effect["is_planned"] else "the forecast without a plan"
     if effect["seen"] != "both":
         return (
             _say_assumed(effect)
@@ -121,20 +120,20 @@ def say_promotion(
     if promotion is None:
         return _say_assumed(effect) + _say_both(effect)
     planned, switch = effect["planned"], "on" if promotion else "off"
-    units = effect[switch] - planned
+    plan, units = "as planned" if effect["is_planned"] else "with no plan known", effect[switch] - planned
     if abs(units) < 0.05:
-        return f"With promotion switched {switch} the forecast stays at {say_units(planned)}, as with {plan}."
-    share = f" ({units / planned:+.0%})".replace("-", "−") if planned > 0 else ""
-    change = f"{say_units(units, True)}{share} compared with {plan}, which is {say_units(planned)}"
-    return f"With promotion switched {switch} the forecast is {change}."
+        return f"With promotion switched {switch} the forecast stays at {say_units(planned)}, {plan}."
+    share = f" ({abs(units) / planned:.0%})" if planned > 0 else ""
+    change = f"{say_units(abs(units))}{share} {'more' if units > 0 else 'less'} than {plan}, {say_units(planned)}"
+    return f"With promotion switched {switch} the forecast is {say_units(effect[switch])}: {change}."
 
 # %% ../../nbs/quality/06_explain.ipynb #75c18037
 def _say_both(effect):
     "With promotion and without."
     on, off = effect["on"], effect["off"]
     if abs(on - off) < 0.05:
-        return "With promotion the forecast would be next to the same as without."
-    return f"The forecast is {say_units(on)} with promotion and {say_units(off)} without."
+        return "With promotion throughout the forecast would be next to the same as with none."
+    return f"With promotion throughout the forecast would be {say_units(on)}, with none {say_units(off)}."
 
 
 def _say_assumed(effect):
@@ -144,8 +143,8 @@ def _say_assumed(effect):
     apart = effect["on"] - effect["off"]
     if effect["seen"] != "both" or abs(apart) < 0.05:
         return "No promotion plan is known for these days. "
-    share = min(max((effect["planned"] - effect["off"]) / apart, 0), 1)
-    return f"No promotion plan is known for these days; the forecast counts on {share:.0%} of what goes with one. "
+    assumed = "No promotion plan is known for these days; as much promotion as in the last eight weeks is assumed"
+    return f"{assumed}, {(effect['planned'] - effect['off']) / apart:.0%} of what goes with one. "
 
 # %% ../../nbs/quality/06_explain.ipynb #7acd69eb
 def coalitions(
@@ -267,10 +266,9 @@ def coalition_values(
     ask: Callable,  # What `row_model` gives
     block: Block,  # The series
     origin: int,  # Day number of the forecast origin
-    x: np.ndarray,  # Features as asked, shape (n_series, horizon, n_features)
-    off: np.ndarray,  # Features without promotion, same shape
+    x: np.ndarray,  # Features, shape (n_series, horizon, n_features)
     days: np.ndarray,  # Positions of the chosen days in the horizon
-) -> dict:  # Coalition of reasons -> units, shape (n_series, n_days); without groups that are at their reference anyway
+) -> dict:  # Coalition of reasons -> units, shape (n_series, n_days); no holiday where none is in reach
     "What the model says for every coalition."
     own, horizon = x[:, days, None], x.shape[1]
     week = np.clip(days - 3, 0, max(horizon - 7, 0))[:, None] + np.arange(min(7, horizon))
@@ -282,29 +280,18 @@ def coalition_values(
         (True, False): with_usual_level(own, block, origin),
         (False, False): with_usual_level(spread, block, origin),
     }
-    reference = _references(own, off[:, days, None])
+    festive = not (own[..., REASON_FEATURES["holiday"]] == np.asarray(_NO_HOLIDAY, own.dtype)).all()
     weight = _open_days(block.is_open[:, origin + 1 : origin + 1 + horizon][:, week])
     values = {}
-    for some in coalitions(["weekday", "level", *reference]):
+    for some in coalitions(["weekday", "level", *["holiday"] * festive]):
         rows = start["weekday" in some, "level" in some].copy()
-        for group in set(reference) - some:
-            rows[..., REASON_FEATURES[group]] = reference[group]
+        if "holiday" not in some:
+            rows[..., REASON_FEATURES["holiday"]] = _NO_HOLIDAY
         units = ask(block.series, rows.reshape(len(x), -1, x.shape[2])).reshape(rows.shape[:3])
         values[some] = units[:, :, 0] if "weekday" in some else (units * weight).sum(axis=2)
     return values
 
 # %% ../../nbs/quality/06_explain.ipynb #24cf8b43
-def _references(own, off):
-    "What stands for no holiday and for no promotion, where the chosen days are not that way anyway."
-    found = {}
-    for group, reference in (("holiday", _NO_HOLIDAY), ("promotion", off[..., REASON_FEATURES["promotion"]])):
-        as_it_is = own[..., REASON_FEATURES[group]]
-        usual = np.broadcast_to(np.asarray(reference, own.dtype), as_it_is.shape)
-        if not np.array_equal(as_it_is, usual, equal_nan=True):
-            found[group] = reference
-    return found
-
-
 def _open_days(is_open):
     "Weights of a week's days, those on which the store is open; of all of them where it never is."
     weight = np.where(is_open.any(axis=2, keepdims=True), is_open, 1.0)
@@ -331,30 +318,35 @@ def effects(
     first, last = loaded.days([first_date, last_date])
     days = np.arange(first, last + 1)
     total = dict.fromkeys(("usual", *REASON_FEATURES, "closed"), 0.0)
-    for block, x, off in _parts(loaded, whole, promotion, max(1, _AT_ONCE // (7 * len(days)))):
-        values = coalition_values(ask, block, loaded.origin, x, off, days)
+    for block, x in _parts(loaded, whole, max(1, _AT_ONCE // (7 * len(days)))):
+        values = coalition_values(ask, block, loaded.origin, x, days)
         is_open = block.is_open[:, loaded.origin + 1 :][:, days]
         for group, units in shapley(values).items():
             total[group] += float((units * is_open).sum())
-        usual = values[frozenset()]
-        total["usual"] += float(usual.sum())
-        total["closed"] -= float((usual * ~is_open).sum())
+        total["usual"] += float(values[frozenset()].sum())
+        total["closed"] -= float((values[frozenset()] * ~is_open).sum())
     if store_nbr is None:
         total["elsewhere"] = float(loaded.remainder([item_nbr], None)[days].sum())
+    said, plain = _with_and_without(forecaster, item_nbr, store_nbr, promotion)
+    total["promotion"] = float((said - plain).iloc[days].sum())
     return total
 
 # %% ../../nbs/quality/06_explain.ipynb #43c694b0
 _SALES = ("sales", "item_sales", "class_sales", "is_open")
 
 
-def _parts(loaded, whole, promotion, at_once):
-    "Some series after another: their block, their features as asked, and those without promotion."
-    features = lambda switch: feature_parts(
-        what_if(whole, loaded.origin, switch), loaded.origin, loaded.horizon, loaded.serving["encoding"], at_once
-    )
-    for (rows, x), (_, off) in zip(features(promotion), features(False)):
+def _parts(loaded, whole, at_once):
+    "Some series after another: their block, and their features without promotion."
+    plain = what_if(whole, loaded.origin, False)
+    for rows, x in feature_parts(plain, loaded.origin, loaded.horizon, loaded.serving["encoding"], at_once):
         part = {name: getattr(whole, name)[rows] for name in _SALES}
-        yield replace(whole, series=whole.series.iloc[rows], **part), x, off
+        yield replace(whole, series=whole.series.iloc[rows], **part), x
+
+
+def _with_and_without(forecaster, item_nbr, store_nbr, promotion):
+    "The forecast by day, as asked and without promotion."
+    by_day = lambda switch: forecaster.forecast(item_nbr, store_nbr, None, switch).groupby("date")["mean"].sum()
+    return by_day(promotion), by_day(False)
 
 # %% ../../nbs/quality/06_explain.ipynb #0156f81f
 def simple_effects(
@@ -367,8 +359,7 @@ def simple_effects(
 ) -> dict:  # As `effects`
     "What can be told from the forecasts and the sales alone."
     chosen = pd.date_range(first_date, last_date)
-    by_day = lambda switch: forecaster.forecast(item_nbr, store_nbr, None, switch).groupby("date")["mean"].sum()
-    said, plain = by_day(promotion), by_day(False)
+    said, plain = _with_and_without(forecaster, item_nbr, store_nbr, promotion)
     holiday = _holiday_of_most(forecaster.known(item_nbr, store_nbr)).reindex(plain.index)
     weekday, festive = day_effects(plain, holiday, chosen)
     now, before = level_change(forecaster.recent(item_nbr, store_nbr, 56))
@@ -456,20 +447,18 @@ def _holiday_sentence(units, known, chosen):
     return f"{days} {more} than a day far from any holiday."
 
 # %% ../../nbs/quality/06_explain.ipynb #f91383db
-_ITS_SHARE = ": its share beside the other reasons; the switch shows the forecast without."
-
-
-def _promotion_sentence(known, chosen, promotion):
-    "What the promotion does, said."
+def _promotion_sentence(without, known, chosen, promotion):
+    "What the promotion does, said; `without` is the forecast with none."
+    with_none = f"with none the forecast would be {say_units(without)}."
     if promotion:
-        return f"Promotion is switched on{_ITS_SHARE}"
+        return f"Promotion is switched on; {with_none}"
     plan = known[known.date.isin(chosen)]
     if not plan.onpromotion.notna().any():
-        return f"No promotion plan is known yet; some promotion is assumed{_ITS_SHARE}"
+        return f"No promotion plan is known yet, and as much as lately is assumed; {with_none}"
     on = plan[plan.onpromotion > 0]
     if not len(on):
-        return "No promotion is planned; the plan is not known everywhere."
-    return f"A promotion is planned {_where_planned(on, plan.store_nbr.nunique(), len(chosen))}{_ITS_SHARE}"
+        return f"No promotion is planned; where no plan is known, as much as lately is assumed; {with_none}"
+    return f"A promotion is planned {_where_planned(on, plan.store_nbr.nunique(), len(chosen))}; {with_none}"
 
 
 def _where_planned(on, stores, days):
@@ -518,6 +507,18 @@ def _recent_sentence(units, recent):
     side = "higher" if units > 0 else "lower"
     return f"Recent days, also of similar products and in other stores, point {side} than the last twenty weeks."
 
+# %% ../../nbs/quality/06_explain.ipynb #3bc2d959
+def caution(
+    forecaster,  # A Forecaster, or one whose answers are remembered
+    item_nbr: str,  # The product
+    store_nbr: str | None = None,  # The store; None for all stores that sell it
+) -> str:  # A sentence; empty where all is known
+    "What to know before taking a forecast."
+    loaded = forecaster_behind(forecaster)
+    averaged = loaded is None or bool(loaded.serving.get("cold_start"))
+    ended, history = forecaster.ended(item_nbr, store_nbr), forecaster.history(item_nbr, store_nbr)
+    return ended or say_history(history, store_nbr, averaged)
+
 # %% ../../nbs/quality/06_explain.ipynb #8c63b024
 def _ended(forecaster, item_nbr, store_nbr):
     "Why nothing is forecast, where it has ended."
@@ -549,7 +550,7 @@ def _only_reason(forecaster, item_nbr, store_nbr, *asked):
     return [{"kind": "cold start", "units": units, "shown": shown_parts({"": units})[""], "text": text}]
 
 # %% ../../nbs/quality/06_explain.ipynb #012a2000
-def _sentences(forecaster, asked, exact):
+def _sentences(forecaster, asked, exact, total):
     "How each reason is said: kind -> a function of its units."
     item_nbr, store_nbr, first_date, last_date, promotion = asked
     chosen = pd.date_range(first_date, last_date)
@@ -559,7 +560,7 @@ def _sentences(forecaster, asked, exact):
         "start": lambda units: _start_sentence(chosen, exact, _ever_promoted(forecaster, item_nbr, store_nbr, known)),
         "weekday": lambda units: _day_sentence(units, chosen),
         "holiday": lambda units: _holiday_sentence(units, known, chosen),
-        "promotion": lambda units: _promotion_sentence(known, chosen, promotion),
+        "promotion": lambda units: _promotion_sentence(total - units, known, chosen, promotion),
         "closed": lambda units: _closed_sentence(known, chosen),
         "elsewhere": lambda units: "Stores where it comes back or is new sell some, too.",
         "level": lambda units: _recent_sentence(units, recent) if exact else _level_sentence(*level_change(recent)),
@@ -617,7 +618,8 @@ def reasons(
         return only
     exact = effects(forecaster, *asked)
     parts = dict(exact or simple_effects(forecaster, *asked))
-    sentences, total = _sentences(forecaster, asked, exact is not None), sum(parts.values())
+    total = sum(parts.values())
+    sentences = _sentences(forecaster, asked, exact is not None, total)
     kept = {"start": parts.pop("usual")}
     known, chosen = forecaster.known(item_nbr, store_nbr), pd.date_range(first_date, last_date)
     if _never_seen(forecaster, known, chosen):
@@ -626,8 +628,8 @@ def reasons(
     kept |= {kind: parts[kind] for kind in largest_first if abs(parts[kind]) >= max(least * total, 0.05)}
     kept["rest"] = total - sum(kept.values())
     shown = shown_parts(kept)
-    if not shown["rest"]:  # too little to be shown: the start holds it
-        kept["start"] += kept.pop("rest")
+    for kind in [kind for kind in kept if kind != "start" and not shown[kind]]:  # too little to be shown
+        kept["start"] += kept.pop(kind)
     says = lambda kind: {"kind": kind, "units": kept[kind], "shown": shown[kind], "text": sentences[kind](kept[kind])}
     return [says(kind) for kind in kept]
 

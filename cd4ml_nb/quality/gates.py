@@ -7,7 +7,7 @@ __all__ = ['FORECAST_KEYS', 'RATCHET', 'Champion', 'Case', 'make_case', 'read_ca
            'luck_of_shares', 'luck_of_volume', 'luck_of_orders', 'scores_by_window', 'absolute_check', 'too_good_check',
            'naive_check', 'bias_check', 'quantile_check', 'all_stores_check', 'champion_windows', 'champion_forecasts',
            'with_champion', 'beside_champion', 'ratchet_check', 'orders_check', 'slice_table', 'slice_checks',
-           'store_groups', 'fairness_table', 'forecast_checks']
+           'slice_orders_check', 'store_groups', 'fairness_table', 'forecast_checks']
 
 # %% ../../nbs/quality/08_gates.ipynb #1a4449ab
 from dataclasses import dataclass, replace
@@ -29,7 +29,7 @@ from .bootstrap import SERIES_KEYS, draws, log_errors, paired_difference
 from .checks import Check, Criterion, Limits, guarded
 from .evaluate import all_stores, held
 from .slices import THIRDS, slice_columns, volume_thirds
-from .metrics import merge_terms, nwrmsle, orders_of, shares
+from .metrics import levels_missed, merge_terms, nwrmsle, orders_of, shares
 from .tables import read_table
 
 # %% ../../nbs/quality/08_gates.ipynb #69619fda
@@ -148,7 +148,7 @@ def sane_check(case: Case) -> Check:
     }
     total = sum(bad.values())
     found = ", ".join(f"{count:,} {what}" for what, count in bad.items() if count)
-    says = f"Of {len(said):,} forecasts, found: {found or 'nothing missing, negative, infinite or out of order'}"
+    says = f"In {len(said):,} forecasts there is {found or 'nothing missing, negative, infinite or out of order'}"
     return _SANE.judged(says, total == 0 and len(said) > 0, total, 0)
 
 # %% ../../nbs/quality/08_gates.ipynb #61f3d9a7
@@ -280,7 +280,7 @@ def bias_check(case: Case) -> Check:
     worst = by.abs().idxmax() if by.notna().any() else by.index[0]
     says = (
         f"Over {len(totals)} windows it forecasts {abs(bias):.1%} too {'much' if bias > 0 else 'little'} "
-        f"(most from {worst}: {by[worst]:+.1%}); at most {most:.1%} either way {_and_luck(luck)}is allowed"
+        f"(worst from {worst}: {by[worst]:+.1%}); at most {most:.1%} either way {_and_luck(luck)}is allowed"
     )
     return _VOLUME.judged(says, bool(abs(bias) <= most + luck), bias, most + luck)
 
@@ -292,13 +292,8 @@ def _and_luck(luck):
 # %% ../../nbs/quality/08_gates.ipynb #5747d24f
 def _levels_missed(rows):
     "What the quantiles of some rows hold, in words, and how far the worst is off."
-    sold, said, off = rows["unit_sales"].to_numpy(float), [], []
-    for level in (0.1, 0.5, 0.9):
-        name = f"q{level * 100:.0f}"
-        share = shares(sold, rows[name].to_numpy(float))
-        off.append(max(share["below"] - level, level - share["at_or_below"], 0))
-        said.append(f"{share['below']:.0%} of days are below {name} and {share['at_or_below']:.0%} at or below")
-    return "; ".join(said), max(off)
+    quantiles = {name: rows[name].to_numpy(float) for name in ("q10", "q50", "q90")}
+    return levels_missed(rows["unit_sales"].to_numpy(float), quantiles)
 
 # %% ../../nbs/quality/08_gates.ipynb #5747d251
 _DAY_INTERVALS = Criterion("quantiles", "Intervals of a day")
@@ -307,14 +302,27 @@ _DAY_INTERVALS = Criterion("quantiles", "Intervals of a day")
 def quantile_check(case: Case) -> Check:
     "Each quantile's level lies between the shares of days below and at or below it, also of what sells most."
     slack, luck = case.limits.quantile_slack, luck_of_shares(case)
-    said, off = _levels_missed(case.judged)
+    (said, off), where = _levels_missed(case.judged), "Over all series"
     if not few_series(case):
         thirds = volume_thirds(case.block.sales[:, : case.block.day(case.first_origin) + 1])
         most, missed = _levels_missed(case.judged[(thirds == THIRDS[-1])[row_and_day(case)[0]]])
         if missed > off:
-            said, off = f"In the third of the series that sells most {most}", missed
-    says = f"{said}; the levels may be missed by {slack:.0%} {_and_luck(luck)}".rstrip(", ")
+            said, off, where = most, missed, "In the third of the series that sells most"
+    says = f"{where}, {said}, {slack:.1%} {_and_luck(luck)}is allowed"
     return _DAY_INTERVALS.judged(says, bool(off <= slack + luck), off, slack + luck)
+
+# %% ../../nbs/quality/08_gates.ipynb #625710b0
+def _how_often(totals):
+    "How often 80 % intervals of totals held: as far as ties at their ends can be taken out, and with them."
+    sold, with_ties = totals["unit_sales"].to_numpy(float), held(totals)
+    low, high = (shares(sold, totals[name].to_numpy(float)) for name in ("q10", "q90"))
+    without = 0.8 + max(0.1 - low["at_or_below"], 0) + max(high["below"] - 0.9, 0)
+    return min(without, with_ties), with_ties
+
+
+def _say_range(least, most):
+    "A share, or from where to where it lies."
+    return f"{most:.0%}" if f"{least:.0%}" == f"{most:.0%}" else f"{least:.0%} (with ties at its ends {most:.0%})"
 
 # %% ../../nbs/quality/08_gates.ipynb #98c98483
 _ALL_STORES = Criterion("all_stores", "Intervals of all stores")
@@ -326,13 +334,14 @@ def all_stores_check(case: Case) -> Check:
     low, high = case.limits.all_stores[0] - luck, min(case.limits.all_stores[1] + luck, 1)
     totals = all_stores(case.table, case.windows, case.rest)
     spans = {"single days": totals[totals["days"] == 1], "the whole horizon": totals[totals["days"] > 1]}
-    shares = {name: held(part) for name, part in spans.items() if len(part) >= case.limits.slice_series}
-    if not shares:
+    found = {name: _how_often(part) for name, part in spans.items() if len(part) >= case.limits.slice_series}
+    if not found:
         return _ALL_STORES.not_judged(f"There are only {len(totals)} totals over all stores to look at", [low, high])
 
-    worst = max(shares.values(), key=lambda share: max(low - share, share - high))
-    found = " and ".join(f"{share:.0%} of the time for {name}" for name, share in shares.items())
-    says = f"The 80 % interval of an item's total over all stores held {found}; {low:.0%} to {high:.0%} is allowed"
+    shares_held = [most if most < low else least for least, most in found.values()]
+    worst = max(shares_held, key=lambda share: max(low - share, share - high))
+    told = " and ".join(f"{_say_range(*share)} of the time for {name}" for name, share in found.items())
+    says = f"The 80 % interval of an item's total over all stores held {told}; {low:.0%} to {high:.0%} is allowed"
     says += ", which has room for luck, as the series are few" if luck else ""
     return _ALL_STORES.judged(says, bool(low <= worst <= high), worst, [low, high])
 
@@ -496,10 +505,10 @@ def orders_check(case: Case) -> Check:
         score, most = it["score"], it["rival"] + max(case.limits.slice_tolerance * it["rival"], luck)
         passed &= bool(score <= most)
         said.append(
-            f"on {_said(origins)} by {score:.1%} of units, {name}'s by {it['rival']:.1%}, "
-            f"which with tolerance and luck allows {most:.1%}"
+            f"on {_said(origins)} off by {score:.1%} of the units, {name}'s by {it['rival']:.1%}, "
+            f"so with tolerance and luck {most:.1%} is allowed"
         )
-    says = f"Totals of {int(case.table['horizon'].max())} days are off {'; '.join(said)}"
+    says = f"{int(case.table['horizon'].max())}-day totals of single series are {'; '.join(said)}"
     return _ORDERS.judged(says + _what_helps(case, passed), passed, score, most)
 
 # %% ../../nbs/quality/08_gates.ipynb #2fe81c6f
@@ -523,19 +532,21 @@ def _slice_sums(terms, kinds):
     named = {name: np.concatenate([term[some] for some in at]) for name, term in fewer.items() if name != "order"}
     return {name: csr_array((values, (rows, columns)), shape) for name, values in named.items()}
 
+# %% ../../nbs/quality/08_gates.ipynb #8520adee
+def _slice_terms(judged, other, orders):
+    "Errors of each row, the other forecast's, and weights: of logs, or of the totals of series over windows."
+    if not orders:
+        rival = log_errors(judged, judged[other].fillna(0))
+        return {"errors": log_errors(judged), "rival": rival, "weight": judged["weight"].to_numpy(float)}
+    rival = _off_orders(judged.fillna({f"{other}_mean": 0}), f"{other}_mean")
+    return {"errors": _off_orders(judged, "mean"), "rival": rival, "weight": judged["unit_sales"].to_numpy(float)}
+
 # %% ../../nbs/quality/08_gates.ipynb #92b51001
-def _compare_slices(case, kinds, other, counts, codes):
+def _compare_slices(case, kinds, other, counts, codes, orders=False):
     "By slice against another forecast: score, rival, difference, band; bands of the large ones hold for all of them."
-    judged = case.judged
-    terms = {
-        "order": codes,
-        "errors": log_errors(judged),
-        "rival": log_errors(judged, judged[other].fillna(0)),
-        "weight": judged["weight"].to_numpy(float),
-        "units": judged["unit_sales"].to_numpy(float),
-    }
-    rows = judged[other].notna().to_numpy()
-    sums = _slice_sums({name: term * rows if name != "order" else term for name, term in terms.items()}, kinds)
+    rows, units = case.judged[other].notna().to_numpy(), case.judged["unit_sales"].to_numpy(float)
+    terms = {**_slice_terms(case.judged, other, orders), "units": units}
+    sums = _slice_sums({"order": codes, **{name: np.where(rows, term, 0) for name, term in terms.items()}}, kinds)
     names = [(kind, str(name)) for kind, place in kinds.items() for name in place.categories]
     table = pd.DataFrame(names, columns=["kind", "slice"]).assign(series=(sums["weight"] > 0).sum(axis=0))
     table["large"] = (sums["units"] > 0).sum(axis=0) >= case.limits.slice_series
@@ -545,7 +556,9 @@ def _compare_slices(case, kinds, other, counts, codes):
     for which, drawn in ((table["large"], counts), (~table["large"], alone)):
         if which.any():
             some = (sums[name][:, which.to_numpy()] for name in ("errors", "rival", "weight"))
-            found.append(paired_difference(*some, drawn, case.limits.confidence).set_index(table.index[which]))
+            found.append(
+                paired_difference(*some, drawn, case.limits.confidence, not orders).set_index(table.index[which])
+            )
     table = table.join(pd.concat(found)[["score", "rival", "difference", "band"]])
     table.loc[~table["large"], "band"] = np.nan
     tie = table["difference"] <= case.limits.slice_tolerance * table["rival"]
@@ -624,8 +637,36 @@ def _slices_check(criterion, case, table, rival):
     if named:
         says += f": {', '.join(named[:5])}{' and more' if len(named) > 5 else ''}"
     if small:
-        says += f"; {small} more with fewer than {case.limits.slice_series} series that sold are told, not judged"
+        says += f"; {small} more with fewer than {case.limits.slice_series} series that sold are too small to be judged"
     return criterion.judged(says, not named, len(bad), 0) if len(judged) else criterion.not_judged(says, 0)
+
+# %% ../../nbs/quality/08_gates.ipynb #3a8cff7d
+_SLICE_ORDERS = Criterion("slice_orders", "No slice ordered worse")
+_FEWEST = 10  # Series of a slice: a bootstrap over fewer knows no luck
+_OF_SERIES = ("family", "store", "volume", "perishable")  # Kinds of slices that hold whole series
+
+
+def slice_orders_check(case: Case) -> Check:
+    "No slice of whole series is ordered worse than by seasonal naive, or the champion, beyond tolerance and luck."
+    kinds = {kind: place for kind, place in _slice_codes(case).items() if kind in _OF_SERIES}
+    case = replace(case, limits=replace(case.limits, slice_series=max(case.limits.slice_series, _FEWEST)))
+    codes, n_series = _series_codes(case.judged)
+    counts, bad, judged = draws(n_series, case.limits.resamples, case.limits.seed), [], 0
+    for other, whom in [("naive", "seasonal naive"), ("champion", "the champion")][: 1 + bool(case.champion)]:
+        table = _compare_slices(case, kinds, other, counts, codes, orders=True)
+        judged = int(table["large"].sum())
+        worst = table[table["failed"]].sort_values("difference", ascending=False)
+        bad += [
+            f"{kind} {name} (off by {row['score']:.0%} of its units, {whom} by {row['rival']:.0%})"
+            for (kind, name), row in worst.iterrows()
+        ]
+    if not judged:
+        return _SLICE_ORDERS.not_judged(f"No slice has {case.limits.slice_series} series that sold", 0)
+    most = f"by more than {case.limits.slice_tolerance:.0%} and luck"
+    says = f"Of {judged} slices, the horizon totals of {len(bad) or 'none'} are off more than a rival's {most}"
+    if bad:
+        says += f": {', '.join(bad[:5])}{' and more' if len(bad) > 5 else ''}"
+    return _SLICE_ORDERS.judged(says, not bad, len(bad), 0)
 
 # %% ../../nbs/quality/08_gates.ipynb #d0d27af5
 def store_groups(
@@ -693,6 +734,7 @@ def forecast_checks(
         (_NAIVE, naive_check),
         (RATCHET, ratchet_check),
         (_ORDERS, orders_check),
+        (_SLICE_ORDERS, slice_orders_check),
         (_VOLUME, bias_check),
         (_DAY_INTERVALS, quantile_check),
         (_ALL_STORES, all_stores_check),

@@ -31,6 +31,7 @@ NO_MLFLOW = release.Outside(probe=lambda root: None, mirror=lambda root, names: 
 def put_live(root, by="Ana Pérez", reason="the best so far", name=None):
     "Register, approve and promote the project's packaged model, perhaps under another name; returns that name."
     sealed = json.loads((PROJECT / "data/model/forecaster.json").read_text())
+    sealed.pop("seal", None)  # another name may follow; as in packages of before there was one
     version = sealed["card"]["model_version"] = name or sealed["card"]["model_version"]
     champion = (release.state(root)["champion"] or {}).get("model_version")
     with registry.new_version(root, version) as new:

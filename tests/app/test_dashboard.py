@@ -140,8 +140,8 @@ def test_what_if(planner, forecaster, item):
         units = forecaster.total(item["item"], None, first, last, promotion)["mean"]
         planner.wait_number(units)
         planner.query(promotion=label.lower())
-        said = say_units(units - as_planned, True)
-        planner.shows(said if said != "0" else "stays", ".whatif")
+        said = say_units(abs(units - as_planned))
+        planner.shows(f": {said} (" if said != "0" else "stays", ".whatif")
     planner.page.get_by_label("As planned", exact=True).check(force=True)
     planner.wait_number(as_planned)
     planner.page.wait_for_url(lambda url: "promotion=" not in url)
@@ -190,6 +190,8 @@ def test_download(planner, forecaster, item):
     expected = forecaster.forecast(item["item"], None, pd.date_range(first, last))
     assert rows["store_nbr"].tolist() == expected["store_nbr"].tolist()
     assert rows["date"].tolist() == expected["date"].dt.strftime("%Y-%m-%d").tolist()
+    assert table["mean"].astype(float)[1:].sum() == pytest.approx(float(head["mean"]))  # other stores included
+    assert set(table["row"]) <= {"total", "store and day", "other stores"}
     for column in ("mean", "q10", "q50", "q90"):
         np.testing.assert_allclose(rows[column].astype(float), expected[column], rtol=1e-9)
         assert float(head[column]) == pytest.approx(forecaster.total(item["item"], None, first, last)[column])

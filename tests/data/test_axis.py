@@ -210,7 +210,7 @@ REFUSED = {  # what somebody brings, and what `cd4ml data check` says of it
     "few days": (sell(pd.date_range("2017-06-01", periods=168), ["s1"], 2, 5), {}, ["168 days", "169 are needed"]),
     "only zeros": (ZEROS, {}, ["There is no sale"]),
     "only returns": (ZEROS.assign(qty=-1), {}, ["There is no sale"]),
-    "two things": (ZEROS.assign(qty=1).head(30), {"absent": "shut"}, ["'shut' is no meaning", "169 are needed"]),
+    "two things": (ZEROS.assign(qty=1).head(30), {"absent": "shut"}, ["absent is 'shut'; it should", "169 are needed"]),
 }
 
 
@@ -219,7 +219,7 @@ def test_the_check_says_all_that_the_pipeline_would_refuse(tmp_path, name):
     sales, rule, words = REFUSED[name]
     root = project(tmp_path, sales)
     code, said = check(root, **rule)
-    assert code == 1 and "fits" not in said and "Traceback" not in said
+    assert code == 1 and "table fits" not in said and "Traceback" not in said
     assert all(word in said for word in words), said
     params = yaml.safe_load((root / "params.yaml").read_text())
     with pytest.raises(UserError) as refused:
@@ -235,7 +235,7 @@ def test_the_check_names_misspelt_keys_of_all_stages_with_what_else_is_wrong(tmp
     params["gate"]["biass"], params["prepare"]["lastday"] = params["gate"].pop("bias"), None
     (root / "params.yaml").write_text(yaml.safe_dump(params))
     code, said = check(root)
-    assert code == 1 and "lacks bias and has the unknown key biass" in said
+    assert code == 1 and "lacks bias and has the unknown key biass (did you mean bias" in said
     assert "unknown key lastday" in said and "169 are needed" in said
 
 
@@ -246,3 +246,28 @@ def test_the_report_keeps_what_was_learnt(german):
     assert {"what": "closed every Sunday", "stores": 3, "which": "s1, s2, s3"} not in about["facts"], "s3 has ended"
     assert {"what": "closed every Sunday", "stores": 2, "which": "s1, s2"} in about["facts"]
     assert {"what": "ended", "stores": 1, "which": "s3 (since 2017-06-19)"} in about["facts"]
+
+
+def test_parts_that_sell_once_in_two_months_raise_a_doubt_about_delisted_after(tmp_path):
+    days = pd.date_range("2017-01-01", periods=365)
+    bread = sell(days, ["s1"], 1, 1).assign(qty=1)
+    parts = [
+        pd.DataFrame({"date": days[start::70], "store": "s1", "item": f"part {start}", "qty": 9}) for start in range(9)
+    ]
+    root = project(tmp_path, pd.concat([bread, *parts]))
+    code, said = check(root)
+    assert code == 0 and "9 of 10 series (90%" in said and "after more than 56 days" in said, said
+    assert "prepare.delisted_after: 70 in params.yaml" in said
+    code, said = check(root, delisted_after=70)
+    assert code == 0 and "sold again" not in said
+
+
+def test_the_check_refuses_another_unit_as_prepare_would_at_its_end(tmp_path):
+    root = project(tmp_path, sell(pd.date_range("2017-06-01", periods=200), ["s1"], 4, 5))
+    assert check(root)[0] == 0
+    prepare(root, **SMALL)
+    table = root / "sales.csv"
+    sales = pd.read_csv(table)
+    sales.assign(qty=sales["qty"] * 1000).to_csv(table, index=False)
+    code, said = check(root)
+    assert code == 1 and "about 1,000 times larger than before" in said and "accept_schema" in said, said

@@ -1,11 +1,11 @@
 "What train leaves is the same on every run; what is put in its place is not run, by no stage and not by the gate."
 
-import json, pickle
+import json, pickle, shutil
 from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
 import pytest
-from cd4ml_nb.core import UserError, read_params
+from cd4ml_nb.core import UserError, read_json, read_params, write_json
 from cd4ml_nb.delivery.gate import judge_model
 from cd4ml_nb.delivery.package import package
 from cd4ml_nb.model.training import load_fitted, train
@@ -37,6 +37,20 @@ def fit(root, estimator="gradient_boosting"):
 def test_the_same_data_leave_the_same_bytes(root):
     assert fit(root) == fit(root)
     assert set(fit(root)) == {"estimator.skops", "fitted.json"}
+
+
+def test_what_the_backtest_fitted_is_taken_over_if_it_learnt_from_the_same(root):
+    "A second fit would be the same to the byte; after other parameters, rows or data it would not."
+    kept = root / "data/evaluation/gradient_boosting"
+    taken, learnt = fit(root), read_json(kept / "learnt.json")
+    for part in ("parameters", "training_rows", "data_version", "trained_to"):
+        (kept / "estimator.skops").write_bytes(b"of others")
+        write_json(kept / "learnt.json", {**learnt, part: "other"})
+        assert fit(root) == taken, part
+    write_json(kept / "learnt.json", learnt)
+    assert fit(root)["estimator.skops"] == b"of others", "it was not looked at"
+    shutil.rmtree(kept)
+    assert fit(root) == taken
 
 
 @pytest.mark.parametrize("name", ["estimator.skops", "estimator.joblib"])

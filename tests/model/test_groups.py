@@ -150,7 +150,7 @@ def test_an_estimator_that_goes_series_by_series_has_no_groups(project):
 
 
 def test_a_wrong_group_or_sample_is_a_sentence(project):
-    with pytest.raises(UserError, match="models.per is 'class'; it should be one of store_nbr, family, item_nbr"):
+    with pytest.raises(UserError, match="models.per is 'class'; it should be store_nbr, family or item_nbr"):
         forecasts(project, per="class")
     with pytest.raises(UserError, match="max_series is 'many'"):
         forecasts(project, max_series="many")

@@ -61,7 +61,11 @@ def test_the_command_says_it_in_json_words_and_files(f, pairs, monkeypatch, tmp_
         assert json.loads(told(f, monkeypatch, item=item, store=store, date=day, json=True))["history"] == history
         said = told(f, monkeypatch, item=item, store=store, date=day)
         assert words[history] in said and ("history:" in said) == bool(words[history])
-    assert json.loads(told(f, monkeypatch, item=pairs["short"][1], date=day, json=True))["history"] == "full"
+    everywhere = json.loads(told(f, monkeypatch, item=pairs["short"][1], date=day, json=True))
+    by_store = f.forecast(pairs["short"][1], None, day)["mean"].sum()
+    assert everywhere["history"] == "full" and everywhere["mean"] == pytest.approx(
+        by_store + everywhere["other_stores"], abs=1e-6
+    )
     asked = pd.DataFrame([{"store_nbr": s, "item_nbr": i, "date": day} for s, i in pairs.values()])
     asked.to_csv(tmp_path / "asked.csv", index=False)
     for name in ("answers.csv", "answers.parquet"):

@@ -138,7 +138,7 @@ def test_a_holdout_with_other_sales_does_not_reproduce_its_score(root, fitted, p
 
 def test_a_better_score_on_the_card_is_found(root, fitted, planted):
     wrong = failed(root, planted(lambda folder, sealed: sealed["card"]["holdout"].update(nwrmsle=0.4)), fitted)
-    assert list(wrong) == ["holdout_score"] and "the card records 0.40000" in wrong["holdout_score"]
+    assert list(wrong) == ["holdout_score"] and "its card says 0.40000" in wrong["holdout_score"]
 
 
 def test_a_card_without_a_score_is_found(root, fitted, planted):
