@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SOLD', 'FORECAST', 'BAND', 'BASELINE', 'CHAMPION', 'FAILED', 'ESTIMATOR_COLOURS', 'HTML', 'say_units', 'say_day',
            'say_days', 'say_range', 'say_interval', 'say_forecast', 'say_chance', 'say_history', 'say_when',
-           'say_score', 'say_percent', 'table_html', 'table_markdown', 'markdown_text', 'table_text', 'Shown',
-           'figure_text', 'show_figure', 'show_table']
+           'say_count', 'say_score', 'say_percent', 'table_html', 'table_markdown', 'markdown_text', 'table_text',
+           'Shown', 'figure_text', 'show_figure', 'show_table']
 
 # %% ../nbs/look.ipynb #ec8be361
 import re
@@ -81,8 +81,9 @@ def say_interval(
 ) -> str:  # Such as: likely 30 to 55, or: 9 times out of 10 at most 7
     "Where the sales will likely end up."
     said = say_range(total)
+    same = said == f"at most {say_units(total['mean'])}"
     if said == "none" or said.startswith("at most"):
-        return f"9 times out of 10 {said}"
+        return f"9 times out of 10 {'not more' if same else said}"
     return f"likely {said}" if " to " in said else f"very likely {said}"
 
 
@@ -135,6 +136,15 @@ def say_when(
     "A moment in words."
     moment = datetime.fromisoformat(time).astimezone(timezone.utc)
     return f"{moment.day} {moment:%B %Y, %H:%M} UTC"
+
+# %% ../nbs/look.ipynb #20ac566b
+def say_count(
+    count: int,  # How many, ≥ 0
+    what: str,  # Of what, one of them
+) -> str:  # Such as 1 row, 1,240 rows; 2 series
+    "A number of things."
+    many = what if what.endswith("s") else f"{what}s"
+    return f"{count:,} {what if count == 1 else many}"
 
 # %% ../nbs/look.ipynb #3658ce4a
 def say_score(
@@ -231,6 +241,9 @@ def table_text(
     return "\n".join(line.rstrip() for line in text.splitlines())
 
 # %% ../nbs/look.ipynb #fadbbf15
+_NOTHING = "Nothing to show here."  # Instead of a table without a row
+
+
 class Shown:
     "A table as a notebook shows it: HTML on a page, lines elsewhere."
 
@@ -238,10 +251,10 @@ class Shown:
         self.head, self.rows, self.right = head, rows, right
 
     def _repr_html_(self):
-        return table_html(self.head, self.rows, right=self.right)
+        return table_html(self.head, self.rows, right=self.right) if self.rows else f"<p>{_NOTHING}</p>"
 
     def __repr__(self):
-        return table_text(self.head, self.rows)
+        return table_text(self.head, self.rows) if self.rows else _NOTHING
 
 # %% ../nbs/look.ipynb #0c71c56f
 def figure_text(

@@ -33,31 +33,25 @@ def null(
 # %% ../nbs/params.ipynb #7f234b9e
 def _is_number(value):
     "Whether a value is a finite number; true and false are none."
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _between(least, most):
-    "The limits of a number in words."
-    return f"of at least {least}" if most is None else f"from {least} to {most}"
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < math.inf
 
 
 def whole(
     least: int = 1,
-    most: int | None = None,  # None: as large as it likes
+    most: int = 1_000_000_000,
 ) -> Kind:
-    "A whole number."
-    inside = lambda value: least <= value and (most is None or value <= most)
-    fits = lambda value: _is_number(value) and isinstance(value, int) and inside(value)
-    return Kind(fits, f"a whole number {_between(least, most)}")
+    "A whole number; each has an end, for arrays and days are made from it."
+    fits = lambda value: _is_number(value) and isinstance(value, int) and least <= value <= most
+    return Kind(fits, f"a whole number from {least} to {most}")
 
 
 def number(
     least: float = 0,
-    most: float | None = None,  # None: as large as it likes
+    most: float = 1000,
 ) -> Kind:
     "A number."
-    fits = lambda value: _is_number(value) and least <= value and (most is None or value <= most)
-    return Kind(fits, f"a number {_between(least, most)}")
+    fits = lambda value: _is_number(value) and least <= value <= most
+    return Kind(fits, f"a number from {least} to {most}")
 
 # %% ../nbs/params.ipynb #4df23422
 def choice(
@@ -69,7 +63,7 @@ def choice(
 
 def text(
     example: str,  # Such as data/source
-    pattern: str = ".+",  # A regular expression for the whole of it
+    pattern: str = r"[^\x00-\x1f]+",  # A regular expression for the whole of it
 ) -> Kind:
     "Text, in a form that is shown by an example."
     matches = lambda value: isinstance(value, str) and re.fullmatch(pattern, value, re.IGNORECASE) is not None
@@ -77,9 +71,11 @@ def text(
 
 
 def _is_day(value):
-    "Whether a value is the text of a day in the calendar."
+    "Whether a value is the text of a day that a calendar of ours may hold."
+    if not isinstance(value, str) or not re.fullmatch(r"(1[89]|2[01])\d\d-\d\d-\d\d", value):
+        return False
     try:
-        return isinstance(value, str) and bool(datetime.date.fromisoformat(value))
+        return bool(datetime.date.fromisoformat(value))
     except ValueError:
         return False
 
@@ -93,52 +89,65 @@ def _are_shares(value):
     return two and 0 <= value[0] <= value[1] <= 1
 
 
+def _is_name(value):
+    "Whether a value is a number or a text that can name something."
+    return isinstance(value, (str, int)) and not isinstance(value, bool)
+
+
 SHARES = Kind(_are_shares, "two shares, the smaller one first, such as [0.70, 0.90]")
 SHARE = number(0, 1)
 TEXTS = Kind(
     lambda value: value is None or all(isinstance(one, str) for one in (value if isinstance(value, list) else [value])),
     "text, or a list of texts",
 )
-VALUES = Kind(lambda value: not isinstance(value, dict), "a value, a list of values, or null for all")
+VALUES = Kind(
+    lambda value: value is None or all(map(_is_name, value if isinstance(value, list) else [value])),
+    "a value, a list of values, or null for all",
+)
 ANY = Kind(lambda value: True, "anything")  # What is checked where it is read
 
 # %% ../nbs/params.ipynb #fe559e2e
 _SOURCES = ("complete_journey", "favorita", "synthetic", "table", "tiny")
 _SEED = whole(0, 2**32 - 1)
+_DAYS, _WINDOWS = whole(1, 36_500), whole(1, 1000)
 PARAMETERS = {  # section.key: what it may be. A stage's keys of its own may be missing here
     "ingest.source": choice(*_SOURCES),
     "ingest.path": text("data/source"),
     **{f"favorita.{key}": VALUES for key in ("stores", "items", "families")},
     **{f"favorita.{key}": DAY | null("for all") for key in ("first_day", "last_day")},
-    **{f"synthetic.{key}": whole() for key in ("rows", "stores", "items")},
+    "synthetic.rows": whole(),
+    **{f"synthetic.{key}": whole(1, 1_000_000) for key in ("stores", "items")},
     "synthetic.seed": _SEED,
-    "prepare.delisted_after": whole(),
+    "prepare.delisted_after": _DAYS,
     "prepare.absent": choice("closed", "sold_nothing") | null("as fits the source"),
     "prepare.closed_days": ANY,
     "prepare.first_day": DAY | null("where the sales begin"),
     "prepare.last_day": DAY | null("where the sales end"),
     "prepare.engine": choice("duckdb", "spark"),
-    "prepare.memory": text("1GB", r"\s*\d+(\.\d+)?\s*[kmgt]i?b?\s*"),
+    "prepare.memory": text("1GB", r"\s*\d{1,6}(\.\d{1,6})?\s*[kmgt]i?b?\s*"),
     "prepare.accept_schema": TEXTS,
     "split.horizon": whole(1, 60),  # the calendar reaches so far
-    "split.calibration_windows": whole(),
-    "split.evaluation_windows": whole(),
+    "split.calibration_windows": _WINDOWS,
+    "split.evaluation_windows": _WINDOWS,
 }
 
 # %% ../nbs/params.ipynb #ac355be9
 _ALL = null("for all")
 PARAMETERS |= {
-    "training_rows.first": whole(0),
-    "training_rows.every": whole(),
+    "training_rows.first": whole(0, 36_500),
+    "training_rows.every": _DAYS,
     "training_rows.rows": whole() | _ALL,
     "training_rows.unknown_plan": SHARE,
     "training_rows.max_series": whole() | _ALL,
     "training_rows.seed": _SEED,
     "backtest.max_series": whole() | _ALL,
     "models.per": choice("store_nbr", "family", "item_nbr") | null("for one model of all series"),
-    "estimators.seasonal_naive.weeks": whole(),
-    "estimators.ets.processes": whole(),
+    "estimators.seasonal_naive.weeks": whole(1, 520),
+    "estimators.ets.processes": whole(1, 1024),
     "estimators.ets.largest": whole() | _ALL,
+    "estimators.random_forest.n_estimators": whole(1, 10_000),
+    "estimators.gradient_boosting.max_iter": whole(1, 10_000),
+    "estimators.gradient_boosting.learning_rate": number(0.0001, 1),
     "train.estimator": text("gradient_boosting"),
     "register.releasable": choice("committed", "any"),
     "release.owner": text("Ada Lovelace") | null("for Git's user.name"),
@@ -151,7 +160,7 @@ PARAMETERS |= {f"gate.{key}": number() for key in (*_LIMITS, "slice_tolerance", 
 PARAMETERS |= {
     "gate.all_stores": SHARES,
     "gate.slice_series": whole(0),
-    "gate.resamples": whole(100),
+    "gate.resamples": whole(100, 100_000),
     "gate.confidence": Kind(lambda value: _is_number(value) and 0 < value < 1, "between 0 and 1, such as 0.95"),
     "gate.seed": _SEED,
 }

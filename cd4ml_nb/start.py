@@ -15,15 +15,23 @@ def _leave(number, frame):
     os._exit(130)
 
 
-def main() -> int:  # As the command says: 0 when all went well
-    "Load the commands and run one; Ctrl-C is one word, whenever it comes."
+def _run():
+    "Load the commands and run one; when it is done, Ctrl-C has nothing more to say."
+    hears = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # who ignores Ctrl-C goes on ignoring it
+    listen = lambda answer: hears and signal.signal(signal.SIGINT, answer)
     try:
-        before = signal.signal(signal.SIGINT, _leave)
-        if before is not signal.default_int_handler:  # who ignores Ctrl-C goes on ignoring it
-            signal.signal(signal.SIGINT, before)
+        listen(_leave)
         from cd4ml_nb.cli import main as command
 
-        signal.signal(signal.SIGINT, before)
+        listen(signal.default_int_handler)
         return command()
-    except KeyboardInterrupt:
+    finally:
+        listen(signal.SIG_DFL)
+
+
+def main() -> int:  # As the command says: 0 when all went well
+    "Load the commands and run one; Ctrl-C is one word at most, whenever it comes."
+    try:
+        return _run()
+    except KeyboardInterrupt:  # between two of these moments
         return 130

@@ -55,7 +55,7 @@ def environment(root, **more):
     }
 
 
-def run(root, *command, timeout=300, **more):
+def run(root, *command, timeout=900, **more):
     "Run a command in a copy of the project; returns the finished process."
     words, env = [str(word) for word in command], environment(root, **more)
     if words[0] in ("cd4ml", "dvc") and sys.platform == "linux":

@@ -23,6 +23,7 @@ def add_version(root, version, number, passed=True, champion=None, slice_name="G
     from cd4ml_nb.delivery.registry import new_version
     from cd4ml_nb.delivery.card import write_card
     from cd4ml_nb.delivery.review import write_page
+    from cd4ml_nb.model.package import _seal_of
 
     root, model = Path(root), ROOT / "data" / "model"
     card = json.loads((model / "forecaster.json").read_text())["card"]
@@ -38,7 +39,7 @@ def add_version(root, version, number, passed=True, champion=None, slice_name="G
         shutil.copytree(model, tmp / "package")
         sealed = json.loads((tmp / "package" / "forecaster.json").read_text())
         sealed["card"]["model_version"] = version
-        sealed.pop("seal", None)  # as in packages of before there was one
+        sealed["seal"] = _seal_of(sealed)
         (tmp / "package" / "forecaster.json").write_text(json.dumps(sealed))
         write_json(
             tmp / "gate.json",

@@ -146,7 +146,7 @@ class Kernel(ServerKernelManager):
 class Leaving(AsyncMappingKernelManager):
     "Kernels that end when their visitor has left."
 
-    come = Float(60, config=True, help="Seconds that a new kernel waits for its visitor")
+    come = Float(300, config=True, help="Seconds that a new kernel waits for its visitor, whose page may take long")
     leave = Float(10, config=True, help="Seconds that a kernel outlives its last connection")
 
     def is_visited(self, kernel_id) -> bool:
@@ -177,7 +177,7 @@ class Leaving(AsyncMappingKernelManager):
 class Places(Leaving):
     "Kernels that make room where many wait."
 
-    patience = Float(10, config=True, help="Seconds after which a kernel nobody came to makes room for another visitor")
+    patience = Float(60, config=True, help="Seconds after which a kernel nobody came to makes room for another visitor")
 
     def __init__(self, **given):
         super().__init__(**given)

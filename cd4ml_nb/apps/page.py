@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PROMOTION_SWITCH', 'remember', 'sorted_stores', 'open_shelf', 'product_name', 'store_name', 'product_options',
-           'store_options', 'Choice', 'switch_name', 'default_choice', 'read_link', 'write_link', 'warning',
+           'store_options', 'Choice', 'switch_name', 'default_choice', 'as_known', 'read_link', 'write_link', 'warning',
            'answer_html', 'why_html', 'model_html', 'notice_html', 'day_table', 'store_table', 'forecast_csv',
            'file_name', 'empty_chart', 'new_figure', 'draw']
 
@@ -26,7 +26,7 @@ from ..serving.live import Shelf, load_champion
 
 # %% ../../nbs/apps/page.ipynb #7292ac10
 # What the page asks a forecaster
-_QUESTIONS = ("forecast", "total", "recent", "known", "daily_totals", "store_totals", "history", "ended")
+_QUESTIONS = "forecast total recent known daily_totals store_totals history ended note switch_note supposed".split()
 
 
 def remember(
@@ -47,6 +47,7 @@ def remember(
         days=days,
         tested=getattr(forecaster, "tested", None),
         promotions=getattr(forecaster, "promotions", {}),
+        silent=getattr(forecaster, "silent", {}),
         **{name: lru_cache(answers)(getattr(forecaster, name)) for name in _QUESTIONS},
     )
 
@@ -118,9 +119,10 @@ def store_options(
     "The stores to pick from for one product."
     sells = model.sellers.get(item, [])
     others = sorted_stores(set(model.stores.index) - set(sells))
+    new = lambda store: "new" if model.history(item, store) == "short" else ""
     return [
         ["", "All stores", f"{len(sells)} sell it"],
-        *([s, store_name(model, s), "new" if model.history(item, s) == "short" else ""] for s in sells),
+        *([s, store_name(model, s), "may be shut" if s in model.silent else new(s)] for s in sells),
         *([s, store_name(model, s), "never sold" if model.history(item, s) == "none" else "ended"] for s in others),
     ]
 
@@ -232,12 +234,21 @@ def _find_switch(text, model):
     except ValueError:
         raise UserError(f"“{text[:60]}” is not a promotion switch: it is on, off or planned.") from None
 
+# %% ../../nbs/apps/page.ipynb #8a4030b6
+def as_known(
+    choice: Choice,  # What the visitor asks for
+    model,  # A remembered forecaster
+) -> tuple[Choice, list[str]]:  # The choice, and why its promotion switch stands otherwise; mostly nothing
+    "As planned, where nothing is known of a product with a promotion, or without, as it was asked."
+    why = model.switch_note(choice.item, choice.store, choice.promotion)
+    return (replace(choice, promotion=None), [f"{why} Here it is as planned instead."]) if why else (choice, [])
+
 # %% ../../nbs/apps/page.ipynb #56cb16e2
 def read_link(
     query: str | None,  # The address behind its question mark: item, store, date, to, promotion
     model,  # A remembered forecaster
-) -> tuple[Choice, list[str]]:  # The choice, and a sentence for each thing that could not be had
-    "A link's choice; what is wrong is replaced by the default and said."
+) -> tuple[Choice | None, list[str]]:  # The choice, None for no such product; a sentence for each thing not to be had
+    "A link's choice; what is wrong beside the product is replaced by the default and said."
     given = {key: values[-1] for key, values in parse_qs(query or "").items()}
     choice, said = default_choice(model), []
 
@@ -248,20 +259,20 @@ def read_link(
             said.append(f"{e} {instead}")
         return choice
 
-    if "item" in given:
-        item, sentence = _find_item(given["item"], model)
-        instead = "" if item else f" Here is {product_name(model, choice.item)} instead."
-        said += [sentence + instead] * bool(sentence)
-        choice = replace(choice, item=item or choice.item)
+    item, sentence = _find_item(given["item"], model) if "item" in given else (choice.item, "")
+    said += [sentence] * bool(sentence)
+    if item is None:
+        return None, said
+    choice = replace(choice, item=item)
     choice = read("store", ["store"], _find_store, "Here are all stores instead.")
     choice = read("date", ["first", "last"], _find_day, f"Here is {say_day(choice.first)} instead.")
     choice = read("to", ["last"], _find_day, "Here is a single day instead.")
     choice = read("promotion", ["promotion"], _find_switch, "Here it is as planned instead.")
     if choice.last < choice.first:
-        order = f"The last day, {say_day(choice.last)}, is before the first, {say_day(choice.first)}."
-        said.append(f"{order} Here is a single day instead.")
+        said.append(f"{say_day(choice.last)} is before {say_day(choice.first)}. Here is a single day instead.")
         choice = replace(choice, last=choice.first)
-    return choice, said
+    choice, unknown = as_known(choice, model)
+    return choice, said + unknown
 
 # %% ../../nbs/apps/page.ipynb #490d4983
 def write_link(
@@ -283,7 +294,7 @@ def warning(
     choice: Choice,  # What the visitor looks at
 ) -> str:  # A sentence; empty where the history is full
     "What the visitor should know before taking the number: that it has ended, or how little is known of it."
-    return caution(model, choice.item, choice.store)
+    return caution(model, choice.item, choice.store, choice.first, choice.last, choice.promotion)
 
 
 _ANSWER = HTML.from_string("""
@@ -304,6 +315,7 @@ def answer_html(
     total = model.total(choice.item, choice.store, choice.first, choice.last, choice.promotion)
     days, a_day = len(choice.days), say_units(total["mean"] / len(choice.days))
     effect = promotion_effect(model, choice.item, choice.store, choice.days)
+    unsaid = effect["never_sold"] or any(effect["why_not"].values())
     return _ANSWER.render(
         product=product_name(model, choice.item),
         store=store_name(model, choice.store),
@@ -314,7 +326,7 @@ def answer_html(
         each=f" That is {a_day} a day over {days} days." if days > 1 and a_day != "0" else "",
         warning=warning(model, choice),
         what_if=say_promotion(effect, choice.promotion),
-        association=say_association(model.promotions, _family(model, choice)) if effect["seen"] == "both" else "",
+        association="" if unsaid else say_association(model.promotions, _family(model, choice)),
     ).strip()
 
 
@@ -407,7 +419,8 @@ def store_table(
     by_store = model.store_totals(choice.item, choice.first, choice.last, choice.promotion)
     by_store = by_store.sort_values("mean", ascending=False, kind="stable")
     total = model.total(choice.item, None, choice.first, choice.last, choice.promotion)
-    rows = [_table_row(store_name(model, units["store_nbr"]), units) for units in by_store.to_dict("records")]
+    called = lambda store: store_name(model, store) + " (may be shut)" * (store in model.silent)
+    rows = [_table_row(called(units["store_nbr"]), units) for units in by_store.to_dict("records")]
     others = model.other_stores(choice.item)[choice.days].sum()
     if others >= 0.05:
         rows.append(["Other stores", say_units(others), "where it comes back or is new"])
@@ -422,11 +435,8 @@ def _table_row(title, units):
 
 # %% ../../nbs/apps/page.ipynb #73b03c48
 _NUMBERS = ["mean", "q10", "q50", "q90"]
-_CSV_COLUMNS = (
-    "row item_nbr item_name store_nbr date to promotion".split()
-    + _NUMBERS
-    + ["history", "model_version", "data_version"]
-)
+_CSV_COLUMNS = "row item_nbr item_name store_nbr date to promotion".split() + _NUMBERS
+_CSV_COLUMNS += "history promotion_assumed note model_version data_version".split()
 
 
 def forecast_csv(
@@ -439,7 +449,13 @@ def forecast_csv(
     rows = [daily, *_other_rows(model, choice)]
     total = model.total(choice.item, choice.store, choice.first, choice.last, choice.promotion)
     head = {"row": "total", "store_nbr": choice.store or "all", "date": choice.days[0], "to": choice.days[-1]}
-    head |= {name: total[name] for name in _NUMBERS} | {"history": model.history(choice.item, choice.store)}
+    asked = choice.item, choice.store, choice.first, choice.last, choice.promotion
+    head |= {
+        "history": model.history(*asked[:2]),
+        "promotion_assumed": model.supposed(*asked),
+        "note": model.note(*asked),
+    }
+    head |= {name: total[name] for name in _NUMBERS}
     same = {name: model.card[name] for name in ("model_version", "data_version")}
     same |= {"item_nbr": choice.item, "item_name": product_name(model, choice.item)}
     same["promotion"] = switch_name(choice.promotion)
@@ -499,7 +515,7 @@ def _layout():
         dragmode=False,
         hovermode="closest",
         legend=dict(orientation="h", traceorder="normal", x=0, y=1.02, yanchor="bottom"),
-        xaxis=dict(axis, showgrid=False, tickformat="%-d %b"),
+        xaxis=dict(axis, showgrid=False, tickformat="%-d %b", type="date"),
         yaxis=dict(axis, gridcolor=_LINE, rangemode="tozero", autorangeoptions=dict(include=1), title=units),
     )
 

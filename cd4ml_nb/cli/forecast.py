@@ -8,8 +8,9 @@ __all__ = ['COMMANDS', 'in_words', 'read_table', 'write_table', 'forecast']
 # %% ../../nbs/cli/02_forecast.ipynb #a3dd4fd6
 import warnings
 from datetime import date as day
+from io import StringIO
 from pathlib import Path
-from ..core import UserError, progress, project_root, read_truth, replace_file
+from ..core import UserError, progress, project_root, read_truth, replace_file, text_of
 from .parser import say_json
 
 # %% ../../nbs/cli/02_forecast.ipynb #331d1380
@@ -47,10 +48,11 @@ def read_table(
     return table
 
 # %% ../../nbs/cli/02_forecast.ipynb #5de5babe
-def _mark_of(path):
+def _mark_of(path, text):
     "The mark between the columns of a CSV file, by its first line."
-    with open(path, encoding="utf-8-sig") as file:
-        line = file.readline()
+    if not text.strip():
+        raise UserError(f"{path} is empty. Its first line should name the columns {', '.join(_QUESTION)}.")
+    line = text.splitlines()[0]
     mark = max(",;\t", key=line.count)
     names = [name.strip() for name in line.split(mark)]
     if twice := [name for name in [*_QUESTION, "promotion"] if names.count(name) > 1]:
@@ -64,21 +66,20 @@ def _read(path):
 
     if path.suffix not in (".csv", ".parquet"):
         raise UserError(f"{path} should be a .csv or a .parquet file.")
-    try:
-        if path.suffix == ".parquet":
+    if path.suffix == ".parquet":
+        try:
             return pd.read_parquet(path)
-        mark = _mark_of(path)
-        how = {"dtype": str, "keep_default_na": False, "na_values": [""], "encoding": "utf-8-sig", "index_col": False}
+        except Exception:
+            raise UserError(f"{path} is no Parquet file, or a damaged one. Write it anew, or as CSV.") from None
+    text = text_of(path, "Save it as CSV in UTF-8.")
+    mark, how = _mark_of(path, text), {"dtype": str, "keep_default_na": False, "na_values": [""], "index_col": False}
+    try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            return pd.read_csv(path, sep=mark, **how)
-    except pd.errors.ParserWarning:
-        said = "some row has more fields than the first line has names"
+            return pd.read_csv(StringIO(text), sep=mark, **how)
+    except (pd.errors.ParserWarning, pd.errors.ParserError):
+        said = "some row has more fields than the first line has names, or a quote that is not closed"
         raise UserError(f"{path}: {said}. Name each column, and remove separators that end a line.") from None
-    except UserError:
-        raise
-    except Exception as e:
-        raise UserError(f"{path} cannot be read as {path.suffix[1:]}: {str(e).splitlines()[0]}") from None
 
 # %% ../../nbs/cli/02_forecast.ipynb #f3ce44db
 def write_table(
@@ -89,7 +90,7 @@ def write_table(
     path = Path(path)
     if path.suffix not in (".csv", ".parquet"):
         raise UserError(f"{path} should end in .csv or .parquet.")
-    with replace_file(path) as tmp:
+    with replace_file(path.resolve()) as tmp:  # a link stays one
         if path.suffix == ".csv":
             table.to_csv(tmp, index=False)
         else:
@@ -121,38 +122,58 @@ def _said_of(card):
 # %% ../../nbs/cli/02_forecast.ipynb #909815d7
 def _one_forecast(forecaster, item, store, date, promotion):
     "One answer as a dict."
+    if why := forecaster.switch_note(item, store, promotion):
+        raise UserError(f"{why} Leave --promotion out for the forecast as it is planned.")
     if store is not None:
-        return forecaster.forecast(item, store, date, promotion).iloc[0].to_dict()
+        return forecaster.answer(item, store, date, promotion)
+    from cd4ml_nb.model.notes import say_switch_stores
+
     total = forecaster.total(item, None, date, date, promotion)
     versions = {key: forecaster.card[key] for key in ("model_version", "data_version")}
     asked = {"item_nbr": item, "store_nbr": None, "date": date}
-    others = {"other_stores": _other_stores(forecaster, item, date)}
-    return {**asked, **total, **others, "history": forecaster.history(item), **versions}
+    share = forecaster.supposed(item, None, date, date, promotion)
+    said = {"other_stores": _other_stores(forecaster, item, date), "history": forecaster.history(item)}
+    said |= {"promotion_assumed": share if share == share else None}
+    few = [] if promotion is None else [say_switch_stores(*forecaster.switch_stores(item, promotion), promotion)]
+    said["note"] = " ".join(filter(None, [forecaster.note(item, None, date, date, promotion), *few]))
+    return {**asked, **total, **said, **versions}
 
-
+# %% ../../nbs/cli/02_forecast.ipynb #66cdcce2
 def _other_stores(forecaster, item, date):
     "Units of a sum over all stores that no store's forecast holds: where it comes back or is new."
     return float(forecaster.remainder([item], None)[forecaster.days(date)[0]])
 
 
-def _covers(forecaster, item, store, date):
+def _covers(forecaster, item, store, date, promotion):
     "What to know before taking the number, and what a sum over all stores holds: sentences."
     from cd4ml_nb.look import say_units
+    from cd4ml_nb.model.notes import say_switch_stores
     from cd4ml_nb.quality.explain import caution
 
-    said = list(filter(None, [caution(forecaster, item, store)]))
+    said = list(filter(None, [caution(forecaster, item, store, date, date, promotion)]))
     if store is not None or forecaster.ended(item):
         return said
     stores, after = int(forecaster.series["item_nbr"].eq(item).sum()), forecaster.block.delisted_after
     lately = f"{stores} store{'s' * (stores != 1)} that sold it in the last {after} days"
-    others = f"about {say_units(_other_stores(forecaster, item, date))} in other stores, where it comes back or is new"
-    return [*said, f"All stores are {lately}, and {others}."]
+    others = f"about {say_units(_other_stores(forecaster, item, date))} units in others, where it comes back or is new"
+    if promotion is not None:
+        said.append(say_switch_stores(*forecaster.switch_stores(item, promotion), promotion))
+    return [*filter(None, said), f"All stores are {lately}, and {others}."]
 
 # %% ../../nbs/cli/02_forecast.ipynb #52e7c8f7
+def _check_output(input, output):
+    "A UserError, before any work, for a place where answers cannot go."
+    if output.suffix not in (".csv", ".parquet"):
+        raise UserError(f"{output} should end in .csv or .parquet.")
+    if output.is_dir():
+        raise UserError(f"{output} is a folder. Name a file for the answers.")
+    if output.exists() and input.exists() and output.samefile(input):
+        raise UserError(f"{output} is the table of questions itself. Name another file for the answers.")
+
+
 def _batch(forecaster, input, output):
     "Many questions in one call."
-    if Path(output).suffix not in (".csv", ".parquet"):
-        raise UserError(f"{output} should end in .csv or .parquet.")
+    _check_output(Path(input), Path(output))
     table = read_table(input)
     progress(f"{len(table):,} forecasts ...")
     try:
@@ -219,7 +240,7 @@ def forecast(
         return print(say_json(answer))
     names = dict(zip(forecaster.block.series["item_nbr"], forecaster.block.series["item_name"]))
     print(in_words(names.get(item) or item or "", store, day_asked, answer))
-    for sentence in _covers(forecaster, item, store, day_asked):
+    for sentence in _covers(forecaster, item, store, day_asked, switch):
         print(sentence)
     print(_said_of(forecaster.card))
 

@@ -44,6 +44,15 @@ def release_status(
 
     found = state(project_root())
     print(say_json(found) if json else status_in_words(found))
+    _require_sound(project_root())
+
+
+def _require_sound(root):
+    "A UserError with all that is not what it was; what could be told is told before."
+    from cd4ml_nb.delivery.release import verify
+
+    if wrong := verify(root):
+        raise UserError("\n".join(wrong))
 
 # %% ../../nbs/cli/05_release.ipynb #131f641b
 def release_history(
@@ -57,6 +66,7 @@ def release_history(
 
     acts = history(project_root())
     print(say_json(acts) if json else history_in_words(acts))
+    _require_sound(project_root())
 
 # %% ../../nbs/cli/05_release.ipynb #79119737
 def release_show(
@@ -74,14 +84,13 @@ def release_show(
 
 
 def release_verify():
-    "Check that no line of the log was edited, removed or moved, and that the released models are what was approved."
+    "Check that no line of the log was edited, removed or moved, and that the registered models are what they were."
     from cd4ml_nb.delivery.acts import read_log
-    from cd4ml_nb.delivery.release import verify
+    from cd4ml_nb.look import say_count
 
     root = project_root()
-    if wrong := verify(root):
-        raise UserError("\n".join(wrong))
-    print(f"The log of releases is intact ({len(read_log(root))} acts), and so are the released models.")
+    _require_sound(root)
+    print(f"The log of releases is intact ({say_count(len(read_log(root)), 'act')}), and so are the registered models.")
 
 # %% ../../nbs/cli/05_release.ipynb #538b4096
 def _told(act):

@@ -9,10 +9,10 @@ __all__ = ['OWN_RULES', 'WEEKDAYS', 'DATE', 'FORMS', 'SILENT', 'CLOSED', 'OPEN',
 # %% ../../nbs/data/02fa_closed.ipynb #14ce3bda
 import datetime, re
 from collections.abc import Sequence
+from itertools import combinations
 from typing import NamedTuple
 import numpy as np
 from ..core import UserError
-from .days import day_of
 from ..params import check_value
 
 # %% ../../nbs/data/02fa_closed.ipynb #820e47a1
@@ -75,6 +75,40 @@ def _form_of(days, entry):
         return form
     raise _wrong(entry, "is no day")
 
+# %% ../../nbs/data/02fa_closed.ipynb #dfcb27fd
+def _stretch(rule):
+    "The first and the last day of a stretch, as text."
+    first, *last = re.findall(DATE, rule.days)
+    return first, last[0] if last else "9999-12-31"
+
+
+def _contradict(one, other):
+    "Whether one rule opens what another one, as exact, closes."
+    if one.is_open == other.is_open or one.form != other.form or (one.stores is None) != (other.stores is None):
+        return False
+    if one.stores is not None and set(one.stores).isdisjoint(other.stores):
+        return False
+    if FORMS[one.form][0] != "stretch":
+        return one.days == other.days
+    (first, last), (begin, end) = _stretch(one), _stretch(other)
+    return first <= end and begin <= last
+
+# %% ../../nbs/data/02fa_closed.ipynb #d7e671c5
+def _check_together(rules):
+    "A UserError for rules that contradict each other, and for those that leave no day of the week."
+    said, remove = "params.yaml, prepare.closed_days:", "Remove one of the two."
+    for one, other in combinations(rules, 2):
+        if _contradict(one, other):
+            who = f"store {', '.join(one.stores)}" if one.stores else "every store"
+            days = " and ".join(dict.fromkeys((one.days, other.days)))
+            raise UserError(f"{said} {who} is said to be open and to be closed on {days}. {remove}")
+    for store in (None, *sorted({store for rule in rules for store in rule.stores or ()})):
+        own = [rule for rule in rules if rule.stores is None or store in rule.stores]
+        shut = {rule.days for rule in own} & set(WEEKDAYS)
+        if len(shut) == len(WEEKDAYS) and not any(rule.is_open for rule in own):
+            who = "every store is" if store is None else f"store {store} is"
+            raise UserError(f"{said} {who} closed on all seven weekdays. Leave out those on which it opens.")
+
 # %% ../../nbs/data/02fa_closed.ipynb #45ba089c
 def read_day_rules(
     closed_days: Sequence,  # As in params.yaml
@@ -94,6 +128,7 @@ def read_day_rules(
         for text in days:
             form = _form_of(text.lower(), entry)
             rules.append(DayRule(tuple(stores) if "store" in about else None, said == ["open"], text.lower(), form))
+    _check_together(rules)
     return rules
 
 
@@ -135,19 +170,13 @@ def said_days(
     first_day: int,  # Counted from 1970-01-01
     n_days: int,
 ) -> np.ndarray:  # SILENT, CLOSED or OPEN, shape (n_stores, n_days)
-    "What params.yaml says of each store's days; a UserError where it says two things."
+    "What params.yaml says of each store's days."
     said = np.full((len(stores), n_days), SILENT, np.int8)
     for rank in sorted({(rule.form, rule.stores is not None) for rule in rules}):
         own = np.full_like(said, SILENT)
         for rule in rules:
             if (rule.form, rule.stores is not None) != rank:
                 continue
-            cells = _stores_of(rule, stores)[:, None] & _days_of(rule, first_day, n_days)
-            both = np.argwhere(cells & (own == 1 - rule.is_open))
-            if len(both):
-                store, day = stores[both[0][0]], day_of(first_day + both[0][1])
-                why = f"store {store} is said to be open and to be closed on {day}"
-                raise UserError(f"params.yaml, prepare.closed_days: {why}. Remove one of the two.")
-            own[cells] = rule.is_open
+            own[_stores_of(rule, stores)[:, None] & _days_of(rule, first_day, n_days)] = rule.is_open
         said = np.where(own != SILENT, own, said)
     return said

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple, TypedDict
 import duckdb, ibis
 import pandas as pd
-from ..core import UserError
+from ..core import UserError, wide_text
 from .layout import PREPARED, RAW, SCHEMA_VERSION, Column, Table, raw_path
 
 # %% ../../nbs/data/02_contract.ipynb #d5312dd7
@@ -55,8 +55,9 @@ def read_header(
         raise UserError(
             f"{path.name} is no whole gzip file: it was cut short or damaged. Copy it again from where it came."
         ) from None
-    if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise UserError(f"{path.name} is UTF-16 text. Save it as UTF-8.")
+    if (wide := wide_text(start)) is not None:
+        kind = f"is {wide.upper()} text. Save it as UTF-8" if wide else "is no text: it holds zero bytes. Copy it again"
+        raise UserError(f"{path.name} {kind}.")
     if not start.strip(b"\xef\xbb\xbf \r\n"):
         raise UserError(f"{path.name} is empty. It needs a first line with the columns' names.")
     line = start.decode("utf-8-sig", errors="replace").splitlines()[0]

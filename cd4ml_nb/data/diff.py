@@ -486,7 +486,7 @@ def _say_distributions(shifts):
             size = "" if shift["shift"] == "none" else f"{shift['shift']} shift"
             spread = f"{_spread(shift['before'])} → {_spread(shift['after'])}"
             rows.append([shift["column"], spread, f"{shift['psi']:.3f}", size])
-    what = "missing · mean · 10 %, 50 %, 90 %"
+    what = "missing · mean · 10%, 50%, 90%"
     limits = f"index: population stability, from {_SMALL} small, from {_LARGE} large"
     lines = ["", f"Distributions ({what}; {limits}):", table_text(["", "before → after", "index", ""], rows)]
     return lines + [f"as before: {', '.join(quiet)}"] * bool(quiet)

@@ -10,7 +10,7 @@ __all__ = ['PARTS', 'COMPULSORY', 'RAW_NAMES', 'FORMS', 'WHOLE', 'SPECS', 'read_
 import codecs, csv, gzip, io, zlib
 from pathlib import Path
 import duckdb
-from ..core import NO, YES, UserError, nearest
+from ..core import NO, YES, UserError, nearest, wide_text
 from .engines import quote_name, quote_sql
 from .layout import RAW, Column
 from .fetch import ENDINGS, places_of
@@ -106,8 +106,8 @@ def _check_forms(forms, where):
     if forms["thousands"] not in (None, ".", ",", " ", "'") or forms["thousands"] == forms["decimal"]:
         refuse("thousands", """should be null or one of ".", ",", " " and "'", and not the decimal mark.""")
     try:
-        codecs.lookup(str(forms["encoding"]))
-    except LookupError:
+        b"date;item".decode(str(forms["encoding"]), errors="replace")
+    except (LookupError, UnicodeError, ValueError):  # such as rot13, which Python counts among encodings
         refuse("encoding", "is not known. Usual ones are utf-8, cp1252 (Windows), latin-1 and utf-16.")
     if forms["date_format"] is not None and "%" not in str(forms["date_format"]):
         refuse("date_format", 'should be written like "%d.%m.%Y" (day, month, year) or "%m/%d/%Y".')
@@ -210,6 +210,21 @@ def _start_of(path):
     return start
 
 # %% ../../nbs/data/02aa_mapping.ipynb #5e5e36ad
+def _first_line(start, encoding):
+    "The first line of a file's first bytes."
+    try:
+        text = start.decode(encoding, errors="replace").removeprefix("\ufeff")
+    except UnicodeError:
+        raise UserError(f"is not {encoding}. Set encoding to the one it was written in") from None
+    line = text.splitlines()[0]
+    if len(line) > 100_000:
+        raise UserError("is no table: its first line, for the columns' names, has no end")
+    if "\ufffd" in line:
+        usual = "from Windows it is often cp1252"
+        raise UserError(f"has a first line that is not {encoding}. Set encoding to the one it was written in; {usual}")
+    return line
+
+# %% ../../nbs/data/02aa_mapping.ipynb #338a7197
 def csv_shape(
     path: Path,  # A CSV file, plain or gzip
     wanted: list,  # Column names we look for
@@ -217,12 +232,13 @@ def csv_shape(
 ) -> tuple:  # (names, the mark between columns)
     "Names and separator from a CSV file's first line."
     start = _start_of(path)
-    if start[:2] in (b"\xff\xfe", b"\xfe\xff") and not encoding.lower().startswith("utf-16"):
-        raise UserError("is UTF-16 text. Save it as UTF-8, or set encoding: utf-16")
     if not start.strip(b"\xef\xbb\xbf \r\n"):
         raise UserError("is empty. It needs a first line with the columns' names")
-    text = start.decode(encoding, errors="replace").removeprefix("\ufeff")
-    line = text.splitlines()[0] if "\n" in text or "\r" in text or len(start) < 1_000_000 else text
+    wide = wide_text(start)
+    if wide is not None and not codecs.lookup(encoding).name.startswith(("utf-16", "utf-32")):
+        kind = f"is {wide.upper()} text. Save it as UTF-8, or set encoding: {wide}"
+        raise UserError(kind if wide else "is no text: it holds zero bytes. Export it again as CSV")
+    line = _first_line(start, encoding)
     shapes = []
     for mark in ",;\t|":
         names = [name.strip() for name in next(csv.reader([line], delimiter=mark))]
@@ -243,9 +259,9 @@ def copy_as_utf8(
         try:
             while part := text.read(1 << 20):
                 out.write(part)
-        except UnicodeDecodeError as e:
-            says = f"is not {encoding}: byte {e.object[e.start]:#04x} has no meaning in it."
-            raise UserError(f"{says} Set encoding to the one it was written in") from None
+        except UnicodeError as e:
+            byte = f"byte {e.object[e.start]:#04x} has no meaning in it" if isinstance(e, UnicodeDecodeError) else e
+            raise UserError(f"is not {encoding}: {byte}. Set encoding to the one it was written in") from None
         except (EOFError, zlib.error):
             raise UserError(_GZIP_CUT) from None
     return copy

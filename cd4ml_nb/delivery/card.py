@@ -211,7 +211,7 @@ def _quality(evidence):
     held = scores_of(evidence, evidence.card["estimator"], "all_stores_held").get("day", {}).get("mean")
     good: list = [CardTable(["Window from", "NWRMSLE", "Naive", "Order error", "Bias"], score_rows(evidence))]
     if isinstance(held, float):
-        good.append(f"The 80 % interval of all stores together held on {held:.0%} of days.")
+        good.append(f"The 80% interval of all stores together held on {held:.0%} of days.")
     worst = judged_slices(evidence.gate)[:8]
     return [
         Section("How good it is", [*good, _SCORES]),

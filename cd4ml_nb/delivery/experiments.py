@@ -148,7 +148,7 @@ def leaderboard_in_words(
     said = [f"{runs} on data version {board['data_version']}, best first.", ""]
     said += [table_text([*_BOARD_HEAD, "what differs"], rows), ""]
     if len(rows) > 1:
-        share = f"{board['confidence']:.0%}".replace("95%", "95 %")
+        share = f"{board['confidence']:.0%}"
         how = f"paired bootstrap over series, {share} for all rows together"
         behind = f"Behind the best: difference of NWRMSLE with its band ({how})."
         said.append(f"{behind} Where the band holds 0 it is a tie.")
@@ -254,7 +254,7 @@ def _behind_first(name, first, behind):
     "How one run stands against the first, as a sentence."
     if behind["difference"] is None:
         return f"{name} against {first}: not comparable (other data, or the run kept no errors)."
-    band = f"95 % band {behind['low']:+.4f} to {behind['high']:+.4f}"
+    band = f"95% band {behind['low']:+.4f} to {behind['high']:+.4f}"
     return f"{name} against {first}: NWRMSLE {behind['difference']:+.4f} ({band}): {behind['verdict']}."
 
 

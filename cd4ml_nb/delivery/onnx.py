@@ -7,10 +7,11 @@ __all__ = ['to_onnx', 'onnx_pair']
 
 # %% ../../nbs/delivery/02a_onnx.ipynb #c3b53f54
 import copy
+from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 import numpy as np
-from ..model.estimators import open_estimator
+from ..model.estimators import Trees, open_estimator
 from ..model.features import FEATURES
 
 # %% ../../nbs/delivery/02a_onnx.ipynb #1eff346c
@@ -53,6 +54,7 @@ def _plain_attributes(helper):
 # %% ../../nbs/delivery/02a_onnx.ipynb #44e0f22c
 def to_onnx(
     model,  # A fitted scikit-learn regressor
+    closed: Sequence[str] = (),  # Features whose gaps are closed before it is asked
 ) -> bytes:  # An ONNX graph: float32 rows of FEATURES in, one column out
     "A scikit-learn tree model as ONNX; a Poisson model answers in logs."
     import onnx.helper, skl2onnx  # seconds, and only packing needs them
@@ -60,12 +62,14 @@ def to_onnx(
     example = np.zeros((1, len(FEATURES)), np.float32)
     with _plain_attributes(onnx.helper):
         graph = skl2onnx.to_onnx(_exact_thresholds(model), example, name="forecaster")
+    onnx.helper.set_model_props(graph, {"closed": " ".join(closed)})
     return graph.SerializeToString()
 
 # %% ../../nbs/delivery/02a_onnx.ipynb #4c6009f9
 def onnx_pair(
-    path: Path,  # A fitted estimator of data/fitted
+    fitted: Trees | Path,  # A fitted estimator, or its file in data/fitted
 ) -> tuple:  # The ONNX graphs of mean and log_mean
-    "Both models of a stored estimator as ONNX."
-    fitted = open_estimator(path)
-    return to_onnx(fitted.mean), to_onnx(fitted.log_mean)
+    "Both models of an estimator as ONNX."
+    if isinstance(fitted, Path):
+        fitted = open_estimator(fitted)
+    return to_onnx(fitted.mean, fitted.closed), to_onnx(fitted.log_mean, fitted.closed)

@@ -15,7 +15,7 @@ from ..core import UserError, git_revision, read_json, replace_folder, write_jso
 from ..data.tasks import run_tasks
 from ..data.panel import read_series, read_version
 from ..data.split import read_windows
-from .onnx import onnx_pair, to_onnx
+from .onnx import onnx_pair
 from ..model.block import last_days, stack_blocks, take_series
 from ..model.cold_start import cold_starts
 from ..model.estimators import Trees
@@ -78,7 +78,7 @@ def _graphs(whole, groups):
     what = "package: model" if groups else ""
     done = run_tasks(onnx_pair, files, processes=None if many else 1, what=what)
     own = {f"-{path.stem}": pair for path, pair in zip(files, done)}
-    return {"": (to_onnx(whole.mean), to_onnx(whole.log_mean)), **own}
+    return {"": onnx_pair(whole), **own}
 
 
 def _write_models(folder, fitted, mean, log_mean):

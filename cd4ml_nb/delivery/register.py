@@ -242,10 +242,12 @@ def _log_run(store, root, version, facts):
         mlflow.start_run(experiment_id=number, run_name=name, tags=tags) as run,
         tempfile.TemporaryDirectory() as folder,
     ):
+        # The model first: MLflow asks for the history of each score that the run has by then, seconds for thousands
+        model = register_model(mlflow, client, run, package, tags)
         scores = _gather(root, version, Path(folder), facts)
         log_scores(client, run.info.run_id, flat(facts.params, "."), scores)
         client.log_artifacts(run.info.run_id, folder)
-        return run.info.run_id, register_model(mlflow, client, run, package, tags)
+        return run.info.run_id, model
 
 # %% ../../nbs/delivery/05a_register.ipynb #f1c6bcf5
 def _fill_version(root, folder):

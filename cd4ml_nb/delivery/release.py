@@ -341,13 +341,17 @@ def _rule_reason(root, name, found):
 def verify(
     root: Path,  # The project's folder
 ) -> list[str]:  # A sentence for each thing that is wrong; none when all is well
-    "Whether the log and the released packages are what they were."
+    "Whether the log, the released packages and the other registered versions are what they were."
     if found := log_trouble(root, with_git=True):
         return found
-    found, held = unsound_versions(root), dict[str, Any](state(root))
+    found, held, named = unsound_versions(root), dict[str, Any](state(root)), set()
     for role in ("champion", "previous", "challenger", "shadow"):
         if held[role]:
             found += _role_trouble(root, held[role], "live model" if role == "champion" else role)
+            named.add(held[role]["model_version"])
+    for entry in held["versions"]:
+        if entry["model_version"] not in named:
+            found += _version_trouble(root, entry["model_version"], f"{entry['model_version']}, which is not live")
     return found
 
 # %% ../../nbs/delivery/05_release.ipynb #c41d0e7b
@@ -364,8 +368,14 @@ def _role_trouble(root, held, what):
             f"The gate's verdict on which the {what}, {held['model_version']}, was released is not in {folder} any more"
         )
         return [f"{says}: gate.json was changed. Bring it back from a backup."]
+    return _version_trouble(root, held["model_version"], f"the {what}, {held['model_version']}")
+
+
+def _version_trouble(root, model_version, named):
+    "What is wrong with a registered version."
+    folder = registry_folder(root) / model_version
     if changed := changed_files(folder):
-        says = f"What {folder} holds of the {what}, {held['model_version']}, is not what was registered"
+        says = f"What {folder} holds of {named}, is not what was registered"
         return [f"{says}: {', '.join(changed)}. Bring it back from a backup, or register it again: make pipeline."]
     return []
 

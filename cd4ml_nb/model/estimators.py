@@ -18,10 +18,13 @@ from fastcore.basics import patch
 from joblib import Parallel, delayed, effective_n_jobs
 from threadpoolctl import threadpool_limits
 from ..core import UserError
+from .block import SHORT_HISTORY
 from cd4ml_nb.model.features import (
+    CLOSABLE,
     FEATURES,
     PLAN,
     Past,
+    as_learnt,
     days_around,
     feature_parts,
     make_encoding,
@@ -180,12 +183,19 @@ class Ets:
 
 # %% ../../nbs/model/03_estimators.ipynb #1251e7bb
 _LEAVES = 50  # That must fit into the rows
+_YOUNG = 0.05  # Share of rows with a short history, at least, that tell what an age means
 
 
 def _fit_alone(model, x, y, weight):
     "Fit with one thread, because the other model has the other."
     with threadpool_limits(1, user_api="openmp"):
         return model.fit(x, y, sample_weight=weight)
+
+
+def _for_rows(model, rows):
+    "A model whose leaves fit the rows: of a small table the least a leaf may hold would leave one leaf in all."
+    least = min(model.min_samples_leaf, max(1, rows // _LEAVES))
+    return model.set_params(min_samples_leaf=least)
 
 # %% ../../nbs/model/03_estimators.ipynb #73722ecf
 _RISES = [int(place in PLAN) for place in range(len(FEATURES))]  # More promotion never sells less
@@ -196,6 +206,7 @@ class Trees:
 
     dtype: type = np.float32  # What the algorithm computes with; given so, both models share one array
     fill: float | None = None  # What stands for unknown; None leaves NaN to the model
+    closed: list[str] = []  # Features whose gaps are closed, because there were too few to learn from
     log_link = False  # Whether the mean model answers in logs once packaged
 
     def __init__(self, rows: dict, **parameters):
@@ -219,23 +230,23 @@ def learn(self: Trees, x, y, weight=None):
         raise UserError(f"{said}. Bring more days, or choose ets as train.estimator in params.yaml.")
     # Such as promotions that nobody knows: scikit-learn cannot bin a column without a value; no tree splits a constant
     x[:, np.isnan(x).all(axis=0)] = 0
+    models = [_for_rows(model, len(y)) for model in self.models()]
+    rare = np.isnan(x).sum(axis=0) < models[0].min_samples_leaf
+    age = FEATURES.index("days_known")
+    rare[age] = (x[:, age] < SHORT_HISTORY - 7).mean() < _YOUNG  # a week: what sells seldom begins late
+    self.closed = [name for name in CLOSABLE if rare[FEATURES.index(name)]]
     x = self.filled(x).astype(self.dtype, copy=False)
-    both = zip((self._for_rows(model, len(y)) for model in self.models()), (y, np.log1p(y)))
+    both = zip(models, (y, np.log1p(y)))
     fits = (delayed(_fit_alone)(model, x, target, weight) for model, target in both)
-    self.mean, self.log_mean = Parallel(n_jobs=2, prefer="threads")(fits)
+    with warnings.catch_warnings():  # scikit-learn changes the process's filters in both threads, each its own way back
+        self.mean, self.log_mean = Parallel(n_jobs=2, prefer="threads")(fits)
     return self
 
 
 @patch
-def _for_rows(self: Trees, model, rows):
-    "A model whose leaves fit the rows: of a small table the least a leaf may hold would leave one leaf in all."
-    least = min(model.min_samples_leaf, max(1, rows // _LEAVES))
-    return model.set_params(min_samples_leaf=least)
-
-
-@patch
 def filled(self: Trees, x):
-    "Features with a number for what is unknown, where the algorithm needs one."
+    "Features with a number for what is unknown, where the model needs one."
+    x = as_learnt(x, self.closed)
     return x if self.fill is None else np.where(np.isnan(x), np.float32(self.fill), x)
 
 # %% ../../nbs/model/03_estimators.ipynb #b0c73c8a
@@ -353,12 +364,19 @@ def _asks_for(kind):
 
 # %% ../../nbs/model/03_estimators.ipynb #3e5f8455
 def _check_models(name, estimator):
-    "A UserError in scikit-learn's words for a parameter that it would refuse once it learns."
+    "A UserError for a parameter that scikit-learn would refuse once it learns, in its words, or take for a number."
     try:
-        for model in estimator.models():
+        models = estimator.models()
+        for model in models:
             model._validate_params()
     except (TypeError, ValueError) as e:
         raise UserError(f"params.yaml, estimators.{name}: {str(e).split('__init__() ')[-1]}") from None
+    for key, value in estimator.parameters.items():
+        switch = {"boolean", "verbose"}.intersection(map(str, models[0]._parameter_constraints[key]))
+        if isinstance(value, bool) and not switch:
+            raise UserError(f"params.yaml, estimators.{name}.{key} is {str(value).lower()}; it should be a number.")
+        if isinstance(value, int) and abs(value) >= 2**31:
+            raise UserError(f"params.yaml, estimators.{name}.{key} is {value}; the largest whole number is 2147483647.")
 
 # %% ../../nbs/model/03_estimators.ipynb #88a62bd7
 def make_estimator(

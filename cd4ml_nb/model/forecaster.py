@@ -18,6 +18,8 @@ from .block import Block, histories, longest, on_offer, stack_blocks, take_serie
 from .features import stand_in
 from .kernel import cold_forecast, day_quantiles, forecast_horizon, quantiles, rarely_sold
 from .kernel import sells_whole_units, spread, what_if
+from .notes import HANDFUL, days_seen, known_what_if, last_sold
+from .notes import promotion_assumed, say_date, say_silent, silent_stores
 from .package import Card, open_models, read_state, unseal
 
 # %% ../../nbs/model/05_forecaster.ipynb #72ca918b
@@ -32,17 +34,17 @@ class _SeriesIndex:
         pairs = zip(series["store_nbr"], series["item_nbr"])
         self.rows = {pair: row for row, pair in enumerate(pairs)}  # (store_nbr, item_nbr) -> row
         self.by_item, self.by_store = (series.groupby(name).indices for name in ("item_nbr", "store_nbr"))
+        self.of_each_store = [rows[0] for rows in self.by_store.values()]  # One series
 
 # %% ../../nbs/model/05_forecaster.ipynb #cdf1fb89
 class Forecaster:
-    "A loaded model: forecasts by item, store and day. Make one with `load_forecaster`."
+    "A loaded model: forecasts by item, store and day; `load_forecaster` makes one."
 
-    tested, promotions = None, {}  # Told beside forecasts: past errors, sales in promoted weeks
+    tested, promotions = None, {}
 
     def __init__(self, card: Card, serving: dict, block: Block, models, calendar: pd.DataFrame, rest=None):
         self.card, self.serving, self.models, self.calendar, self.rest = card, serving, models, calendar, rest or {}
-        table = pd.DataFrame(block.series)
-        self.block = replace(block, series=table)
+        self.block = replace(block, series=(table := pd.DataFrame(block.series)))
         self.origin, self.horizon = block.day(card["forecast_origin"]), card["horizon"]
         self.dates = pd.date_range(block.date(self.origin + 1), periods=self.horizon)
         self.offered = on_offer(block, self.origin)  # The others have ended
@@ -56,6 +58,7 @@ class Forecaster:
 
     index = cached_property(lambda self: _SeriesIndex(self.pairs))
     _spread = cached_property(lambda self: spread(self._light, self.origin))
+    silent = cached_property(lambda self: silent_stores(self._light, self.origin))
 
     @cached_property
     def _held(self) -> "_Answers":
@@ -114,8 +117,13 @@ def _closest(value, known, what, names=None):
     near = list(dict.fromkeys(labels[label] for label in close))[:3]
     if near:
         return UserError(f"There is no {what} '{value}'. Did you mean {', '.join(near)}?")
+    if what == "store" and said in ("all", "all stores"):
+        return UserError(f"There is no store '{value}'. {_ALL_STORES}")
     examples = ", ".join(map(str, list(known)[:3]))
     return UserError(f"There is no {what} '{value}'. There are {len(known)}, such as {examples}.")
+
+
+_ALL_STORES = "What all stores sell together says a question without a store: cd4ml forecast --item ITEM --date DAY"
 
 
 def _listed(value):
@@ -226,7 +234,7 @@ def _computed(self: Forecaster, block: Block, rows=None, promotion=None) -> _Ans
     "The answers for a block; `rows` None where its series were never sold."
     places = np.full(block.n_series, -1) if rows is None else rows
     whole, history = self.whole[places] | (places < 0), np.where(places < 0, "none", self.histories[places])
-    asked = what_if(block, self.origin, promotion)
+    asked = self.switched(block, promotion)
     new = (places < 0) & ("cold_start" in self.serving)
     if new.all():
         mean, log_mean = self._cold(asked)
@@ -280,6 +288,153 @@ def _ask(self: Forecaster, items, stores, promotion) -> _Answers:
         return self._planned(rows)
     return self._computed(self._taken(rows), rows, promotion)
 
+# %% ../../nbs/model/05_forecaster.ipynb #96649ce7
+@patch
+def ended(self: Forecaster, item_nbr: str | None = None, store_nbr: str | None = None) -> str | None:
+    "Why nothing is forecast: that the store, the product, or the product in the store has ended; None where on offer."
+    items, stores = self._known(item_nbr, store_nbr)
+    of_store = self.index.by_store[stores[0]] if stores else []
+    of_item = self.index.by_item[items[0]] if items else []
+    product = f"{self._name(item_nbr, of_item)} was last sold" if items else ""
+    for rows, sold, where in (
+        (of_store, f"Store {store_nbr} last sold anything", ""),
+        (of_item, product, " in any store"),
+        (np.intersect1d(of_store, of_item).astype(int), product, f" in store {store_nbr}"),
+    ):
+        if len(rows) and not self.offered[rows].any():
+            after = f"after {self.block.delisted_after} days without a sale it counts as ended"
+            return f"{sold} {_last_sale(self._light, rows)}{where}; {after}, so nothing is forecast."
+    return None
+
+# %% ../../nbs/model/05_forecaster.ipynb #b76da8d5
+@patch
+def _name(self: Forecaster, item_nbr, rows) -> str:
+    "How a product is called."
+    name = self._light.series["item_name"][rows[0]]
+    return name if isinstance(name, str) and name else str(item_nbr)
+
+
+def _last_sale(block, rows):
+    "When some series were last sold; an older package knows no day before those that its state shows."
+    day = last_sold(block, rows)
+    return f"before {say_date(block.first_day)}" if day is None else f"on {say_date(day)}"
+
+# %% ../../nbs/model/05_forecaster.ipynb #99a8c794
+@patch
+def switched(self: Forecaster, block: Block, promotion: bool | None) -> Block:
+    "The block with every target day on promotion, or none; a series of which nothing is known then keeps its plan."
+    if "unknown_plan" in self.serving:
+        return known_what_if(block, self.origin, promotion)
+    return what_if(block, self.origin, promotion)  # A package of before 26 November 2026 answers as it did
+
+
+@patch
+def _lacks(self: Forecaster, names: dict, promotion: bool | None) -> np.ndarray:
+    "Which of some series were never on promotion, or never without, as asked; False for pairs that were never sold."
+    rows = self._rows(names)
+    if promotion is None or "unknown_plan" not in self.serving:
+        return np.zeros(len(rows), bool)
+    return (days_seen(take_series(self._light, rows), self.origin, promotion) <= HANDFUL) & (rows >= 0)
+
+
+@patch
+def _rows(self: Forecaster, names: dict) -> np.ndarray:
+    "Where some series stand in the block; -1 for a pair that was never sold."
+    return np.array([self.index.rows.get(pair, -1) for pair in zip(names["store_nbr"], names["item_nbr"])], int)
+
+# %% ../../nbs/model/05_forecaster.ipynb #5646a2df
+@patch
+def _sellers(self: Forecaster, item_nbr, store_nbr, promotion) -> tuple:
+    "The series of a question, and which of them know nothing of a switch; none for a pair that was never sold."
+    rows = self._chosen(*self._known(item_nbr, store_nbr))
+    return rows, self._lacks({name: self._light.series[name][rows] for name in ("store_nbr", "item_nbr")}, promotion)
+
+
+@patch
+def switch_stores(self: Forecaster, item_nbr: str, promotion: bool) -> tuple[int, int]:
+    "In how many stores a promotion switch changes a product's forecast, and how many sell it."
+    rows, lacks = self._sellers(item_nbr, None, promotion)
+    return int((~lacks).sum()), len(rows)
+
+# %% ../../nbs/model/05_forecaster.ipynb #1ac59498
+@patch
+def supposed(self: Forecaster, item_nbr, store_nbr=None, first_date=None, last_date=None, promotion=None) -> float:
+    "The share of promotion that a number supposes, by what each store sold lately: 0…1, NaN where nothing is known."
+    rows, lacks = self._sellers(item_nbr, store_nbr, promotion)
+    first = first_date or self.card["first_day"]
+    start, end = self.days([first, last_date or first_date or self.card["last_day"]])
+    names = {name: self._light.series[name][rows] for name in ("store_nbr", "item_nbr")}
+    share = self._shares(names, lacks, promotion)[:, start : end + 1]
+    weight = np.isfinite(share) * (np.nan_to_num(self._light.sales[rows, -56:]).sum(axis=1) + 1e-9)[:, None]
+    return float((np.nan_to_num(share) * weight).sum() / weight.sum()) if weight.any() else float("nan")
+
+
+@patch
+def switch_note(self: Forecaster, item_nbr: str, store_nbr: str | None, promotion: bool | None) -> str:
+    "Why there is no number for a promotion switch: a sentence, empty where there is one."
+    rows, lacks = self._sellers(item_nbr, store_nbr, promotion)
+    sold = np.nan_to_num(self._light.sales[rows, -56:]).sum(axis=1) + 1e-9
+    if sold[lacks].sum() <= sold.sum() / 2:
+        return ""
+    side = "with" if promotion else "without"
+    seen = days_seen(take_series(self._light, rows[lacks]), self.origin, bool(promotion)).any()
+    was = f"was {'hardly ever' if seen else 'never'} {side} a promotion"
+    name = self._name(item_nbr, rows)
+    who = f"{name} {was} in store {store_nbr}" if store_nbr else f"{name} {was} in the stores that sell most of it"
+    return f"{who} in the last {(self.origin + 1) // 7} weeks, so nothing is known of it {side} one."
+
+# %% ../../nbs/model/05_forecaster.ipynb #c5e40e1d
+@patch
+def note(self: Forecaster, item_nbr, store_nbr=None, first_date=None, last_date=None, promotion=None) -> str:
+    "What to know of a number: that it has ended, or that its store, or some of its stores, may be shut; mostly empty."
+    if why := self.ended(item_nbr, store_nbr):
+        return why
+    if store_nbr is not None:
+        return say_silent(str(store_nbr), self.silent[str(store_nbr)]) if str(store_nbr) in self.silent else ""
+    by_store = self.store_totals(item_nbr, first_date, last_date, promotion)
+    theirs = by_store[by_store["store_nbr"].isin(list(self.silent))]
+    if theirs.empty:
+        return ""
+    many, named = len(theirs) > 1, f" ({', '.join(theirs['store_nbr'])})" if len(theirs) <= 3 else ""
+    total = self.total(item_nbr, None, first_date, last_date, promotion)["mean"]
+    said = f"{len(theirs)} of {len(by_store)} store{'s' * (len(by_store) > 1)} {'have' if many else 'has'} sold nothing"
+    share, opens = theirs["mean"].sum() / max(total, 1e-9), "they open" if many else "it opens"
+    said += (
+        f" for longer than by chance and may be shut{named}: {share:.0%} of this number supposes that {opens} again."
+    )
+    return said if share >= 0.005 else ""  # Too little to be said
+
+# %% ../../nbs/model/05_forecaster.ipynb #8b413dca
+@patch
+def _notes(self: Forecaster, names: dict, lacks: np.ndarray, promotion) -> np.ndarray:
+    "The note of each series of a table, shape (n_series,)."
+    rows, items, stores = self._rows(names), set(self.items["item_nbr"]), set(self.stores["store_nbr"])
+    notes = []
+    for row, store, item, unknown in zip(rows, names["store_nbr"], names["item_nbr"], lacks):
+        ended = not self.offered[row] if row >= 0 else item not in items or store not in stores
+        note = self.note(item, store) if ended or store in self.silent else ""
+        if unknown and not note:
+            note = f"{self.switch_note(item, store, promotion)} This is the number as planned."
+        notes.append(note)
+    return np.array(notes, object)
+
+
+@patch
+def _known_of(self: Forecaster, names: dict, promotion=None) -> dict:
+    "What stands beside the numbers of some series: history, note, and the promotion supposed, (n_series, horizon)."
+    lacks, history = self._lacks(names, promotion), np.asarray(names["history"]).astype(object)
+    share = self._shares(names, lacks, promotion)
+    return {"history": history, "note": self._notes(names, lacks, promotion), "promotion_assumed": share}
+
+
+@patch
+def _shares(self: Forecaster, names: dict, lacks: np.ndarray, promotion) -> np.ndarray:
+    "How much promotion each forecast supposes, shape (n_series, horizon); NaN for a pair that was never sold."
+    rows = self._rows(names)
+    share = promotion_assumed(take_series(self._light, rows), self.origin, self.horizon)
+    share = share if promotion is None else np.where(lacks[:, None], share, float(promotion))
+    return np.where((rows >= 0)[:, None], share, np.nan)
+
 # %% ../../nbs/model/05_forecaster.ipynb #7c6aabd4
 @patch
 def arrays(self: Forecaster, item_nbr=None, store_nbr=None, date=None, promotion=None) -> dict:
@@ -300,8 +455,11 @@ def answer(self: Forecaster, item_nbr: str, store_nbr: str, date: str, promotion
     numbers = {name: float(found[name][0, 0]) for name in ("mean", "q10", "q50", "q90", "log_mean")}
     day = int(found["horizon"][0])
     asked = {"item_nbr": str(item_nbr), "store_nbr": str(store_nbr), "date": str(self.dates[day - 1])[:10]}
+    known = {name: values[0] for name, values in self._known_of(found, promotion).items()}
+    share = float(known["promotion_assumed"][day - 1])
+    known |= {"history": str(known["history"]), "promotion_assumed": share if np.isfinite(share) else None}
     versions = {name: self.card[name] for name in ("model_version", "data_version")}
-    return {**asked, "horizon": day, **numbers, "history": str(found["history"][0]), **versions}
+    return {**asked, "horizon": day, **numbers, **known, **versions}
 
 # %% ../../nbs/model/05_forecaster.ipynb #e5ab877e
 @patch
@@ -353,8 +511,8 @@ def remainder(self: Forecaster, items: list | None, stores: list | None) -> np.n
         return np.zeros(self.horizon)
     grain, names = ("item_nbr", items) if items is not None else ("store_nbr", stores or list(self.index.by_store))
     units = sum((self.rest.get((grain, name), 0) for name in dict.fromkeys(names)), np.zeros(self.horizon))
-    some_open = self._light.is_open[:, self.origin + 1 : self.origin + 1 + self.horizon].any(axis=0)
-    return units * some_open
+    some_open = self._light.is_open[self.index.of_each_store, self.origin + 1 : self.origin + 1 + self.horizon]
+    return units * some_open.any(axis=0)
 
 # %% ../../nbs/model/05_forecaster.ipynb #6f41f84e
 @patch
@@ -380,19 +538,19 @@ def _total_quantiles(f, answers, stores, units, days, horizons):
     level = "series" if stores else "all_stores"
     found = quantiles(f.serving["calibration"], level, units, answers.whole.all(), days, horizons)
     never_sold = "cold_start" in f.serving and (answers.history == "none").all()
-    return rarely_sold(found, units) if never_sold else found * (units > 0)[:, None]
+    return rarely_sold(found, units) if never_sold else found
 
 # %% ../../nbs/model/05_forecaster.ipynb #d8821282
 _NUMBERS = ("mean", "q10", "q50", "q90", "log_mean")
 
 
 @patch
-def _table(self: Forecaster, names: dict, days: np.ndarray, numbers: dict, history: np.ndarray) -> pd.DataFrame:
-    "A table of forecasts: names, dates, numbers, history and versions, each of shape (n_rows,)."
+def _table(self: Forecaster, names: dict, days: np.ndarray, numbers: dict, known: dict) -> pd.DataFrame:
+    "A table of forecasts: names, dates, numbers, what is known of them, and versions, each of shape (n_rows,)."
     when = {"date": self.dates.to_numpy()[days], "horizon": days + 1}
     versions = {name: self.card[name] for name in ("model_version", "data_version")}
     said = {name: numbers[name] for name in _NUMBERS}
-    return pd.DataFrame({**names, **when, **said, "history": history.astype(object), **versions})
+    return pd.DataFrame({**names, **when, **said, **known, **versions})
 
 
 @patch
@@ -403,7 +561,10 @@ def forecast(self: Forecaster, item_nbr=None, store_nbr=None, date=None, promoti
     names = {name: np.repeat(found[name], n_days) for name in ("item_nbr", "store_nbr")}
     days = np.tile(found["horizon"] - 1, n_series)
     numbers = {name: found[name].ravel() for name in _NUMBERS}
-    return self._table(names, days, numbers, np.repeat(found["history"], n_days))
+    known = self._known_of(found, promotion)
+    assumed = known.pop("promotion_assumed")[:, found["horizon"] - 1].ravel()
+    known = {name: np.repeat(values, n_days) for name, values in known.items()}
+    return self._table(names, days, numbers, {**known, "promotion_assumed": assumed})
 
 # %% ../../nbs/model/05_forecaster.ipynb #d20dcc3c
 @patch
@@ -415,38 +576,6 @@ def daily_totals(self: Forecaster, item_nbr, store_nbr=None, promotion=None) -> 
     q = _total_quantiles(self, answers, stores, units, 1, np.arange(1, self.horizon + 1))
     return pd.DataFrame({"date": self.dates, "mean": units, "q10": q[:, 0], "q50": q[:, 1], "q90": q[:, 2]})
 
-# %% ../../nbs/model/05_forecaster.ipynb #96649ce7
-@patch
-def ended(self: Forecaster, item_nbr: str | None = None, store_nbr: str | None = None) -> str | None:
-    "Why nothing is forecast: that the store, the product, or the product in the store has ended; None where on offer."
-    items, stores = self._known(item_nbr, store_nbr)
-    of_store = self.index.by_store[stores[0]] if stores else []
-    of_item = self.index.by_item[items[0]] if items else []
-    name = self.block.series["item_name"].iloc[of_item[0]] if items else ""
-    product = f"{name if isinstance(name, str) and name else item_nbr} was last sold"
-    for rows, sold, where in (
-        (of_store, f"Store {store_nbr} last sold anything", ""),
-        (of_item, product, " in any store"),
-        (np.intersect1d(of_store, of_item).astype(int), product, f" in store {store_nbr}"),
-    ):
-        if len(rows) and not self.offered[rows].any():
-            after = f"after {self.block.delisted_after} days without a sale it counts as ended"
-            return f"{sold} {_last_sale(self.block, rows)}{where}; {after}, so nothing is forecast."
-    return None
-
-# %% ../../nbs/model/05_forecaster.ipynb #8ee59ee3
-_DAY = "%-d %B %Y"
-
-
-def _last_sale(block, rows):
-    "When some series were last sold; an older package knows no day before those that its state shows."
-    shown = np.flatnonzero((block.sales[rows] > 0).any(axis=0))
-    if len(shown):
-        return f"on {pd.Timestamp(block.date(shown[-1])):{_DAY}}"
-    if "last_sale" in block.series:
-        return f"on {block.series['last_sale'].iloc[rows].max():{_DAY}}"
-    return f"before {pd.Timestamp(block.first_day):{_DAY}}"
-
 # %% ../../nbs/model/05_forecaster.ipynb #39b760ac
 @patch
 def store_totals(self: Forecaster, item_nbr, first_date=None, last_date=None, promotion=None) -> pd.DataFrame:
@@ -456,7 +585,6 @@ def store_totals(self: Forecaster, item_nbr, first_date=None, last_date=None, pr
     units = answers.mean[:, start : end + 1].sum(axis=1)
     horizons = np.full(len(units), start + 1)
     q = quantiles(self.serving["calibration"], "series", units, answers.whole, end - start + 1, horizons)
-    q = q * (units > 0)[:, None]
     return pd.DataFrame(
         {"store_nbr": answers.names["store_nbr"], "mean": units, "q10": q[:, 0], "q50": q[:, 1], "q90": q[:, 2]}
     )
@@ -517,7 +645,7 @@ def _require_filled(table, column):
         return
     hint = "Fill it in, or remove the row."
     if column == "store_nbr":
-        hint = "A row asks for one store; what all stores sell together says: cd4ml forecast --item ITEM --date DAY"
+        hint = f"A row asks for one store. {_ALL_STORES}"
     raise UserError(f"Row {int(np.argmax(empty)) + 1}, column {column} is empty. {hint}")
 
 
@@ -556,14 +684,21 @@ def forecast_table(self: Forecaster, table: pd.DataFrame) -> pd.DataFrame:
     "Forecasts for rows of item_nbr, store_nbr, date and, if wanted, promotion (yes, no or empty): one each, in order."
     items, stores, days, promotion = _check_table(self, table)
     pair, unique = pd.MultiIndex.from_arrays([stores, items]).factorize()
-    numbers, history = {name: np.empty(len(table)) for name in _NUMBERS}, np.empty(len(table), object)
+    numbers = {name: np.empty(len(table)) for name in (*_NUMBERS, "promotion_assumed")}
+    told = {name: np.empty(len(table), object) for name in ("history", "note")}
     for code in np.unique(promotion):
         at = promotion == code
         asked, place = np.unique(pair[at], return_inverse=True)
         switch = None if code < 0 else bool(code)
         found = _answer_pairs(self, [unique[i] for i in asked], switch)
-        history[at] = found.history[place]
+        known = self._known_of(found.names | {"history": found.history}, switch)
+        for name, said in told.items():
+            said[at] = known[name][place]
         q10, q50, q90 = np.moveaxis(found.q, 2, 0)
-        for name, units in zip(_NUMBERS, (found.mean, q10, q50, q90, found.log_mean)):
-            numbers[name][at] = units[place, days[at]]
-    return self._table({"item_nbr": items.to_numpy(), "store_nbr": stores.to_numpy()}, days, numbers, history)
+        units = np.stack([found.mean, q10, q50, q90, found.log_mean])
+        for name, values in zip(numbers, (*units, known["promotion_assumed"])):
+            numbers[name][at] = values[place, days[at]]
+    told["promotion_assumed"] = numbers.pop("promotion_assumed")
+    names = {"item_nbr": items.to_numpy(), "store_nbr": stores.to_numpy()}
+    question = {"promotion": table["promotion"].to_numpy()} if "promotion" in table else {}
+    return self._table(names, days, numbers, {**question, **told})

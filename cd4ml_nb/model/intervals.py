@@ -115,6 +115,8 @@ def _spans(sold, said, unknown, days, by_week):
 def _few_knots(y, mean, whole, rng):
     "Quantiles from all single days at once, where few series and windows leave too few of each kind."
     known, flags = np.isfinite(y), np.broadcast_to(whole[:, None], y.shape)
+    if (known & (mean > 0)).sum() >= LEAST_ERRORS:
+        known = known & (mean > 0)
     if known.sum() < LEAST_ERRORS:
         said = f"The windows from which intervals are learnt hold {known.sum()} days whose sales are known"
         hint = "Set split.calibration_windows in params.yaml to a larger number, or bring more days."
@@ -136,7 +138,7 @@ def calibrate_sums(
         sold_sums, said_sums, unknown = (_running(units) for units in (y, mean, np.isnan(y).astype(float)))
         for days in spans:
             for key, sold, said in _spans(sold_sums, said_sums, unknown, days, days == 1 and level == "series"):
-                known, flags = np.isfinite(sold), np.broadcast_to(whole[:, None], sold.shape)
+                known, flags = np.isfinite(sold) & (said > 0), np.broadcast_to(whole[:, None], sold.shape)
                 if known.sum() >= _LEAST_SUMS:
                     found[level][key] = fit_knots(sold[known], said[known], flags[known], rng)
         first = "1 week 1" if level == "series" else "1"

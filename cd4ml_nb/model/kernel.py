@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 import numpy as np
 from .block import Block, on_offer
-from .features import FEATURES, PLAN, Past, feature_parts, stand_in
+from .features import FEATURES, PLAN, Past, as_learnt, feature_parts, stand_in
 
 # %% ../../nbs/model/03b_kernel.ipynb #cff50fd2
 QUANTILES = (0.1, 0.5, 0.9)
@@ -39,18 +39,18 @@ def quantiles(
     days: int = 1,  # Days summed
     horizons: np.ndarray | None = None,  # For single days of series: days ahead, shape (n,)
 ) -> np.ndarray:  # q10, q50, q90, shape (n, 3)
-    "Quantiles of single days, of ranges, of one store or of all."
+    "Quantiles of single days, of ranges, of one store or of all; 0 where nothing is expected, as on closed days."
     mean, known = np.atleast_1d(np.asarray(mean, float)), levels[level]
     whole = np.broadcast_to(whole, mean.shape) & (level == "series")
     if days > 1 or level != "series":
         longest = max(known, key=lambda key: int(key.split()[0]))
-        return apply_knots(known.get(str(days), known[longest]), mean, whole)
+        return apply_knots(known.get(str(days), known[longest]), mean, whole) * (mean > 0)[:, None]
     out = np.empty((len(mean), len(QUANTILES)))
     weeks = (np.asarray(horizons) - 1) // 7 + 1
     for week in np.unique(weeks):
         key, at = f"1 week {week}", weeks == week
         out[at] = apply_knots(known[key if key in known else "1 week 1"], mean[at], whole[at])
-    return out
+    return out * (mean > 0)[:, None]
 
 # %% ../../nbs/model/03b_kernel.ipynb #effab673
 def sells_whole_units(
@@ -73,7 +73,7 @@ def day_quantiles(
         return np.empty((*mean.shape, len(QUANTILES)))
     flat = mean.ravel()
     flags, ahead = np.repeat(whole, mean.shape[1]), np.tile(horizons, len(mean))
-    q = quantiles(levels, "series", flat, flags, horizons=ahead) * (flat > 0)[:, None]
+    q = quantiles(levels, "series", flat, flags, horizons=ahead)
     return q.reshape(*mean.shape, len(QUANTILES))
 
 # %% ../../nbs/model/03b_kernel.ipynb #c01d2002
@@ -146,6 +146,7 @@ def rarely_sold(
 # %% ../../nbs/model/03b_kernel.ipynb #99c42827
 def open_onnx(
     graph: Path | bytes,  # An ONNX file, or its content
+    fill: float | None = None,  # What stands for unknown; None leaves NaN to the model
 ):  # A function of float32 rows of features, shape (n, n_features), that answers with shape (n,)
     "An ONNX model as a function."
     import onnxruntime  # here, because who only needs intervals should not wait for it
@@ -156,7 +157,15 @@ def open_onnx(
         graph if isinstance(graph, bytes) else str(graph), options, providers=["CPUExecutionProvider"]
     )
     name = session.get_inputs()[0].name
-    return lambda x: session.run(None, {name: x})[0].astype(float).reshape(-1)
+    closed = session.get_modelmeta().custom_metadata_map.get("closed", "").split()
+
+    def ask(x):
+        x = as_learnt(x, closed)
+        if fill is not None:
+            x = np.where(np.isnan(x), np.float32(fill), x)
+        return session.run(None, {name: x})[0].astype(float).reshape(-1)
+
+    return ask
 
 # %% ../../nbs/model/03b_kernel.ipynb #7a11d010
 def item_factors(
@@ -175,7 +184,8 @@ class _OnnxPairs:
 
     def __init__(self, folder: Path, serving: dict):
         self.serving, self.per, self.files = serving, serving.get("per"), serving.get("groups", {})
-        pair = lambda end: tuple(open_onnx(Path(folder) / f"{name}{end}.onnx") for name in ("mean", "log_mean"))
+        ask = lambda name: open_onnx(Path(folder) / f"{name}.onnx", serving["fill"])
+        pair = lambda end: (ask(f"mean{end}"), ask(f"log_mean{end}"))
         self.whole, self.group = pair(""), lru_cache(maxsize=_OPEN_GROUPS)(pair)
 
     def choose(self, series) -> list:
@@ -197,8 +207,6 @@ class OnnxModels(_OnnxPairs):
         undo = {"log_mean": np.expm1, "mean": np.exp if in_logs else np.asarray}[number]
         for own, *pair in self.choose(series):
             flat = x[own].reshape(-1, len(FEATURES))
-            if self.serving["fill"] is not None:
-                flat = np.where(np.isnan(flat), np.float32(self.serving["fill"]), flat)
             units[own] = np.maximum(undo(pair[number == "log_mean"](flat)), 0).reshape(-1, x.shape[1])
         if number == "mean" and self.serving.get("levels"):
             units *= item_factors(self.serving["levels"], series["item_nbr"])[:, None]

@@ -6,11 +6,12 @@
 __all__ = ['make_plan', 'lean', 'fit_all_series', 'keep_fit', 'train', 'load_fitted']
 
 # %% ../../nbs/model/04a_training.ipynb #117b2907
-import time
+import hashlib, time
 from datetime import date
 from pathlib import Path
 import pandas as pd
-from ..core import find_json, read_json, replace_folder, write_json
+import cd4ml_nb
+from ..core import find_json, read_json, replace_folder, sha256_of, write_json
 from ..data.tasks import parallelism, run_tasks
 from ..data.panel import read_series, read_version
 from ..data.split import read_windows
@@ -131,11 +132,19 @@ def _train_groups(folder, plan, window, engine, processes):
     return named, small
 
 # %% ../../nbs/model/04a_training.ipynb #e63c0a13
+def _library():
+    "The sha256 of the library's files that a fit may depend on."
+    home = Path(cd4ml_nb.__file__).parent
+    files = [home / "core.py", home / "params.py", *home.glob("data/*.py"), *home.glob("model/*.py")]
+    told = "".join(f"{path.relative_to(home)} {sha256_of(path)}\n" for path in sorted(files))
+    return hashlib.sha256(told.encode()).hexdigest()
+
+
 def _learnt(plan, holdout):
-    "All that decides a fit at the holdout's origin, but for the library."
-    return {**_about(plan, holdout), "training_rows": plan["training_rows"]}
+    "All that decides a fit at the holdout's origin."
+    return {**_about(plan, holdout), "training_rows": plan["training_rows"], "library": _library()}
 
-
+# %% ../../nbs/model/04a_training.ipynb #4865bf87
 def keep_fit(
     plan: dict,  # A backtest's, from `make_plan`
     fitted,  # The estimator that it fitted at the last window's origin, the holdout's

@@ -145,7 +145,6 @@ def with_intervals(
     if earlier:
         levels = calibrate_sums(earlier, [1], ("series",))
         q = quantiles(levels, "series", table["mean"], table["whole"], horizons=table["horizon"])
-        q[table["mean"].to_numpy() == 0] = 0
     return table.assign(q10=q[:, 0], q50=q[:, 1], q90=q[:, 2])
 
 

@@ -77,7 +77,7 @@ class Limits:
     ratchet_tolerance: float  # A difference of NWRMSLE to the champion that counts as a tie
     bias: float  # Share of all units, too much or too little
     quantile_slack: float  # How far the shares of days below the quantiles may be off
-    all_stores: list  # How often 80 % intervals of all-stores totals must hold: from, to
+    all_stores: list  # How often 80% intervals of all-stores totals must hold: from, to
     slice_series: int  # A slice of fewer series that sold is told, not judged
     slice_tolerance: float  # Share by which a slice may be worse before it counts
     packaging: float  # Relative difference allowed between the package and the fitted estimator

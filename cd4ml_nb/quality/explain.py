@@ -15,10 +15,10 @@ from math import factorial
 from typing import Callable
 import numpy as np, pandas as pd
 from ..look import say_day, say_history, say_units
+from ..model.notes import say_switch_stores
 from ..model.block import Block
 from ..model.features import FEATURES, HOLIDAY_REACH, feature_parts
 from ..model.forecaster import Forecaster
-from ..model.kernel import what_if
 
 # %% ../../nbs/quality/06_explain.ipynb #edd49a4b
 def day_effects(
@@ -67,84 +67,95 @@ def promotion_effect(
     item_nbr: str,  # The product
     store_nbr: str | None,  # The store; None for all stores that sell it
     chosen: pd.DatetimeIndex,  # The days
-) -> dict:  # Units over the chosen days: planned, on, off; is_planned: any plan is known; seen: with, without, both
+) -> (
+    dict
+):  # Units over the chosen days: planned, on, off; is_planned: any plan is known; and what `_known_of_switch` says
     "The forecast of the chosen days as planned, with promotion on, and with promotion off."
     totals, elsewhere = {}, _elsewhere(forecaster, item_nbr, store_nbr, chosen)
+    asked = (forecaster, item_nbr, store_nbr)
     for name, promotion in (("planned", None), ("on", True), ("off", False)):
         forecast = forecaster.forecast(item_nbr, store_nbr, None, promotion)
         totals[name] = float(forecast["mean"][forecast.date.isin(chosen)].sum()) + elsewhere
     known = forecaster.known(item_nbr, store_nbr)
     is_planned = bool(known.onpromotion[known.date.isin(chosen)].notna().any())
-    return {**totals, "is_planned": is_planned, "seen": _seen(forecaster, item_nbr, store_nbr)}
+    return {**totals, "is_planned": is_planned, **_known_of_switch(*asked, chosen)}
 
 # %% ../../nbs/quality/06_explain.ipynb #bc410b96
-def _seen(forecaster, item_nbr, store_nbr):
-    "Whether the days whose sales are known were with promotions, without, both, or neither; or that it was never sold."
-    loaded = forecaster_behind(forecaster)
+def _known_of_switch(forecaster, item_nbr, store_nbr, chosen):
+    "never_sold; why a switch has no number (on, off); how many stores it changes (on, off); share: supposed promotion."
+    loaded, known = forecaster_behind(forecaster), {"never_sold": False, "share": float("nan")}
     if loaded is None:
-        return "both"
-    if _is_cold(forecaster, item_nbr, store_nbr):
-        return "never sold"
-    past = loaded.block_of(item_nbr, store_nbr)[0].onpromotion[:, : loaded.origin + 1]
-    with_it, without = (past > 0).any(axis=1), (past == 0).any(axis=1)
-    if (with_it & without).any():
-        return "both"
-    if with_it.any() and without.any():
-        return "neither"
-    if with_it.any():
-        return "with"
-    return "without" if without.any() else "neither"
+        return {**known, "why_not": {"on": "", "off": ""}, "stores": {}}
+    switches = {"on": True, "off": False}
+    known["never_sold"] = _is_cold(forecaster, item_nbr, store_nbr)
+    known["share"] = loaded.supposed(item_nbr, store_nbr, chosen[0], chosen[-1])
+    why_not = {name: loaded.switch_note(item_nbr, store_nbr, on) for name, on in switches.items()}
+    if store_nbr is not None:
+        return {**known, "why_not": why_not, "stores": {}}
+    stores = {name: loaded.switch_stores(item_nbr, on) for name, on in switches.items()}
+    return {**known, "why_not": why_not, "stores": stores}
 
 
 _NEVER_SOLD_PROMOTED = "It was never sold here, so nothing is known of it on promotion."
-_NOTHING_TO_COMPARE = {
-    "with": "It was always on promotion here, as far as is known",
-    "without": "It was never on promotion here, as far as is known",
-    "neither": "No series of it is known both with promotion and without",
-}
+_NOTHING_TO_COMPARE = "Too little is known of it, with a promotion and without, to say what goes with one."
 
 # %% ../../nbs/quality/06_explain.ipynb #120f4696
 def say_promotion(
     effect: dict,  # What `promotion_effect` gives
     promotion: bool | None,  # The switch: True on, False off, None as planned
 ) -> str:  # Some sentences
-    "What the switch changes, and what is assumed where no plan is known."
-    if effect["seen"] == "never sold":
+    "What the switch changes, and what is supposed where no plan is known."
+    if effect["never_sold"]:
         return _NEVER_SOLD_PROMOTED
-    if effect["seen"] != "both":
-        return (
-            _say_assumed(effect)
-            + _NOTHING_TO_COMPARE[effect["seen"]]
-            + ", so its own sales cannot tell what goes with one; what is assumed comes from other products."
-        )
     if promotion is None:
-        return _say_assumed(effect) + _say_both(effect)
-    planned, switch = effect["planned"], "on" if promotion else "off"
-    plan, units = "as planned" if effect["is_planned"] else "with no plan known", effect[switch] - planned
+        return _say_supposed(effect) + _say_both(effect)
+    switch = "on" if promotion else "off"
+    return effect["why_not"][switch] or _say_switched(effect, switch) + _say_stores(effect, switch)
+
+
+def _say_supposed(effect):
+    "How much promotion the forecast supposes where no plan is known."
+    if effect["is_planned"]:
+        return ""
+    share = effect["share"]
+    if np.isnan(share):
+        return "No promotion plan is known for these days. "
+    days = {0: "no promotion", 100: "a promotion on every day"}.get(
+        round(100 * share), f"a promotion on {share:.0%} of days"
+    )
+    return f"No promotion plan is known for these days; as in the last eight weeks, {days} is supposed. "
+
+# %% ../../nbs/quality/06_explain.ipynb #e4768eb9
+def _say_switched(effect, switch):
+    "What a switch changes."
+    planned, units = effect["planned"], effect[switch] - effect["planned"]
+    plan, said = "as planned" if effect["is_planned"] else "with no plan known", f"With promotion switched {switch}"
     if abs(units) < 0.05:
-        return f"With promotion switched {switch} the forecast stays at {say_units(planned)}, {plan}."
+        return f"{said} the forecast stays at {say_units(planned)}, {plan}."
     share = f" ({abs(units) / planned:.0%})" if planned > 0 else ""
     change = f"{say_units(abs(units))}{share} {'more' if units > 0 else 'less'} than {plan}, {say_units(planned)}"
-    return f"With promotion switched {switch} the forecast is {say_units(effect[switch])}: {change}."
+    return f"{said} the forecast is {say_units(effect[switch])}: {change}."
+
+
+def _say_stores(effect, switch):
+    "How many stores a switch changes, where it is not all of a sum."
+    said = say_switch_stores(*effect["stores"].get(switch, (0, 0)), switch == "on")
+    return f" {said}" if said else ""
 
 # %% ../../nbs/quality/06_explain.ipynb #75c18037
 def _say_both(effect):
-    "With promotion and without."
-    on, off = effect["on"], effect["off"]
+    "With promotion and without, as far as anything is known of it."
+    on, off, why_not = effect["on"], effect["off"], effect["why_not"]
+    if all(why_not.values()):
+        return _NOTHING_TO_COMPARE
+    throughout = f"With promotion throughout the forecast would be {say_units(on)}"
+    if why_not["off"]:
+        return f"{throughout}. {why_not['off']}"
+    if why_not["on"]:
+        return f"With none the forecast would be {say_units(off)}. {why_not['on']}"
     if abs(on - off) < 0.05:
         return "With promotion throughout the forecast would be next to the same as with none."
-    return f"With promotion throughout the forecast would be {say_units(on)}, with none {say_units(off)}."
-
-
-def _say_assumed(effect):
-    "How much promotion the forecast counts on where no plan is known."
-    if effect["is_planned"]:
-        return ""
-    apart = effect["on"] - effect["off"]
-    if effect["seen"] != "both" or abs(apart) < 0.05:
-        return "No promotion plan is known for these days. "
-    assumed = "No promotion plan is known for these days; as much promotion as in the last eight weeks is assumed"
-    return f"{assumed}, {(effect['planned'] - effect['off']) / apart:.0%} of what goes with one. "
+    return f"{throughout}, with none {say_units(off)}."
 
 # %% ../../nbs/quality/06_explain.ipynb #7acd69eb
 def coalitions(
@@ -337,7 +348,7 @@ _SALES = ("sales", "item_sales", "class_sales", "is_open")
 
 def _parts(loaded, whole, at_once):
     "Some series after another: their block, and their features without promotion."
-    plain = what_if(whole, loaded.origin, False)
+    plain = loaded.switched(whole, False)
     for rows, x in feature_parts(plain, loaded.origin, loaded.horizon, loaded.serving["encoding"], at_once):
         part = {name: getattr(whole, name)[rows] for name in _SALES}
         yield replace(whole, series=whole.series.iloc[rows], **part), x
@@ -384,10 +395,9 @@ def _holiday_of_most(known):
     return known.groupby("date").holiday.agg(common)
 
 # %% ../../nbs/quality/06_explain.ipynb #74306850
-def _start_sentence(chosen, exact, promoted):
+def _start_sentence(chosen, exact, plain):
     "Which number the reasons start from."
     day = "An average day of this week" if len(chosen) == 1 else f"{len(chosen)} average days of these weeks"
-    plain = " without promotion" if promoted else ""
     level = "last twenty weeks" if exact else "four weeks before the last four"
     return f"{day}{plain}, at the level of the {level}."
 
@@ -448,8 +458,10 @@ def _holiday_sentence(units, known, chosen):
 
 # %% ../../nbs/quality/06_explain.ipynb #f91383db
 def _promotion_sentence(without, known, chosen, promotion):
-    "What the promotion does, said; `without` is the forecast with none."
-    with_none = f"with none the forecast would be {say_units(without)}."
+    "What the promotion does, said; `without` is the forecast with none, None where most stores know of none."
+    with_none = "in most stores nothing is known of it without one."
+    if without is not None:
+        with_none = f"with none the forecast would be {say_units(without)}."
     if promotion:
         return f"Promotion is switched on; {with_none}"
     plan = known[known.date.isin(chosen)]
@@ -512,12 +524,13 @@ def caution(
     forecaster,  # A Forecaster, or one whose answers are remembered
     item_nbr: str,  # The product
     store_nbr: str | None = None,  # The store; None for all stores that sell it
+    *asked,  # First and last date, promotion; the first day as planned when left out
 ) -> str:  # A sentence; empty where all is known
     "What to know before taking a forecast."
     loaded = forecaster_behind(forecaster)
     averaged = loaded is None or bool(loaded.serving.get("cold_start"))
-    ended, history = forecaster.ended(item_nbr, store_nbr), forecaster.history(item_nbr, store_nbr)
-    return ended or say_history(history, store_nbr, averaged)
+    note = forecaster.note(item_nbr, store_nbr, *asked)
+    return note or say_history(forecaster.history(item_nbr, store_nbr), store_nbr, averaged)
 
 # %% ../../nbs/quality/06_explain.ipynb #8c63b024
 def _ended(forecaster, item_nbr, store_nbr):
@@ -556,11 +569,12 @@ def _sentences(forecaster, asked, exact, total):
     chosen = pd.date_range(first_date, last_date)
     known = forecaster.known(item_nbr, store_nbr)
     recent = forecaster.recent(item_nbr, store_nbr, _LONG if exact else 56)
+    plain = not _never_without(forecaster_behind(forecaster), item_nbr, store_nbr)
     return {
-        "start": lambda units: _start_sentence(chosen, exact, _ever_promoted(forecaster, item_nbr, store_nbr, known)),
+        "start": lambda units: _start_sentence(chosen, exact, _plainly(forecaster, item_nbr, store_nbr, known)),
         "weekday": lambda units: _day_sentence(units, chosen),
         "holiday": lambda units: _holiday_sentence(units, known, chosen),
-        "promotion": lambda units: _promotion_sentence(total - units, known, chosen, promotion),
+        "promotion": lambda units: _promotion_sentence(total - units if plain else None, known, chosen, promotion),
         "closed": lambda units: _closed_sentence(known, chosen),
         "elsewhere": lambda units: "Stores where it comes back or is new sell some, too.",
         "level": lambda units: _recent_sentence(units, recent) if exact else _level_sentence(*level_change(recent)),
@@ -568,11 +582,18 @@ def _sentences(forecaster, asked, exact, total):
     }
 
 # %% ../../nbs/quality/06_explain.ipynb #e8c08047
-def _ever_promoted(forecaster, item_nbr, store_nbr, known):
-    "Whether any promotion is known, past or planned."
+def _plainly(forecaster, item_nbr, store_nbr, known):
+    "Whether the start is without promotion: said where any promotion is known, past or planned."
     loaded = forecaster_behind(forecaster)
     plan = known.onpromotion if loaded is None else loaded.block_of(item_nbr, store_nbr)[0].onpromotion
-    return bool((np.asarray(plan, float) > 0).any())
+    if not (np.asarray(plan, float) > 0).any():
+        return ""
+    return " with its usual promotion" if _never_without(loaded, item_nbr, store_nbr) else " without promotion"
+
+
+def _never_without(loaded, item_nbr, store_nbr):
+    "Whether nothing is known of it without a promotion."
+    return bool(loaded and loaded.switch_note(item_nbr, store_nbr, False))
 
 
 def _never_seen(forecaster, known, chosen):

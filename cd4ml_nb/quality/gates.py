@@ -302,10 +302,12 @@ _DAY_INTERVALS = Criterion("quantiles", "Intervals of a day")
 def quantile_check(case: Case) -> Check:
     "Each quantile's level lies between the shares of days below and at or below it, also of what sells most."
     slack, luck = case.limits.quantile_slack, luck_of_shares(case)
-    (said, off), where = _levels_missed(case.judged), "Over all series"
+    row, day = row_and_day(case)
+    is_open = case.block.is_open[row, day]  # on a closed day any quantile of nothing is right
+    (said, off), where = _levels_missed(case.judged[is_open]), "Over all series"
     if not few_series(case):
         thirds = volume_thirds(case.block.sales[:, : case.block.day(case.first_origin) + 1])
-        most, missed = _levels_missed(case.judged[(thirds == THIRDS[-1])[row_and_day(case)[0]]])
+        most, missed = _levels_missed(case.judged[is_open & (thirds == THIRDS[-1])[row]])
         if missed > off:
             said, off, where = most, missed, "In the third of the series that sells most"
     says = f"{where}, {said}, {slack:.1%} {_and_luck(luck)}is allowed"
@@ -313,7 +315,7 @@ def quantile_check(case: Case) -> Check:
 
 # %% ../../nbs/quality/08_gates.ipynb #625710b0
 def _how_often(totals):
-    "How often 80 % intervals of totals held: as far as ties at their ends can be taken out, and with them."
+    "How often 80% intervals of totals held: as far as ties at their ends can be taken out, and with them."
     sold, with_ties = totals["unit_sales"].to_numpy(float), held(totals)
     low, high = (shares(sold, totals[name].to_numpy(float)) for name in ("q10", "q90"))
     without = 0.8 + max(0.1 - low["at_or_below"], 0) + max(high["below"] - 0.9, 0)
@@ -329,7 +331,7 @@ _ALL_STORES = Criterion("all_stores", "Intervals of all stores")
 
 
 def all_stores_check(case: Case) -> Check:
-    "The 80 % intervals of item totals over all stores hold as often as `all_stores` says."
+    "The 80% intervals of item totals over all stores hold as often as `all_stores` says."
     luck = luck_of_shares(case)
     low, high = case.limits.all_stores[0] - luck, min(case.limits.all_stores[1] + luck, 1)
     totals = all_stores(case.table, case.windows, case.rest)
@@ -341,7 +343,7 @@ def all_stores_check(case: Case) -> Check:
     shares_held = [most if most < low else least for least, most in found.values()]
     worst = max(shares_held, key=lambda share: max(low - share, share - high))
     told = " and ".join(f"{_say_range(*share)} of the time for {name}" for name, share in found.items())
-    says = f"The 80 % interval of an item's total over all stores held {told}; {low:.0%} to {high:.0%} is allowed"
+    says = f"The 80% interval of an item's total over all stores held {told}; {low:.0%} to {high:.0%} is allowed"
     says += ", which has room for luck, as the series are few" if luck else ""
     return _ALL_STORES.judged(says, bool(low <= worst <= high), worst, [low, high])
 
@@ -465,7 +467,7 @@ def _against(rows, other, limits, orders=False):
 
 # %% ../../nbs/quality/08_gates.ipynb #499a0e69
 RATCHET = Criterion("ratchet", "Not worse than the champion")
-_NOTHING_LIVE = "No model is live yet, so there is nothing to compare with"
+_NOTHING_LIVE = "No live model stands beside it, so there is nothing to compare with"
 
 
 def _said(origins):
@@ -669,6 +671,9 @@ def slice_orders_check(case: Case) -> Check:
     return _SLICE_ORDERS.judged(says, not bad, len(bad), 0)
 
 # %% ../../nbs/quality/08_gates.ipynb #d0d27af5
+_EIGHT_WEEKS = 56  # Days before the first judged one, by which a store's size goes
+
+
 def store_groups(
     case: Case,
 ) -> dict[str, np.ndarray]:  # Kind -> group of each series of the block, shape (n_series,)
@@ -677,11 +682,13 @@ def store_groups(
     for kind in ("state", "city", "cluster", "type"):
         if series[kind].nunique() > 1:
             groups[kind] = series[kind].astype(object).where(series[kind].notna(), "unknown").astype(str).to_numpy()
-    units = pd.Series(np.nansum(case.block.sales[:, : case.block.day(case.first_origin) + 1], axis=1))
+    until = case.block.day(case.first_origin) + 1
+    units = pd.Series(np.nansum(case.block.sales[:, max(0, until - _EIGHT_WEEKS) : until], axis=1))
     of_store = units.groupby(series["store_nbr"].to_numpy()).sum()
-    third = np.minimum(of_store.rank(method="first", pct=True).mul(3).sub(1e-9).astype(int), 2)
-    names = np.array(["smallest third of stores", "middle third of stores", "largest third of stores"])
-    return {**groups, "size": names[third.reindex(series["store_nbr"]).to_numpy()]}
+    third = of_store[of_store > 0].rank(method="first", pct=True).mul(3).sub(1e-9).clip(upper=2)
+    thirds = [f"{size} third of stores" for size in ("smallest", "middle", "largest")]
+    names = np.array([*thirds, "stores that had not sold in the eight weeks before"])
+    return {**groups, "size": names[third.reindex(series["store_nbr"]).fillna(3).astype(int).to_numpy()]}
 
 # %% ../../nbs/quality/08_gates.ipynb #735c0415
 def fairness_table(

@@ -183,12 +183,15 @@ def _curve_words(curves, has_features):
     said = []
     if promotion := curves.get("promotion"):
         off, on = (point["mean"] for point in promotion)
-        said.append(f"With a promotion on every day it forecasts {on / off - 1:+.0%} units.".replace("-", "−"))
-    if len(days := curves.get("weekday", [])) > 1:
+        if off > 0:
+            said.append(f"With a promotion on every day it forecasts {on / off - 1:+.0%} units.".replace("-", "−"))
+    days = [point for point in curves.get("weekday", []) if point["mean"] > 0]  # not those on which all are closed
+    if len(days) > 1:
         best, worst = (pick(days, key=lambda point: point["mean"]) for pick in (max, min))
         above = f"{best['mean'] / worst['mean'] - 1:.0%} above {worst['value']}"
         said.append(f"The strongest day is {best['value']}, {above}.")
-    if len(ahead := curves.get("horizon", [])) > 1 and has_features:
+    ahead = [point for point in curves.get("horizon", []) if point["mean"] > 0]
+    if len(ahead) > 1 and has_features:
         units = [point["mean"] for point in ahead]
         moved = (max(units) - min(units)) / np.mean(units)
         effect = f"moves the mean forecast by {moved:.1%}" if moved >= 0.001 else "does not move the mean forecast"

@@ -151,9 +151,8 @@ def say_association(
     what = f"{family} products" if family in found else "products"
     low, high = (f"{one[end]:+.0%}".replace("-", "−") for end in ("low", "high"))
     if one["low"] < 0 < one["high"]:
-        return (
-            f"In weeks in which the chain promotes them, {what} sold neither clearly more nor less ({low} to {high})."
-        )
+        said = f"In weeks in which the chain promotes them, {what} sold neither clearly more nor less ({low} to {high})"
+        return f"{said}, so what the switch changes is far from sure."
     days = " on days on which they sold at all" if one.get("only_sold") else ""
     change = f"about {abs(one['more']):.0%} {'more' if one['more'] > 0 else 'less'}{days} ({low} to {high})"
     return f"In weeks in which the chain promotes them, {what} sold {change}; other things changed in these weeks, too."

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from cd4ml_nb.delivery import registry, release
+from cd4ml_nb.model.package import _seal_of
 
 PROJECT = Path(__file__).resolve().parents[2]
 APPS = PROJECT / "nbs" / "apps"
@@ -31,8 +32,8 @@ NO_MLFLOW = release.Outside(probe=lambda root: None, mirror=lambda root, names: 
 def put_live(root, by="Ana Pérez", reason="the best so far", name=None):
     "Register, approve and promote the project's packaged model, perhaps under another name; returns that name."
     sealed = json.loads((PROJECT / "data/model/forecaster.json").read_text())
-    sealed.pop("seal", None)  # another name may follow; as in packages of before there was one
     version = sealed["card"]["model_version"] = name or sealed["card"]["model_version"]
+    sealed["seal"] = _seal_of(sealed)
     champion = (release.state(root)["champion"] or {}).get("model_version")
     with registry.new_version(root, version) as new:
         shutil.copytree(PROJECT / "data/model", new / "package")

@@ -20,7 +20,7 @@ def item(forecaster):
     ever = forecaster.pairs.groupby("item_nbr").store_nbr.apply(set)  # those where it has ended, too
     chosen = pd.date_range(*days(forecaster))
     some = [i for i in sells.index if 1 < len(sells[i]) and len(ever[i]) < len(forecaster.stores)]
-    some = [i for i in some if promotion_effect(forecaster, i, None, chosen)["seen"] == "both"]
+    some = [i for i in some if not any(promotion_effect(forecaster, i, None, chosen)["why_not"].values())]
     lift = {
         i: abs(
             forecaster.total(i, None, *days(forecaster), True)["mean"]
@@ -357,14 +357,34 @@ def lives(url, kernel):
 def test_wrong_link(visit, forecaster, screenshots):
     "Each thing that is wrong with a link is a sentence; what was typed is never run."
     script = "<img src=x onerror=alert(1)><script>alert(2)</script>"
-    v = visit(link(item=script, store="no-such-store", date="2031-02-03", to="tomorrow", promotion=script))
+    item = forecaster.series.iloc[0].item_nbr
+    v = visit(link(item=item, store=script, date="2031-02-03", to="tomorrow", promotion=script))
     alerts = v.page.locator(".cd-notice [role=alert]")
     alerts.first.wait_for()
     said = alerts.all_inner_texts()
-    assert len(said) == 5 and script[:30] in said[0] and "forecasts reach from" in said[2], said
+    assert len(said) == 4 and script[:30] in said[0] and "forecasts reach from" in said[1], said
     assert v.page.locator(".cd-page img, .cd-page script").count() == 0
     assert v.number() and f"date={forecaster.card['first_day']}" in v.page.url
     v.page.screenshot(path=screenshots / "wrong-link.png")
+
+
+def test_no_product_stands_in_for_another(visit, forecaster, item):
+    "A link to what has ended, or was never there, shows its sentence and no other product's number or chart."
+    ended = sorted(set(forecaster.pairs["item_nbr"]) - set(forecaster.items["item_nbr"]))[0]
+    for wanted, sentence in (
+        (ended, forecaster.ended(ended)),
+        ("no-such-thing", "There is no product “no-such-thing”."),
+    ):
+        v = visit(link(item=wanted, store="all"))
+        v.shows(sentence, ".cd-notice")
+        assert not v.page.locator(".cd-body").is_visible() and f"item={wanted}" in v.page.url
+        assert v.page.get_by_label("Product").input_value() == ""
+    box = v.page.get_by_label("Product", exact=True)
+    box.click()
+    box.fill(item["name"])
+    v.page.locator(".cd-picker ul:not([hidden]) li[role=option]").first.click()
+    v.wait_number(forecaster.total(item["item"], None, *[forecaster.card["first_day"]] * 2)["mean"])
+    assert v.page.locator(".cd-notice").inner_text() == ""
 
 
 def test_promote_and_rollback(planner, root, forecaster):

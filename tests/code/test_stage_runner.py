@@ -9,16 +9,17 @@ from copies import environment, run
 WRITE = """import time
 from pathlib import Path
 from cd4ml_nb.core import project_root, replace_file
-time.sleep(seconds)
+while (project_root() / "hold").exists():
+    time.sleep(seconds)
 with replace_file(project_root() / 'data' / 'out.bin') as tmp: tmp.write_bytes(b'x' * kilobytes * 1000)"""
 
 
-def small_project(root, kilobytes=1, seconds=0, tag="parameters"):
-    "A project of one stage, which writes so many kilobytes after so many seconds."
+def small_project(root, kilobytes=1, tag="parameters"):
+    "A project of one stage, which writes so many kilobytes once no file `hold` is there."
     nb = new_notebook(
         cells=[
             new_markdown_cell("# Write\n\n> Does it fit?"),
-            new_code_cell("tiny = True\nkilobytes = 1\nseconds = 0"),
+            new_code_cell("tiny = True\nkilobytes = 1\nseconds = 0.05"),
             new_code_cell(WRITE),
             new_code_cell("kilobytes"),
         ]
@@ -28,7 +29,7 @@ def small_project(root, kilobytes=1, seconds=0, tag="parameters"):
     path = Path(root) / "nbs" / "stages" / "write.ipynb"
     path.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(nb, path)
-    (Path(root) / "params.yaml").write_text(f"write:\n  kilobytes: {kilobytes}\n  seconds: {seconds}\n")
+    (Path(root) / "params.yaml").write_text(f"write:\n  kilobytes: {kilobytes}\n  seconds: 0.05\n")
     return Path(root)
 
 
@@ -105,25 +106,29 @@ def test_unknown_estimator_is_refused(project):
     refused(run(project, "cd4ml", "stage", "backtest"), "estimator=NAME")
 
 
-def test_a_second_run_waits_and_says_for_whom(tmp_path):
-    root = small_project(tmp_path, seconds=3)
+def hold_stage(root):
+    "Begin the stage in another process, and wait until it is at work; it goes on when the file `hold` is gone."
     from copies import ROOT
 
-    start = lambda: subprocess.Popen(
-        ["cd4ml", "stage", "write"],
-        cwd=root,
-        env=environment(root, PYTHONPATH=str(ROOT)),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    first = start()
-    while not (root / "reports" / ".lock").exists():
+    (root / "hold").touch()
+    words = {"cwd": root, "env": environment(root, PYTHONPATH=str(ROOT)), "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(["cd4ml", "stage", "write"], **words)
+    while not (root / "reports/.lock.holder").exists():
+        assert process.poll() is None, process.communicate()
         time.sleep(0.05)
-    time.sleep(0.2)
-    second = start()
-    said = [p.communicate(timeout=300)[1] for p in (first, second)]
+    return process, words
+
+
+def test_a_second_run_waits_and_says_for_whom(tmp_path):
+    root = small_project(tmp_path)
+    first, words = hold_stage(root)
+    second = subprocess.Popen(["cd4ml", "stage", "write"], **words)
+    said = second.stderr.readline()
+    (root / "hold").unlink()
+    for process in (first, second):
+        process.communicate(timeout=300)
     assert (first.returncode, second.returncode) == (0, 0)
-    assert f"Waiting for: stage write (process {first.pid})" in said[1]
+    assert f"Waiting for: stage write (process {first.pid})" in said
 
 
 KILLED = """
@@ -269,13 +274,9 @@ def test_a_limit_on_the_size_of_files_ends_with_a_sentence(tmp_path):
 
 def test_params_changed_in_the_middle_are_not_taken_for_those_that_ran(tmp_path):
     "DVC reads params.yaml again when a stage has ended: it would note down values that the stage never saw."
-    from copies import ROOT
-
-    root = small_project(tmp_path, seconds=4)
-    words = {"cwd": root, "env": environment(root, PYTHONPATH=str(ROOT)), "stderr": subprocess.PIPE, "text": True}
-    process = subprocess.Popen(["cd4ml", "stage", "write"], **words)
-    while not (root / "reports/.lock.holder").exists():
-        time.sleep(0.05)
-    small_project(root, kilobytes=2, seconds=4)
+    root = small_project(tmp_path)
+    process, _ = hold_stage(root)
+    small_project(root, kilobytes=2)
+    (root / "hold").unlink()
     said = process.communicate(timeout=300)[1]
     assert process.returncode == 1 and "params.yaml was changed while the stage 'write' ran" in said, said

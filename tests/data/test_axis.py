@@ -1,8 +1,9 @@
 "The days of the data and the stores' opening, on tables of strangers: a mistyped year, closed Sundays, one item."
 
-import json, re, shutil, subprocess, sys
+import json, re, shutil
 from pathlib import Path
 import numpy as np, pandas as pd, pytest, yaml
+from copies import ROOT, run
 from cd4ml_nb.core import UserError
 from cd4ml_nb.data.ingest import ingest
 from cd4ml_nb.data.panel import read_prepared, read_version
@@ -50,9 +51,7 @@ def check(root, **changed):
     params = yaml.safe_load((root / "params.yaml").read_text())
     params["prepare"] |= {"closed_days": [], **changed}
     (root / "params.yaml").write_text(yaml.safe_dump(params))
-    done = subprocess.run(
-        [str(Path(sys.executable).with_name("cd4ml")), "data", "check"], cwd=root, capture_output=True, text=True
-    )
+    done = run(root, "cd4ml", "data", "check", PYTHONPATH=str(ROOT))
     return done.returncode, done.stdout + done.stderr
 
 
@@ -138,6 +137,11 @@ def test_what_was_learnt_can_be_said_otherwise(german):
         ([{"store": "s9", "closed": "sunday"}], "there is no store 's9'"),
         ([{"store": "s1"}], "should say either closed or open"),
         (["christmas"], "'christmas' is no day"),
+        (
+            ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"],
+            "closed on all seven weekdays",
+        ),
+        (["from 2030-01-01", {"open": "2031-01-01 to 2031-02-01"}], "said to be open and to be closed on"),
     ],
 )
 def test_rules_that_cannot_be_followed_are_refused(german, rules, said):
@@ -260,6 +264,16 @@ def test_parts_that_sell_once_in_two_months_raise_a_doubt_about_delisted_after(t
     assert "prepare.delisted_after: 70 in params.yaml" in said
     code, said = check(root, delisted_after=70)
     assert code == 0 and "sold again" not in said
+
+
+def test_slow_parts_beside_a_few_fast_ones_raise_the_doubt_too(tmp_path):
+    days = pd.date_range("2017-01-01", periods=365)
+    fast = sell(days, ["s1"], 3, 10).assign(qty=40)
+    slow = [
+        pd.DataFrame({"date": days[start::61], "store": "s1", "item": f"part {start}", "qty": 1}) for start in range(9)
+    ]
+    code, said = check(project(tmp_path, pd.concat([fast, *slow])))
+    assert code == 0 and "9 of 12 series (75%, with 0% of all units) sold again after more than 56 days" in said, said
 
 
 def test_the_check_refuses_another_unit_as_prepare_would_at_its_end(tmp_path):

@@ -443,12 +443,30 @@ def test_a_changed_byte(shop):
         good = file.read_bytes()
         file.write_bytes(good[:-1] + b"!")
         refused(shop, act, said)
-        assert len(verify(shop)) == (name != "trees-3")
+        assert len(verify(shop)) == 1
         file.write_bytes(good)
     evidence = shop / "data/registry/trees-3/gate.json"
     evidence.write_text(evidence.read_text() + " ")
     refused(shop, lambda: promote(shop, "trees-3", by="Ben", reason="x"), "gate.json was changed")
-    assert verify(shop) == [] and champion_folder(shop).parent.name == "trees-2"
+    assert "of trees-3, which is not live, is not what was registered: gate.json was changed" in verify(shop)[0]
+    assert champion_folder(shop).parent.name == "trees-2"
+
+
+@pytest.mark.parametrize("spoil", ["emptied", "cut short", "swapped", "gone"])
+@pytest.mark.parametrize("words", [["status"], ["status", "--json"], ["history"], ["verify"]])
+def test_a_spoilt_file_is_told_by_every_question(shop, monkeypatch, capsys, words, spoil):
+    "What is live is told all the same, then what is wrong; the exit code says that something is."
+    for name in ("trees-2/package/mean.onnx", "trees-1/package/forecaster.json", "trees-3/gate.json"):
+        file = shop / "data/registry" / name
+        good = file.read_bytes()
+        changed = {"emptied": b"", "cut short": good[: len(good) // 2], "swapped": good[::-1]}
+        file.write_bytes(changed[spoil]) if spoil in changed else file.unlink()
+        monkeypatch.setenv("CD4ML_ROOT", str(shop))
+        code = main(["release", *words])
+        out, said = capsys.readouterr()
+        file.write_bytes(good)
+        assert code == 1 and name.split("/")[0] in said and "Traceback" not in said, said
+        assert words == ["verify"] or out.strip()
 
 
 def test_a_swapped_package(shop):

@@ -94,7 +94,9 @@ def test_a_pair_that_was_never_sold_gets_its_share_however_it_is_asked(f):
     assert (answers[["q10", "q50", "q90"]] == 0).all().all()
     asked = answers[["item_nbr", "store_nbr", "date"]]
     for promotion in ("", "yes"):
-        pd.testing.assert_frame_equal(f.forecast_table(asked.assign(promotion=promotion)), answers)
+        told = f.forecast_table(asked.assign(promotion=promotion))
+        assert told.pop("promotion").tolist() == [promotion] * len(asked)
+        pd.testing.assert_frame_equal(told, answers)
     mixed = pd.concat([asked, f.forecast(*f.pairs.iloc[5][["item_nbr", "store_nbr"]])[list(asked)]], ignore_index=True)
     assert f.forecast_table(mixed)["mean"][: len(asked)].tolist() == answers["mean"].tolist()
     total = f.total(item, store)

@@ -8,6 +8,7 @@ import pytest
 from cd4ml_nb.core import UserError, read_json, read_params, write_json
 from cd4ml_nb.delivery.gate import judge_model
 from cd4ml_nb.delivery.package import package
+from cd4ml_nb.model import training
 from cd4ml_nb.model.training import load_fitted, train
 from cd4ml_nb.tiny import tiny_project
 
@@ -49,6 +50,9 @@ def test_what_the_backtest_fitted_is_taken_over_if_it_learnt_from_the_same(root)
         assert fit(root) == taken, part
     write_json(kept / "learnt.json", learnt)
     assert fit(root)["estimator.skops"] == b"of others", "it was not looked at"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "_library", lambda: "of tomorrow")
+        assert fit(root) == taken, "the library"
     shutil.rmtree(kept)
     assert fit(root) == taken
 

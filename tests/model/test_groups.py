@@ -4,6 +4,7 @@ import functools, shutil
 import numpy as np, pandas as pd, pytest
 from cd4ml_nb.core import UserError
 from cd4ml_nb.data.panel import read_series
+from cd4ml_nb.data.split import split
 from cd4ml_nb.delivery.package import package
 from cd4ml_nb.model.training import load_fitted, train
 from cd4ml_nb.tiny import tiny_project
@@ -20,13 +21,17 @@ from cd4ml_nb.quality import backtest as module
 from cd4ml_nb.quality.backtest import backtest
 
 BOOSTING = dict(max_iter=10, min_samples_leaf=20, random_state=0)
-ROWS = dict(first=56, every=7, rows=None, unknown_plan=0.1, seed=0, max_series=None)
+ROWS = dict(first=56, every=28, rows=None, unknown_plan=0.1, seed=0, max_series=None)
+MORE_ROWS = {**ROWS, "every": 7}  # enough for a model of all items but the smallest
 KEYS = ["forecast_origin", "store_nbr", "item_nbr", "date"]
 
 
 @pytest.fixture(scope="module")
 def project():
-    return tiny_project("backtest")
+    "One window of each role: what is proved here is so in every window."
+    root = tiny_project("backtest")
+    split(root, 16, calibration_windows=1, evaluation_windows=1)
+    return root
 
 
 def forecasts(root, estimator="gradient_boosting", parameters=BOOSTING, rows=ROWS, **more):
@@ -37,12 +42,12 @@ def forecasts(root, estimator="gradient_boosting", parameters=BOOSTING, rows=ROW
 
 @pytest.fixture(scope="module")
 def whole(project):
-    return forecasts(project)[0]
+    return forecasts(project, rows=MORE_ROWS)[0]
 
 
 @pytest.fixture(scope="module")
 def by_item(project):
-    return forecasts(project, per="item_nbr", processes=1)
+    return forecasts(project, rows=MORE_ROWS, per="item_nbr", processes=1)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +108,7 @@ def test_the_same_seed_learns_the_same_from_a_sample(project):
 
 
 def test_whole_items_are_judged(project, whole):
-    judged, _ = forecasts(project, max_series=7)
+    judged, _ = forecasts(project, rows=MORE_ROWS, max_series=7)
     items = set(sample_items(read_series(project / "data/prepared"), 7, ROWS["seed"])["item_nbr"])
     assert len(items) == 2 and set(judged["item_nbr"]) == items
     same = whole[whole["item_nbr"].isin(items)].reset_index(drop=True)
@@ -125,7 +130,7 @@ def test_each_group_is_forecast_by_its_own_model_and_small_ones_by_that_of_all(p
     origin, encoding, small = block.day(window), make_encoding(block.series), 0
     for item in table.loc[table["forecast_origin"] == window, "item_nbr"].unique():
         part = take_series(block, (block.series["item_nbr"] == item).to_numpy())
-        model = fit_group("gradient_boosting", BOOSTING, ROWS, part, origin, 16, encoding)
+        model = fit_group("gradient_boosting", BOOSTING, MORE_ROWS, part, origin, 16, encoding)
         mine, all_series = (t[(t["forecast_origin"] == window) & (t["item_nbr"] == item)] for t in (table, whole))
         if model is None:
             small += 1
@@ -141,7 +146,7 @@ def test_each_group_is_forecast_by_its_own_model_and_small_ones_by_that_of_all(p
 
 
 def test_parallel_processes_give_the_same(project, by_item):
-    pd.testing.assert_frame_equal(forecasts(project, per="item_nbr", processes=2)[0], by_item[0])
+    pd.testing.assert_frame_equal(forecasts(project, rows=MORE_ROWS, per="item_nbr", processes=2)[0], by_item[0])
 
 
 def test_an_estimator_that_goes_series_by_series_has_no_groups(project):
@@ -162,7 +167,7 @@ def test_a_wrong_group_or_sample_is_a_sentence(project):
 def packaged():
     "A tiny project whose package has a model for each item."
     root = tiny_project("train")
-    about = train(root, "gradient_boosting", BOOSTING, ROWS, per="item_nbr", processes=1)
+    about = train(root, "gradient_boosting", BOOSTING, MORE_ROWS, per="item_nbr", processes=1)
     return root, about, package(root)
 
 

@@ -267,7 +267,7 @@ def test_ended_with_two_stages_at_work(slow, how):
             os.killpg(process.pid, signal.SIGINT)
         else:
             os.kill(process.pid, {"killed": signal.SIGKILL, "terminated": signal.SIGTERM}[how])
-        code, until = process.wait(timeout=30), time.time() + 10  # 3 on a quiet machine
+        code, until = process.wait(timeout=120), time.time() + 60  # 3 on a quiet machine
         while at_work(slow) and time.time() < until:
             time.sleep(0.1)
         assert not at_work(slow), at_work(slow)
@@ -284,3 +284,31 @@ def test_ended_with_two_stages_at_work(slow, how):
     ran = re.findall(r"stage \d of 4, (\w+):", said)
     assert code == 0 and ran in (["left", "right", "last"], ["right", "left", "last"]), said
     assert lock_order(slow) == list(NEEDS)
+
+
+@pytest.mark.prove
+def test_two_begun_while_what_a_killed_one_had_begun_is_still_there(slow):
+    "On a busy machine that takes its time: one of the two runs, the other one says which."
+    process = start(slow)
+    holders = [slow / f"reports/.lock-{name}.holder" for name in ("left", "right")]
+    try:
+        wait_for(lambda: all(holder.exists() for holder in holders), process)
+        left_over = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        process.wait()
+        for one in left_over:
+            one.suspend()
+        change(slow, "left", seconds=0)
+        change(slow, "right", seconds=0)
+        pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+        two = [subprocess.Popen(["cd4ml", "pipeline"], cwd=slow, env=environment(slow), **pipes) for _ in range(2)]
+        time.sleep(15)
+        for one in left_over:
+            one.resume()
+        said = {one.pid: one.communicate(timeout=240)[1] for one in two}
+    finally:
+        for one in at_work(slow):
+            one.kill()
+    ran, refused = sorted(two, key=lambda one: one.returncode)
+    assert (ran.returncode, refused.returncode) == (0, 1), said
+    assert f"'cd4ml pipeline' (process {ran.pid}) is at work in this folder" in said[refused.pid], said

@@ -17,6 +17,7 @@ from cd4ml_nb.tiny import tiny_project
 from cd4ml_nb.model.block import take_series
 from cd4ml_nb.model.estimators import ESTIMATORS, SeasonalNaive
 from cd4ml_nb.model.intervals import window_sums
+from cd4ml_nb.model.package import _seal_of
 from cd4ml_nb.quality import gates
 from cd4ml_nb.quality.backtest import backtest, with_intervals
 from cd4ml_nb.quality.checks import read_limits
@@ -380,8 +381,8 @@ def test_a_champion_that_stopped_learning_earlier_is_asked_on_more_windows(own):
     limits, origins = read_limits(read_params("gate", own)), [w["forecast_origin"] for w in read_windows(own)]
     sealed = own / "data/model/forecaster.json"
     content = json.loads(sealed.read_text())
-    del content["seal"]  # as in packages of before there was one
-    sealed.write_text(json.dumps({**content, "card": {**content["card"], "trained_to": origins[-2]}}))
+    changed = {**content, "card": {**content["card"], "trained_to": origins[-2]}}
+    sealed.write_text(json.dumps({**changed, "seal": _seal_of(changed)}))
     case = read_case(own, "gradient_boosting", limits)
     assert with_champion(case, own, own / "data/model").champion.windows == origins[-2:]
     with pytest.MonkeyPatch.context() as patch:
