@@ -146,8 +146,10 @@ PARAMETERS |= {
     "estimators.ets.processes": whole(1, 1024),
     "estimators.ets.largest": whole() | _ALL,
     "estimators.random_forest.n_estimators": whole(1, 10_000),
+    "estimators.random_forest.max_samples": number(0.0001, 1) | whole() | _ALL,
     "estimators.gradient_boosting.max_iter": whole(1, 10_000),
     "estimators.gradient_boosting.learning_rate": number(0.0001, 1),
+    "estimators.gradient_boosting.l2_regularization": number(0, 1_000_000),
     "train.estimator": text("gradient_boosting"),
     "register.releasable": choice("committed", "any"),
     "release.owner": text("Ada Lovelace") | null("for Git's user.name"),
@@ -188,9 +190,10 @@ def _written(value):
 def _number_in(text):
     "How to write the number that a text holds: YAML takes 1e-4 for text; empty if it holds none."
     try:
-        return f" Write it without quotes, as {float(text):.10f}".rstrip("0.") + "." if isinstance(text, str) else ""
+        found = float(text) if isinstance(text, str) else math.inf
     except ValueError:
         return ""
+    return f" Write it as {f'{found:.10f}'.rstrip('0').rstrip('.')}." if abs(found) < 1e12 else ""
 
 
 def check_value(

@@ -17,8 +17,9 @@ def _leave(number, frame):
 
 def _run():
     "Load the commands and run one; when it is done, Ctrl-C has nothing more to say."
-    hears = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # who ignores Ctrl-C goes on ignoring it
-    listen = lambda answer: hears and signal.signal(signal.SIGINT, answer)
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    hears = [number for number in usual if signal.getsignal(number) is usual[number]]  # who ignores one goes on so
+    listen = lambda answer: [signal.signal(number, answer) for number in hears]
     try:
         listen(_leave)
         from cd4ml_nb.cli import main as command
@@ -30,7 +31,7 @@ def _run():
 
 
 def main() -> int:  # As the command says: 0 when all went well
-    "Load the commands and run one; Ctrl-C is one word at most, whenever it comes."
+    "Load the commands and run one; Ctrl-C, or being asked to end, is one word at most, whenever it comes."
     try:
         return _run()
     except KeyboardInterrupt:  # between two of these moments

@@ -12,6 +12,9 @@ FIRST = ("pandas",)
 THEN = (
     "pyarrow.parquet",
     "nbdev.test",
+    "papermill",
+    "ipykernel.kernelapp",
+    "nbconvert.exporters.html",
     "matplotlib.figure",
     "duckdb",
     "ibis.backends.duckdb",

@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, urlencode
 import pandas as pd
 from ..core import UserError, read_truth
 from ..look import BAND, FORECAST, HTML, SOLD, say_chance, say_day, say_days, say_interval, say_range, say_units
-from ..look import say_when, table_html
+from ..look import ALL_STORES, say_when, table_html
 from ..quality.accuracy import nearest_accuracy
 from ..quality.explain import caution, promotion_effect, reasons, say_model, say_promotion
 from ..quality.promotion import say_association
@@ -26,7 +26,7 @@ from ..serving.live import Shelf, load_champion
 
 # %% ../../nbs/apps/page.ipynb #7292ac10
 # What the page asks a forecaster
-_QUESTIONS = "forecast total recent known daily_totals store_totals history ended note switch_note supposed".split()
+_QUESTIONS = "forecast total recent known daily_totals store_totals history ended note may switch_note supposed".split()
 
 
 def remember(
@@ -47,7 +47,6 @@ def remember(
         days=days,
         tested=getattr(forecaster, "tested", None),
         promotions=getattr(forecaster, "promotions", {}),
-        silent=getattr(forecaster, "silent", {}),
         **{name: lru_cache(answers)(getattr(forecaster, name)) for name in _QUESTIONS},
     )
 
@@ -56,7 +55,7 @@ def sorted_stores(
     stores,  # Store numbers as text
 ) -> list[str]:  # 9 before 10, names after numbers
     "Stores in the order in which people list them."
-    return sorted(stores, key=lambda store: (0, int(store), "") if store.isdigit() else (1, 0, store))
+    return sorted(stores, key=lambda store: (0, int(store), "") if store.isdecimal() else (1, 0, store))
 
 # %% ../../nbs/apps/page.ipynb #048c12cc
 @lru_cache
@@ -119,10 +118,10 @@ def store_options(
     "The stores to pick from for one product."
     sells = model.sellers.get(item, [])
     others = sorted_stores(set(model.stores.index) - set(sells))
-    new = lambda store: "new" if model.history(item, store) == "short" else ""
+    said = lambda store: model.may(item, store) or ("new" if model.history(item, store) == "short" else "")
     return [
         ["", "All stores", f"{len(sells)} sell it"],
-        *([s, store_name(model, s), "may be shut" if s in model.silent else new(s)] for s in sells),
+        *([s, store_name(model, s), said(s)] for s in sells),
         *([s, store_name(model, s), "never sold" if model.history(item, s) == "none" else "ended"] for s in others),
     ]
 
@@ -216,12 +215,9 @@ def _find_day(text, model):
     return f"{day:%Y-%m-%d}"
 
 
-_ALL_STORES = ("", "all", "all stores")  # A store that is called so goes by its name: store all
-
-
 def _find_store(text, model):
     "A store's number, or None for all of them."
-    if text.strip().casefold() in _ALL_STORES:
+    if text.strip().casefold() in ALL_STORES:  # A store that is called so goes by its name: store all
         return None
     names = {store: model.every_store[store] for store in model.stores.index}
     return _find(text, names, model.every_store, "store", lambda store: model.ended(None, store))
@@ -279,7 +275,7 @@ def write_link(
     choice: Choice,  # What the visitor looks at
 ) -> str:  # Such as item=milk&store=9&date=2018-01-01
     "The address of a choice, the part behind the question mark."
-    called_all = (choice.store or "").casefold() in _ALL_STORES[1:]
+    called_all = (choice.store or "").casefold() in ALL_STORES[1:]
     store = f"store {choice.store}" if called_all else choice.store or "all"
     parts = {"item": choice.item, "store": store, "date": choice.first}
     if choice.last != choice.first:
@@ -419,7 +415,7 @@ def store_table(
     by_store = model.store_totals(choice.item, choice.first, choice.last, choice.promotion)
     by_store = by_store.sort_values("mean", ascending=False, kind="stable")
     total = model.total(choice.item, None, choice.first, choice.last, choice.promotion)
-    called = lambda store: store_name(model, store) + " (may be shut)" * (store in model.silent)
+    called = lambda store: store_name(model, store) + f" ({model.may(choice.item, store)})".replace(" ()", "")
     rows = [_table_row(called(units["store_nbr"]), units) for units in by_store.to_dict("records")]
     others = model.other_stores(choice.item)[choice.days].sum()
     if others >= 0.05:
@@ -572,11 +568,12 @@ def _finding(forecast, recent):
     four_weeks = recent.iloc[:-27].notna().any()
     level, last = float(forecast.mean()), float(recent.tail(28).fillna(0).mean())  # closed days count on both sides
     said = f"The next {len(forecast)} days: {say_units(level)} units a day"
+    shut = ", closed days counted" if recent.tail(28).isna().any() else ""
     if 0 < level < 0.05:
         return f"The next {len(forecast)} days: next to nothing"
     if not (four_weeks and last > 0):
         return said
     change = level / last - 1
     if abs(change) < 0.005:
-        return f"{said}, the same as the last four weeks"
-    return f"{said}, {abs(change):.0%} {'above' if change > 0 else 'below'} the last four weeks"
+        return f"{said}, the same as the last four weeks{shut}"
+    return f"{said}, {abs(change):.0%} {'above' if change > 0 else 'below'} the last four weeks{shut}"

@@ -8,7 +8,7 @@ __all__ = ['COMMAND_GROUPS', 'find_command', 'command_parser', 'main']
 # %% ../../nbs/cli/09_command.ipynb #40c23f1d
 import argparse, inspect, sys
 from importlib import import_module
-from .parser import add_command, call, make_parser, stopped
+from .parser import Parser, add_command, call, make_parser, stopped
 
 # %% ../../nbs/cli/09_command.ipynb #2845ce80
 COMMAND_GROUPS = {  # Command: its module in this package, and what it is for
@@ -50,7 +50,7 @@ def command_parser(
 ) -> argparse.ArgumentParser:
     "The parser of the whole command line."
     keep_lines = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="cd4ml", description=_ABOUT, formatter_class=keep_lines)
+    parser = Parser(prog="cd4ml", description=_ABOUT, formatter_class=keep_lines)
     parser.set_defaults(function=None, parser=parser)
     each = parser.add_subparsers(title="commands", metavar="COMMAND")
     for known, (_, about) in COMMAND_GROUPS.items():

@@ -6,11 +6,10 @@
 __all__ = ['COMMANDS', 'in_words', 'read_table', 'write_table', 'forecast']
 
 # %% ../../nbs/cli/02_forecast.ipynb #a3dd4fd6
-import warnings
 from datetime import date as day
 from io import StringIO
 from pathlib import Path
-from ..core import UserError, progress, project_root, read_truth, replace_file, text_of
+from ..core import UserError, progress, project_root, read_truth, replace_file, shorten, text_of
 from .parser import say_json
 
 # %% ../../nbs/cli/02_forecast.ipynb #331d1380
@@ -28,36 +27,34 @@ def in_words(
     return f"{item}, {where}, {when:%A} {when.day} {when:%B} {when.year}: {say_forecast(answer)}"
 
 # %% ../../nbs/cli/02_forecast.ipynb #5834c8af
-_QUESTION = ["item_nbr", "store_nbr", "date"]
+_QUESTION = "item_nbr, store_nbr, date"
 
 
 def read_table(
     path: str | Path,  # A .csv or .parquet file
-):  # DataFrame; item_nbr and store_nbr are strings, date is ISO text
-    "A table of questions."
+):  # DataFrame of item_nbr, store_nbr, date and perhaps promotion, which a CSV file has as texts
+    "A table of questions; which other columns it has is said."
+    from cd4ml_nb.model.forecaster import question_columns
+
     path = Path(path)
     if not path.is_file():
-        columns = ", ".join(_QUESTION)
-        raise UserError(f"{path} is not there. Give the path of a CSV or Parquet file with the columns {columns}.")
-    table = _read(path).rename(columns=lambda name: str(name).strip())
-    missing = [column for column in _QUESTION if column not in table]
-    if missing:
-        word = "columns" if len(missing) > 1 else "column"
-        has = ", ".join(map(str, table.columns))
-        raise UserError(f"{path} lacks the {word} {', '.join(missing)}; it has: {has}.")
-    return table
+        raise UserError(f"{path} is not there. Give the path of a CSV or Parquet file with the columns {_QUESTION}.")
+    table = _read(path)
+    try:
+        columns = question_columns(table)
+    except UserError as e:
+        raise UserError(f"{path}: {e}") from None
+    others = [str(name) for name in table if name not in columns and str(name).strip()]
+    if others:
+        progress(shorten(f"Not used of {path}: {', '.join(others)}"))
+    return table[list(columns)].rename(columns=columns)
 
 # %% ../../nbs/cli/02_forecast.ipynb #5de5babe
 def _mark_of(path, text):
     "The mark between the columns of a CSV file, by its first line."
     if not text.strip():
-        raise UserError(f"{path} is empty. Its first line should name the columns {', '.join(_QUESTION)}.")
-    line = text.splitlines()[0]
-    mark = max(",;\t", key=line.count)
-    names = [name.strip() for name in line.split(mark)]
-    if twice := [name for name in [*_QUESTION, "promotion"] if names.count(name) > 1]:
-        raise UserError(f"{path} has two columns called {twice[0]}. Remove one of the two.")
-    return mark
+        raise UserError(f"{path} is empty. Its first line should name the columns {_QUESTION}.")
+    return max(",;\t", key=text.splitlines()[0].count)
 
 # %% ../../nbs/cli/02_forecast.ipynb #a8ccc89a
 def _read(path):
@@ -72,14 +69,14 @@ def _read(path):
         except Exception:
             raise UserError(f"{path} is no Parquet file, or a damaged one. Write it anew, or as CSV.") from None
     text = text_of(path, "Save it as CSV in UTF-8.")
-    mark, how = _mark_of(path, text), {"dtype": str, "keep_default_na": False, "na_values": [""], "index_col": False}
+    how = {"dtype": str, "keep_default_na": False, "na_values": [""], "header": None}
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            return pd.read_csv(StringIO(text), sep=mark, **how)
-    except (pd.errors.ParserWarning, pd.errors.ParserError):
+        rows = pd.read_csv(StringIO(text), sep=_mark_of(path, text), **how)
+    except pd.errors.ParserError:
         said = "some row has more fields than the first line has names, or a quote that is not closed"
         raise UserError(f"{path}: {said}. Name each column, and remove separators that end a line.") from None
+    names = rows.iloc[0].fillna("")  # pandas would call the second of two equal names otherwise
+    return rows[1:].set_axis(names.tolist(), axis="columns").reset_index(drop=True)
 
 # %% ../../nbs/cli/02_forecast.ipynb #f3ce44db
 def write_table(
@@ -123,19 +120,16 @@ def _said_of(card):
 def _one_forecast(forecaster, item, store, date, promotion):
     "One answer as a dict."
     if why := forecaster.switch_note(item, store, promotion):
-        raise UserError(f"{why} Leave --promotion out for the forecast as it is planned.")
+        raise UserError(f"{why} Leave --promotion out for the forecast as planned.")
     if store is not None:
         return forecaster.answer(item, store, date, promotion)
-    from cd4ml_nb.model.notes import say_switch_stores
-
     total = forecaster.total(item, None, date, date, promotion)
     versions = {key: forecaster.card[key] for key in ("model_version", "data_version")}
     asked = {"item_nbr": item, "store_nbr": None, "date": date}
     share = forecaster.supposed(item, None, date, date, promotion)
     said = {"other_stores": _other_stores(forecaster, item, date), "history": forecaster.history(item)}
     said |= {"promotion_assumed": share if share == share else None}
-    few = [] if promotion is None else [say_switch_stores(*forecaster.switch_stores(item, promotion), promotion)]
-    said["note"] = " ".join(filter(None, [forecaster.note(item, None, date, date, promotion), *few]))
+    said["note"] = forecaster.note(item, None, date, date, promotion)
     return {**asked, **total, **said, **versions}
 
 # %% ../../nbs/cli/02_forecast.ipynb #66cdcce2
@@ -147,7 +141,6 @@ def _other_stores(forecaster, item, date):
 def _covers(forecaster, item, store, date, promotion):
     "What to know before taking the number, and what a sum over all stores holds: sentences."
     from cd4ml_nb.look import say_units
-    from cd4ml_nb.model.notes import say_switch_stores
     from cd4ml_nb.quality.explain import caution
 
     said = list(filter(None, [caution(forecaster, item, store, date, date, promotion)]))
@@ -156,9 +149,7 @@ def _covers(forecaster, item, store, date, promotion):
     stores, after = int(forecaster.series["item_nbr"].eq(item).sum()), forecaster.block.delisted_after
     lately = f"{stores} store{'s' * (stores != 1)} that sold it in the last {after} days"
     others = f"about {say_units(_other_stores(forecaster, item, date))} units in others, where it comes back or is new"
-    if promotion is not None:
-        said.append(say_switch_stores(*forecaster.switch_stores(item, promotion), promotion))
-    return [*filter(None, said), f"All stores are {lately}, and {others}."]
+    return [*said, f"All stores are {lately}, and {others}."]
 
 # %% ../../nbs/cli/02_forecast.ipynb #52e7c8f7
 def _check_output(input, output):
@@ -214,11 +205,19 @@ def _switch(promotion):
     except ValueError as e:
         raise UserError(f"--promotion {e}; leave it out for the promotion plan.") from None
 
+# %% ../../nbs/cli/02_forecast.ipynb #84df9dea
+def _store(forecaster, store):
+    "A store's number, or None for all stores, by whatever word they are called, unless a store is called so."
+    from cd4ml_nb.look import ALL_STORES
+
+    known = set(forecaster.stores["store_nbr"].astype(str))
+    return store if store in known or (store or "").strip().casefold() not in ALL_STORES else None
+
 # %% ../../nbs/cli/02_forecast.ipynb #7b62f8d5
 def forecast(
     *,
     item: str | None = None,  # Product: its number (item_nbr)
-    store: str | None = None,  # Store: its number (store_nbr); all stores together when left out
+    store: str | None = None,  # Store: its number (store_nbr); all stores when left out, or for all
     date: str | None = None,  # Day, such as 2018-01-02
     promotion: str | None = None,  # yes or no: what if it were on promotion, or not? The promotion plan when left out
     json: bool = False,  # One JSON object instead of words
@@ -235,6 +234,7 @@ def forecast(
     forecaster = _model(model)
     if input is not None:
         return _batch(forecaster, input, output)
+    store = _store(forecaster, store)
     answer = _one_forecast(forecaster, item, store, day_asked, switch)
     if json:
         return print(say_json(answer))

@@ -85,12 +85,15 @@ def release_show(
 
 def release_verify():
     "Check that no line of the log was edited, removed or moved, and that the registered models are what they were."
-    from cd4ml_nb.delivery.acts import read_log
+    from cd4ml_nb.delivery.acts import read_log, release_log
+    from cd4ml_nb.delivery.ledger import unwitnessed
     from cd4ml_nb.look import say_count
 
     root = project_root()
     _require_sound(root)
     print(f"The log of releases is intact ({say_count(len(read_log(root)), 'act')}), and so are the registered models.")
+    if said := unwitnessed(release_log(root)):
+        print(said)
 
 # %% ../../nbs/cli/05_release.ipynb #538b4096
 def _told(act):

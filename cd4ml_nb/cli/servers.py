@@ -15,12 +15,14 @@ def check_port(
     command: str,  # How to ask for another, for the message
 ) -> None:
     "Raise a UserError when the port is taken or not allowed."
+    if not 0 <= port < 65536:  # 0: any that is free
+        raise UserError(f"There is no port {port}; they are numbered from 1 to 65535. Take another one: {command}")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
-        except (OSError, OverflowError) as e:
-            in_use = getattr(e, "errno", None) == 98
+        except OSError as e:
+            in_use = e.errno == 98
             why = "is in use, perhaps by a dashboard that already runs there" if in_use else f"cannot be used ({e})"
             raise UserError(
                 f"Port {port} {why}. Open http://127.0.0.1:{port}, stop that program, or take another port: {command}"
@@ -105,12 +107,12 @@ def review(
 ):
     "Serve the page on which a model is reviewed, approved or rejected, until Ctrl-C."
     said = f"The review: http://127.0.0.1:{port} (Ctrl-C ends it; its log: reports/review.log)"
-    _serve_app("review.ipynb", port, "share/review", said, f"make review REVIEW_PORT={_another(port, 8867)}")
+    _serve_app("review.ipynb", port, "share/review", said, f"make review PORT={_another(port, 8867)}")
 
 
 def _another(port, usual):
     "A port to try instead."
-    return port + 1 if port < 65535 else usual + 1
+    return port + 1 if 0 < port < 65535 else usual + 1
 
 # %% ../../nbs/cli/07_servers.ipynb #eabc2da6
 def mlflow(

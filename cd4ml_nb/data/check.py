@@ -14,8 +14,10 @@ import numpy as np, pandas as pd
 from ..core import refuse_together
 from .axis import Stores, settle
 from .contract import check_keys_unique, read_raw, read_text, require_contract
-from .doubts import doubt_ended, longest_gaps
+from .doubts import doubt_ended, doubt_quiet, longest_gaps, quiet_ones
 from .layout import RAW, raw_path
+from .opening import NOTHING, SHUT
+from .silence import BEFORE, SEVERAL, silent_too_long
 from .sales import Heaps, heap_raw
 from .schema import check_evolution, describe_schema, describe_source
 from .stores import cut_items, lay_out
@@ -52,11 +54,53 @@ def _sales_of(heaps, store):
     return tuple(sale[name][inside] for name in ("item", "day", "units"))
 
 
-def _doubt_series(heaps, delisted_after):
-    "What speaks against the days after which a series has ended."
+def _doubt_series(heaps, opening, delisted_after):
+    "What speaks against the days after which a series has ended, and what may have stopped before."
     found = [longest_gaps(*_sales_of(heaps, store)) for store in range(len(heaps.stores))]
     gaps, units = (np.concatenate(parts) for parts in zip(*found))
-    return doubt_ended(gaps, units, delisted_after)
+    silent = _doubt_silent(heaps, opening, delisted_after, len(gaps))
+    return doubt_ended(gaps, units, delisted_after) + silent
+
+# %% ../../nbs/data/02i_check.ipynb #801df1f3
+def _lately(heaps, store, first_day):
+    "The items that a store sold since a day, and their units by day, shape (n_items, n_days)."
+    item, day, units = _sales_of(heaps, store)
+    late = day >= first_day
+    items, row = np.unique(item[late], return_inverse=True)
+    sold = np.zeros((len(items), heaps.last_day + 1 - first_day))
+    np.add.at(sold, (row, day[late] - first_day), units[late])
+    return items, sold
+
+
+def _silent_stores(opening, n_days):
+    "On which of the last days each store was expected to be open, and whether it is silent for longer than by chance."
+    end = opening.rows.shape[1]
+    expected = np.isin(opening.why[:, end - n_days : end], (0, NOTHING, SHUT))
+    return expected, silent_too_long(opening.rows[:, end - n_days :] > 0, expected, least=1)
+
+# %% ../../nbs/data/02i_check.ipynb #b28f6844
+def _doubt_silent(heaps, opening, delisted_after, n_series):
+    "What may have stopped: stores, products in the others, and products in single stores."
+    n_days, names = min(BEFORE, heaps.n_days), np.array(heaps.items, object)
+    first_day, shops, series, total = heaps.last_day + 1 - n_days, [], [], 0.0
+    expected, silent = _silent_stores(opening, n_days)
+    sold, is_open = np.zeros((len(names), n_days)), np.zeros((len(names), n_days), bool)
+    for store, name in enumerate(heaps.stores):
+        items, units = _lately(heaps, store, first_day)
+        own, total = np.broadcast_to(expected[store], units.shape), total + units.sum()
+        if silent[store] and len(items) >= SEVERAL:
+            shops += quiet_ones([name], units.sum(axis=0)[None], own[:1], delisted_after, least=1)
+            continue
+        sold[items] += units
+        is_open[items] |= own
+        found = quiet_ones(names[items], units, own, delisted_after, looked_at=n_series)
+        series += [(name, one) for one in found]
+    goods = quiet_ones(names, sold, is_open, delisted_after)
+    gone = {one.name for one in goods}
+    alone = [one._replace(name=f"{one.name} in store {name}") for name, one in series if one.name not in gone]
+    alone.sort(key=lambda one: -one.units)
+    kinds = {"store": shops, "product": goods, "series": alone}
+    return [said for kind, quiet in kinds.items() for said in doubt_quiet(kind, quiet, first_day, n_days, total)]
 
 # %% ../../nbs/data/02i_check.ipynb #3e047479
 def _offers(item, day, shape, delisted_after):
@@ -104,7 +148,7 @@ def _look(con, raw, heaps, rule):
     span = rule.pop("first_day", None), rule.pop("last_day", None)
     tables = {name: read_raw(con, raw, name) for name in ("stores", "holidays_events")}
     stores = settle(heaps, tables, describe_source(raw)["source"], span, **rule)
-    doubts = _doubt_series(heaps, rule["delisted_after"])
+    doubts = _doubt_series(heaps, stores.opening, rule["delisted_after"])
     return replace(stores, doubts=[*stores.doubts, *doubts])
 
 # %% ../../nbs/data/02i_check.ipynb #f1b93453

@@ -187,9 +187,10 @@ def time_axis(
     _check_asked(asked, start, len(rows), (first, last), now)
     until = None if asked[1] is None else max(0, asked[1] + 1 - start)
     if not rows[0 if asked[0] is None else max(0, asked[0] - start) : until].any():
-        asks = f"prepare.first_day ({first_day}) and prepare.last_day ({last_day})"
+        given = {"first_day": first_day, "last_day": last_day}
+        asks = " and ".join(f"prepare.{name} ({day})" for name, day in given.items() if day is not None)
         reach = f"the sales reach from {day_of(first)} to {day_of(last)}"
-        raise UserError(f"params.yaml: there is no sale between {asks}; {reach}.")
+        raise UserError(f"params.yaml: there is no sale in the days left by {asks}; {reach}.")
     ends = tuple(None if said is not None else found for said, found in zip(asked, (first, last)))
     stray = [say_stray(part, day, (first, last), now) for part, day in _beyond(rows, start, *ends)]
     if stray:

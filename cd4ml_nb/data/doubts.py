@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['LIKE_CLOSED', 'LIKE_OPEN', 'LIVED_ON', 'CAME_BACK', 'opening_facts', 'count_days', 'doubt_absent', 'doubt_rules',
-           'doubt_holidays', 'longest_gaps', 'doubt_ended']
+           'doubt_holidays', 'longest_gaps', 'doubt_ended', 'Quiet', 'quiet_ones', 'doubt_quiet']
 
 # %% ../../nbs/data/02fc_doubts.ipynb #49c554b9
 from collections.abc import Iterator
+from typing import NamedTuple
 import numpy as np
 from .days import day_of
+from .silence import silent_too_long
 from .opening import ENDED, HOLIDAY, NOT_YET, NOTHING, SAID, SHUT, WEEKLY, Opening, last_sales
 
 # %% ../../nbs/data/02fc_doubts.ipynb #f232e35f
@@ -181,3 +183,59 @@ def doubt_ended(
     until = "Until then they count as ended, and 0 is forecast"
     most = int(np.ceil(np.quantile(gaps[back], 0.95)))
     return [f"{said}. {until}. With prepare.delisted_after: {most} in params.yaml, 95 % of them would not have ended."]
+
+# %% ../../nbs/data/02fc_doubts.ipynb #16f1010f
+class Quiet(NamedTuple):
+    "What is silent for longer than by chance."
+
+    name: str  # Of a store, of a product, or of a product in a store
+    last: int  # The day of its last sale, counted from the first of the days that are looked at
+    units: float  # Sold in these days
+
+
+def quiet_ones(
+    names: np.ndarray,  # shape (n,)
+    units: np.ndarray,  # Sold, shape (n, n_days)
+    is_open: np.ndarray,  # Whether it could, same shape
+    delisted_after: int,  # Days without a sale after which it has ended, and no longer is silent
+    **rule,  # looked_at and least, as `silent_too_long` takes them
+) -> list[Quiet]:  # What sold most comes first
+    "Which stores, products or series may have stopped."
+    sold, n_days = units > 0, units.shape[1]
+    offered = sold[:, max(0, n_days - 1 - delisted_after) :].any(axis=1)
+    found = np.flatnonzero(offered & silent_too_long(sold, is_open, **rule))
+    last, total = n_days - 1 - sold[:, ::-1].argmax(axis=1), units.sum(axis=1)
+    order = found[np.argsort(-total[found], kind="stable")]
+    return [Quiet(str(names[i]), int(last[i]), float(total[i])) for i in order]
+
+# %% ../../nbs/data/02fc_doubts.ipynb #13ac145d
+_STOPPED = {  # One, several, and what may be so
+    "store": ("store has", "stores have", "sold nothing", "may be shut"),
+    "product": ("product has", "products have", "not been sold anywhere", "may have ended"),
+    "series": ("product in a store has", "products in a store have", "not been sold", "may have ended there"),
+}
+
+# %% ../../nbs/data/02fc_doubts.ipynb #2a8d4093
+def doubt_quiet(
+    kind: str,  # store, product or series
+    quiet: list[Quiet],  # From `quiet_ones`
+    first_day: int,  # The first of the days that were looked at, counted from 1970-01-01
+    n_days: int,  # How many these are
+    units: float,  # Sold by all in them
+) -> list[str]:  # A sentence or two, or none
+    "What may have stopped, with the day of its last sale and its share of all units."
+    if not quiet:
+        return []
+    one, several, did, may = _STOPPED[kind]
+    many, part = len(quiet) > 1, sum(found.units for found in quiet) / units
+    told = ", ".join(f"{found.name} (since {day_of(first_day + found.last)})" for found in quiet[:5])
+    told += f" and {len(quiet) - 5:,} more" if len(quiet) > 5 else ""
+    share = f"{part:.1%}" if part >= 0.001 else "less than 0.1%"
+    who = f"{len(quiet):,} {several if many else one} {did} for longer than by chance: {told}"
+    still = f"{'They' if many else 'It'} {may}, and {'are' if many else 'is'} still forecast"
+    since = day_of(first_day + quiet[0].last + 1)
+    if kind == "store":
+        still += (
+            f'. For one that has shut, add {{store: "{quiet[0].name}", closed: "from {since}"}} to prepare.closed_days'
+        )
+    return [f"{who}, with {share} of the units of the last {n_days // 7} weeks. {still}."]

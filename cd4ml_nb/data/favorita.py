@@ -74,7 +74,7 @@ def _read_small(
 
 def _nearest(value, known):
     "The known values that look most like one."
-    if value.isdigit() and all(k.isdigit() for k in known):
+    if value.isdecimal() and all(k.isdecimal() for k in known):
         return sorted(known, key=lambda k: (abs(int(k) - int(value)), int(k)))[:3]
     upper = {k.upper(): k for k in known}
     return [upper[k] for k in get_close_matches(value.upper(), upper, 3, 0)]

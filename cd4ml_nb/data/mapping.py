@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['PARTS', 'COMPULSORY', 'RAW_NAMES', 'FORMS', 'WHOLE', 'SPECS', 'read_mapping', 'files_of', 'csv_shape', 'copy_as_utf8',
-           'date_sql', 'number_sql', 'truth_sql', 'cell_sql']
+           'date_sql', 'number_sql', 'truth_sql', 'cell_sql', 'other_end']
 
 # %% ../../nbs/data/02aa_mapping.ipynb #df61a6d7
-import codecs, csv, gzip, io, zlib
+import codecs, csv, gzip, io, os, zlib
 from pathlib import Path
 import duckdb
 from ..core import NO, YES, UserError, nearest, wide_text
@@ -63,7 +63,7 @@ def _spec(name):
     for column in PARTS[name].values():
         declared = raw.columns.get(column, Column("text", "static", nullable=True))
         columns[column] = declared if column in needed else declared._replace(nullable=True)
-    return raw._replace(columns=columns, key=() if name == "events" else raw.key, stretch=None, optional=False)
+    return raw._replace(columns=columns, key=() if name == "events" else raw.key, optional=False)
 
 # %% ../../nbs/data/02aa_mapping.ipynb #045196de
 SPECS = {name: _spec(name) for name in PARTS}
@@ -163,6 +163,8 @@ def files_of(
     "The table files at a local place."
     endings = f"{', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}"
     is_table = lambda file: file.name.lower().endswith(ENDINGS)
+    if any(len(os.fsencode(part)) > 255 for part in path.parts):  # the system refuses to look
+        raise UserError("the file is not there: no file's name is so long")
     if path.is_dir():
         files = [file for file in path.rglob("*") if file.is_file() and is_table(file) and file.name[0] != "."]
         if not files:
@@ -347,3 +349,12 @@ def cell_sql(
     if kind in ("number", "promotion") and is_text:
         cell = number_sql(cell, forms)
     return truth_sql(cell) if kind in ("truth", "promotion") else cell
+
+# %% ../../nbs/data/02aa_mapping.ipynb #ab7d48eb
+def other_end(
+    path: Path,  # A CSV file, plain or .gz
+) -> int | None:  # Its number; None if all lines end alike
+    "The first line that ends otherwise than line 1."
+    with _open_packed(path) as file:
+        ends = [line.endswith(b"\r\n") for line in file if line.endswith(b"\n")]
+    return 1 + ends.index(not ends[0]) if len(set(ends)) == 2 else None

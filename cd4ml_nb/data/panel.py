@@ -126,18 +126,19 @@ def read_plans(
     starts = np.append(0, ends[:-1])
     return {store: rows.slice(a, b - a) for store, a, b in zip(runs.values.to_pylist(), starts, ends)}
 
-
+# %% ../../nbs/data/03b_panel.ipynb #c92c1f8c
 def _planned(rows, item_row, first_day, shape):
     "The promotion plan of a store as an array (series × days), NaN where no plan lists the series."
     planned = np.full(shape, np.nan, np.float32)
     if rows is None:
         return planned
     first, last = (rows[name].cast(pa.int32()).to_numpy() - first_day for name in ("first_date", "last_date"))
-    length = last - first + 1
+    first, last = np.maximum(first, 0), np.minimum(last, shape[1] - 1)  # a row may hold for years
+    length = np.maximum(last - first + 1, 0)
     row = np.repeat(np.arange(len(rows)), length)
     day = first[row] + np.arange(length.sum()) - np.repeat(np.cumsum(length) - length, length)
     series = np.array([item_row.get(item, -1) for item in rows["item_nbr"].to_pylist()])[row]
-    inside = (series >= 0) & (day >= 0) & (day < shape[1])
+    inside = series >= 0
     promoted = rows["onpromotion"].to_numpy()[row][inside].astype(np.float32)
     np.fmax.at(planned, (series[inside], day[inside]), promoted)
     return planned

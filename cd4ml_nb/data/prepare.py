@@ -53,10 +53,11 @@ def _beside(grid, table, **columns):
     return joined.select(*grid.columns, *columns)
 
 
-def _each_day_of(plan):
-    "The stores' days that a promotion plan covers."
+def _each_day_of(plan, first_day, last_day):
+    "The stores' days that a promotion plan covers, of those from the first to the last day."
     stretches = plan.select("store_nbr", "first_date", "last_date").distinct()
-    days = stretches.mutate(date=each_day(stretches.first_date, stretches.last_date))
+    begin = ibis.greatest(stretches.first_date, ibis.date(first_day))
+    days = stretches.mutate(date=each_day(begin, ibis.least(stretches.last_date, ibis.date(last_day))))
     return days.drop("first_date", "last_date").distinct().mutate(covered=True)
 
 
@@ -76,12 +77,13 @@ def build_calendar(
     end = last_day + datetime.timedelta(days=DAYS_AHEAD)
     holidays = _if_there(raw["holidays_events"], lambda events: holidays_by_store(events, stores))
     oil = _if_there(raw["oil"], lambda oil: oil.rename(oil="dcoilwtico"))
+    covered = lambda plan: _each_day_of(plan, first_day, end)
     past = lambda table: table.filter(table.date <= ibis.date(last_day))
 
     grid = stores.select("store_nbr", date=each_day(ibis.date(first_day), ibis.date(end)))
     grid = _beside(grid, closed, why_closed="string")
     grid = _beside(grid, holidays, holiday="string")
-    grid = _beside(grid, _if_there(raw["promotions"], _each_day_of), covered="boolean")
+    grid = _beside(grid, _if_there(raw["promotions"], covered), covered="boolean")
     grid = _beside(grid, _if_there(raw["transactions"], past), transactions="float64")
     grid = _beside(grid, _if_there(oil, past), oil="float64")
 

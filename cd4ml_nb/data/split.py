@@ -40,13 +40,14 @@ def _say_windows(days, horizon, calibration_windows, evaluation_windows, history
 
 def _say_smaller(days, horizon, calibration_windows, evaluation_windows, history):
     "What would do with so many days; empty if nothing would."
+    windows = calibration_windows, evaluation_windows
     week = min(history, 7)
-    others = calibration_windows, evaluation_windows, week
-    fits = max((one for one in range(1, horizon + 1) if needed_days(one, *others) <= days), default=None)
+    fits = max((one for one in range(1, horizon + 1) if needed_days(one, *windows, week) <= days), default=None)
     if fits is None:
         return ""
-    changed = [f"training_rows.first: {week}"] * (week < history) + [f"split.horizon: {fits}"] * (fits < horizon)
-    return f" {' and '.join(changed)} would do with {needed_days(fits, *others)} days."
+    first = max(week, days - needed_days(fits, *windows, 0)) if fits == horizon else week
+    changed = [f"training_rows.first: {first}"] * (first < history) + [f"split.horizon: {fits}"] * (fits < horizon)
+    return f" {' and '.join(changed)} would do with {needed_days(fits, *windows, first)} days."
 
 
 def _few_errors(count_series, horizon, calibration_windows):

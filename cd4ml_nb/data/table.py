@@ -34,7 +34,7 @@ from .engines import quote_name, quote_sql
 from .fetch import local_place, scheme_of
 from .layout import Table
 from ..core import nearest
-from .mapping import SPECS, cell_sql, copy_as_utf8, csv_shape, files_of, read_mapping
+from .mapping import SPECS, cell_sql, copy_as_utf8, csv_shape, files_of, other_end, read_mapping
 
 # %% ../../nbs/data/02ab_table.ipynb #5e1f6613
 @contextmanager
@@ -156,7 +156,9 @@ def _load(con, opened, findings):
                 raise
         for number, said in breaking.items():
             expectation = f"a table of text ({said})"
-            if "gzip" in said.lower() or opened.paths[number].endswith("parquet"):
+            if "state machine" in said and (line := other_end(Path(opened.paths[number]))):
+                expectation = f"lines that end alike; line {line} ends otherwise than line 1. Save it again as a CSV"
+            elif "gzip" in said.lower() or opened.paths[number].endswith("parquet"):
                 expectation = "a whole file; this one is cut short or damaged. Copy it again, and compare sizes"
             findings.append(finding(opened.labels[number], "unreadable file", None, expectation))
             del opened.shapes[number]

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Evidence', 'read_evidence', 'against', 'say_windows', 'slice_table', 'judged_slices', 'scores_of', 'score_rows',
-           'importances', 'CardTable', 'Section', 'owner_of', 'failed_checks', 'card_sections', 'card_markdown',
-           'write_card']
+           'importances', 'say_outdone', 'CardTable', 'Section', 'owner_of', 'failed_checks', 'card_sections',
+           'card_markdown', 'write_card']
 
 # %% ../../nbs/delivery/05c_card.ipynb #29c188b7
 import json
@@ -149,6 +149,25 @@ def importances(
     found = [(row["feature"], float(row["importance"])) for row in explanation.get(kind) or []]
     return sorted(found, key=lambda pair: -pair[1])
 
+# %% ../../nbs/delivery/05c_card.ipynb #ca5fec7e
+def say_outdone(
+    evidence: Evidence,
+) -> list[str]:  # Sentences; none where an older evaluation does not say it
+    "Which other estimators did better than this one on the evaluation windows, and by how much."
+    known = evidence.metrics.get("outdone", {}).get(evidence.card["estimator"])
+    if known is None:
+        return []
+    said = []
+    for one in known:
+        name, form = ("NWRMSLE", "{:.4f}") if one["measure"] == "nwrmsle" else (one["measure"], "{:.1%}")
+        own, other, luck = (form.format(one[key]) for key in ("own", "other", "band"))
+        said.append(
+            f"{one['estimator']} did better in the evaluation windows, on the same {one['series']:,} series: "
+            f"its {name} is {other}, this one's {own}; up to {luck} of that may be luck. This stops nothing; "
+            "what is trained is train.estimator in params.yaml."
+        )
+    return said or ["No other estimator did better in the evaluation windows, on the same series, by more than luck."]
+
 # %% ../../nbs/delivery/05c_card.ipynb #5780460b
 class CardTable(NamedTuple):
     "A table among the parts of a section."
@@ -211,10 +230,10 @@ def _quality(evidence):
     held = scores_of(evidence, evidence.card["estimator"], "all_stores_held").get("day", {}).get("mean")
     good: list = [CardTable(["Window from", "NWRMSLE", "Naive", "Order error", "Bias"], score_rows(evidence))]
     if isinstance(held, float):
-        good.append(f"The 80% interval of all stores together held on {held:.0%} of days.")
+        good.append(f"The 80% interval of an item's total over all stores held on {held:.0%} of days.")
     worst = judged_slices(evidence.gate)[:8]
     return [
-        Section("How good it is", [*good, _SCORES]),
+        Section("How good it is", [*good, _SCORES, *say_outdone(evidence)]),
         Section("For whom it is worst", _worst_of(evidence.gate, worst)),
     ]
 

@@ -4,15 +4,17 @@
 
 # %% auto #0
 __all__ = ['KEEP', 'RECORD', 'run_dvc', 'registered_last', 'publish', 'check_pulled', 'pull', 'production_lock', 'deployed',
-           'point', 'place', 'prune', 'switch', 'restore', 'deploy', 'go_back', 'record']
+           'point', 'deployments', 'deployments_trouble', 'place', 'prune', 'switch', 'restore', 'deploy', 'go_back',
+           'record']
 
 # %% ../../nbs/delivery/07_deploy.ipynb #4c029b2f
-import json, os, shutil, subprocess, sys
+import os, shutil, subprocess, sys
 from contextlib import AbstractContextManager
 from datetime import datetime, timezone
 from pathlib import Path
 from ..core import UserError, find_json, hold_lock, progress, read_json, replace_folder, run_git, sha256_of, sync
 from .acts import Act, trusted_log, whoever
+from .ledger import Ledger, append, ledger_trouble, read_ledger
 from .build import SEAL_FILE, copy_release, read_release, smoke, version_to_deploy
 from cd4ml_nb.delivery.registry import (
     changed_files,
@@ -22,7 +24,7 @@ from cd4ml_nb.delivery.registry import (
     registered,
     registry_folder,
 )
-from .release import promote, rollback
+from .release import promote, rollback, signed
 from .state import state
 
 # %% ../../nbs/delivery/07_deploy.ipynb #3fa0ed26
@@ -82,10 +84,12 @@ def check_pulled(
     acts: list[Act],  # The log of releases
 ) -> None:
     "A UserError unless what came is what was registered, and what was decided upon."
-    if wrong := changed_files(copy):
+    if wrong := changed_files(copy, noted=False):
         raise UserError(
             f"What was pulled as {copy.name} is not what was registered ({', '.join(wrong)}), so it is refused."
         )
+    if (named := read_json(copy / "registration.json")["model_version"]) != copy.name:
+        raise UserError(f"What was pulled as {copy.name} is {named}, so it is refused.")
     decided = [act for act in acts if act["model_version"] == copy.name]
     if decided and decided[-1]["package"] != sha256_of(copy / "package/forecaster.json"):
         raise UserError(
@@ -167,6 +171,39 @@ def point(
         os.replace(tmp, path)
     sync(path.parent)
 
+# %% ../../nbs/delivery/07_deploy.ipynb #ba80c007
+def deployments(
+    production: Path,  # A production folder
+) -> Ledger:
+    "The record of what was deployed, when and by whom."
+    file, head, title = "deployments.jsonl", ".deployments.head.json", "The record of deployments"
+    mend = "Bring it back from a backup; what is live does not depend on it."
+    return Ledger(Path(production), file, head, title, "cd4ml deploy smoke", mend)
+
+# %% ../../nbs/delivery/07_deploy.ipynb #4cfc3f0f
+def deployments_trouble(
+    production: Path,  # A production folder
+) -> list[str]:  # Sentences; none when all is well
+    "Whether the record of deployments is what was written, and ends with what is live."
+    ledger, live = deployments(production), deployed(production)
+    try:
+        lines = read_ledger(ledger)
+    except UserError as e:
+        return [f"{e} {ledger.mend}"]
+    if lines and "before" in lines[0] and (found := ledger_trouble(ledger)):  # an earlier library made no chain
+        return [f"{ledger.path} is not what was written: {' '.join(found)}"]
+    last = lines[-1] if lines else {}
+    if last.get("former" if last.get("act") == "failed" else "version") == live:
+        return []
+    why = "lines at its end, or all of it, were removed, or a deployment was killed before it was noted"
+    return [f"{ledger.path} does not end with {live or 'nothing'}, which is live: {why}. {ledger.mend}"]
+
+
+def _warn_of_record(production):
+    "Tell what is wrong with the record; nobody is kept from going back by it."
+    for said in deployments_trouble(production):
+        progress(said)
+
 # %% ../../nbs/delivery/07_deploy.ipynb #e7389589
 KEEP = 5  # Versions that stay in a production folder
 
@@ -206,7 +243,7 @@ def prune(
     for path in others[: max(0, len(others) + len(keep) - KEEP)]:
         shutil.rmtree(path, ignore_errors=True)
 
-# %% ../../nbs/delivery/07_deploy.ipynb #ba80c007
+# %% ../../nbs/delivery/07_deploy.ipynb #99ef6309
 def _note(production, act, version, former, by, why):
     "One line in the production folder's own record."
     line = {
@@ -217,10 +254,10 @@ def _note(production, act, version, former, by, why):
         "by": by or whoever(production),
         "why": why,
     }
-    with open(Path(production) / "deployments.jsonl", "a", encoding="utf-8") as file:
-        file.write(json.dumps(line, ensure_ascii=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        append(deployments(production), line)
+    except (OSError, UserError) as e:  # what is live does not depend on it
+        progress(f"The record of deployments does not know of {version}: {e}")
 
 
 def _switch_back(production, version, former, before, by, error):
@@ -242,6 +279,7 @@ def switch(
 ) -> dict:  # version (<model_version>-<build>), former, smoke
     "Deploy a build: place, switch, try; switch back on any failure."
     with production_lock(production):
+        _warn_of_record(production)
         former, before = deployed(production), deployed(production, "former")
         version = place(built, production)
         if former not in (None, version):
@@ -267,6 +305,7 @@ def restore(
     if not (reason or "").strip():
         raise UserError('Say why, in a few words: --reason "…". Nothing was changed.')
     with production_lock(production):
+        _warn_of_record(production)
         now, former = deployed(production), deployed(production, "former")
         folder = Path(production) / "versions" / (former or "")
         if former is None or not folder.is_dir():
@@ -289,6 +328,7 @@ def deploy(
 ) -> dict:  # version, former, smoke, promoted (bool)
     "Put a build into production: try it there, promote it, or go back."
     root, built = Path(root), Path(built or Path(root) / "dist/release")
+    by, why = signed(root, by, reason or f"deployed to {Path(production).name}; its smoke test passed there")
     about, live = read_release(built), state(root)["champion"]
     act = version_to_deploy(trusted_log(root), live, about["model_version"])
     name, package = act["model_version"], act["package"]
@@ -297,7 +337,6 @@ def deploy(
             f"The build of {name} holds another package than the approved one. Build again: cd4ml deploy build"
         )
     promoted = not live or (live["model_version"], live["package"]) != (name, package)
-    why = reason or f"deployed to {Path(production).name}; its smoke test passed there"
 
     def confirm():
         if promoted:
@@ -313,15 +352,32 @@ def go_back(
     reason: str | None = None,  # Why; compulsory
 ) -> dict:  # version, was, rolled_back (bool)
     "Bring the former version back in production, and in the log when its champion was the one that went."
-    done, found = restore(production, reason or "", by), state(root)
-    # What went is not trusted: its seal is read, if there is one, and not checked
-    versions = [Path(production) / "versions" / done[which] for which in ("was", "version")]
+    by, reason = signed(root, by, reason)
+    done = {}
+
+    def switch_back():
+        done.update(restore(production, reason, by))
+
+    if not _is_logged(production, state(root)):
+        switch_back()
+        return {**done, "rolled_back": False}
+    try:
+        rollback(root, by, reason, first=switch_back)
+    except (UserError, OSError) as error:
+        if not done:
+            raise
+        moved = f"Production went back to {done['version']}; the log of releases does not know it yet"
+        raise UserError(f'{moved}: {error} Then tell it: cd4ml release rollback --reason "…"') from None
+    return {**done, "rolled_back": True}
+
+# %% ../../nbs/delivery/07_deploy.ipynb #a3b1c9e2
+def _is_logged(production, found):
+    "Whether production's version and the former one are the log's champion and the one before."
+    # What goes is not trusted: its seal is read, if there is one, and not checked
+    versions = [Path(production) / "versions" / (deployed(production, link) or "") for link in ("current", "former")]
     models = [(find_json(version / SEAL_FILE) or {}).get("model_version") for version in versions]
     champions = [held and held["model_version"] for held in (found["champion"], found["previous"])]
-    rolled_back = None not in models and champions == models
-    if rolled_back:
-        rollback(root, by=by, reason=reason)
-    return {**done, "rolled_back": rolled_back}
+    return None not in models and champions == models
 
 # %% ../../nbs/delivery/07_deploy.ipynb #f1c70862
 RECORD = (

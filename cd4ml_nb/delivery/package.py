@@ -90,7 +90,8 @@ def _write_models(folder, fitted, mean, log_mean):
     for end, pair in _graphs(whole, groups).items():
         for name, graph in zip(("mean", "log_mean"), pair):
             (folder / f"{name}{end}.onnx").write_bytes(graph)
-    serving = {"encoding": whole.encoding, "log_link": whole.log_link, "fill": whole.fill, "unknown_plan": "usual"}
+    serving = {name: getattr(whole, name) for name in ("encoding", "log_link", "relative", "fill")}
+    serving["unknown_plan"] = "usual"
     if not groups:
         return serving
     return {**serving, "per": fitted.per, "groups": {name: f"-{path.stem}" for name, path in groups.items()}}

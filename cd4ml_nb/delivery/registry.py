@@ -21,8 +21,8 @@ from cd4ml_nb.core import (
     sha256_of,
     sync,
 )
-from .acts import find_champion, now, read_log
-from .ledger import Ledger, append, ledger_trouble, read_ledger
+from .acts import find_champion, now, read_log, registrations
+from .ledger import append, ledger_trouble, read_ledger
 
 # %% ../../nbs/delivery/04b_registry.ipynb #1c0a7dc0
 _REFUSAL = (
@@ -79,7 +79,7 @@ def _registration(folder):
     "A version's registration; None where it is damaged, so that one damaged version does not stop the others."
     found = find_json(folder / "registration.json")
     sound = isinstance(found, dict) and all(isinstance(found.get(name), kind) for name, kind in _SEALED.items())
-    return found if sound else None
+    return found if sound and isinstance(found.get("before", {}), dict) else None
 
 
 def _is_kept_verdict(folder, path):
@@ -99,33 +99,35 @@ def _sealed_names(folder):
     return sorted(path.relative_to(folder).as_posix() for path in sealed)
 
 # %% ../../nbs/delivery/04b_registry.ipynb #12932778
-def _registrations(folder):
-    "The ledger of what was registered beside a version; whoever edits a registration would have to edit it, too."
-    file, head, title = ".registrations.jsonl", ".registrations.head.json", "The ledger of registrations"
-    return Ledger(folder.parent, file, head, title, "cd4ml release verify")
-
-
 def note_registration(
     folder: Path,  # A version's folder in the registry, there or not
     registration: Path,  # The registration.json that it is about to get
 ) -> None:
     "Write down which registration a version gets. Call it under the registry's lock."
     said = {"time": now(), "model_version": folder.name, "registration": sha256_of(registration)}
-    append(_registrations(folder), said)
+    append(registrations(folder), said)
 
 
 def _registration_trouble(folder):
-    "Sentences on a registration that was not written by registering; none where the ledger does not know the version."
-    ledger = _registrations(folder)
+    "Sentences on a registration that the ledger beside the version does not know."
+    ledger = registrations(folder)
     if found := ledger_trouble(ledger):
         return [f"{ledger.path} is not what was written: {' '.join(found)}"]
-    known = {line["registration"] for line in read_ledger(ledger) if line["model_version"] == folder.name}
-    changed = known and sha256_of(folder / "registration.json") not in known
-    return ["registration.json was changed"] if changed else []
+    known = [line.get("registration") for line in read_ledger(ledger) if line.get("model_version") == folder.name]
+    if sha256_of(folder / "registration.json") in known or not (known or _is_noted(folder)):
+        return []
+    return ["registration.json was changed"] if known else [f"{ledger.path} lacks it: lines or all of it were removed"]
+
+
+def _is_noted(folder):
+    "Whether a version must be in the ledger: packages have had a seal for as long as there has been one."
+    package = find_json(folder / "package/forecaster.json")
+    return isinstance(package, dict) and "seal" in package
 
 # %% ../../nbs/delivery/04b_registry.ipynb #e9a5c3a4
 def changed_files(
     folder: Path,  # A registered version
+    noted: bool = True,  # It lies in the registry, whose ledger must know it
 ) -> list[str]:  # A sentence for each file that is not as it was registered
     "Whether a version still is what was registered, and nothing else."
     folder = Path(folder)
@@ -135,7 +137,7 @@ def changed_files(
     if not known["files"]:
         return ["registration.json names no files"]
     files, before = known["files"], known.get("before", known["files"])  # before: where renewing was cut short
-    found = _registration_trouble(folder)
+    found = _registration_trouble(folder) if noted else []
     for name in {**files, **before}:
         if not (folder / name).is_file():
             found += [f"{name} is missing"] if name in files and name in before else []
@@ -283,11 +285,10 @@ def unsound_versions(
     root: Path,  # The project's folder
 ) -> list[str]:  # A sentence for each
     "Versions that are left out because nobody can say what they are."
-    folders = [
-        folder for folder in registry_folder(root).glob("[!.]*") if folder.is_dir() and not _registration(folder)
-    ]
+    folders = [folder for folder in registry_folder(root).glob("[!.]*") if folder.is_dir()]
+    named = {folder: (_registration(folder) or {}).get("model_version") for folder in folders}
     mend = "has no sound registration.json and is left out. Register it again: make pipeline"
-    return [f"The version in {folder} {mend}" for folder in folders]
+    return [f"The version in {folder} {mend}" for folder, name in named.items() if name != folder.name]
 
 # %% ../../nbs/delivery/04b_registry.ipynb #2c016cbf
 def find_registered(

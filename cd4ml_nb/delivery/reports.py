@@ -270,7 +270,7 @@ def refresh_index(
 ) -> None:
     "Bring the page that leads to every report up to date, where there is one."
     if (Path(root) / "reports" / "index.html").is_file():
-        with suppress(OSError):  # what was done is done, whoever reads of it
+        with suppress(OSError, UserError):  # what was done is done, whoever reads of it
             write_index(root)
 
 # %% ../../nbs/delivery/00a_reports.ipynb #ba874329

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['Picture', 'new_axes', 'picture_html', 'draw_windows', 'draw_slices', 'draw_totals', 'draw_cases', 'draw_importances',
-           'examples_html', 'data_changes', 'parameter_changes', 'verdict_html', 'beside_html', 'checks_html',
-           'slices_html', 'card_html', 'page_html', 'review_html', 'write_page', 'possible_acts', 'version_choices',
-           'standing_html', 'decide']
+           'examples_html', 'notes_html', 'data_changes', 'parameter_changes', 'verdict_html', 'beside_html',
+           'checks_html', 'outdone_html', 'slices_html', 'card_html', 'page_html', 'review_html', 'write_page',
+           'possible_acts', 'version_choices', 'standing_html', 'decide']
 
 # %% ../../nbs/delivery/06_review.ipynb #51a1fab3
 import base64, io, json
@@ -25,6 +25,7 @@ from cd4ml_nb.delivery.card import (
     judged_slices,
     owner_of,
     read_evidence,
+    say_outdone,
     say_windows,
     scores_of,
     slice_table,
@@ -243,7 +244,7 @@ _EXAMPLES = HTML.from_string("""
 {% for reason in one.reasons %}
 <li>{{ "{:+,.1f}".format(reason.units) }}: {{ reason.text }}</li>
 {% endfor %}
-</ul></li>
+</ul>{{ one.note }}</li>
 {% endfor %}
 </ul>""")
 
@@ -254,6 +255,18 @@ def examples_html(
     "A few forecasts with their reasons, as the planner reads them."
     examples = explanation.get("examples")
     return Markup(_EXAMPLES.render(examples=examples)) if examples else Markup("")
+
+# %% ../../nbs/delivery/06_review.ipynb #78404e52
+_NOTES = HTML.from_string("<ul>{% for said in notes %}<li>{{ said }}</li>{% endfor %}</ul>")
+
+
+def notes_html(
+    explanation: dict,  # explanation.json
+) -> Markup:
+    "Stores that may be shut, products that may have ended, and what has ended, as the planner reads of it."
+    if (notes := explanation.get("notes")) is None:
+        return Markup("<p>None were recorded.</p>")
+    return Markup(_NOTES.render(notes=notes or ["Everything sells as usual, and nothing has ended."]))
 
 # %% ../../nbs/delivery/06_review.ipynb #4d9b96f0
 def data_changes(
@@ -399,6 +412,13 @@ def checks_html(
         rows.append({"class": check["verdict"].replace(" ", "-"), "cells": cells})
     return table_html(["Check", "What it found", "Value", "Limit", "Verdict"], rows)
 
+
+def outdone_html(
+    candidate: Evidence,
+) -> Markup:  # Empty where nothing is known
+    "Whether another estimator did better; a line that stops nothing."
+    return Markup("").join(Markup(_SOFT.render(said=said)) for said in say_outdone(candidate))
+
 # %% ../../nbs/delivery/06_review.ipynb #19ddaac5
 def slices_html(
     gate: dict,  # gate.json
@@ -452,8 +472,7 @@ cd4ml release reject {{ name }} --reason "why"</p>
 {{ content }}
 {% endfor %}""")
 _FAIRNESS = Markup(
-    '<p><a href="fairness.html">Errors by region, store cluster and store type</a> '
-    "(a page of its own, with a Facets view).</p>"
+    '<p><a href="fairness.html">Errors by groups of stores</a> (a page of its own, with a Facets view).</p>'
 )
 _CHANGES = HTML.from_string("""<p>{{ said }}</p>
 {% if full %}<details><summary>The comparison in full</summary><pre>{{ full }}</pre></details>{% endif %}""")
@@ -487,10 +506,11 @@ def page_html(
     reasons = _pictures_html(draw_importances(candidate.explanation), unexplained) + examples
     said, full = data_changes(root, candidate, other)
     sections = {
-        "What the gate found": checks_html(candidate.gate),
+        "What the gate found": checks_html(candidate.gate) + outdone_html(candidate),
         "Beside the champion": beside_html(candidate, other),
         "Where it differs most": slices_html(candidate.gate) + fairness,
         "In pictures": _pictures_html(pictures, Markup("<p>The package holds no holdout to draw.</p>")),
+        "What to know of its numbers": notes_html(candidate.explanation),
         "What it goes by": reasons,
         "What changed in the data": Markup(_CHANGES.render(said=said, full=full)),
         "What changed in the parameters": _parameters_html(candidate, other),

@@ -186,11 +186,11 @@ def run_stage(
     "Run one stage of the pipeline and write its report."
     root = Path(root or project_root())
     notebook = root / "nbs" / "stages" / f"{stage}.ipynb"
-    if not notebook.exists():
+    names = sorted(file.stem for file in notebook.parent.glob("*.ipynb"))
+    if stage not in names:
         if stage in RENAMED:
             raise UserError(f"The stage '{stage}' is called '{RENAMED[stage]}' now.")
-        names = ", ".join(sorted(file.stem for file in notebook.parent.glob("*.ipynb")))
-        raise UserError(f"There is no stage '{stage}'; there are: {names}.")
+        raise UserError(f"There is no stage '{stage}'; there are: {', '.join(names)}.")
     values = _sound_values(root, stage, notebook, given)
     label = "-".join([stage, *map(str, given.values())])
     run = _run_notebook(root, notebook, label, {**values, "tiny": False}, values, fork)

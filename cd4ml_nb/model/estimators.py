@@ -30,6 +30,7 @@ from cd4ml_nb.model.features import (
     make_encoding,
     stand_in,
     training_rows,
+    usual_units,
     without_plan,
 )
 from ..params import check_name, check_parameters
@@ -208,6 +209,7 @@ class Trees:
     fill: float | None = None  # What stands for unknown; None leaves NaN to the model
     closed: list[str] = []  # Features whose gaps are closed, because there were too few to learn from
     log_link = False  # Whether the mean model answers in logs once packaged
+    relative = False  # Whether the mean model learns units in proportion to the series' usual ones
 
     def __init__(self, rows: dict, **parameters):
         self.rows = {name: value for name, value in rows.items() if name != "max_series"}  # As `training_rows` asks
@@ -235,9 +237,12 @@ def learn(self: Trees, x, y, weight=None):
     age = FEATURES.index("days_known")
     rare[age] = (x[:, age] < SHORT_HISTORY - 7).mean() < _YOUNG  # a week: what sells seldom begins late
     self.closed = [name for name in CLOSABLE if rare[FEATURES.index(name)]]
+    targets = [(y, weight), (np.log1p(y), weight)]
+    if self.relative:  # a rate weighs as many units as it is of, so that sums stay right
+        size = usual_units(x)
+        targets[0] = y / size, size if weight is None else weight * size
     x = self.filled(x).astype(self.dtype, copy=False)
-    both = zip(models, (y, np.log1p(y)))
-    fits = (delayed(_fit_alone)(model, x, target, weight) for model, target in both)
+    fits = (delayed(_fit_alone)(model, x, *target) for model, target in zip(models, targets))
     with warnings.catch_warnings():  # scikit-learn changes the process's filters in both threads, each its own way back
         self.mean, self.log_mean = Parallel(n_jobs=2, prefer="threads")(fits)
     return self
@@ -274,6 +279,7 @@ def _said_of(self: Trees, x):
     if not len(flat):
         return np.zeros((2, *x.shape[:2]))
     mean, log = (model.predict(flat).reshape(x.shape[:2]) for model in (self.mean, self.log_mean))
+    mean = mean * usual_units(x) if self.relative else mean
     return np.maximum(mean, 0), np.maximum(np.expm1(log), 0)
 
 # %% ../../nbs/model/03_estimators.ipynb #49adbf1d
@@ -330,10 +336,10 @@ def _sort_once():
 
 # %% ../../nbs/model/03_estimators.ipynb #fbf8aa16
 class GradientBoosting(Trees):
-    "Histogram gradient boosting: a Poisson loss for the mean, squares for the log mean."
+    "Histogram gradient boosting: a Poisson loss for the mean, as a rate of what is usual, squares for the log mean."
 
     dtype = np.float64
-    log_link = True
+    log_link = relative = True
 
     def models(self):
         from sklearn.ensemble import HistGradientBoostingRegressor

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FEATURES', 'HISTORY', 'HOLIDAY_REACH', 'CLOSABLE', 'PLAN', 'Past', 'stand_in', 'Rows', 'make_encoding',
-           'build_features', 'days_around', 'feature_parts', 'as_learnt', 'reaches_back', 'without_plan',
+           'build_features', 'days_around', 'feature_parts', 'as_learnt', 'reaches_back', 'usual_units', 'without_plan',
            'training_origins', 'row_chances', 'draw_rows', 'rows_by_origin', 'training_rows']
 
 # %% ../../nbs/model/02_features.ipynb #2eb2fd8e
@@ -308,6 +308,14 @@ def reaches_back(
     "Whether all days are there that features of an origin look at."
     whole = state.n_days < HISTORY + horizon
     return 0 <= origin < state.n_days and (whole or origin >= HISTORY - 1)
+
+# %% ../../nbs/model/02_features.ipynb #fef24a20
+def usual_units(
+    x: np.ndarray,  # Features, on the last axis
+) -> np.ndarray:  # > 0, without the last axis
+    "What a series sells a day, of twenty weeks if known, else of four, and one unit."
+    long, short = (x[..., _AT[name]].astype(float) for name in ("mean_140", "mean_28"))
+    return np.nan_to_num(np.where(np.isnan(long), short, long)) + 1
 
 # %% ../../nbs/model/02_features.ipynb #e26ac628
 PLAN = [FEATURES.index(name) for name in ("promotion", "promotion_change")]

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['QUANTILES', 'LATELY', 'apply_knots', 'quantiles', 'sells_whole_units', 'day_quantiles', 'Spread', 'sold_lately',
            'spread', 'count_spread', 'cold_forecast', 'rarely_sold', 'open_onnx', 'item_factors', 'OnnxModels', 'Paths',
-           'forecast_horizon', 'what_if']
+           'forecast_horizon', 'days_seen', 'what_if']
 
 # %% ../../nbs/model/03b_kernel.ipynb #1405bf9c
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 import numpy as np
 from .block import Block, on_offer
-from .features import FEATURES, PLAN, Past, as_learnt, feature_parts, stand_in
+from .features import FEATURES, PLAN, Past, as_learnt, feature_parts, stand_in, usual_units
 
 # %% ../../nbs/model/03b_kernel.ipynb #cff50fd2
 QUANTILES = (0.1, 0.5, 0.9)
@@ -208,6 +208,8 @@ class OnnxModels(_OnnxPairs):
         for own, *pair in self.choose(series):
             flat = x[own].reshape(-1, len(FEATURES))
             units[own] = np.maximum(undo(pair[number == "log_mean"](flat)), 0).reshape(-1, x.shape[1])
+        if number == "mean" and self.serving.get("relative"):
+            units *= usual_units(x)
         if number == "mean" and self.serving.get("levels"):
             units *= item_factors(self.serving["levels"], series["item_nbr"])[:, None]
         return units
@@ -255,10 +257,21 @@ def forecast_horizon(
     return tuple(units * sells for units in models.on_block(block, origin, horizon, rows))
 
 # %% ../../nbs/model/03b_kernel.ipynb #6c652f6f
+def days_seen(
+    block: Block,
+    origin: int,  # Day number of the forecast origin
+    promotion: bool,  # With, or without
+) -> np.ndarray:  # Shape (n_series,)
+    "On how many remembered days each series was with a promotion, or without."
+    past = block.onpromotion[:, : origin + 1]
+    return ((past > 0) if promotion else (past == 0)).sum(axis=1)
+
+
 def what_if(
     block: Block,
     origin: int,  # Day number of the forecast origin
     promotion: bool | None,  # None leaves the plan
+    changes: np.ndarray | bool = True,  # Which series change, shape (n_series,); the others keep their plan
 ) -> Block:
     "The block with every target day on promotion, or none."
     if promotion is None:
@@ -267,4 +280,5 @@ def what_if(
     promoted = Past(np.log1p(np.where(lately > 0, lately, np.nan))).means([lately.shape[1] - 1], [lately.shape[1]])
     usual = np.where(np.isfinite(promoted[:, 0]), np.expm1(promoted[:, 0]), 1) * promotion
     ahead = np.arange(block.onpromotion.shape[1]) > origin
-    return replace(block, onpromotion=np.where(ahead, usual, block.onpromotion).astype(np.float32))
+    asked = ahead & np.reshape(changes, (-1, 1))
+    return replace(block, onpromotion=np.where(asked, usual, block.onpromotion).astype(np.float32))

@@ -96,7 +96,7 @@ def _seal_of(told):
 def seal(
     folder: Path,  # Holds all files but forecaster.json
     card: Card,  # All but its model_version
-    serving: dict,  # What the forecast needs: encoding, calibration, log_link, fill
+    serving: dict,  # What the forecast needs: encoding, calibration, log_link, relative, fill
 ) -> Card:  # With model_version
     "Write forecaster.json, with the sha256 of each file in the folder and of what it says itself."
     files = {path.name: sha256_of(path) for path in sorted(Path(folder).iterdir())}

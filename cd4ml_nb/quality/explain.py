@@ -15,7 +15,6 @@ from math import factorial
 from typing import Callable
 import numpy as np, pandas as pd
 from ..look import say_day, say_history, say_units
-from ..model.notes import say_switch_stores
 from ..model.block import Block
 from ..model.features import FEATURES, HOLIDAY_REACH, feature_parts
 from ..model.forecaster import Forecaster
@@ -82,18 +81,15 @@ def promotion_effect(
 
 # %% ../../nbs/quality/06_explain.ipynb #bc410b96
 def _known_of_switch(forecaster, item_nbr, store_nbr, chosen):
-    "never_sold; why a switch has no number (on, off); how many stores it changes (on, off); share: supposed promotion."
+    "never_sold; why a switch has no number (on, off); share: supposed promotion."
     loaded, known = forecaster_behind(forecaster), {"never_sold": False, "share": float("nan")}
     if loaded is None:
-        return {**known, "why_not": {"on": "", "off": ""}, "stores": {}}
+        return {**known, "why_not": {"on": "", "off": ""}}
     switches = {"on": True, "off": False}
     known["never_sold"] = _is_cold(forecaster, item_nbr, store_nbr)
     known["share"] = loaded.supposed(item_nbr, store_nbr, chosen[0], chosen[-1])
     why_not = {name: loaded.switch_note(item_nbr, store_nbr, on) for name, on in switches.items()}
-    if store_nbr is not None:
-        return {**known, "why_not": why_not, "stores": {}}
-    stores = {name: loaded.switch_stores(item_nbr, on) for name, on in switches.items()}
-    return {**known, "why_not": why_not, "stores": stores}
+    return {**known, "why_not": why_not}
 
 
 _NEVER_SOLD_PROMOTED = "It was never sold here, so nothing is known of it on promotion."
@@ -110,7 +106,7 @@ def say_promotion(
     if promotion is None:
         return _say_supposed(effect) + _say_both(effect)
     switch = "on" if promotion else "off"
-    return effect["why_not"][switch] or _say_switched(effect, switch) + _say_stores(effect, switch)
+    return effect["why_not"][switch] or _say_supposed(effect) + _say_switched(effect, switch)
 
 
 def _say_supposed(effect):
@@ -123,24 +119,18 @@ def _say_supposed(effect):
     days = {0: "no promotion", 100: "a promotion on every day"}.get(
         round(100 * share), f"a promotion on {share:.0%} of days"
     )
-    return f"No promotion plan is known for these days; as in the last eight weeks, {days} is supposed. "
+    return f"No promotion plan is known for these days: planned means as in the last eight weeks, {days}. "
 
 # %% ../../nbs/quality/06_explain.ipynb #e4768eb9
 def _say_switched(effect, switch):
     "What a switch changes."
     planned, units = effect["planned"], effect[switch] - effect["planned"]
-    plan, said = "as planned" if effect["is_planned"] else "with no plan known", f"With promotion switched {switch}"
+    said = f"With promotion switched {switch}"
     if abs(units) < 0.05:
-        return f"{said} the forecast stays at {say_units(planned)}, {plan}."
+        return f"{said} the forecast stays at {say_units(planned)}, as planned."
     share = f" ({abs(units) / planned:.0%})" if planned > 0 else ""
-    change = f"{say_units(abs(units))}{share} {'more' if units > 0 else 'less'} than {plan}, {say_units(planned)}"
+    change = f"{say_units(abs(units))}{share} {'more' if units > 0 else 'less'} than as planned, {say_units(planned)}"
     return f"{said} the forecast is {say_units(effect[switch])}: {change}."
-
-
-def _say_stores(effect, switch):
-    "How many stores a switch changes, where it is not all of a sum."
-    said = say_switch_stores(*effect["stores"].get(switch, (0, 0)), switch == "on")
-    return f" {said}" if said else ""
 
 # %% ../../nbs/quality/06_explain.ipynb #75c18037
 def _say_both(effect):
@@ -325,22 +315,22 @@ def effects(
     ask = loaded and row_model(loaded)
     if not ask:
         return None
-    whole, _ = loaded.block_of(item_nbr, store_nbr)
     first, last = loaded.days([first_date, last_date])
     days = np.arange(first, last + 1)
     total = dict.fromkeys(("usual", *REASON_FEATURES, "closed"), 0.0)
-    for block, x in _parts(loaded, whole, max(1, _AT_ONCE // (7 * len(days)))):
+    for block, x in _parts(loaded, loaded.block_of(item_nbr, store_nbr)[0], max(1, _AT_ONCE // (7 * len(days)))):
         values = coalition_values(ask, block, loaded.origin, x, days)
         is_open = block.is_open[:, loaded.origin + 1 :][:, days]
         for group, units in shapley(values).items():
             total[group] += float((units * is_open).sum())
         total["usual"] += float(values[frozenset()].sum())
         total["closed"] -= float((values[frozenset()] * ~is_open).sum())
+    said, plain = _with_and_without(forecaster, item_nbr, store_nbr, promotion)
+    off, without = sum(total.values()), float(plain.iloc[days].sum())
+    total = {group: units * without / off if off > 0 else units for group, units in total.items()}  # One factor for all
     if store_nbr is None:
         total["elsewhere"] = float(loaded.remainder([item_nbr], None)[days].sum())
-    said, plain = _with_and_without(forecaster, item_nbr, store_nbr, promotion)
-    total["promotion"] = float((said - plain).iloc[days].sum())
-    return total
+    return total | {"promotion": float(said.iloc[days].sum()) - without}
 
 # %% ../../nbs/quality/06_explain.ipynb #43c694b0
 _SALES = ("sales", "item_sales", "class_sales", "is_open")
@@ -597,10 +587,10 @@ def _never_without(loaded, item_nbr, store_nbr):
 
 
 def _never_seen(forecaster, known, chosen):
-    "The holidays on the chosen days that the model never learnt."
+    "The holidays on the chosen days, or else the one that they are near to, that the model never learnt."
     learnt = getattr(forecaster, "card", {}).get("learnt_holidays")
     felt, away = _felt(known, chosen)
-    return [] if away else unlearnt_holidays(felt.holiday, learnt)
+    return [] if away >= HOLIDAY_REACH else unlearnt_holidays(felt.holiday, learnt)
 
 
 def _rest_sentence(unlearnt):

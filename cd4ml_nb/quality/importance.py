@@ -202,10 +202,10 @@ def _curve_words(curves, has_features):
 def _examples(forecaster, most=3):
     "The reasons of the largest products' coming days, all stores."
     volume = forecaster.forecast().groupby("item_nbr")["mean"].sum().sort_values(ascending=False, kind="stable")
-    return [_example(forecaster, item, float(units)) for item, units in volume.iloc[:most].items()]
+    return [_example(forecaster, item) for item in volume.index[:most]]
 
 
-def _example(forecaster, item, units):
+def _example(forecaster, item):
     "One product's forecast in all stores, and its reasons."
     first, last = forecaster.card["first_day"], forecaster.card["last_day"]
     name = forecaster.items.set_index("item_nbr")["item_name"][item]
@@ -216,9 +216,10 @@ def _example(forecaster, item, units):
         "store_nbr": None,
         "first_day": first,
         "last_day": last,
-        "units": units,
+        "units": float(forecaster.total(item, None, first, last)["mean"]),
         "usual": parts and parts["usual"],
         "reasons": reasons(forecaster, item, None, first, last),
+        "note": forecaster.note(item, None, first, last),
     }
 
 # %% ../../nbs/quality/11_importance.ipynb #7060cfd4
@@ -227,7 +228,9 @@ def explanation(
     package: Path | None = None,  # The package's folder; data/model by default
     repeats: int = 3,  # Shuffles of each feature
     seed: int = 0,
-) -> dict:  # nwrmsle, groups and importance (feature, importance, least, most), partial_dependence, words, examples
+) -> (
+    dict
+):  # nwrmsle, groups and importance (feature, importance, least, most), partial_dependence, words, notes, examples
     "What the packaged model goes by, for reports/explanation.json."
     folder = Path(package or Path(root) / "data/model")
     forecaster = load_forecaster(folder)
@@ -243,7 +246,7 @@ def explanation(
         found["partial_dependence"] = partial_dependence(forecaster, folder)
     else:
         found["partial_dependence"] = path_dependence(forecaster)
-    return {**found, "words": _words(found), "examples": _examples(forecaster)}
+    return {**found, "words": _words(found), "notes": forecaster.overview(), "examples": _examples(forecaster)}
 
 # %% ../../nbs/quality/11_importance.ipynb #fda87e42
 def _importances(ask, held, repeats, seed):

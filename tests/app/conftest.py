@@ -27,7 +27,7 @@ def chromium():
 
 @pytest.fixture(scope="session")
 def url(root, chromium):
-    with serving.dashboard(root, "--Kernels.leave=1", "--Kernels.most=4") as address:
+    with serving.dashboard(root, "--Kernels.patience=1", "--Kernels.most=4") as address:
         serving.warm(address)
         yield address
 

@@ -1,9 +1,12 @@
 """A real dashboard server and a real browser, for the tests here and for nbs/benchmarks/03_dashboard.ipynb."""
 
-import json, os, re, shutil, signal, socket, statistics, subprocess, sys, time, urllib.request
+import json, os, re, shutil, signal, statistics, subprocess, sys, time, urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[1]))  # here also by benchmark 03 and as a script, without pytest
+from waiting import PATIENCE, answers, free_port, wait_for
 from cd4ml_nb.delivery import registry, release
 from cd4ml_nb.model.package import _seal_of
 
@@ -11,13 +14,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 APPS = PROJECT / "nbs" / "apps"
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def make_root(folder, by="Ana Pérez"):
+def make_root(folder, by="Prüferin"):
     "A project folder in which a copy of the packaged model is live, which a test may damage."
     folder = Path(folder)
     folder.mkdir(parents=True)
@@ -29,7 +26,7 @@ def make_root(folder, by="Ana Pérez"):
 NO_MLFLOW = release.Outside(probe=lambda root: None, mirror=lambda root, names: None)
 
 
-def put_live(root, by="Ana Pérez", reason="the best so far", name=None):
+def put_live(root, by="Prüferin", reason="the best so far", name=None):
     "Register, approve and promote the project's packaged model, perhaps under another name; returns that name."
     sealed = json.loads((PROJECT / "data/model/forecaster.json").read_text())
     version = sealed["card"]["model_version"] = name or sealed["card"]["model_version"]
@@ -85,7 +82,6 @@ def serve(root, app, settings, *options):
     try:
         wait_for(
             lambda: answers(port),
-            60,
             lambda: f"The server of {app} did not start: {(Path(root) / 'reports' / 'server.txt').read_text()[-2000:]}",
             server,
         )
@@ -93,20 +89,26 @@ def serve(root, app, settings, *options):
     finally:
         server.send_signal(signal.SIGTERM)
         try:
-            server.wait(15)
+            server.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             os.killpg(server.pid, signal.SIGKILL)
             server.wait()
-    wait_for(lambda: not answers(port), 5, lambda: f"Something still answers on port {port}.")
+    wait_for(lambda: not answers(port), lambda: f"Something still answers on port {port}.")
+
+
+def new_page(opener, **context):
+    "A page of a browser, or of a context, that waits as all tests do."
+    page = opener.new_page(**context)
+    page.set_default_timeout(1000 * PATIENCE)
+    return page
 
 
 class Watched:
     "A page in the browser, watched: what went wrong in it is an error of the test."
 
-    def __init__(self, chromium, address, ready, harmless=(), seconds=10, **context):
+    def __init__(self, chromium, address, ready, harmless=(), **context):
         self.context = chromium.new_context(**{"viewport": {"width": 1280, "height": 900}, **context})
-        self.page, self.wrong, self.requests = self.context.new_page(), [], []
-        self.page.set_default_timeout(1000 * seconds)
+        self.page, self.wrong, self.requests = new_page(self.context), [], []
         self.page.on(
             "console",
             lambda m: (
@@ -119,7 +121,7 @@ class Watched:
         self.page.on("dialog", lambda d: (self.wrong.append(f"dialog: {d.message}"), d.dismiss()))
         self.page.on("request", lambda r: self.requests.append(r.url))
         self.page.goto(address, wait_until="commit")
-        self.page.wait_for_selector(f"{ready}, [role=alert]:visible", timeout=90000)
+        self.page.wait_for_selector(f"{ready}, [role=alert]:visible")
 
     def shows(self, text, selector=".cd-page"):
         "Wait until a text stands in a part of the page."
@@ -154,23 +156,9 @@ def visits(kind, chromium, address):
         one.close()
 
 
-def answers(port):
-    with socket.socket() as s:
-        s.settimeout(1)
-        return s.connect_ex(("127.0.0.1", port)) == 0
-
-
-def wait_for(true, seconds, said, server=None):
-    end = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > end or (server and server.poll() is not None):
-            raise RuntimeError(said())
-        time.sleep(0.05)
-
-
 def warm(url):
     "Wait until the process from which kernels are forked is warm. This visit's own kernel ends after a minute."
-    urllib.request.urlopen(url, timeout=90).read()
+    urllib.request.urlopen(url, timeout=PATIENCE).read()
 
 
 @contextmanager
@@ -203,7 +191,7 @@ def measure(url, opened, visits=3, changes=12):
     first, times = [], {}
     for _ in range(visits):
         context = opened.new_context(viewport={"width": 1280, "height": 900})
-        page = context.new_page()
+        page = new_page(context)
         start = time.perf_counter()
         page.goto(url, wait_until="commit")
         page.wait_for_function(DRAWN, polling=16)
@@ -235,12 +223,12 @@ def crowd(url, opened, visitors=15):
     "Seconds until a browser that comes together with others has its picture, and MB of the server and its kernels."
     import psutil
 
-    page = opened.new_page(viewport={"width": 1280, "height": 900})
+    page = new_page(opened, viewport={"width": 1280, "height": 900})
     with ThreadPoolExecutor(visitors) as pool:
         start = time.perf_counter()
         others = [pool.submit(warm, url) for _ in range(visitors - 1)]  # browsers of theirs run on other machines
         page.goto(url, wait_until="commit")
-        page.wait_for_function(DRAWN, polling=16, timeout=90000)
+        page.wait_for_function(DRAWN, polling=16)
         picture = time.perf_counter() - start
         for other in others:
             other.result()
@@ -267,7 +255,7 @@ if __name__ == "__main__":  # The README's picture: python tests/app/serving.py
         browser() as opened,
         dashboard(make_root(Path(tmp) / "project", RULE)) as url,
     ):
-        page = opened.new_page(viewport={"width": 1280, "height": 900})
+        page = new_page(opened, viewport={"width": 1280, "height": 900})
         page.goto(url + (f"?{sys.argv[1]}" if len(sys.argv) > 1 else ""), wait_until="commit")
         page.wait_for_selector(".scatterlayer .trace:nth-child(4) path.js-line", state="attached", timeout=90000)
         (PROJECT / "nbs" / "images").mkdir(exist_ok=True)

@@ -30,7 +30,7 @@ class Reviewer(serving.Watched):
     "One reviewer's page."
 
     def __init__(self, chromium, address, **context):
-        super().__init__(chromium, address, ".cd-standing p", ["sandboxed"], 15, **context)
+        super().__init__(chromium, address, ".cd-standing p", ["sandboxed"], **context)
         self.read = self.page.frame_locator(".cd-frame iframe").first
 
     def fill(self, name, reason):
@@ -94,7 +94,7 @@ def test_the_whole_evidence_stands_on_the_page(v, project, screenshots):
 
 
 def test_the_facets_page_runs_but_cannot_reach_out(v):
-    v.click("Errors by region and store")
+    v.click("Errors by groups of stores")
     v.page.frame_locator(".cd-frame iframe[sandbox='allow-scripts']").get_by_text("the overview ran").wait_for()
     assert v.page.title() == f"Review of {FIRST}"
 
@@ -134,22 +134,22 @@ def test_approve_and_put_live(v, project):
     from cd4ml_nb.delivery.state import state
 
     v.pick(FIRST)
-    v.fill("Ana Pérez", "better on fresh food")
+    v.fill("Prüferin", "better on fresh food")
     v.click("Approve")
     v.shows(f"{FIRST} is approved. It is not live yet", ".cd-notice")
     assert state(project)["champion"] is None and acts(project)[-1] == (
         "approve",
         FIRST,
-        "Ana Pérez",
+        "Prüferin",
         "better on fresh food",
         False,
     )
     assert not v.page.get_by_role("button", name="Approve", exact=True).is_visible()
-    v.fill("Ana Pérez", "the team agreed")
+    v.fill("Prüferin", "the team agreed")
     v.page.evaluate(ORDER)
     v.click("Put live")
     v.shows(f"{FIRST} is live now", ".cd-notice")
-    v.shows("released by Ana Pérez", ".cd-standing")
+    v.shows("released by Prüferin", ".cd-standing")
     assert state(project)["champion"]["model_version"] == FIRST
     v.read.get_by_text("This is the model that is live now").wait_for()
     order = v.page.evaluate("window.order")
@@ -193,7 +193,7 @@ def test_a_tampered_log_stops_everything(v, project):
     log = project / "reports" / "releases.jsonl"
     true, before = log.read_bytes(), acts(project)
     try:
-        log.write_bytes(true.replace("Ana Pérez".encode(), b"Eve"))
+        log.write_bytes(true.replace("Prüferin".encode(), b"Eve"))
         v.fill("Eve", "because")
         v.click("Put live")
         v.shows("is not what was written", ".cd-notice")

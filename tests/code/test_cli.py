@@ -5,6 +5,7 @@ from pathlib import Path
 import psutil, pytest
 from copies import ROOT, copy_project, environment, run
 from test_stage_runner import refused
+from waiting import PATIENCE, answers, free_port, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +158,21 @@ def test_a_port_in_use_is_said(untouched):
         refused(run(untouched, "cd4ml", "dashboard", "--port", port), f"Port {port} is in use", "make dashboard PORT=")
 
 
+@pytest.mark.parametrize(
+    "words, port",
+    [
+        (["dashboard", "PORT=9000"], 9000),
+        (["review", "PORT=9000"], 9000),
+        (["mlflow", "PORT=9000"], 9000),
+        (["review", "PORT=9000", "REVIEW_PORT=9001"], 9001),
+        (["review"], 8867),
+    ],
+)
+def test_a_port_given_to_make_is_the_one(words, port):
+    said = run(ROOT, "make", "--no-print-directory", "-n", *words).stdout
+    assert said.endswith(f"cd4ml {words[0]} --port {port}\n")
+
+
 MODEL = ROOT / "data" / "model"
 ASK = ["cd4ml", "forecast", "--model", MODEL]
 real = pytest.mark.pipeline
@@ -197,6 +213,13 @@ def test_all_stores_are_the_sum(forecaster):
     stores, elsewhere = forecaster.forecast(item, None, day)["mean"].sum(), forecaster.remainder([item], None)[0]
     assert elsewhere > 0 and answer["mean"] == pytest.approx(stores + elsewhere, rel=1e-6)
     assert answer["q10"] <= answer["mean"] <= answer["q90"]
+
+
+@real
+def test_a_share_of_promotion_is_one(forecaster):
+    for item in forecaster.index.by_item:
+        shares = [forecaster.supposed(item, promotion=switch) for switch in (None, True, False)]
+        assert all(0 <= share <= 1 and share == round(share, 4) for share in shares if share == share), item
 
 
 @real
@@ -299,26 +322,19 @@ def test_the_apps_of_a_library_alone_say_what_they_need(tmp_path):
 @pytest.mark.parametrize("command, number", [("dashboard", signal.SIGINT), ("review", signal.SIGTERM)])
 def test_a_server_that_is_stopped_while_it_starts_ends_without_a_word(untouched, command, number):
     "As a terminal sends Ctrl-C: to the server and to its kernels."
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     words = ["cd4ml", command, "--port", str(port)]
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     server = subprocess.Popen(
         words, cwd=untouched, env=environment(untouched), start_new_session=True, text=True, **pipes
     )
-    deadline = time.time() + 120
-    while time.time() < deadline and server.poll() is None:
-        with socket.socket() as line:
-            if line.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        time.sleep(0.1)
+    wait_for(lambda: answers(port), process=server)
     time.sleep(1)
     children = psutil.Process(server.pid).children(recursive=True)
     os.killpg(server.pid, number)
-    said = server.communicate(timeout=120)[0]
+    said = server.communicate(timeout=PATIENCE)[0]
     assert len(said.splitlines()) == 1 and said.startswith("The ") and "Ctrl-C ends it" in said, said
-    psutil.wait_procs(children, timeout=60)
+    psutil.wait_procs(children, timeout=PATIENCE)
     assert not [child.pid for child in children if child.is_running()]
 
 
@@ -336,5 +352,12 @@ def test_a_server_that_is_stopped_before_it_began(untouched, command, library):
         assert server.poll() is None, server.communicate()
         time.sleep(0.01)
     os.killpg(server.pid, signal.SIGINT)
-    said = server.communicate(timeout=120)[0]
+    said = server.communicate(timeout=PATIENCE)[0]
     assert (server.returncode, said) == (130, "Stopped.\n"), said
+
+
+@pytest.mark.parametrize("words", [["{}"], ["stage", "{}"], ["dashboard", "--port", "{}"], ["pipeline", "{}"]])
+def test_what_was_typed_is_not_repeated_without_end(untouched, words):
+    done = run(untouched, "cd4ml", *(word.format("y" * 20_000) for word in words))
+    said = done.stderr
+    assert done.returncode and "yyy" in said and "Traceback" not in said and len(said) < 900, said[:900]

@@ -1,10 +1,11 @@
 "`cd4ml stage` as a user meets it: what it refuses, and what it leaves behind when it cannot go on."
 
-import json, os, signal, subprocess, sys, time
+import json, os, signal, subprocess, sys
 from pathlib import Path
 import nbformat, pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from copies import environment, run
+from waiting import wait_for
 
 WRITE = """import time
 from pathlib import Path
@@ -113,9 +114,7 @@ def hold_stage(root):
     (root / "hold").touch()
     words = {"cwd": root, "env": environment(root, PYTHONPATH=str(ROOT)), "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen(["cd4ml", "stage", "write"], **words)
-    while not (root / "reports/.lock.holder").exists():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
+    wait_for((root / "reports/.lock.holder").exists, lambda: str(process.communicate()), process)
     return process, words
 
 

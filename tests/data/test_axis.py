@@ -1,9 +1,11 @@
 "The days of the data and the stores' opening, on tables of strangers: a mistyped year, closed Sundays, one item."
 
-import json, re, shutil
+import io, json, os, re, shutil
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from unittest import mock
 import numpy as np, pandas as pd, pytest, yaml
-from copies import ROOT, run
+from cd4ml_nb.cli import main
 from cd4ml_nb.core import UserError
 from cd4ml_nb.data.ingest import ingest
 from cd4ml_nb.data.panel import read_prepared, read_version
@@ -51,8 +53,9 @@ def check(root, **changed):
     params = yaml.safe_load((root / "params.yaml").read_text())
     params["prepare"] |= {"closed_days": [], **changed}
     (root / "params.yaml").write_text(yaml.safe_dump(params))
-    done = run(root, "cd4ml", "data", "check", PYTHONPATH=str(ROOT))
-    return done.returncode, done.stdout + done.stderr
+    said = io.StringIO()
+    with mock.patch.dict(os.environ, CD4ML_ROOT=str(root)), redirect_stdout(said), redirect_stderr(said):
+        return main(["data", "check"]), said.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +79,7 @@ def test_the_row_is_left_out_or_kept_as_the_user_says(typo):
     steps = {step["step"]: step["change"] for step in prepare(typo, last_day="2017-12-17", **SMALL)}
     assert (steps["other days"], read_version(typo)["last_day"]) == (-1, "2017-12-17")
     good = read_version(typo)
-    with pytest.raises(UserError, match="there is no sale between"):
+    with pytest.raises(UserError, match="there is no sale in the days left by prepare"):
         prepare(typo, last_day="2001-01-01", **SMALL)
     with pytest.raises(UserError, match="'17.12.2017' is no day"):
         prepare(typo, last_day="17.12.2017", **SMALL)
@@ -88,18 +91,19 @@ def test_the_row_is_left_out_or_kept_as_the_user_says(typo):
 
 @pytest.fixture(scope="module")
 def german(tmp_path_factory):
-    "Three stores over 400 days, closed on Sundays and holidays; the third one ended in June."
+    "Three stores over 400 days, closed on Sundays and holidays, the third one until June; prepared, and to be left so."
     import holidays
 
     days = pd.date_range("2016-09-01", periods=400)
     off = holidays.country_holidays("DE", years=[2016, 2017])
     days = days[(days.dayofweek != 6) & ~np.array([day.date() in off for day in days])]
     sales = pd.concat([sell(days, ["s1", "s2"], 30, 4), sell(days[days < "2017-06-20"], ["s3"], 30, 4)])
-    return project(tmp_path_factory.mktemp("german"), sales, country="DE")
+    root = project(tmp_path_factory.mktemp("german"), sales, country="DE")
+    prepare(root, **SMALL)
+    return root
 
 
 def test_sundays_holidays_and_the_end_are_learnt_and_go_on(german):
-    prepare(german, **SMALL)
     sundays, unity = closed_days(german, "every Sunday"), closed_days(german, "German Unity Day")
     last = pd.Timestamp(read_version(german)["last_day"])
     coming = pd.date_range(last + pd.Timedelta(days=1), periods=60)
@@ -115,15 +119,16 @@ def test_sundays_holidays_and_the_end_are_learnt_and_go_on(german):
     assert doubt.startswith("The data hold no Reformation Day (2017-10-31), so nobody knows"), doubt
 
 
-def test_what_was_learnt_can_be_said_otherwise(german):
+def test_what_was_learnt_can_be_said_otherwise(german, tmp_path):
     rules = [
         {"store": "s1", "open": "sunday"},
         {"store": "s2", "open": "2017-10-15"},
         {"store": "s2", "closed": "2017-10-09 to 2017-10-10"},
         {"store": "s3", "open": "from 2017-11-02"},
     ]
-    prepare(german, closed_days=rules, **SMALL)
-    calendar = read_prepared(german, "calendar").set_index(["store_nbr", "date"]).is_open
+    root = shutil.copytree(german, tmp_path / "german")
+    prepare(root, closed_days=rules, **SMALL)
+    calendar = read_prepared(root, "calendar").set_index(["store_nbr", "date"]).is_open
     day = lambda store, date: calendar[store, pd.Timestamp(date)]
     assert day("s1", "2017-10-15") and day("s2", "2017-10-15") and not day("s2", "2017-10-22")
     assert not day("s2", "2017-10-09") and day("s2", "2017-10-11")
@@ -145,7 +150,6 @@ def test_what_was_learnt_can_be_said_otherwise(german):
     ],
 )
 def test_rules_that_cannot_be_followed_are_refused(german, rules, said):
-    prepare(german, **SMALL)
     good = read_version(german)
     with pytest.raises(UserError, match=said):
         prepare(german, closed_days=rules, **SMALL)
@@ -244,7 +248,6 @@ def test_the_check_names_misspelt_keys_of_all_stages_with_what_else_is_wrong(tmp
 
 
 def test_the_report_keeps_what_was_learnt(german):
-    prepare(german, **SMALL)
     about = json.loads((german / "data/prepared/version.json").read_text())["opening"]
     assert about["absent"] == "sold_nothing"
     assert {"what": "closed every Sunday", "stores": 3, "which": "s1, s2, s3"} not in about["facts"], "s3 has ended"

@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+from waiting import PATIENCE
 
 from cd4ml_nb.data.prepare import prepare
 from cd4ml_nb.data.ingest import ingest
@@ -37,7 +38,7 @@ def test_page_opens_offline_and_shows_both_sides(tmp_path):
         page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
         page.on("request", lambda request: requested.append(request.url))
         page.goto(page_file.as_uri())
-        page.wait_for_function(f"() => ({READ})().includes('Numeric Features')", timeout=20_000)
+        page.wait_for_function(f"() => ({READ})().includes('Numeric Features')", timeout=1000 * PATIENCE)
         text = page.evaluate(READ)
         browser.close()
     for word in ("training", "validation", "unit_sales", "onpromotion", "family", "weekday"):

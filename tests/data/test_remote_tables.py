@@ -4,7 +4,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from waiting import PATIENCE, answers, free_port, wait_for
 
 from cd4ml_nb.core import UserError, replace_folder
 from cd4ml_nb.data.fetch import fetch, without_user
@@ -33,12 +33,6 @@ SECRET = "correct-horse-battery"
 COLUMNS = {"date": "day", "item": "sku", "quantity": "pieces", "promotion": "promo"}
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def end(process):
     "End a server that we started, with its children."
     family = [process, *process.children(recursive=True)] if process.is_running() else []
@@ -47,7 +41,7 @@ def end(process):
             member.send_signal(signal.SIGKILL)
         except psutil.NoSuchProcess:
             pass
-    psutil.wait_procs(family, timeout=10)
+    psutil.wait_procs(family, timeout=PATIENCE)
 
 
 class Postgres:
@@ -84,7 +78,7 @@ class Postgres:
         )
 
     def start(self):
-        self.run("pg_ctl", "-D", self.folder / "data", "-l", self.folder / "log", "-w", "-t", "30", "start")
+        self.run("pg_ctl", "-D", self.folder / "data", "-l", self.folder / "log", "-w", "-t", str(PATIENCE), "start")
         self.process = psutil.Process(int((self.folder / "data" / "postmaster.pid").read_text().splitlines()[0]))
 
     def url(self, user="shop", database="postgres"):
@@ -269,7 +263,7 @@ def in_the_middle(root, reading, break_off):
 
     thread = threading.Thread(target=run)
     thread.start()
-    deadline = time.time() + 30
+    deadline = time.time() + PATIENCE
     while (
         thread.is_alive()
         and time.time() < deadline
@@ -280,7 +274,7 @@ def in_the_middle(root, reading, break_off):
         time.sleep(0.002)
     assert thread.is_alive(), f"over before it could be broken off: {raised}"
     break_off()
-    thread.join(60)
+    thread.join(PATIENCE)
     assert not thread.is_alive()
     return raised[0] if raised else None
 
@@ -317,12 +311,7 @@ def s3():
             env={**os.environ, "AWS_ACCESS_KEY_ID": "server", "AWS_SECRET_ACCESS_KEY": "server"},
         )
         try:
-            deadline = time.time() + 60
-            while time.time() < deadline and process.poll() is None:
-                with socket.socket() as probe:
-                    if probe.connect_ex(("127.0.0.1", port)) == 0:
-                        break
-                time.sleep(0.1)
+            wait_for(lambda: answers(port), lambda: "moto's server did not start", process)
             yield f"http://127.0.0.1:{port}", psutil.Process(process.pid)
         finally:
             if process.poll() is None:

@@ -520,6 +520,27 @@ def test_what_is_written_keeps_the_contract(tmp_path):
     ]
 
 
+def plan_of(tmp_path, rows):
+    (tmp_path / "plan.csv").write_text(f"from,to,what\n{rows}\n")
+    columns = {"first_date": "from", "last_date": "to", "item": "what"}
+    return {"table": "plan.csv", "columns": columns}
+
+
+def test_a_promotion_may_hold_for_years(tmp_path):
+    import ibis
+
+    bring(tmp_path, csv(), promotions=plan_of(tmp_path, "2000-01-01,2099-12-31,milk"))
+    con = ibis.duckdb.connect()
+    assert check_raw(con, tmp_path / "data" / "raw") == []
+    con.disconnect()
+
+
+def test_a_promotion_that_ends_before_it_begins_is_shown_where_it_stands(tmp_path):
+    plan = plan_of(tmp_path, "2018-01-01,2018-01-05,bread\n2018-01-06,2018-01-01,milk")
+    with pytest.raises(UserError, match=r"(?s)plan\.csv, column to.*first_date or a later day.*line 3: '2018-01-01'"):
+        bring(tmp_path, csv(), promotions=plan)
+
+
 def test_the_same_table_gives_the_same_bytes(tmp_path):
     bring(tmp_path, csv(), country="EC")
     first = hashes(tmp_path / "data" / "raw")

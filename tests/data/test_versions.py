@@ -4,10 +4,8 @@ import hashlib
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 from copies import copy_project, environment, run
+from waiting import PATIENCE, answers, free_port, wait_for
 
 from cd4ml_nb.core import UserError, run_git
 from cd4ml_nb.data import history
@@ -412,22 +411,15 @@ def test_the_model_in_use_is_the_default_and_a_recorded_revision_is_told(traced)
 @pytest.fixture(scope="module")
 def s3(tmp_path_factory):
     "An S3 server on loopback with a bucket; what a user would have in the environment."
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     log = (tmp_path_factory.mktemp("s3") / "log").open("w")
     server = subprocess.Popen(
         [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log
     )
-    url, deadline = f"http://127.0.0.1:{port}", time.time() + 60
+    url = f"http://127.0.0.1:{port}"
     try:
-        while True:
-            try:
-                urllib.request.urlopen(urllib.request.Request(f"{url}/bucket", method="PUT"), timeout=5)
-                break
-            except OSError:
-                assert server.poll() is None and time.time() < deadline, Path(log.name).read_text()
-                time.sleep(0.1)
+        wait_for(lambda: answers(port), Path(log.name).read_text, server)
+        urllib.request.urlopen(urllib.request.Request(f"{url}/bucket", method="PUT"), timeout=PATIENCE)
         yield (
             url,
             {

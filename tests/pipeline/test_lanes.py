@@ -4,6 +4,7 @@ import os, re, shutil, signal, subprocess, time
 import nbformat, psutil, pytest, yaml
 from copies import ROOT, environment, run
 from nbformat.v4 import new_code_cell, new_notebook
+from waiting import PATIENCE, wait_for
 
 NEEDS = {"first": [], "left": ["first"], "right": ["first"], "last": ["left", "right"]}
 STEP = """#!/bin/sh
@@ -63,12 +64,30 @@ def make_toy(root):
     return root
 
 
-@pytest.fixture
-def toy(tmp_path):
-    root = make_toy(tmp_path / "toy")
+def make_ready(root):
+    "The toy before its first run."
+    make_toy(root)
     write_pipeline(root)
     write_params(root)
     return root
+
+
+@pytest.fixture
+def toy(tmp_path):
+    return make_ready(tmp_path / "toy")
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    root = make_ready(tmp_path_factory.mktemp("done") / "toy")
+    assert pipeline(root)[0] == 0 and len(ran(root)) == 4
+    return root
+
+
+@pytest.fixture
+def settled(done, tmp_path):
+    "The toy as one run has left it."
+    return shutil.copytree(done, tmp_path / "toy", symlinks=True)
 
 
 def pipeline(root, *words):
@@ -132,30 +151,27 @@ def test_both_lanes_fail(toy):
     assert pipeline(toy) == (0, "") and sorted(ran(toy)) == ["last", "left", "right"]
 
 
-def test_a_stage_that_gives_the_same_again_stops_the_change(toy):
+def test_a_stage_that_gives_the_same_again_stops_the_change(settled):
     "First runs and gives the same: left and right are passed over, and last, which has changed itself, still runs."
-    assert pipeline(toy)[0] == 0 and len(ran(toy)) == 4
-    change(toy, "first", seconds=0.1)
-    assert pipeline(toy) == (0, "") and ran(toy) == ["first"]
-    change(toy, "first", seconds=0.2)
-    change(toy, "last", word="b")
-    assert pipeline(toy) == (0, "") and ran(toy) == ["first", "last"]
-    assert (toy / "last.txt").read_text() == "a\na\na\na\nb\n"
+    change(settled, "first", seconds=0.1)
+    assert pipeline(settled) == (0, "") and ran(settled) == ["first"]
+    change(settled, "first", seconds=0.2)
+    change(settled, "last", word="b")
+    assert pipeline(settled) == (0, "") and ran(settled) == ["first", "last"]
+    assert (settled / "last.txt").read_text() == "a\na\na\na\nb\n"
 
 
-def test_a_frozen_stage_stands_still_and_its_followers_go_on(toy):
-    assert pipeline(toy)[0] == 0 and len(ran(toy)) == 4
-    write_pipeline(toy, frozen=["left"])
-    change(toy, "first", word="b")
-    assert pipeline(toy) == (0, "") and ran(toy) == ["first", "right", "last"]
-    assert (toy / "left.txt").read_text() == "a\na\n" and (toy / "right.txt").read_text() == "b\na\n"
+def test_a_frozen_stage_stands_still_and_its_followers_go_on(settled):
+    write_pipeline(settled, frozen=["left"])
+    change(settled, "first", word="b")
+    assert pipeline(settled) == (0, "") and ran(settled) == ["first", "right", "last"]
+    assert (settled / "left.txt").read_text() == "a\na\n" and (settled / "right.txt").read_text() == "b\na\n"
 
 
-def test_an_output_deleted_by_hand_comes_back(toy):
-    assert pipeline(toy)[0] == 0 and len(ran(toy)) == 4
-    (toy / "left.txt").unlink()
-    assert pipeline(toy) == (0, "") and (toy / "left.txt").read_text() == "a\na\n"
-    assert ran(toy) in (["left"], [])  # where DVC remembers the run, it brings the output back itself
+def test_an_output_deleted_by_hand_comes_back(settled):
+    (settled / "left.txt").unlink()
+    assert pipeline(settled) == (0, "") and (settled / "left.txt").read_text() == "a\na\n"
+    assert ran(settled) in (["left"], [])  # where DVC remembers the run, it brings the output back itself
 
 
 def test_a_target_and_what_it_needs(toy):
@@ -168,10 +184,10 @@ def test_params_changed_while_a_stage_waits(toy):
     "A stage that begins after the change has the new value, and one that had ended runs the next time."
     write_params(toy, left=1.5, right=1.5)
     process = start(toy)
-    wait_for(lambda: "right begins" in (toy / "log").read_text() if (toy / "log").exists() else False, process)
+    wait_for(lambda: "right begins" in (toy / "log").read_text() if (toy / "log").exists() else False, process=process)
     change(toy, "first", word="b")
     change(toy, "last", word="b")
-    assert process.wait(timeout=120) == 0
+    assert process.wait(timeout=PATIENCE) == 0
     assert (toy / "last.txt").read_text() == "a\na\na\na\nb\n" and len(ran(toy)) == 4
     assert pipeline(toy) == (0, "") and sorted(ran(toy)) == ["first", "last", "left", "right"]
     assert (toy / "last.txt").read_text() == "b\na\nb\na\nb\n"
@@ -230,14 +246,6 @@ def start(root):
     return subprocess.Popen(["cd4ml", "pipeline"], cwd=root, env=environment(root), start_new_session=True, **streams)
 
 
-def wait_for(there, process, seconds=120):
-    "Until something is there; says so if the run ended before."
-    until = time.time() + seconds
-    while not there():
-        assert process.poll() is None and time.time() < until, process.args
-        time.sleep(0.05)
-
-
 def at_work(root):
     "Processes in this folder."
     found = []
@@ -250,27 +258,18 @@ def at_work(root):
     return found
 
 
-def tmp_files(root):
-    return [path for path in root.glob("*.txt*.tmp")] + [path for path in root.glob(".*.tmp")]
-
-
 @pytest.mark.parametrize("how", ["killed", pytest.param("terminated", marks=pytest.mark.prove), "interrupted"])
 def test_ended_with_two_stages_at_work(slow, how):
     "All processes go, no stage's output is half there, and the next run goes on where this one was ended."
     process = start(slow)
-    holders = [slow / f"reports/.lock-{name}.holder" for name in ("left", "right")]
     try:
-        wait_for(lambda: all(holder.exists() for holder in holders), process)
-        time.sleep(1.5)  # two kernels at work
-        assert len(at_work(slow)) > 8, at_work(slow)
+        wait_for(lambda: len(at_work(slow)) > 8 and len([*slow.glob(".*.tmp")]) == 2, process=process)
         if how == "interrupted":
             os.killpg(process.pid, signal.SIGINT)
         else:
             os.kill(process.pid, {"killed": signal.SIGKILL, "terminated": signal.SIGTERM}[how])
-        code, until = process.wait(timeout=120), time.time() + 60  # 3 on a quiet machine
-        while at_work(slow) and time.time() < until:
-            time.sleep(0.1)
-        assert not at_work(slow), at_work(slow)
+        code = process.wait(timeout=PATIENCE)
+        wait_for(lambda: not at_work(slow), lambda: str(at_work(slow)))  # 3 seconds on a quiet machine
     finally:
         for left in at_work(slow):
             left.kill()
@@ -286,13 +285,72 @@ def test_ended_with_two_stages_at_work(slow, how):
     assert lock_order(slow) == list(NEEDS)
 
 
+def begun(process, words):
+    "The processes that a pipeline has begun, and in whose command these words stand."
+    try:
+        return [one for one in psutil.Process(process.pid).children(recursive=True) if words in " ".join(one.cmdline())]
+    except psutil.Error:
+        return []
+
+
+def test_a_dvc_that_is_killed_is_a_sentence_at_once(slow):
+    "Memory ran out, say, while its stage, which nobody waits for any more, would go on for a minute."
+    write_params(slow, first=60)
+    process = start(slow)
+    try:
+        wait_for(lambda: [*slow.glob(".*.tmp")], process=process)
+        (asks,) = begun(process, "cd4ml_nb.delivery.warm stage")
+        asks.parent().kill()
+        killed = time.monotonic()
+        assert process.wait(timeout=PATIENCE) == 1 and time.monotonic() - killed < 30
+        wait_for(lambda: not at_work(slow), lambda: str(at_work(slow)))
+    finally:
+        for left in at_work(slow):
+            left.kill()
+    said = (slow / "said.tmp").read_text()
+    how = "was ended from outside (SIGKILL), perhaps because memory ran out. Run it again; what was done stays.\n"
+    assert said == f"The stage 'first' {how}", said
+    write_params(slow)
+    assert pipeline(slow)[0] == 0
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_the_warm_process_is_killed_before_it_answers(slow, asked):
+    "The stages are run the slow way; nobody notices but by the time."
+    process = start(slow)
+    try:
+        wait_for(lambda: begun(process, "delivery.warm import"), process=process)
+        (warm,) = begun(process, "delivery.warm import")
+        if asked:
+            warm.suspend()
+            wait_for(lambda: begun(process, "cd4ml_nb.delivery.warm stage"), process=process)
+        warm.kill()
+        change(slow, "left", seconds=0)
+        change(slow, "right", seconds=0)
+        assert process.wait(timeout=PATIENCE) == 0, (slow / "said.tmp").read_text()
+    finally:
+        for left in at_work(slow):
+            left.kill()
+    said = (slow / "said.tmp").read_text()
+    assert "Traceback" not in said and re.findall(r"stage (\d) of 4", said) == list("1234"), said
+
+
+def test_asked_to_end_before_the_stages_begin(slow):
+    process = start(slow)
+    wait_for(lambda: begun(process, "delivery.warm import"), process=process)
+    process.terminate()
+    assert process.wait(timeout=PATIENCE) == 130
+    wait_for(lambda: not at_work(slow), lambda: str(at_work(slow)))
+    assert (slow / "said.tmp").read_text() == "Stopped.\n"
+
+
 @pytest.mark.prove
 def test_two_begun_while_what_a_killed_one_had_begun_is_still_there(slow):
     "On a busy machine that takes its time: one of the two runs, the other one says which."
     process = start(slow)
     holders = [slow / f"reports/.lock-{name}.holder" for name in ("left", "right")]
     try:
-        wait_for(lambda: all(holder.exists() for holder in holders), process)
+        wait_for(lambda: all(holder.exists() for holder in holders), process=process)
         left_over = psutil.Process(process.pid).children(recursive=True)
         process.kill()
         process.wait()
