@@ -4,20 +4,23 @@
 
 # %% auto #0
 __all__ = ['KERNEL', 'WIDGETS', 'SERVE', 'ALONE', 'ASKED', 'FULL', 'first_cells', 'fork_kernels', 'Watched', 'Warm', 'Page',
-           'Provisioner', 'Kernel', 'Leaving', 'Watching', 'Kernels']
+           'Compiled', 'chart_folder', 'Provisioner', 'Kernel', 'Leaving', 'Watching', 'Kernels']
 
 # %% ../../nbs/apps/02_kernels.ipynb #dfe8f6aa
 import asyncio, contextlib, gc, json, os, select, signal, subprocess, sys, threading, time, uuid
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from jinja2 import BytecodeCache
 from jupyter_client.provisioning import LocalProvisioner
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager, ServerKernelManager
 from tornado.iostream import IOStream
 from tornado.web import HTTPError
 from traitlets import Float, Integer, default
 from voila.execute import VoilaExecutor
+from voila.exporter import VoilaExporter
 from voila.shutdown_kernel_handler import VoilaShutdownKernelHandler
 from voila.tornado.handler import TornadoVoilaHandler
 from ..core import read_json
@@ -32,6 +35,16 @@ def first_cells(
     return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"][:2]
 
 # %% ../../nbs/apps/02_kernels.ipynb #35c56b9e
+def _outlive(server):
+    "How a kernel looks after who needs it: it ends with the server, and not with the process that it was forked from."
+
+    def watch():
+        select.select([server], [], [])
+        os._exit(1)
+
+    return lambda parent_pid: threading.Thread(target=watch, daemon=True)
+
+# %% ../../nbs/apps/02_kernels.ipynb #c26cf3cc
 KERNEL = "ipykernel.kernelapp ipykernel.debugger debugpy.server.api xmlrpc.client psutil sqlite3".split()
 WIDGETS = "--IPKernelApp.extensions=ipywidgets"  # They were imported before there was a kernel to register with
 
@@ -42,11 +55,13 @@ def fork_kernels(
     "Fork a kernel for each line on standard input, and answer its process id; end when the input ends."
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server
     answers = os.fdopen(os.dup(1), "w")
+    os.register_at_fork(after_in_child=answers.close)  # so that its end is seen though kernels live on
     speak_to(0, os.open(os.devnull, os.O_WRONLY))
     imports, data = first_cells(notebook)
     names, living = {}, []
     for module in KERNEL:
         import_module(module)
+    setattr(import_module("ipykernel.kernelapp"), "ParentPollerUnix", _outlive(os.pidfd_open(os.getppid())))
     exec(imports, names)
     _read_again(data, names)
     for line in sys.stdin:
@@ -92,22 +107,19 @@ ALONE = {  # No threads of theirs where we fork
 }
 
 # %% ../../nbs/apps/02_kernels.ipynb #0d425967
-class Warm:
-    "The warm process of an app; it ends with this one, and its kernels with it."
+class _Process:
+    "A warm process."
 
-    def __init__(self, notebook: Path):
+    def __init__(self, notebook):
         words = [sys.executable, "-c", SERVE, str(notebook)]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
         self.process = subprocess.Popen(words, env={**os.environ, **ALONE}, **pipes)
-        self._one = threading.Lock()
 
-    def fork(self, connection_file, folder, environment) -> Watched | None:  # None when the warm process is gone
-        "A kernel for this connection file."
-        order, pid = json.dumps([connection_file, str(folder), environment]), ""
-        with self._one, contextlib.suppress(OSError):
+    def fork(self, order):
+        "The process id of a new kernel; nothing when the warm process is gone."
+        with contextlib.suppress(OSError):
             print(order, file=self.process.stdin, flush=True)
-            pid = self.process.stdout.readline()
-        return Watched(int(pid)) if pid else None
+            return self.process.stdout.readline()
 
     def end(self):
         "Let it go."
@@ -115,6 +127,28 @@ class Warm:
             self.process.stdin.close()
         self.process.wait()
         self.process.stdout.close()
+
+# %% ../../nbs/apps/02_kernels.ipynb #fe6e64e6
+class Warm:
+    "The warm process of an app; it ends with this one, and its kernels with it."
+
+    def __init__(self, notebook: Path):
+        self.notebook, self._process, self._one = notebook, _Process(notebook), threading.Lock()
+
+    def fork(self, connection_file, folder, environment) -> Watched | None:  # None where no warm process can live
+        "A kernel for this connection file, from a new warm process if the one there was is gone."
+        order = json.dumps([connection_file, str(folder), environment])
+        with self._one:
+            pid = self._process.fork(order)
+            if not pid:
+                self.end()
+                self._process = _Process(self.notebook)
+                pid = self._process.fork(order)
+        return Watched(int(pid)) if pid else None
+
+    def end(self):
+        "Let it go."
+        self._process.end()
 
 # %% ../../nbs/apps/02_kernels.ipynb #cf78a924
 @dataclass
@@ -170,6 +204,38 @@ def _for_somebody(execute):
 
 
 VoilaExecutor.execute_cell = _for_somebody(VoilaExecutor.execute_cell)
+
+# %% ../../nbs/apps/02_kernels.ipynb #5155b8a4
+class Compiled(BytecodeCache):
+    "Templates that were compiled before, for all pages; one whose text has changed is another."
+
+    def __init__(self):
+        self.held = {}
+
+    def load_bytecode(self, bucket):
+        bucket.code = self.held.get((bucket.key, bucket.checksum))
+
+    def dump_bytecode(self, bucket):
+        self.held[bucket.key, bucket.checksum] = bucket.code
+
+
+def _compiled_once(make, held=Compiled()):
+    "How Voila comes to the templates of a page, with those of the pages before."
+
+    def environment(self):
+        made = make.fget(self)
+        made.bytecode_cache = held
+        return made
+
+    return property(environment)
+
+
+VoilaExporter.environment = _compiled_once(VoilaExporter.environment)
+
+# %% ../../nbs/apps/02_kernels.ipynb #32d39465
+def chart_folder() -> str:
+    "Where plotly keeps widgetbundle.js, the browser's part of its widget; at /voila/static/ in the server."
+    return str(Path(str(find_spec("plotly").origin)).parent / "package_data")
 
 # %% ../../nbs/apps/02_kernels.ipynb #52ccbc2b
 class Provisioner(LocalProvisioner):
@@ -275,13 +341,14 @@ class Kernels(Watching):
     def __init__(self, **given):
         super().__init__(**given)
         self.warm = Warm(self.parent.notebook_path) if hasattr(os, "pidfd_open") else None
+        self.parent.static_paths = [*self.parent.static_paths, chart_folder()]
 
     @default("kernel_manager_class")
     def _forked(self):
         return "cd4ml_nb.apps.kernels.Kernel"
 
     async def start_kernel(self, **given):
-        if (there := len(self.watches) + self.starting) >= self.most:
+        if (there := sum(map(self.__contains__, self.watches)) + self.starting) >= self.most:
             people = sum(map(self.is_visited, self.watches))
             raise HTTPError(503, FULL, people, there - people)
         self.starting += 1

@@ -6,9 +6,10 @@
 __all__ = ['PROMOTION_SWITCH', 'remember', 'sorted_stores', 'open_shelf', 'product_name', 'store_name', 'product_options',
            'store_options', 'Choice', 'switch_name', 'default_choice', 'as_known', 'read_link', 'write_link', 'warning',
            'answer_html', 'why_html', 'model_html', 'notice_html', 'day_table', 'store_table', 'forecast_csv',
-           'file_name', 'empty_chart', 'new_figure', 'draw']
+           'file_name', 'empty_chart', 'new_figure', 'draw', 'rehearse']
 
 # %% ../../nbs/apps/page.ipynb #4ea6b2b7
+import os
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -16,13 +17,14 @@ from functools import lru_cache
 from types import SimpleNamespace
 from urllib.parse import parse_qs, urlencode
 import pandas as pd
-from ..core import UserError, read_truth
+from ..core import ALL_STORES, UserError, read_truth
 from ..look import BAND, FORECAST, HTML, SOLD, say_chance, say_day, say_days, say_interval, say_range, say_units
-from ..look import ALL_STORES, say_when, table_html
+from ..look import say_when, table_html
 from ..quality.accuracy import nearest_accuracy
 from ..quality.explain import caution, promotion_effect, reasons, say_model, say_promotion
 from ..quality.promotion import say_association
 from ..serving.live import Shelf, load_champion
+from .widgets import CHART
 
 # %% ../../nbs/apps/page.ipynb #7292ac10
 # What the page asks a forecaster
@@ -59,25 +61,29 @@ def sorted_stores(
 
 # %% ../../nbs/apps/page.ipynb #048c12cc
 @lru_cache
-def _shelf(root):
+def _shelf(root, go):
     "One for a project, in the process from which kernels are forked and so in every kernel."
-    return Shelf(root, _load)
+    return Shelf(root, lambda root: _load(root, go))
 
 
-def _load(root):
-    "The live model, with all its answers to what is planned."
+def _load(root, go):
+    "The live model, with all its answers to what is planned, and to who asks for nothing."
     forecaster = load_champion(root)
     forecaster.plan()
-    return remember(forecaster)
+    model = remember(forecaster)
+    with suppress(Exception):  # The page says it
+        rehearse(model, go)
+    return model
 
 
 def open_shelf(
     root,  # The project's folder
+    go,  # plotly.graph_objects
 ) -> Shelf:  # Its `current` model is the live one, remembering
     "The live model of a project, read before it is asked for."
     with suppress(UserError):  # The page says it
-        _shelf(root).current()
-    return _shelf(root)
+        _shelf(root, go).current()
+    return _shelf(root, go)
 
 # %% ../../nbs/apps/page.ipynb #ef3c7e44
 def product_name(
@@ -340,7 +346,7 @@ _WHY = HTML.from_string("""
 """)
 
 
-_NOTHING_UNUSUAL = ": nothing unusual, weekday, promotion and recent sales are close to their average"
+_TOO_LITTLE = ": weekday, promotion and recent sales change it too little to be shown"
 
 
 def why_html(
@@ -353,7 +359,7 @@ def why_html(
     for reason in found:
         way = "up" if reason["shown"] > 0 else "down"
         lines.append({"way": way, "said": _part(reason["shown"], "+"), "text": reason["text"]})
-    usual = "" if found or start["kind"] != "start" else _NOTHING_UNUSUAL
+    usual = "" if found or start["kind"] != "start" else _TOO_LITTLE
     total = start["shown"] + sum(reason["shown"] for reason in found)
     return _WHY.render(reasons=lines, total=say_units(total), usual=usual).strip()
 
@@ -529,6 +535,8 @@ def new_figure(
     chart,  # What `empty_chart` made
 ):  # A FigureWidget
     "The chart of one page."
+    if "VOILA_BASE_URL" in os.environ:  # Its server has plotly's script; in a lab the kernel sends it, 5 MB
+        go.FigureWidget._esm = CHART.read_text()
     figure = go.FigureWidget(chart)
     figure._config = figure._config | {"displayModeBar": False, "responsive": True}
     return figure
@@ -577,3 +585,15 @@ def _finding(forecast, recent):
     if abs(change) < 0.005:
         return f"{said}, the same as the last four weeks{shut}"
     return f"{said}, {abs(change):.0%} {'above' if change > 0 else 'below'} the last four weeks{shut}"
+
+# %% ../../nbs/apps/page.ipynb #4cd9d169
+def rehearse(
+    model,  # A remembered forecaster
+    go,  # plotly.graph_objects
+) -> None:
+    "Make the page of who asks for nothing."
+    choice, _ = as_known(default_choice(model), model)
+    product_options(model), store_options(model, choice.item)
+    draw(empty_chart(go), model, choice)
+    for part in (answer_html, why_html, model_html, day_table):
+        part(model, choice)

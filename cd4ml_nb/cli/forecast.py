@@ -9,7 +9,7 @@ __all__ = ['COMMANDS', 'in_words', 'read_table', 'write_table', 'forecast']
 from datetime import date as day
 from io import StringIO
 from pathlib import Path
-from ..core import UserError, progress, project_root, read_truth, replace_file, shorten, text_of
+from ..core import ALL_STORES, UserError, progress, project_root, read_truth, replace_file, shorten, text_of
 from .parser import say_json
 
 # %% ../../nbs/cli/02_forecast.ipynb #331d1380
@@ -146,8 +146,8 @@ def _covers(forecaster, item, store, date, promotion):
     said = list(filter(None, [caution(forecaster, item, store, date, date, promotion)]))
     if store is not None or forecaster.ended(item):
         return said
-    stores, after = int(forecaster.series["item_nbr"].eq(item).sum()), forecaster.block.delisted_after
-    lately = f"{stores} store{'s' * (stores != 1)} that sold it in the last {after} days"
+    stores = int(forecaster.series["item_nbr"].eq(item).sum())
+    lately = f"{stores} store{'s' * (stores != 1)} that {'have' if stores != 1 else 'has'} it on offer"
     others = f"about {say_units(_other_stores(forecaster, item, date))} units in others, where it comes back or is new"
     return [*said, f"All stores are {lately}, and {others}."]
 
@@ -208,8 +208,6 @@ def _switch(promotion):
 # %% ../../nbs/cli/02_forecast.ipynb #84df9dea
 def _store(forecaster, store):
     "A store's number, or None for all stores, by whatever word they are called, unless a store is called so."
-    from cd4ml_nb.look import ALL_STORES
-
     known = set(forecaster.stores["store_nbr"].astype(str))
     return store if store in known or (store or "").strip().casefold() not in ALL_STORES else None
 
@@ -221,7 +219,7 @@ def forecast(
     date: str | None = None,  # Day, such as 2018-01-02
     promotion: str | None = None,  # yes or no: what if it were on promotion, or not? The promotion plan when left out
     json: bool = False,  # One JSON object instead of words
-    input: str | None = None,  # Many questions: a CSV or Parquet table with item_nbr, store_nbr, date[, promotion]
+    input: str | None = None,  # Many questions: a CSV or Parquet: item_nbr, store_nbr (or all), date[, promotion]
     output: str | None = None,  # Where to write the answers, .csv or .parquet
     model: str | None = None,  # Folder of another packaged model than the live one, such as data/model
 ):

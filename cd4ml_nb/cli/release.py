@@ -9,7 +9,7 @@ __all__ = ['COMMANDS', 'gate', 'release_status', 'release_history', 'release_sho
 # %% ../../nbs/cli/05_release.ipynb #3aded520
 from ..core import UserError, project_root
 from .parser import say_json
-from ..delivery.verdict import failed_titles, verdict_here
+from ..delivery.verdict import failed_titles, say_others, verdict_here
 
 # %% ../../nbs/cli/05_release.ipynb #8f643e9f
 def gate(
@@ -26,8 +26,8 @@ def gate(
         mark = {"passed": "✓", "failed": "✗"}
         print("\n".join(f"{mark.get(check['verdict'], '·')} {check['says']}" for check in found["checks"]))
     if failed := failed_titles(found):
-        stopped = f"The gate stopped {found['model_version']}: {', '.join(failed)}."
-        raise UserError(f"{stopped} The evidence: reports/gate.html")
+        stopped = [f"The gate stopped {found['model_version']}: {', '.join(failed)}", *say_others(found)]
+        raise UserError(f"{'. '.join(stopped)}. The evidence: reports/gate.html")
     if not json:
         print(f"{found['model_version']} passed the gate, compared with {found['champion'] or 'no champion'}.")
 
@@ -84,16 +84,13 @@ def release_show(
 
 
 def release_verify():
-    "Check that no line of the log was edited, removed or moved, and that the registered models are what they were."
-    from cd4ml_nb.delivery.acts import read_log, release_log
-    from cd4ml_nb.delivery.ledger import unwitnessed
+    "Check that no line of the log, nor of a production's record, was changed, and that the models are what they were."
+    from cd4ml_nb.delivery.acts import read_log
     from cd4ml_nb.look import say_count
 
     root = project_root()
     _require_sound(root)
     print(f"The log of releases is intact ({say_count(len(read_log(root)), 'act')}), and so are the registered models.")
-    if said := unwitnessed(release_log(root)):
-        print(said)
 
 # %% ../../nbs/cli/05_release.ipynb #538b4096
 def _told(act):

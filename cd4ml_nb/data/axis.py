@@ -86,7 +86,7 @@ def open_stores(
     source: str,  # Such as complete_journey
     absent: str | None = None,  # As params.yaml says; None for the source's own rule
     closed_days: Sequence | None = None,  # The same
-    delisted_after: int = 56,  # Days without a sale after which a store has ended
+    delisted_after: int = 56,  # Days without a sale that a store is given before it has ended
 ) -> Stores:
     "When each store is open, the days to come included."
     absent, closed = source_rule(source, absent, closed_days)

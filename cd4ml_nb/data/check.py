@@ -12,9 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 import numpy as np, pandas as pd
 from ..core import refuse_together
+from .absent import offered
 from .axis import Stores, settle
 from .contract import check_keys_unique, read_raw, read_text, require_contract
-from .doubts import doubt_ended, doubt_quiet, longest_gaps, quiet_ones
+from .doubts import came_back, doubt_ended, doubt_quiet, quiet_ones
 from .layout import RAW, raw_path
 from .opening import NOTHING, SHUT
 from .silence import BEFORE, SEVERAL, silent_too_long
@@ -56,7 +57,7 @@ def _sales_of(heaps, store):
 
 def _doubt_series(heaps, opening, delisted_after):
     "What speaks against the days after which a series has ended, and what may have stopped before."
-    found = [longest_gaps(*_sales_of(heaps, store)) for store in range(len(heaps.stores))]
+    found = [came_back(*_sales_of(heaps, store), delisted_after) for store in range(len(heaps.stores))]
     gaps, units = (np.concatenate(parts) for parts in zip(*found))
     silent = _doubt_silent(heaps, opening, delisted_after, len(gaps))
     return doubt_ended(gaps, units, delisted_after) + silent
@@ -102,17 +103,6 @@ def _doubt_silent(heaps, opening, delisted_after, n_series):
     kinds = {"store": shops, "product": goods, "series": alone}
     return [said for kind, quiet in kinds.items() for said in doubt_quiet(kind, quiet, first_day, n_days, total)]
 
-# %% ../../nbs/data/02i_check.ipynb #3e047479
-def _offers(item, day, shape, delisted_after):
-    "On how many days a store had each item on offer, 1 or 0, shape (n_items, n_days); its sales in order of item, day."
-    n_days = shape[1]
-    same = np.append(item[1:] == item[:-1], False)[: len(item)]
-    again = np.where(same, np.roll(day, -1), n_days)
-    steps = np.zeros((shape[0], n_days + 1), int)
-    np.add.at(steps, (item, day), 1)
-    np.add.at(steps, (item, np.minimum(again, np.minimum(day + delisted_after + 1, n_days))), -1)
-    return steps.cumsum(axis=1)[:, :n_days]
-
 # %% ../../nbs/data/02i_check.ipynb #f2a2cc83
 def _pool(heaps, delisted_after):
     "Units by item and day, a mean over the stores that had it on offer, much as prepare will write it."
@@ -120,10 +110,10 @@ def _pool(heaps, delisted_after):
     units, offers = np.zeros(shape), np.zeros(shape)
     for store in range(len(heaps.stores)):
         item, day, sold = _sales_of(heaps, store)
-        order = np.lexsort((day, item))
-        item, day = item[order], day[order] - heaps.first_day
-        np.add.at(units, (item, day), sold[order])
-        offers += _offers(item, day, shape, delisted_after)
+        np.add.at(units, (item, day - heaps.first_day), sold)
+        there = np.zeros(shape, bool)
+        there[item, day - heaps.first_day] = True
+        offers += offered(there, np.ones(heaps.n_days, bool), delisted_after)
     item, day = np.nonzero(units)
     mean = units[item, day] / np.maximum(offers[item, day], 1)
     return pd.DataFrame({"item_nbr": pd.Categorical.from_codes(item, heaps.items), "sales": mean})

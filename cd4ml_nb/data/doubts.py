@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['LIKE_CLOSED', 'LIKE_OPEN', 'LIVED_ON', 'CAME_BACK', 'opening_facts', 'count_days', 'doubt_absent', 'doubt_rules',
-           'doubt_holidays', 'longest_gaps', 'doubt_ended', 'Quiet', 'quiet_ones', 'doubt_quiet']
+           'doubt_holidays', 'came_back', 'doubt_ended', 'Quiet', 'quiet_ones', 'doubt_quiet']
 
 # %% ../../nbs/data/02fc_doubts.ipynb #49c554b9
 from collections.abc import Iterator
 from typing import NamedTuple
 import numpy as np
 from .days import day_of
-from .silence import silent_too_long
+from .silence import patience, silent_too_long
 from .opening import ENDED, HOLIDAY, NOT_YET, NOTHING, SAID, SHUT, WEEKLY, Opening, last_sales
 
 # %% ../../nbs/data/02fc_doubts.ipynb #f232e35f
@@ -148,17 +148,27 @@ def doubt_holidays(
         yield f"The data hold no {days}{more}, so nobody knows whether stores open then. They count as open. {hint}."
 
 # %% ../../nbs/data/02fc_doubts.ipynb #8e7816b8
-def longest_gaps(
+def _gaps(item, day, delisted_after):
+    "Days from the sale before to each sale, 0 where the series had not ended meanwhile; sales in order of item, day."
+    starts = np.flatnonzero(np.append(True, item[1:] != item[:-1])[: len(item)])
+    gap = np.diff(day, prepend=0)
+    gap[starts] = 0
+    long = np.flatnonzero(gap > delisted_after)
+    first = starts[np.searchsorted(starts, long, side="right") - 1]
+    ended = gap[long] > patience(long - first, day[long - 1] - day[first], delisted_after)
+    gap[np.delete(np.arange(len(gap)), long[ended])] = 0
+    return gap, starts
+
+
+def came_back(
     item: np.ndarray,  # Of each sale in a store, shape (n,)
     day: np.ndarray,  # The same, counted from any day
     units: np.ndarray,  # Sold, same shape
-) -> tuple[np.ndarray, np.ndarray]:  # Days of the longest time between two sales, and units: shape (n_series,) each
-    "How long each of a store's series went without a sale before it sold again."
+    delisted_after: int,  # Days without a sale that every series is given
+) -> tuple[np.ndarray, np.ndarray]:  # Days of the longest time, 0 for none, and units: shape (n_series,) each
+    "For how long each of a store's series had not sold when it sold again though it had ended."
     order = np.lexsort((day, item))
-    item, day = item[order], day[order]
-    first = np.append(True, item[1:] != item[:-1])[: len(item)]
-    gap = np.where(first, 0, np.diff(day, prepend=0))
-    starts = np.flatnonzero(first)
+    gap, starts = _gaps(item[order], day[order], delisted_after)
     if not len(starts):
         return np.zeros(0, int), np.zeros(0)
     return np.maximum.reduceat(gap, starts), np.add.reduceat(units[order], starts)
@@ -169,18 +179,18 @@ CAME_BACK = 0.5  # Share of all series; a table with some fast products hides ma
 
 
 def doubt_ended(
-    gaps: np.ndarray,  # From `longest_gaps`, of all stores
+    gaps: np.ndarray,  # From `came_back`, of all stores
     units: np.ndarray,  # The same
-    delisted_after: int,  # Days without a sale after which a series has ended
+    delisted_after: int,  # Days without a sale that every series is given
 ) -> list[str]:  # A sentence, or none
-    "Series that ended by delisted_after, and sold again."
-    back = gaps > delisted_after
+    "Series that ended, and sold again."
+    back = gaps > 0
     if not back.any() or back.mean() < CAME_BACK and units[back].sum() < LIVED_ON * units.sum():
         return []
     share = f"{back.mean():.0%}, with {units[back].sum() / units.sum():.0%} of all units"
     series = f"{back.sum():,} of {len(back):,} series ({share})"
-    said = f"{series} sold again after more than {delisted_after} days without a sale"
-    until = "Until then they count as ended, and 0 is forecast"
+    said = f"{series} sold again after they had ended, by more than {delisted_after} days without a sale"
+    until = "Until then 0 is forecast"
     most = int(np.ceil(np.quantile(gaps[back], 0.95)))
     return [f"{said}. {until}. With prepare.delisted_after: {most} in params.yaml, 95 % of them would not have ended."]
 

@@ -256,7 +256,7 @@ def learn_opening(
     holidays: pd.DataFrame,  # store_nbr, date, holiday (names joined by " + ")
     absent: str,  # closed or sold_nothing
     rules: Sequence[DayRule] = (),  # What params.yaml says
-    delisted_after: int = 56,  # Days without a sale after which a store has ended
+    delisted_after: int = 56,  # Days without a sale that a store is given before it has ended
     ahead: int = 60,  # Days after the last
 ) -> Opening:
     "Learn from the sales when each store is open, the days to come included."

@@ -226,7 +226,7 @@ def count_steps(
         "zero rows": "rows of exactly 0, treated as absent days",
         "other days": "before the first or after the last day of the data",
         "panel choice": f"rows of no series; {n_series:,} series stay",
-        "zero-filling": f"absent days within {delisted_after} days after a sale, as 0",
+        "zero-filling": f"absent days within {delisted_after} days after a sale, more where sales are rare, as 0",
         "closed days": "days on which the store was closed",
     }
     steps = zip(told.items(), left, left[1:])
@@ -319,7 +319,7 @@ def _fill(folder, con, steps, settings):
 def prepare_folder(
     raw: Path,  # Folder of raw CSV files
     out: Path,  # Folder to write or replace as a whole
-    delisted_after: int = 56,  # Days without a sale after which an item is no longer offered, and a store has ended
+    delisted_after: int = 56,  # Days without a sale that every series and store is given before it has ended
     absent: str
     | None = None,  # What a store's day without a row means, closed or sold_nothing; None as fits the source
     closed_days: Sequence | None = None,  # Days on which stores are closed, or open; None as fits the source

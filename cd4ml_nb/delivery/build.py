@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import TypedDict, cast
 from ..core import UserError, read_json, replace_folder, sha256_of
 from .registry import package_folder
-from .acts import Act, trusted_log
+from .acts import Act, bytes_of, standing_after, trusted_log
 from .state import Held, state
 
 # %% ../../nbs/delivery/06a_build.ipynb #d3477ff8
@@ -23,15 +23,14 @@ def version_to_deploy(
     version: str | None = None,  # A model_version; by default the one that waits, else the champion
 ) -> Act | Held:  # Which version and package, and who approved it
     "What may be deployed."
-    last = {(act["model_version"], act["package"]): act for act in acts}
-    waiting = [act for act in last.values() if act["act"] == "approve"]
+    approved = [act for act in standing_after(acts).decided.values() if act["act"] == "approve"]
+    last = {bytes_of(act): act for act in acts}
+    waiting = [act for act in approved if last[bytes_of(act)] is act]
     allowed: list[Act | Held] = [*waiting, *([live] if live else [])]
     if version is not None:
-        allowed = [act for act in allowed if act["model_version"] == version]
+        allowed = [act for act in [*allowed, *approved] if act["model_version"] == version]
         if not allowed:
-            raise UserError(
-                f"{version} is neither approved and waiting nor live, so it is not deployed. See: cd4ml release status"
-            )
+            raise UserError(f"{version} is neither approved nor live, so it is not deployed. See: cd4ml release status")
         return allowed[0]
     if not allowed:
         raise UserError(

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Evidence', 'read_evidence', 'against', 'say_windows', 'slice_table', 'judged_slices', 'scores_of', 'score_rows',
-           'importances', 'say_outdone', 'CardTable', 'Section', 'owner_of', 'failed_checks', 'card_sections',
-           'card_markdown', 'write_card']
+           'importances', 'say_outdone', 'say_tests', 'CardTable', 'Section', 'owner_of', 'failed_checks',
+           'card_sections', 'card_markdown', 'write_card']
 
 # %% ../../nbs/delivery/05c_card.ipynb #29c188b7
 import json
@@ -16,7 +16,7 @@ import pandas as pd, yaml
 from ..core import current_name, find_json, read_json, replace_file
 from ..look import markdown_text, say_percent, table_markdown
 from .acts import whoever
-from .verdict import count_checks
+from .verdict import count_checks, say_others
 
 # %% ../../nbs/delivery/05c_card.ipynb #ecc1d6f7
 @dataclass(frozen=True)
@@ -168,6 +168,23 @@ def say_outdone(
         )
     return said or ["No other estimator did better in the evaluation windows, on the same series, by more than luck."]
 
+# %% ../../nbs/delivery/05c_card.ipynb #4def0874
+def say_tests(
+    evidence: Evidence,
+) -> list[str]:  # A sentence; none where the package tells of no tests, or of no more than the gate judges
+    "Which windows the tests are that the dashboard tells of, and which files hold their forecasts."
+    path, judged = evidence.folder / "package/accuracy.parquet", evidence.gate.get("windows") or []
+    tests = max(pd.read_parquet(path)["windows"], default=0) if path.exists() else 0
+    more = int(tests) - len(judged)
+    if more <= 0 or not judged:
+        return []
+    estimator, held = evidence.card["estimator"], len(judged)
+    return [
+        f"What the dashboard tells of a product's orders is of up to {tests} tests: the {held} windows that the gate "
+        f"judges, which data/evaluation/forecasts.parquet holds, and the {more} before them, on which intervals were "
+        f"calibrated. The forecasts of all {tests} stand in data/evaluation/{estimator}.parquet."
+    ]
+
 # %% ../../nbs/delivery/05c_card.ipynb #5780460b
 class CardTable(NamedTuple):
     "A table among the parts of a section."
@@ -233,7 +250,7 @@ def _quality(evidence):
         good.append(f"The 80% interval of an item's total over all stores held on {held:.0%} of days.")
     worst = judged_slices(evidence.gate)[:8]
     return [
-        Section("How good it is", [*good, _SCORES, *say_outdone(evidence)]),
+        Section("How good it is", [*good, _SCORES, *say_outdone(evidence), *say_tests(evidence)]),
         Section("For whom it is worst", _worst_of(evidence.gate, worst)),
     ]
 
@@ -266,6 +283,7 @@ def _judgement(evidence):
             "What the gate said",
             [
                 "It passed the gate." if gate.get("passed") else verdict,
+                *(f"{said}." for said in say_others(gate)),
                 CardTable(["Check", "Value", "Limit", "Verdict"], rows),
             ],
         ),

@@ -23,11 +23,16 @@ from ..model.training import load_fitted
 from ..quality.checks import Check, Criterion, guarded, read_limits
 from ..quality.contracts import package_checks
 from ..quality.facets import facets_page, facets_statistics, frame_height
+
+# %% ../../nbs/delivery/03_gate.ipynb #c85b3228
 from cd4ml_nb.quality.gates import (
+    OF_FORECASTS,
     RATCHET,
     Case,
+    beside_only,
     fairness_table,
     forecast_checks,
+    other_estimators,
     read_case,
     row_and_day,
     scores_by_window,
@@ -35,8 +40,6 @@ from cd4ml_nb.quality.gates import (
     store_groups,
     with_champion,
 )
-
-# %% ../../nbs/delivery/03_gate.ipynb #c85b3228
 from ..quality.importance import explanation
 
 # %% ../../nbs/delivery/03_gate.ipynb #be1754b0
@@ -304,6 +307,21 @@ def verdict_text(
         parts.append(f' "{name}": {text}')
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
+# %% ../../nbs/delivery/03_gate.ipynb #fad6bce0
+def _others(case, root, judged, trouble):
+    "How the other estimators of the run fare, where the candidate was stopped by its forecasts."
+    stopped = {check["check"] for check in judged if check["verdict"] == "failed"}
+    if not stopped & OF_FORECASTS:
+        return {}
+    others, same = other_estimators(case, root), [check["title"] for check in trouble]
+    return {"others": [{**one, "failed": [*one["failed"], *same]} for one in others]}
+
+
+def _write(path, text):
+    "A file, whole or as it was."
+    with replace_file(path) as tmp:
+        tmp.write_text(text, encoding="utf-8")
+
 # %% ../../nbs/delivery/03_gate.ipynb #ed949bc3
 def judge_model(
     root: Path,  # The project's folder, after the stage package
@@ -328,9 +346,8 @@ def judge_model(
         "slices": slice_rows(slices),
         "fairness": fair.to_dict("records"),
     }
-    with replace_file(root / "reports/fairness.html") as tmp:
-        tmp.write_text(fairness_page(case, fair, card["model_version"]), encoding="utf-8")
+    _write(root / "reports/fairness.html", fairness_page(case, fair, card["model_version"]))
     write_json(root / "reports/explanation.json", steady(tidy(told)))
-    with replace_file(root / "reports/gate.json") as tmp:
-        tmp.write_text(verdict_text(verdict), encoding="utf-8")
+    case = beside_only(case)  # what the others need; the rest is let go
+    _write(root / "reports/gate.json", verdict_text(verdict | _others(case, root, judged, trouble)))
     return read_json(root / "reports/gate.json")

@@ -16,7 +16,7 @@ from ..data.tasks import run_tasks
 from ..data.panel import read_series, read_version
 from ..data.split import read_windows
 from .onnx import onnx_pair
-from ..model.block import last_days, stack_blocks, take_series
+from ..model.block import last_days, offered_until, stack_blocks, take_series
 from ..model.cold_start import cold_starts
 from ..model.estimators import Trees
 from ..model.features import HISTORY
@@ -135,9 +135,9 @@ def last_state(
     for part in group_batches(series, fitted.per, days) if grouped else series_parts(series, days):
         block = load_block_once(prepared, part)
         answer = fitted.forecast(block, block.n_days - 1, horizon)
-        done.append(
-            (part.index.to_numpy(), last_days(block, max(HISTORY, block.delisted_after + 1) + horizon), *answer)
-        )
+        until = offered_until(block, block.n_days - 1)
+        block = replace(block, series=block.series.assign(offered_until=until))
+        done.append((part.index.to_numpy(), last_days(block, HISTORY + horizon), *answer))
     rows, blocks, means, log_means = zip(*done)
     order = np.argsort(np.concatenate(rows), kind="stable")
     block = blocks[0] if len(blocks) == 1 else take_series(stack_blocks(list(blocks)), order)

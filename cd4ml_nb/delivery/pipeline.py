@@ -243,6 +243,17 @@ def answer_of(
         raise UserError(ENDED.format(who="DVC", how=signal.Signals(-code).name))
     return said, code
 
+
+_EXITED = re.compile(r"failed to reproduce '([^']+)': failed to run: .*, exited with (-?\d+)")
+
+
+def _say_ended(errors):
+    "A sentence where a signal ended a stage's command, which DVC tells as -9, a shell as 137; None where none did."
+    code = int(found[2]) if (found := _EXITED.search("\n".join(errors))) else 0
+    number = -code if code < 0 else code - 128
+    if number in set(signal.Signals):
+        return ENDED.format(who=f"The stage '{found[1]}'", how=signal.Signals(number).name)
+
 # %% ../../nbs/delivery/01a_pipeline.ipynb #acc6326b
 _OF_DVC = (  # What a fork of DVC would import, each anew: half of its time
     "dvc.cli.parser",
@@ -453,6 +464,8 @@ def _why(root, said, errors):
     "Why something failed: in the stage's words, or in DVC's where it is DVC that failed."
     if busy := who_is_busy(root, [*errors, *said]):
         return busy
+    if ended := _say_ended(errors):
+        return ended
     own = [error for error in errors if not error.startswith("failed to reproduce")]
     return "\n".join(own or said or errors) or "DVC failed without a word. Try: .venv/bin/dvc repro"
 

@@ -24,6 +24,7 @@ from cd4ml_nb.delivery.acts import (
 )
 from .ledger import append
 from .mlflow_store import mirror, probe
+from .production import productions_trouble
 from ..params import check_value
 
 # %% ../../nbs/delivery/05_release.ipynb #ca88c828
@@ -101,6 +102,8 @@ def _act(root, task, decide, outside, first=lambda: None):
         raise UserError(f"There is no registry in {folder}. {mend}. Nothing was changed.")
     with hold_registry(root, task):
         earlier = trusted_log(root, with_git=True)
+        for said in productions_trouble(root):
+            progress(said)
         act = decide(state(root))
         outside.probe(root)
         first()
@@ -347,10 +350,10 @@ def _rule_reason(root, name, found):
 def verify(
     root: Path,  # The project's folder
 ) -> list[str]:  # A sentence for each thing that is wrong; none when all is well
-    "Whether the log, the released packages and the other registered versions are what they were."
+    "Whether the log, the released packages, the other versions and the records of production are what they were."
     if found := log_trouble(root, with_git=True):
         return found
-    found, held, named = unsound_versions(root), dict[str, Any](state(root)), set()
+    found, held, named = [*unsound_versions(root), *productions_trouble(root)], dict[str, Any](state(root)), set()
     for role in ("champion", "previous", "challenger", "shadow"):
         if held[role]:
             found += _role_trouble(root, held[role], "live model" if role == "champion" else role)

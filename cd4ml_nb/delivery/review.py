@@ -26,13 +26,14 @@ from cd4ml_nb.delivery.card import (
     owner_of,
     read_evidence,
     say_outdone,
+    say_tests,
     say_windows,
     scores_of,
     slice_table,
 )
 from .release import approve, promote, reject
 from .state import Listed, State, stands
-from .verdict import count_checks
+from .verdict import count_checks, say_others
 from ..look import BASELINE, CHAMPION, FORECAST, HTML, SOLD, say_percent, table_html
 from ..style import page
 from ..quality.pictures import plot_case, telling_cases
@@ -329,6 +330,7 @@ dl.card dt { font-weight: 600; margin-top: .8rem; } dl.card dd { margin: .2rem 0
 _VERDICT = HTML.from_string("""
 <div class="verdict {{ 'good' if passed else 'bad' }}"><b>{{ said }}</b>
 <ul>{% for check in failed %}<li>{{ check.says }}</li>{% endfor %}</ul>
+{% for other in others %}<p>{{ other }}</p>{% endfor %}
 <p>{{ live }} Made from data {{ card.data_version }}, code {{ card.git_revision }}, trained {{ card.trained_at }}.</p>
 {% if registered.releasable == false %}<p>It is not releasable: {{ registered.why_not }}</p>{% endif %}
 </div>""")
@@ -353,8 +355,9 @@ def verdict_html(
     "May it go live, as far as the gate can say?"
     failed, passed = failed_checks(candidate.gate), candidate.gate.get("passed")
     said = f"The gate {'lets it pass' if passed else 'stops it'}: {count_checks(candidate.gate)}."
+    others = [f"{other}." for other in say_others(candidate.gate)]
     live, registered = _say_live(candidate, champion), candidate.registration
-    facts = {"passed": passed, "said": said, "failed": failed, "live": live, "registered": registered}
+    facts = {"passed": passed, "said": said, "failed": failed, "others": others, "live": live, "registered": registered}
     return Markup(_VERDICT.render(**facts, card=candidate.card))
 
 # %% ../../nbs/delivery/06_review.ipynb #865911ec
@@ -417,7 +420,12 @@ def outdone_html(
     candidate: Evidence,
 ) -> Markup:  # Empty where nothing is known
     "Whether another estimator did better; a line that stops nothing."
-    return Markup("").join(Markup(_SOFT.render(said=said)) for said in say_outdone(candidate))
+    return _soft(say_outdone(candidate))
+
+
+def _soft(sentences):
+    "Sentences that stop nothing."
+    return Markup("").join(Markup(_SOFT.render(said=said)) for said in sentences)
 
 # %% ../../nbs/delivery/06_review.ipynb #19ddaac5
 def slices_html(
@@ -510,7 +518,7 @@ def page_html(
         "Beside the champion": beside_html(candidate, other),
         "Where it differs most": slices_html(candidate.gate) + fairness,
         "In pictures": _pictures_html(pictures, Markup("<p>The package holds no holdout to draw.</p>")),
-        "What to know of its numbers": notes_html(candidate.explanation),
+        "What to know of its numbers": notes_html(candidate.explanation) + _soft(say_tests(candidate)),
         "What it goes by": reasons,
         "What changed in the data": Markup(_CHANGES.render(said=said, full=full)),
         "What changed in the parameters": _parameters_html(candidate, other),

@@ -14,8 +14,8 @@ from pathlib import Path
 from fastcore.basics import patch
 import numpy as np, pandas as pd
 import pyarrow.parquet as pq
-from ..core import UserError, read_json, read_truth
-from .block import Block, histories, longest, on_offer, stack_blocks, take_series
+from ..core import ALL_STORES, UserError, read_json, read_truth
+from .block import Block, histories, longest, offered_until, on_offer, stack_blocks, take_series
 from .features import stand_in
 from .kernel import cold_forecast, day_quantiles, forecast_horizon, quantiles, rarely_sold
 from .kernel import days_seen, sells_whole_units, spread, what_if
@@ -311,7 +311,7 @@ def ended(self: Forecaster, item_nbr: str | None = None, store_nbr: str | None =
         (np.intersect1d(of_store, of_item).astype(int), product, f" in store {store_nbr}"),
     ):
         if len(rows) and not self.offered[rows].any():
-            after = f"after {self.block.delisted_after} days without a sale it counts as ended"
+            after = f"after {self._silent_days(rows)} days without a sale{self._in_shut_store(rows)} it counts as ended"
             return f"{sold} {_last_sale(self._light, rows)}{where}; {after}, so nothing is forecast."
     return None
 
@@ -321,6 +321,25 @@ def _name(self: Forecaster, item_nbr, rows) -> str:
     "How a product is called."
     name = self._light.series["item_name"][rows[0]]
     return name if isinstance(name, str) and name else str(item_nbr)
+
+
+@patch
+def _silent_days(self: Forecaster, rows) -> int:
+    "After how many days without a sale some series count as ended."
+    last = last_sold(self._light, rows)
+    if last is None:
+        return self.block.delisted_after
+    return int((offered_until(self._light, self.origin)[rows].max() - last).astype(int))
+
+# %% ../../nbs/model/05_forecaster.ipynb #d1b0dcb7
+@patch
+def _in_shut_store(self: Forecaster, rows) -> str:
+    "That the store of one series is shut, so that it was not given longer; empty where it is not, or for several."
+    if len(rows) > 1:
+        return ""
+    store = self.index.by_store[self._light.series["store_nbr"][rows[0]]]
+    known = np.isfinite(self._light.sales[store, max(0, self.origin - 6) : self.origin + 1]).any()
+    return "" if known else ", its store being shut,"
 
 
 def _last_sale(block, rows):
@@ -446,11 +465,12 @@ def _say_silent(self: Forecaster, item_nbr, store_nbr) -> str:
         return say_shut(str(store_nbr), self.silent.stores[str(store_nbr)])
     if not why:
         return ""
-    everywhere = str(item_nbr) in self.silent.items
-    rows = self._chosen(*self._known(item_nbr, None if everywhere else store_nbr))
+    everywhere, row = str(item_nbr) in self.silent.items, self.index.rows.get((str(store_nbr), str(item_nbr)))
+    rows = self.index.by_item[str(item_nbr)] if everywhere else np.array([row])  # Ended ones sold, too
     where, last = " in any store" if everywhere else f" in store {store_nbr}", last_sold(self._light, rows)
     assert last is not None, "what never sold is not silent"
-    return say_gone(self._name(item_nbr, rows), where, last, self.block.delisted_after)
+    until = offered_until(self._light, self.origin)[rows].max()
+    return say_gone(self._name(item_nbr, rows), where, last, until)
 
 # %% ../../nbs/model/05_forecaster.ipynb #c5e40e1d
 @patch
@@ -677,7 +697,7 @@ def overview(
         offered = f"{self.offered.sum():,} series on offer"
         said.append(f"{silent:,} of {offered}, these included, are silent for longer than by chance.")
     if ended:
-        after = f"not sold for {self.block.delisted_after} days or more"
+        after = f"not sold for {self.block.delisted_after} days or more, and for longer than by chance"
         said.append(f"{ended:,} of {len(self.offered):,} series have ended, {after}: nothing is forecast of them.")
     return said
 
@@ -747,7 +767,7 @@ def _require_filled(table, column):
         return
     hint = "Fill it in, or remove the row."
     if column == "store_nbr":
-        hint = f"A row asks for one store. {_ALL_STORES}"
+        hint = "Fill it in; all stands for all stores."
     raise UserError(f"Row {int(np.argmax(empty)) + 1}, column {column} is empty. {hint}")
 
 # %% ../../nbs/model/05_forecaster.ipynb #915ea976
@@ -767,10 +787,10 @@ def _promotion_column(table):
     return np.array(codes, int)[place]
 
 
-def _check_column(table, column, known, names=None):
-    "The column as strings, or a UserError that names the first row with an unknown value."
+def _check_column(table, column, known, names=None, words=()):
+    "The column as strings, or a UserError that names the first row with an unknown value that is none of the words."
     values = table[column].astype(str)
-    unknown = ~values.isin(set(known))
+    unknown = ~(values.isin(set(known)) | values.str.strip().str.casefold().isin(words))
     if unknown.any():
         row = int(np.flatnonzero(unknown)[0])
         why = _closest(values.iat[row], known, column.removesuffix("_nbr"), names)
@@ -788,7 +808,7 @@ def _check_table(f, table):
         _require_filled(table, column)
     names = dict(zip(f.items["item_name"], f.items["item_nbr"]))
     items = _check_column(table, "item_nbr", f.index.by_item, names)  # what has ended is answered, too, with 0
-    stores = _check_column(table, "store_nbr", f.index.by_store)
+    stores = _check_column(table, "store_nbr", f.index.by_store, words=ALL_STORES)
     return items, stores, f.days(table["date"]), _promotion_column(table)
 
 # %% ../../nbs/model/05_forecaster.ipynb #a61bbd47
@@ -803,28 +823,52 @@ def _answer_pairs(f, pairs, promotion):
     order = np.argsort(np.concatenate([np.flatnonzero(rows >= 0), new]), kind="stable")
     return f._computed(take_series(block, order), rows, promotion)
 
+
+def _rows_of_stores(f, items, stores, days, promotion):
+    "What stands in rows that ask for one store each, by column."
+    pair, unique = pd.MultiIndex.from_arrays([stores, items]).factorize()
+    found = _answer_pairs(f, list(unique), promotion)
+    known = f._known_of(found.names | {"history": found.history}, promotion)
+    units = {"mean": found.mean, "log_mean": found.log_mean, "promotion_assumed": known["promotion_assumed"]}
+    units |= {f"q{p}": found.q[:, :, i] for i, p in enumerate((10, 50, 90))}
+    told = {name: known[name][pair] for name in ("history", "note")}
+    return {**told, **{name: values[pair, days] for name, values in units.items()}}
+
+# %% ../../nbs/model/05_forecaster.ipynb #78953233
+def _rows_of_sums(f, items, stores, days, promotion):
+    "What stands in rows that ask for all stores, by column; a sum has no log_mean."
+    rows, totals, said = list(zip(items, days)), {}, {}
+    for item in dict.fromkeys(items):
+        totals[item] = f.daily_totals(item, None, promotion)[["mean", "q10", "q50", "q90"]].to_numpy()
+    for item, day in dict.fromkeys(rows):
+        date = str(f.dates[day])[:10]
+        asked = item, None, date, date, promotion
+        said[item, day] = f.history(item), f.note(*asked), f.supposed(*asked)
+    units = np.array([totals[item][day] for item, day in rows])
+    found = dict(zip(("mean", "q10", "q50", "q90"), units.T)) | {"log_mean": np.nan}
+    return found | {name: [said[row][i] for row in rows] for i, name in enumerate(_SAID_OF_SUMS)}
+
+
+_SAID_OF_SUMS = ("history", "note", "promotion_assumed")
+
 # %% ../../nbs/model/05_forecaster.ipynb #a52c074c
 @patch
 def forecast_table(self: Forecaster, table: pd.DataFrame) -> pd.DataFrame:
-    "Forecasts for rows of item_nbr, store_nbr, date and, if wanted, promotion (yes, no or empty): one each, in order."
+    "Forecasts for rows of item_nbr, store_nbr (or all), date and, if wanted, promotion: one each, in order."
     table = table.rename(columns=question_columns(table))
     items, stores, days, promotion = _check_table(self, table)
-    pair, unique = pd.MultiIndex.from_arrays([stores, items]).factorize()
-    numbers = {name: np.empty(len(table)) for name in (*_NUMBERS, "promotion_assumed")}
-    told = {name: np.empty(len(table), object) for name in ("history", "note")}
+    one_store = stores.isin(set(self.index.by_store)).to_numpy()
+    found = {name: np.empty(len(table)) for name in (*_NUMBERS, "promotion_assumed")}
+    found |= {name: np.empty(len(table), object) for name in ("history", "note")}
     for code in np.unique(promotion):
-        at = promotion == code
-        asked, place = np.unique(pair[at], return_inverse=True)
         switch = None if code < 0 else bool(code)
-        found = _answer_pairs(self, [unique[i] for i in asked], switch)
-        known = self._known_of(found.names | {"history": found.history}, switch)
-        for name, said in told.items():
-            said[at] = known[name][place]
-        q10, q50, q90 = np.moveaxis(found.q, 2, 0)
-        units = np.stack([found.mean, q10, q50, q90, found.log_mean])
-        for name, values in zip(numbers, (*units, known["promotion_assumed"])):
-            numbers[name][at] = values[place, days[at]]
-    told["promotion_assumed"] = numbers.pop("promotion_assumed")
+        for answer, kind in ((_rows_of_stores, one_store), (_rows_of_sums, ~one_store)):
+            at = (promotion == code) & kind
+            if at.any():
+                for name, values in answer(self, items[at], stores[at], days[at], switch).items():
+                    found[name][at] = values
+    numbers = {name: found.pop(name) for name in _NUMBERS}
     names = {"item_nbr": items.to_numpy(), "store_nbr": stores.to_numpy()}
     question = {"promotion": table["promotion"].to_numpy()} if "promotion" in table else {}
+    told = {name: found[name] for name in ("history", "note", "promotion_assumed")}
     return self._table(names, days, numbers, {**question, **told})

@@ -95,14 +95,14 @@ def say_gone(
     name: str,  # Of the product
     where: str,  # Such as " in store 9"; " in any store"
     last: np.datetime64,  # The day on which it was last sold there
-    delisted_after: int,  # Days without a sale after which it counts as ended
+    until: np.datetime64,  # The last day on which it is on offer, if it sells no more
 ) -> str:  # Two sentences
     "That a product may have ended, what the numbers suppose, and from when on it counts as ended."
-    ended = say_date(last + np.timedelta64(delisted_after + 1, "D"))
+    ended = say_date(until + np.timedelta64(1, "D"))
     return (
         f"{name} has not been sold{where} since {say_date(last)}, longer than by chance: it may be sold out, or have "
         f"ended. Its silence has lowered these numbers, not to nothing; without a sale it counts as ended "
-        f"from {ended} on (prepare.delisted_after: {delisted_after} in params.yaml)."
+        f"from {ended} on (prepare.delisted_after in params.yaml)."
     )
 
 # %% ../../nbs/model/04f_notes.ipynb #2047c84a

@@ -50,7 +50,15 @@ def read_state(
     series.setdefault("first_sale", _first_shown(arrays["sales"], first_day))
     # A package of before knows no rule: all that its state shows to have sold is on offer
     after = int(table.schema.metadata.get(b"delisted_after", arrays["sales"].shape[1]))
+    last = series["last_sale"] if "last_sale" in series else _last_shown(arrays["sales"], first_day)
+    series.setdefault("offered_until", last.astype("datetime64[D]") + after)
     return Block(series, first_day, **arrays, delisted_after=after)
+
+
+def _last_shown(sales, first_day):
+    "The last sale that the state of an older package shows; NaT where that shows none."
+    last = first_day + (sales.shape[1] - 1 - (sales > 0)[:, ::-1].argmax(axis=1)).astype("timedelta64[D]")
+    return np.where((sales > 0).any(axis=1), last, np.datetime64("NaT"))
 
 
 def _first_shown(sales, first_day):

@@ -17,7 +17,7 @@ from ..model.forecaster import Forecaster, load_forecaster
 from ..model.kernel import what_if
 from ..model.block import take_series
 from ..model.groups import sample_series
-from .explain import REASON_FEATURES, effects, reasons, row_model
+from .explain import REASON_FEATURES, effects, reasons, row_model, simple_effects
 from .metrics import nwrmsle
 
 # %% ../../nbs/quality/11_importance.ipynb #53c163db
@@ -209,7 +209,8 @@ def _example(forecaster, item):
     "One product's forecast in all stores, and its reasons."
     first, last = forecaster.card["first_day"], forecaster.card["last_day"]
     name = forecaster.items.set_index("item_nbr")["item_name"][item]
-    parts = effects(forecaster, item, None, first, last)
+    asked = (forecaster, item, None, first, last)
+    parts = effects(*asked) or simple_effects(*asked)  # none of features for an estimator that has none
     return {
         "item_nbr": item,
         "item_name": name if isinstance(name, str) and name else item,
@@ -217,8 +218,8 @@ def _example(forecaster, item):
         "first_day": first,
         "last_day": last,
         "units": float(forecaster.total(item, None, first, last)["mean"]),
-        "usual": parts and parts["usual"],
-        "reasons": reasons(forecaster, item, None, first, last),
+        "usual": parts["usual"],
+        "reasons": reasons(*asked),
         "note": forecaster.note(item, None, first, last),
     }
 

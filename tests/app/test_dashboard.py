@@ -1,12 +1,15 @@
 """The dashboard in a real browser, used as a planner would; its numbers are compared with the forecaster's."""
 
-import csv, io, json, re, socket, subprocess, sys, urllib.error, urllib.parse, urllib.request
+import csv, io, json, os, re, socket, subprocess, sys, time, urllib.error, urllib.parse, urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from urllib.parse import urlencode
 import numpy as np, pandas as pd
 import psutil
 import pytest
 import serving
+from jupyter_client.connect import write_connection_file
+from cd4ml_nb.apps.kernels import Warm
 from cd4ml_nb.delivery import acts, registry, release
 from cd4ml_nb.quality.explain import promotion_effect
 from cd4ml_nb.look import BAND, FORECAST, SOLD, say_day, say_days, say_interval, say_units
@@ -61,6 +64,12 @@ def test_first_page(planner, forecaster, screenshots):
     assert page.locator("tbody tr").count() == forecaster.horizon and page.locator("tr.chosen").count() == 1
     assert page.title().endswith("Sales forecast")
     page.screenshot(path=screenshots / "laptop.png", full_page=True)
+
+
+def test_a_kernel_holds_little_of_its_own(planner):
+    "What the first page needs is worked out once, before the fork, and stands in memory once."
+    own = max(kernel.memory_full_info().uss for kernel in _kernels())
+    assert own < 90e6, f"{own / 1e6:.0f} MB"
 
 
 def test_chart_is_the_forecast(planner, forecaster):
@@ -325,6 +334,17 @@ def test_a_link_shows_nothing_else(chromium, url, forecaster, item):
     assert len(seen) == 1 and item["name"].split()[0] in seen[0], seen
 
 
+def test_a_chart_that_cannot_be_loaded_is_said(chromium, url):
+    "A proxy swallowed its script, say: the numbers stand there all the same."
+    context = chromium.new_context()
+    page = serving.new_page(context)
+    page.route("**/widgetbundle.js", lambda route: route.abort())
+    page.goto(url, wait_until="commit")
+    page.wait_for_selector(".number b")
+    page.get_by_text("The chart could not be loaded; the numbers are as they should be.").wait_for()
+    context.close()
+
+
 def test_a_visitor_who_leaves_frees_the_kernel(chromium, url):
     "And when as many are there as fit, the next one is told so, and comes in by itself."
     before, pages, statuses = _kernels(), [], []
@@ -375,7 +395,7 @@ def test_no_product_stands_in_for_another(visit, forecaster, item):
     box.fill(item["name"])
     v.page.locator(".cd-picker ul:not([hidden]) li[role=option]").first.click()
     v.wait_number(forecaster.total(item["item"], None, *[forecaster.card["first_day"]] * 2)["mean"])
-    assert v.page.locator(".cd-notice").inner_text() == ""
+    v.page.locator(".cd-notice p").wait_for(state="detached")
 
 
 def test_promote_and_rollback(planner, root, forecaster):
@@ -509,6 +529,55 @@ def test_a_kernel_that_is_killed_is_said_so_at_the_next_choice(chromium, root):
         lost.wait_for(state="visible")
         assert "its numbers may be of another choice" in lost.inner_text()
         page.close()
+
+
+def test_a_warm_process_that_is_killed_is_started_anew(chromium, root):
+    "Who looks at a page goes on, the next visitor comes as quickly as ever, and nothing outlives the server."
+    with serving.dashboard(root) as address:
+        before = _kernels()
+        pages = [serving.new_page(chromium)]
+        pages[0].goto(address)
+        pages[0].wait_for_selector(".number b")
+        (kernel,) = _kernels() - before
+        warm = kernel.parent()
+        server = warm.parent()
+        warm.kill()
+        serving.wait_for(lambda: not warm.is_running() or warm.status() == "zombie", lambda: "it lives on")
+        number = pages[0].locator(".cd-answer").inner_text()
+        pages[0].locator(".cd-quick button").last.click()
+        pages[0].wait_for_function("was => document.querySelector('.cd-answer').innerText !== was", arg=number)
+        assert kernel.is_running() and pages[0].locator("#cd-lost").is_hidden()
+        pages.append(serving.new_page(chromium))
+        pages[1].goto(address)
+        pages[1].wait_for_selector(".number b")
+        (other,) = _kernels() - before
+        assert "fork_kernels" in str(other.parent().cmdline()) and other.parent() != warm
+        server.kill()
+        serving.wait_for(lambda: not kernel.is_running() and not other.is_running(), lambda: "it outlives the server")
+    for page in pages:
+        page.close()
+
+
+@pytest.mark.prove
+def test_a_warm_process_killed_before_it_answers(root, tmp_path, monkeypatch):
+    "Whoever waits for a kernel then gets one from the next warm process, though an earlier visitor's kernel lives on."
+    monkeypatch.setenv("CD4ML_ROOT", str(root))
+    warm, files = (
+        Warm(serving.APPS / "forecast.ipynb"),
+        [write_connection_file(str(tmp_path / name))[0] for name in "ab"],
+    )
+    first = warm.fork(files[0], tmp_path, dict(os.environ))
+    psutil.Process(warm._process.process.pid).suspend()
+    with ThreadPoolExecutor() as pool:
+        second = pool.submit(warm.fork, files[1], tmp_path, dict(os.environ))
+        time.sleep(1)  # the order is on its way
+        assert not second.done()
+        warm._process.process.kill()
+        try:
+            assert second.result(timeout=serving.PATIENCE).poll() is None and first.poll() is None
+        finally:
+            psutil.Process(first.pid).kill()
+            warm.end()
 
 
 def _kernels():

@@ -166,3 +166,16 @@ def test_a_place_that_is_none_is_a_sentence(check, place):
 def test_a_small_table_that_fits(check):
     "One product in one store: the first thing that many try."
     assert check(days(300, 1, 1))[0] == 0
+
+
+@pytest.mark.parametrize("name", ["params.yaml", "dvc.yaml"])
+def test_anchors_in_anchors_are_a_sentence(check, project, capsys, name):
+    "Eight lines that stand for a hundred million words; without a bound the command is busy for minutes."
+    assert check(days(300, 1, 1))[0] == 0
+    kept = (project / name).read_text()
+    laughs = ["a: &a [ha, ha, ha, ha, ha, ha, ha, ha, ha, ha]"]
+    laughs += [f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]" for old, new in zip("abcdefg", "bcdefgh")]
+    (project / name).write_text("\n".join([kept, *laughs]))
+    code, told = main(["data", "check"]), capsys.readouterr()
+    (project / name).write_text(kept)
+    assert code == 1 and f"{name} is not valid YAML: its anchors (&) stand for more than" in told.out + told.err

@@ -233,6 +233,7 @@ def test_a_batch_answers_in_order(forecaster, tmp_path, kind):
         .sample(frac=1, random_state=0)
         .reset_index(drop=True)
     )
+    questions.loc[25, "store_nbr"] = "all"
     getattr(questions, f"to_{kind}")(tmp_path / f"in.{kind}", index=False)
     done = run(ROOT, *ASK, "--input", tmp_path / f"in.{kind}", "--output", tmp_path / f"out.{kind}")
     assert done.returncode == 0, done.stderr
@@ -243,6 +244,8 @@ def test_a_batch_answers_in_order(forecaster, tmp_path, kind):
     assert answers["mean"].to_numpy() == pytest.approx(
         forecaster.forecast_table(questions)["mean"].to_numpy(), rel=1e-5
     )
+    alone = forecaster.total(questions["item_nbr"][25], None, forecaster.card["last_day"])
+    assert answers.loc[25, list(alone)].tolist() == pytest.approx(list(alone.values()), rel=1e-5)
 
 
 @real

@@ -11,6 +11,8 @@ from cd4ml_nb.data.ingest import ingest
 from cd4ml_nb.data.panel import read_prepared, read_version
 from cd4ml_nb.data.prepare import prepare
 from cd4ml_nb.delivery.parameters import stage_values
+from cd4ml_nb.model.block import on_offer
+from cd4ml_nb.model.loading import load_block
 from cd4ml_nb.tiny import TINY
 
 pytestmark = pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning")  # Ibis 12 on DuckDB 2
@@ -263,10 +265,27 @@ def test_parts_that_sell_once_in_two_months_raise_a_doubt_about_delisted_after(t
     ]
     root = project(tmp_path, pd.concat([bread, *parts]))
     code, said = check(root)
-    assert code == 0 and "9 of 10 series (90%" in said and "after more than 56 days" in said, said
+    assert code == 0 and "9 of 10 series (90%" in said and "sold again after they had ended" in said, said
     assert "prepare.delisted_after: 70 in params.yaml" in said
     code, said = check(root, delisted_after=70)
     assert code == 0 and "sold again" not in said
+
+
+def test_spare_parts_that_live_on_are_on_offer_and_those_that_ended_leave(tmp_path):
+    "A hundred parts, one sale in forty days on average; twenty of them, and as many that sold daily, end on day 300."
+    random, days = np.random.default_rng(2), pd.date_range("2017-01-01", periods=700)
+    sold = random.random((120, 700)) < np.where(np.arange(120) < 100, 1 / 40, 1)[:, None]
+    sold[80:, 301:] = False
+    part, day = np.nonzero(sold)
+    rows = pd.DataFrame({"date": days[day], "store": "s1", "item": [f"part {one:03}" for one in part], "qty": 1})
+    root = project(tmp_path, rows)
+    prepare(root, **SMALL)
+    block = load_block(root / "data/prepared")
+    on = {day: on_offer(block, day) for day in (500, 600, 699)}
+    for day, offered in on.items():
+        assert offered[:80].all() and not offered[100:].any(), (day, offered)
+    assert [int(on[day][80:100].sum()) for day in (500, 699)] == [14, 0], on  # gone after a year at most
+    assert on_offer(block, 356)[100:].all() and not on_offer(block, 357)[100:].any()  # what sold daily, after 56 days
 
 
 def test_slow_parts_beside_a_few_fast_ones_raise_the_doubt_too(tmp_path):
@@ -276,7 +295,7 @@ def test_slow_parts_beside_a_few_fast_ones_raise_the_doubt_too(tmp_path):
         pd.DataFrame({"date": days[start::61], "store": "s1", "item": f"part {start}", "qty": 1}) for start in range(9)
     ]
     code, said = check(project(tmp_path, pd.concat([fast, *slow])))
-    assert code == 0 and "9 of 12 series (75%, with 0% of all units) sold again after more than 56 days" in said, said
+    assert code == 0 and "9 of 12 series (75%, with 0% of all units) sold again after they had ended" in said, said
 
 
 def test_the_check_refuses_another_unit_as_prepare_would_at_its_end(tmp_path):

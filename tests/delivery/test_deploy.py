@@ -100,9 +100,17 @@ def test_what_nobody_approved_is_not_deployed(shop):
         lambda: build.build(shop.root, SECOND),
         lambda: deploy.deploy(shop.root, shop.production),
     ):
-        with pytest.raises(UserError, match="neither approved and waiting nor live"):
+        with pytest.raises(UserError, match="neither approved nor live"):
             refused()
     assert champion(shop) == FIRST and deploy.deployed(shop.production).startswith(FIRST)
+
+
+def test_what_status_calls_approved_can_be_built_and_deployed(shop):
+    "The first version is still approved when another one is live: status, build and deploy go by one rule."
+    deploy.deploy(shop.root, shop.production)
+    status = {entry["model_version"]: entry["status"] for entry in state(shop.root)["versions"] if not entry["live"]}
+    assert status == {FIRST: "approved"}
+    assert build.build(shop.root, FIRST)["by"] == "Ana"
 
 
 def test_deployed_again_nothing_happens(shop):
@@ -322,7 +330,8 @@ def test_a_full_disk_after_the_way_back(shop, monkeypatch):
     assert "Nothing was changed" not in str(error.value)
     assert build.smoke(shop.production / "current")["model_version"] == FIRST and champion(shop) == SECOND
     rollback(shop.root, by="Ana", reason="too low")
-    assert champion(shop) == FIRST and not verify(shop.root)
+    assert champion(shop) == FIRST
+    assert all("does not end with" in said for said in verify(shop.root)), "production's own record lacks its line"
 
 
 def test_what_a_server_left_behind_does_not_stop_the_way_back(shop):
@@ -396,11 +405,48 @@ def test_killed_while_it_deploys(shop, name, at, live):
     done = subprocess.run(words, env=environment(ROOT), capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert build.smoke(shop.production / "current")["model_version"] == live
+    apart = live != champion(shop)  # killed between the switch and its line in the log of releases
+    assert any("was cut short: trees-2 runs there, and trees-1 is live" in said for said in verify(shop.root)) == apart
     deploy.deploy(shop.root, shop.production)
+    assert not verify(shop.root)
     assert (champion(shop), build.smoke(shop.production / "current")["model_version"]) == (SECOND, SECOND)
     assert not [path.name for path in (shop.production / "versions").glob(".*")]
     assert deploy.go_back(shop.root, shop.production, by="Ana", reason="too low")["version"].startswith(FIRST)
     assert champion(shop) == FIRST and not verify(shop.root)
+
+
+BACK_KILLED = """import os, signal, sys
+from cd4ml_nb.delivery import deploy, release
+release.append = lambda *given: os.kill(os.getpid(), signal.SIGKILL)
+deploy.go_back(sys.argv[1], sys.argv[1] + "/production", by="Ana", reason="too low")
+"""
+
+
+def test_killed_on_the_way_back(shop, capsys):
+    "Production is back and the log does not know: the next command says so, and how to tell it."
+    deploy.deploy(shop.root, shop.production)
+    assert not verify(shop.root)
+    done = subprocess.run([sys.executable, "-c", BACK_KILLED, str(shop.root)], env=environment(ROOT))
+    assert done.returncode == -signal.SIGKILL
+    said = "was cut short: trees-1 runs there, and trees-2 is live by the log of releases. Tell the log"
+    assert said in verify(shop.root)[0]
+    reject(shop.root, FIRST, by="Ana", reason="asked meanwhile")
+    assert said in capsys.readouterr().err
+    rollback(shop.root, by="Ana", reason="too low")
+    assert not verify(shop.root)
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda lines: lines[:1], lambda lines: [lines[0].replace(b', "before": ""', b""), *lines[1:]]]
+)
+def test_the_record_of_production_is_checked(shop, spoil):
+    deploy.deploy(shop.root, shop.production)
+    record = shop.production / "deployments.jsonl"
+    lines = record.read_bytes().splitlines(keepends=True)
+    record.write_bytes(b"".join(spoil(lines)))
+    assert "deployments.jsonl is not what was written" in verify(shop.root)[0]
+    record.write_bytes(b"".join(lines))
+    assert not verify(shop.root)
 
 
 # With the packaged model

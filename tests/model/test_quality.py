@@ -4,6 +4,7 @@ Every number of reports/metrics.json is computed again from the stored forecasts
 
 import json
 import numpy as np, pandas as pd, pytest
+from cd4ml_nb.data.silence import patience
 from cd4ml_nb.data.panel import read_prepared
 from cd4ml_nb.quality.slices import read_slices
 from copies import ROOT
@@ -73,14 +74,23 @@ def sold():
     return panel[panel.unit_sales > 0]
 
 
-def test_what_sold_in_the_eight_weeks_before_an_origin_is_forecast_and_nothing_else(forecasts, sold):
+def test_what_sold_lately_is_forecast_and_what_is_silent_by_chance_and_nothing_else(forecasts, sold):
     keys = ["store_nbr", "item_nbr"]
     for origin, part in forecasts[forecasts.estimator == "gradient_boosting"].groupby("forecast_origin"):
-        lately = sold[(sold.date <= origin) & (sold.date >= pd.Timestamp(origin) - pd.Timedelta(days=56))]
+        known = sold[sold.date <= origin].groupby(keys).date.agg(["size", "min", "max"])
+        given = patience(known["size"].to_numpy(), (known["max"] - known["min"]).dt.days.to_numpy(), 56)
+        silent = (pd.Timestamp(origin) - known["max"]).dt.days
         ahead = sold[(sold.date > origin) & (sold.date <= pd.Timestamp(origin) + pd.Timedelta(days=16))]
-        judged, offered = (set(map(tuple, one[keys].drop_duplicates().values)) for one in (part, lately))
-        shut = {store for store, _ in offered - judged}  # without notice, and so not judged
-        assert judged <= offered and not shut & set(ahead.store_nbr) and len(shut) <= 2
+        judged, lately, by_chance = (
+            set(map(tuple, part[keys].drop_duplicates().values)),
+            known[silent <= 56],
+            known[silent <= given],
+        )
+        shut = {store for store, _ in {*lately.index} - judged}  # without notice, and so not judged
+        assert judged <= {*by_chance.index} and not shut & set(ahead.store_nbr) and len(shut) <= 2
+        last = known["max"].groupby("store_nbr").max()
+        gone = {*last.index[last < pd.Timestamp(origin) - pd.Timedelta(days=56)]}  # what was sold there ended with it
+        assert {store for store, _ in {*by_chance.index} - judged} <= shut | gone
         days = part.groupby(keys, observed=True).size()
         assert days.max() == 16 and len(days[days < 16].reset_index().store_nbr.unique()) <= 2
 
