@@ -2,14 +2,16 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .SUFFIXES:
-.PHONY: help run test test-beside test-pipeline test-browser check prove prove-others prove-browser spark pipeline gate release dashboard review mlflow lab bench deliver docs readme tidy hooks lock clean
+.PHONY: help run test test-beside test-pipeline test-browser check prove prove-others prove-browser spark pipeline gate release dashboard review serve mlflow night replay lab bench deliver docs readme tidy hooks lock clean
 
 PORT ?= 8866
 REVIEW_PORT ?= 8867
+SERVE_PORT ?= 8868
 MLFLOW_PORT ?= 5000
 # On the command line, PORT is meant for the page that is asked for, whichever it is.
 ifeq ($(origin PORT),command line)
 REVIEW_PORT := $(PORT)
+SERVE_PORT := $(PORT)
 MLFLOW_PORT := $(PORT)
 endif
 TESTS ?= test
@@ -32,12 +34,15 @@ help:  ## Explain these commands
 	@echo
 	@echo "And one for each part:"
 	@echo "  make pipeline   bring data, model and reports up to date; re-runs only what changed"
-	@echo "  make dashboard  serve the dashboard (on another port: make dashboard PORT=9000; so do review and mlflow)"
+	@echo "  make dashboard  serve the dashboard (on another port: make dashboard PORT=9000; so do review, serve and mlflow)"
 	@echo "  make gate       judge the packaged model again, against the champion of now; fails when the gate does"
 	@echo "  make review     serve the page on which a reviewer approves or rejects, on http://127.0.0.1:$(REVIEW_PORT)"
+	@echo "  make serve      answer other programs over HTTP from the live model, on http://127.0.0.1:$(SERVE_PORT)"
 	@echo "  make mlflow     open MLflow's pages on the experiments, on http://127.0.0.1:$(MLFLOW_PORT)"
 	@echo "  make deliver    walk the whole road to a temporary production folder: test, reproduce, gate, register, approve, deploy"
 	@echo "  make docs       write _docs/index.html: all there is to read, with a search; works offline"
+	@echo "  make night      bring the next day's sales in, and put the coming days' forecasts live"
+	@echo "  make replay     live through nights one after the other: make replay NIGHTS=31"
 	@echo "  make lab        open JupyterLab with the project's kernel"
 	@echo "  make prove      the long proofs: every kill point, queues, Spark, remote tables, many visitors"
 	@echo "  make bench      compare with mlforecast + LightGBM, DuckDB, pandas, Spark; results in reports/benchmarks"
@@ -78,6 +83,9 @@ release: .venv/ready
 review: .venv/ready
 	@cd4ml review --port $(REVIEW_PORT)
 
+serve: .venv/ready
+	@cd4ml serve --port $(SERVE_PORT)
+
 mlflow: .venv/ready
 	@cd4ml mlflow --port $(MLFLOW_PORT)
 
@@ -92,6 +100,14 @@ lab: .venv/ready
 
 bench: .venv/ready
 	@cd4ml bench
+
+# The day after last night's; what is live knows its sales from then on.
+night: .venv/ready
+	@cd4ml night
+
+# Live through some nights, one after the other: make replay NIGHTS=31
+replay: .venv/ready
+	@cd4ml night --nights $(or $(NIGHTS),7)
 
 # The pipeline (the real default data) and, beside it, the tests that need none; then the others and, beside them, the browser.
 test: check

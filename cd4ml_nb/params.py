@@ -113,6 +113,7 @@ _DAYS, _WINDOWS = whole(1, 36_500), whole(1, 1000)
 PARAMETERS = {  # section.key: what it may be. A stage's keys of its own may be missing here
     "ingest.source": choice(*_SOURCES),
     "ingest.path": text("data/source"),
+    "ingest.until": DAY | null("for all there is"),
     **{f"favorita.{key}": VALUES for key in ("stores", "items", "families")},
     **{f"favorita.{key}": DAY | null("for all") for key in ("first_day", "last_day")},
     "synthetic.rows": whole(),
@@ -154,6 +155,7 @@ PARAMETERS |= {
     "register.releasable": choice("committed", "any"),
     "release.owner": text("Ada Lovelace") | null("for Git's user.name"),
     "release.auto_approve": choice("first", "always", "never"),
+    "events.forecasts_kept": SHARE,
 }
 
 # %% ../nbs/params.ipynb #d13a36e4

@@ -19,16 +19,16 @@ from urllib.parse import parse_qs, urlencode
 import pandas as pd
 from ..core import ALL_STORES, UserError, read_truth
 from ..look import BAND, FORECAST, HTML, SOLD, say_chance, say_day, say_days, say_interval, say_range, say_units
-from ..look import say_when, table_html
+from ..look import say_when, shown_addends, shown_units, table_html
 from ..quality.accuracy import nearest_accuracy
 from ..quality.explain import caution, promotion_effect, reasons, say_model, say_promotion
-from ..quality.promotion import say_association
 from ..serving.live import Shelf, load_champion
 from .widgets import CHART
 
 # %% ../../nbs/apps/page.ipynb #7292ac10
 # What the page asks a forecaster
-_QUESTIONS = "forecast total recent known daily_totals store_totals history ended note may switch_note supposed".split()
+_QUESTIONS = "forecast total recent known daily_totals store_totals history ended note may switch_note".split()
+_QUESTIONS += ["supposed", "gone_from"]
 
 
 def remember(
@@ -41,7 +41,7 @@ def remember(
     return SimpleNamespace(
         card=forecaster.card,
         items=forecaster.items.set_index("item_nbr"),
-        stores=forecaster.stores.set_index("store_nbr"),
+        stores=_every_store(forecaster.stores, series).set_index("store_nbr"),
         every_item=dict(zip(series["item_nbr"], series["item_name"])),
         every_store={store: f"store {store}" for store in series["store_nbr"]},
         other_stores=lru_cache(answers)(lambda item: pd.Series(forecaster.remainder([item], None), days)),
@@ -49,8 +49,15 @@ def remember(
         days=days,
         tested=getattr(forecaster, "tested", None),
         promotions=getattr(forecaster, "promotions", {}),
+        shut_stores=forecaster.shut_stores(),
         **{name: lru_cache(answers)(getattr(forecaster, name)) for name in _QUESTIONS},
     )
+
+# %% ../../nbs/apps/page.ipynb #85ab0aa8
+def _every_store(stores, series):
+    "The stores that offer anything, and those that are shut."
+    shut = series[~series["store_nbr"].isin(stores["store_nbr"])].drop_duplicates("store_nbr")
+    return pd.concat([stores, shut.reindex(columns=stores.columns)], ignore_index=True) if len(shut) else stores
 
 # %% ../../nbs/apps/page.ipynb #571c39ed
 def sorted_stores(
@@ -116,20 +123,31 @@ def product_options(
     rows = [[i, product_name(model, i), str(family or ""), sold_in(i)] for i, family in model.items.family.items()]
     return sorted(rows, key=lambda row: row[1].casefold())
 
-
+# %% ../../nbs/apps/page.ipynb #ee80dfd7
 def store_options(
     model,  # A remembered forecaster
     item: str,  # The product
-) -> list[list[str]]:  # [store_nbr or "", name, note]: all stores, those that sell it, the others
+) -> list[list[str]]:  # [store_nbr or "", name, note]: all stores, those that sell it, the others, the shut ones
     "The stores to pick from for one product."
     sells = model.sellers.get(item, [])
     others = sorted_stores(set(model.stores.index) - set(sells))
+    others.sort(key=lambda store: store in model.shut_stores)
     said = lambda store: model.may(item, store) or ("new" if model.history(item, store) == "short" else "")
+    gone = model.gone_from(item)
     return [
         ["", "All stores", f"{len(sells)} sell it"],
         *([s, store_name(model, s), said(s)] for s in sells),
-        *([s, store_name(model, s), "never sold" if model.history(item, s) == "none" else "ended"] for s in others),
+        *(
+            [s, store_name(model, s), _say_gone(gone[s], s in model.shut_stores) if s in gone else "never sold"]
+            for s in others
+        ),
     ]
+
+
+def _say_gone(last, shut):
+    "Since when a store is shut, or has ended a product."
+    since = "" if last is None else f", last sale {say_day(last, year=True)}"
+    return f"{'shut' if shut else 'ended'}{since}"
 
 # %% ../../nbs/apps/page.ipynb #7a1fb1c0
 @dataclass(frozen=True)
@@ -223,10 +241,9 @@ def _find_day(text, model):
 
 def _find_store(text, model):
     "A store's number, or None for all of them."
-    if text.strip().casefold() in ALL_STORES:  # A store that is called so goes by its name: store all
+    if text.strip().casefold() in ALL_STORES and text.strip() not in model.every_store:  # As in tables of questions
         return None
-    names = {store: model.every_store[store] for store in model.stores.index}
-    return _find(text, names, model.every_store, "store", lambda store: model.ended(None, store))
+    return _find(text, model.every_store, model.every_store, "store", lambda store: model.ended(None, store))
 
 # %% ../../nbs/apps/page.ipynb #5398777f
 def _find_switch(text, model):
@@ -279,16 +296,20 @@ def read_link(
 # %% ../../nbs/apps/page.ipynb #490d4983
 def write_link(
     choice: Choice,  # What the visitor looks at
+    model,  # A remembered forecaster
 ) -> str:  # Such as item=milk&store=9&date=2018-01-01
     "The address of a choice, the part behind the question mark."
-    called_all = (choice.store or "").casefold() in ALL_STORES[1:]
-    store = f"store {choice.store}" if called_all else choice.store or "all"
-    parts = {"item": choice.item, "store": store, "date": choice.first}
+    parts = {"item": choice.item, "store": choice.store or _all_stores(model), "date": choice.first}
     if choice.last != choice.first:
         parts["to"] = choice.last
     if choice.promotion is not None:
         parts["promotion"] = switch_name(choice.promotion)
     return urlencode(parts)
+
+
+def _all_stores(model):
+    "A word for all stores that no store is called by."
+    return next((word for word in ("all", "all stores") if word not in model.every_store), "")
 
 # %% ../../nbs/apps/page.ipynb #25bf1ed7
 def warning(
@@ -305,7 +326,7 @@ _ANSWER = HTML.from_string("""
 <p class="likely">{{ likely }}</p>
 <p class="aside">{{ chance }}{{ each }}</p>
 {% if warning %}<p class="note">{{ warning }}</p>{% endif %}
-<p class="whatif">{{ what_if }}{{ " " + association if association }}</p>
+{% if what_if %}<p class="whatif">{{ what_if }}</p>{% endif %}
 """)
 
 # %% ../../nbs/apps/page.ipynb #45617f9d
@@ -315,9 +336,7 @@ def answer_html(
 ) -> str:  # HTML
     "The forecast as a number, with its interval in words and the what-if."
     total = model.total(choice.item, choice.store, choice.first, choice.last, choice.promotion)
-    days, a_day = len(choice.days), say_units(total["mean"] / len(choice.days))
     effect = promotion_effect(model, choice.item, choice.store, choice.days)
-    unsaid = effect["never_sold"] or any(effect["why_not"].values())
     return _ANSWER.render(
         product=product_name(model, choice.item),
         store=store_name(model, choice.store),
@@ -325,11 +344,25 @@ def answer_html(
         number=say_units(total["mean"]),
         likely=say_interval(total),
         chance=say_chance(total),
-        each=f" That is {a_day} a day over {days} days." if days > 1 and a_day != "0" else "",
+        each=_say_each(model, choice, shown_units(total["mean"])),
         warning=warning(model, choice),
-        what_if=say_promotion(effect, choice.promotion),
-        association="" if unsaid else say_association(model.promotions, _family(model, choice)),
+        what_if=say_promotion(effect, choice.promotion, model.promotions, _family(model, choice)),
     ).strip()
+
+# %% ../../nbs/apps/page.ipynb #d3dd433d
+def _say_each(model, choice, units):
+    "What a range is a day, over the days on which it is sold anywhere; empty for a single one."
+    days = int(_open_days(model, choice).isin(choice.days).sum())
+    if len(choice.days) == 1 or not days or (a_day := say_units(units / days)) == "0":
+        return ""
+    over = f"{days} days" if days == len(choice.days) else f"the {days} open day{'s' * (days > 1)}"
+    return f" That is {a_day} a day over {over}."
+
+
+def _open_days(model, choice):
+    "The days ahead on which some store is open."
+    known = model.known(choice.item, choice.store)
+    return pd.Series(known["date"][known["is_open"].astype(bool)].unique())
 
 
 def _family(model, choice):
@@ -402,12 +435,11 @@ def day_table(
 ) -> str:  # HTML
     "Every day of the horizon."
     daily = model.daily_totals(choice.item, choice.store, choice.promotion)
+    chosen, shown = daily["date"].isin(choice.days).to_numpy(), daily["mean"].map(shown_units).to_numpy(float)
+    shown[chosen] = shown_addends(daily["mean"][chosen])
     rows = [
-        {
-            "class": "chosen" if day["date"] in choice.days else "",
-            "cells": _table_row(say_day(day["date"]), day),
-        }
-        for day in daily.to_dict("records")
+        {"class": "chosen" if marked else "", "cells": _table_row(say_day(day["date"]), units, day)}
+        for day, marked, units in zip(daily.to_dict("records"), chosen, shown)
     ]
     where = "all stores" if choice.store is None else store_name(model, choice.store).replace("Store", "store")
     return table_html(["Day", "Forecast", "Likely"], rows, f"Units a day, {where}", titled=True)
@@ -422,18 +454,22 @@ def store_table(
     by_store = by_store.sort_values("mean", ascending=False, kind="stable")
     total = model.total(choice.item, None, choice.first, choice.last, choice.promotion)
     called = lambda store: store_name(model, store) + f" ({model.may(choice.item, store)})".replace(" ()", "")
-    rows = [_table_row(called(units["store_nbr"]), units) for units in by_store.to_dict("records")]
     others = model.other_stores(choice.item)[choice.days].sum()
-    if others >= 0.05:
-        rows.append(["Other stores", say_units(others), "where it comes back or is new"])
-    rows.append({"class": "total", "cells": _table_row("All stores", total)})
+    *shown, other = shown_addends([*by_store["mean"], others])
+    rows = [
+        _table_row(called(units["store_nbr"]), number, units)
+        for number, units in zip(shown, by_store.to_dict("records"))
+    ]
+    if other:
+        rows.append(["Other stores", say_units(other), "where it comes back or is new"])
+    rows.append({"class": "total", "cells": _table_row("All stores", total["mean"], total)})
     caption = f"Units by store, {say_days(choice.first, choice.last)}. The likely ranges do not add up"
     return table_html(["Store", "Forecast", "Likely"], rows, caption, titled=True)
 
 
-def _table_row(title, units):
-    "One line of a table of forecasts."
-    return [title, say_units(units["mean"]), say_range(units)]
+def _table_row(title, shown, units):
+    "One line of a table of forecasts, with the number that is shown."
+    return [title, say_units(shown), say_range(units)]
 
 # %% ../../nbs/apps/page.ipynb #73b03c48
 _NUMBERS = ["mean", "q10", "q50", "q90"]
@@ -448,20 +484,18 @@ def forecast_csv(
     "The page's number and what is behind it, as a CSV file."
     daily = model.forecast(choice.item, choice.store, None, choice.promotion)
     daily = daily[daily["date"].isin(choice.days)].assign(row="store and day", to=lambda rows: rows["date"])
-    rows = [daily, *_other_rows(model, choice)]
     total = model.total(choice.item, choice.store, choice.first, choice.last, choice.promotion)
-    head = {"row": "total", "store_nbr": choice.store or "all", "date": choice.days[0], "to": choice.days[-1]}
+    where = choice.store or _all_stores(model)
+    head = {"row": "total", "store_nbr": where, "date": choice.days[0], "to": choice.days[-1]}
     asked = choice.item, choice.store, choice.first, choice.last, choice.promotion
-    head |= {
-        "history": model.history(*asked[:2]),
-        "promotion_assumed": model.supposed(*asked),
-        "note": model.note(*asked),
-    }
+    head |= {"history": model.history(*asked[:2]), "promotion_assumed": model.supposed(*asked)}
+    head["note"] = model.note(*asked)
     head |= {name: total[name] for name in _NUMBERS}
     same = {name: model.card[name] for name in ("model_version", "data_version")}
     same |= {"item_nbr": choice.item, "item_name": product_name(model, choice.item)}
     same["promotion"] = switch_name(choice.promotion)
-    table = pd.concat([pd.DataFrame([head]), *rows], ignore_index=True).assign(**same)
+    parts = [pd.DataFrame([head]), daily, *_other_rows(model, choice)]
+    table = pd.concat(parts, ignore_index=True).assign(**same)
     text = table[_CSV_COLUMNS].to_csv(index=False, date_format="%Y-%m-%d", lineterminator="\r\n")
     return file_name(choice), text
 
@@ -557,7 +591,8 @@ def draw(
         for trace, (x, y) in zip(figure.data, lines):
             trace.x, trace.y = x.to_numpy("datetime64[D]").astype(str), y.to_numpy(float)
         figure.layout.shapes = _shapes(daily.date.min(), chosen.date)
-    return _finding(daily["mean"], recent.unit_sales)
+    is_open = daily["date"].isin(_open_days(model, choice))
+    return _finding(daily["mean"].where(is_open), recent.unit_sales)
 
 # %% ../../nbs/apps/page.ipynb #0d79edde
 def _shapes(first, chosen):
@@ -572,16 +607,16 @@ def _shapes(first, chosen):
 
 
 def _finding(forecast, recent):
-    "How the coming days compare with the last four weeks, in words; with fewer days of sales they do not."
-    four_weeks = recent.iloc[:-27].notna().any()
-    level, last = float(forecast.mean()), float(recent.tail(28).fillna(0).mean())  # closed days count on both sides
+    "How the coming days compare with the last four weeks, by days on which it was open; NaN stands for closed ones."
+    four_weeks, lately = recent.iloc[:-27].notna().any(), recent.tail(28)
+    level = float(forecast.mean()) if forecast.notna().any() else 0.0
     said = f"The next {len(forecast)} days: {say_units(level)} units a day"
-    shut = ", closed days counted" if recent.tail(28).isna().any() else ""
+    shut = ", closed days left out" if lately.isna().any() or forecast.isna().any() else ""
     if 0 < level < 0.05:
         return f"The next {len(forecast)} days: next to nothing"
-    if not (four_weeks and last > 0):
+    if not (four_weeks and lately.sum() > 0):
         return said
-    change = level / last - 1
+    change = level / float(lately.mean()) - 1
     if abs(change) < 0.005:
         return f"{said}, the same as the last four weeks{shut}"
     return f"{said}, {abs(change):.0%} {'above' if change > 0 else 'below'} the last four weeks{shut}"

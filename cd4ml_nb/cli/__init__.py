@@ -13,6 +13,8 @@ from .parser import Parser, add_command, call, make_parser, stopped
 # %% ../../nbs/cli/09_command.ipynb #2845ce80
 COMMAND_GROUPS = {  # Command: its module in this package, and what it is for
     "forecast": ("forecast", "Say how many units will sell."),
+    "orders": ("orders", "Say how much of each product to order for a store, until the next delivery."),
+    "decisions": ("decisions", "What was ordered, by whom and why"),
     "data": ("data", "Check, prepare, invent and compare data"),
     "experiments": ("experiments", "Which idea was best, and by more than luck?"),
     "gate": ("release", "Say what the gate found in the packaged model; fails when it must not go live."),
@@ -20,10 +22,12 @@ COMMAND_GROUPS = {  # Command: its module in this package, and what it is for
     "release": ("release", "Approve, promote and roll back models; who did it, and why"),
     "deploy": ("deploy", "For machines: bring a model to production, and the former one back"),
     "dashboard": ("servers", "Serve the dashboard on this machine until Ctrl-C."),
+    "serve": ("servers", "Answer questions over HTTP from the live model, until Ctrl-C."),
     "mlflow": ("servers", "Open MLflow's own pages of runs and registered models."),
     "pipeline": ("pipeline", "Run the stages that a change touches (make pipeline does this, and more)."),
     "stage": ("pipeline", "Run one stage of the pipeline (DVC calls this; you want: make pipeline)."),
     "report": ("pipeline", "Write reports/index.html, the page that leads to every report."),
+    "night": ("pipeline", "Bring the day's sales in, and put the coming days' forecasts live."),
     "bench": ("pipeline", "Run the benchmark notebooks; their reports go to reports/benchmarks."),
 }
 

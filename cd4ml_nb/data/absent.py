@@ -7,7 +7,7 @@ __all__ = ['last_offered', 'offered']
 
 # %% ../../nbs/data/02f_absent.ipynb #ccd50909
 import numpy as np
-from .silence import patience
+from .silence import days_given, patience
 
 # %% ../../nbs/data/02f_absent.ipynb #a7f6c0cb
 def last_offered(
@@ -15,9 +15,8 @@ def last_offered(
     delisted_after: int,  # Days without a sale that every series is given
 ) -> np.ndarray:  # Number of a day, shape (n_series,); negative where it never sold
     "The last day on which each series is on offer, if it sells no more."
-    sales, first = sold.sum(axis=1), sold.argmax(axis=1)
     last = sold.shape[1] - 1 - sold[:, ::-1].argmax(axis=1)
-    return np.where(sales > 0, last + patience(sales, last - first, delisted_after), -1)
+    return np.where(sold.any(axis=1), last + days_given(sold, delisted_after), -1)
 
 # %% ../../nbs/data/02f_absent.ipynb #2db71381
 def _waits(sold, delisted_after):

@@ -8,7 +8,7 @@ __all__ = ['MEANINGS', 'holidays_by_store', 'read_holidays', 'cut_to_span', 'Sto
 # %% ../../nbs/data/02ha_axis.ipynb #143c58d8
 import datetime
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import ibis
 import numpy as np, pandas as pd
 from ..core import UserError, refuse_together
@@ -17,6 +17,7 @@ from .days import day_number, day_of, doubt_days, found_span, time_axis
 from .doubts import count_days, doubt_absent, doubt_holidays, doubt_rules, opening_facts
 from .opening import Opening, learn_opening
 from .panel import DAYS_AHEAD
+from .plans import doubt_plan
 from .split import require_days
 
 # %% ../../nbs/data/02ha_axis.ipynb #da5a7006
@@ -109,7 +110,7 @@ def _require_days(heaps, windows):
 
 def settle(
     heaps,  # Sales by store; their first and last day become those of the data
-    tables: dict,  # Raw tables by name: stores, holidays_events or None
+    tables: dict,  # Raw tables by name: stores; holidays_events and promotions, or None
     source: str,  # Such as complete_journey
     span: tuple[str | None, str | None] = (None, None),  # prepare.first_day and prepare.last_day
     windows: dict | None = None,  # As `require_days` takes them; None: the days are not counted
@@ -123,7 +124,8 @@ def settle(
         lambda: cut_to_span(heaps, *span),
         lambda: _require_days(heaps, windows),
     )
-    return open_stores(heaps, read_holidays(tables), source, **rule)
+    stores = open_stores(heaps, read_holidays(tables), source, **rule)
+    return replace(stores, doubts=[*stores.doubts, *doubt_plan(heaps, tables.get("promotions"))])
 
 # %% ../../nbs/data/02ha_axis.ipynb #9d9462d4
 MEANINGS = {"closed": "it was closed", "sold_nothing": "it was open and sold nothing"}

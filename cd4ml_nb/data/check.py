@@ -18,9 +18,9 @@ from .contract import check_keys_unique, read_raw, read_text, require_contract
 from .doubts import came_back, doubt_ended, doubt_quiet, quiet_ones
 from .layout import RAW, raw_path
 from .opening import NOTHING, SHUT
-from .silence import BEFORE, SEVERAL, silent_too_long
+from .silence import BEFORE, SEVERAL, days_given, silent_too_long
 from .sales import Heaps, heap_raw
-from .schema import check_evolution, describe_schema, describe_source
+from .schema import check_evolution, describe_schema, describe_source, last_known_day
 from .stores import cut_items, lay_out
 
 # %% ../../nbs/data/02i_check.ipynb #8ee9c3c1
@@ -63,14 +63,16 @@ def _doubt_series(heaps, opening, delisted_after):
     return doubt_ended(gaps, units, delisted_after) + silent
 
 # %% ../../nbs/data/02i_check.ipynb #801df1f3
-def _lately(heaps, store, first_day):
-    "The items that a store sold since a day, and their units by day, shape (n_items, n_days)."
+def _lives(heaps, store, lately):
+    "The items that a store sold, the days on which it did, shape (n_items, n_days), and the units of the last days."
     item, day, units = _sales_of(heaps, store)
-    late = day >= first_day
-    items, row = np.unique(item[late], return_inverse=True)
-    sold = np.zeros((len(items), heaps.last_day + 1 - first_day))
-    np.add.at(sold, (row, day[late] - first_day), units[late])
-    return items, sold
+    there = np.bincount(item, minlength=len(heaps.items)) > 0
+    items, row, day = np.flatnonzero(there), (there.cumsum() - 1)[item], day - heaps.first_day
+    life, sold = np.zeros((len(items), heaps.n_days), bool), np.zeros((len(items), lately))
+    life[row, day] = True
+    late = day >= heaps.n_days - lately
+    np.add.at(sold, (row[late], day[late] - heaps.n_days + lately), units[late])
+    return items, life, sold
 
 
 def _silent_stores(opening, n_days):
@@ -86,17 +88,21 @@ def _doubt_silent(heaps, opening, delisted_after, n_series):
     first_day, shops, series, total = heaps.last_day + 1 - n_days, [], [], 0.0
     expected, silent = _silent_stores(opening, n_days)
     sold, is_open = np.zeros((len(names), n_days)), np.zeros((len(names), n_days), bool)
+    lives = np.zeros((len(names), heaps.n_days), bool)
     for store, name in enumerate(heaps.stores):
-        items, units = _lately(heaps, store, first_day)
+        items, life, units = _lives(heaps, store, n_days)
         own, total = np.broadcast_to(expected[store], units.shape), total + units.sum()
-        if silent[store] and len(items) >= SEVERAL:
-            shops += quiet_ones([name], units.sum(axis=0)[None], own[:1], delisted_after, least=1)
+        if silent[store] and (units > 0).any(axis=1).sum() >= SEVERAL:
+            given = np.array([delisted_after])  # The end of a store has a rule of its own
+            shops += quiet_ones([name], units.sum(axis=0)[None], own[:1], given, delisted_after, least=1)
             continue
         sold[items] += units
         is_open[items] |= own
-        found = quiet_ones(names[items], units, own, delisted_after, looked_at=n_series)
+        lives[items] |= life
+        given = days_given(life, delisted_after)
+        found = quiet_ones(names[items], units, own, given, delisted_after, looked_at=n_series)
         series += [(name, one) for one in found]
-    goods = quiet_ones(names, sold, is_open, delisted_after)
+    goods = quiet_ones(names, sold, is_open, days_given(lives, delisted_after), delisted_after)
     gone = {one.name for one in goods}
     alone = [one._replace(name=f"{one.name} in store {name}") for name, one in series if one.name not in gone]
     alone.sort(key=lambda one: -one.units)
@@ -135,8 +141,8 @@ def _measure(con, raw, heaps, folder, delisted_after):
 def _look(con, raw, heaps, rule):
     "The stores behind sound sales; a UserError with all that is wrong."
     rule = dict(rule)
-    span = rule.pop("first_day", None), rule.pop("last_day", None)
-    tables = {name: read_raw(con, raw, name) for name in ("stores", "holidays_events")}
+    span = rule.pop("first_day", None), last_known_day(raw, rule.pop("last_day", None))
+    tables = {name: read_raw(con, raw, name) for name in ("stores", "holidays_events", "promotions")}
     stores = settle(heaps, tables, describe_source(raw)["source"], span, **rule)
     doubts = _doubt_series(heaps, stores.opening, rule["delisted_after"])
     return replace(stores, doubts=[*stores.doubts, *doubts])

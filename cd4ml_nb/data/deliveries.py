@@ -14,6 +14,7 @@ from .contract import require_contract, typed
 from .engines import quote_name, quote_sql
 from .layout import EARLIEST, LATEST, RAW
 from .mapping import SPECS, read_mapping
+from .sources import NOT_YET
 from .table import check_tables, holidays_of, open_workbench
 
 # %% ../../nbs/data/02ac_deliveries.ipynb #e4b50ac9
@@ -70,10 +71,21 @@ def _type_sales(con, opened):
     if "onpromotion" not in columns:
         con.execute("ALTER TABLE typed_sales ADD COLUMN onpromotion DOUBLE")
 
+# %% ../../nbs/data/02ac_deliveries.ipynb #7ba0b46d
+def _forget_after(con, until):
+    "Leave out of `typed_sales` what was not known on a day; returns the rule."
+    known = f"SELECT file_no FROM typed_sales GROUP BY file_no HAVING max(date) <= DATE '{until}'"
+    told = f"SELECT DISTINCT date, store_nbr FROM typed_sales WHERE file_no IN ({known})"
+    corrected = f"file_no NOT IN ({known}) AND (date, store_nbr) IN ({told})"
+    con.execute(f"CREATE TABLE later AS SELECT * FROM typed_sales WHERE date > DATE '{until}' OR ({corrected})")
+    con.execute(f"DELETE FROM typed_sales WHERE date > DATE '{until}' OR ({corrected})")
+    return {**_count(con, "true", table="later"), "why": f"sold, or corrected, after {until} (ingest.until)"}
+
 # %% ../../nbs/data/02ac_deliveries.ipynb #75a778f4
-def _write_sales(con, opened, grain, folder):
+def _write_sales(con, opened, grain, folder, until):
     "Write train.csv from the table `written`, which it makes; returns the rules."
     _type_sales(con, opened)
+    later = {NOT_YET: _forget_after(con, until)} if until else {}
     many = len(opened.paths) > 1
     rules = _judge(con, opened.paths, grain) if many else {}
     source = "(SELECT * FROM judged WHERE stays)" if many else "typed_sales"
@@ -88,7 +100,7 @@ def _write_sales(con, opened, grain, folder):
     if grain == "line":
         why = "further lines of the same day, store and item; added to the first"
         rules["summed"] = {"rows": stays["rows"] - kept["rows"], "units": 0.0, "why": why}
-    return {"kept": {**kept, "why": "kept"}, **rules}
+    return {"kept": {**kept, "why": "kept"}, **rules, **later}
 
 # %% ../../nbs/data/02ac_deliveries.ipynb #7b8ce7a3
 def _latest(opened):
@@ -158,6 +170,7 @@ def _write_events(con, opened, country, folder):
 def table(
     folder: Path,  # Empty folder that receives the CSV files
     root: Path | None = None,  # The project's folder, from which paths are counted
+    until: str | None = None,  # The last day whose sales are known, as 2017-11-30; None: all are
     **mapping,  # The section `table` of params.yaml
 ) -> dict:  # Rule: rows, units, why
     "The user's own tables in Favorita's layout; refuses, with all findings, what does not fit."
@@ -165,7 +178,7 @@ def table(
     with open_workbench(Path(folder).parent) as (con, scratch):
         findings, opened = check_tables(con, root, settings, scratch)
         require_contract(findings, "Your table")
-        rules = _write_sales(con.con, opened["sales"], settings["grain"], Path(folder))
+        rules = _write_sales(con.con, opened["sales"], settings["grain"], Path(folder), until)
         _write_beside(con.con, opened, Path(folder))
         _write_events(con.con, opened, settings["country"], Path(folder))
     return rules

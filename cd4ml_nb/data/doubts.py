@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 import numpy as np
 from .days import day_of
-from .silence import patience, silent_too_long
+from .silence import patience, silent_too_long, tells_by_silence
 from .opening import ENDED, HOLIDAY, NOT_YET, NOTHING, SAID, SHUT, WEEKLY, Opening, last_sales
 
 # %% ../../nbs/data/02fc_doubts.ipynb #f232e35f
@@ -207,14 +207,15 @@ def quiet_ones(
     names: np.ndarray,  # shape (n,)
     units: np.ndarray,  # Sold, shape (n, n_days)
     is_open: np.ndarray,  # Whether it could, same shape
-    delisted_after: int,  # Days without a sale after which it has ended, and no longer is silent
+    given: np.ndarray,  # Days without a sale until each has ended, from `days_given`, shape (n,)
+    delisted_after: int,  # Days that everything is given
     **rule,  # looked_at and least, as `silent_too_long` takes them
 ) -> list[Quiet]:  # What sold most comes first
     "Which stores, products or series may have stopped."
     sold, n_days = units > 0, units.shape[1]
-    offered = sold[:, max(0, n_days - 1 - delisted_after) :].any(axis=1)
-    found = np.flatnonzero(offered & silent_too_long(sold, is_open, **rule))
     last, total = n_days - 1 - sold[:, ::-1].argmax(axis=1), units.sum(axis=1)
+    may = tells_by_silence(given, delisted_after) & (n_days - 1 - last <= given)
+    found = np.flatnonzero(may & silent_too_long(sold, is_open, **rule))
     order = found[np.argsort(-total[found], kind="stable")]
     return [Quiet(str(names[i]), int(last[i]), float(total[i])) for i in order]
 

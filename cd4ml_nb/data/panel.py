@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DAYS_AHEAD', 'MAKE', 'PreparedData', 'read_version', 'prepared_folder', 'store_folder', 'data_version',
-           'static_columns', 'read_series', 'read_plans', 'StoreArrays', 'read_store', 'each_store', 'daily_sales',
-           'read_prepared', 'some_stores']
+           'static_columns', 'read_series', 'cut_plan', 'read_plans', 'lay_out_plan', 'StoreArrays', 'read_store',
+           'each_store', 'daily_sales', 'read_prepared', 'some_stores']
 
 # %% ../../nbs/data/03b_panel.ipynb #9e14fefb
 import hashlib
@@ -112,23 +112,34 @@ def _sales_rows(folder, item_row, first_day, shape):
     return sales, promoted
 
 # %% ../../nbs/data/03b_panel.ipynb #d9a905bd
+def cut_plan(
+    rows: pa.Table,  # A promotion plan in order of store_nbr
+) -> dict[str, pa.Table]:  # Each store's rows
+    "The promotion plan, by store."
+    if not len(rows):
+        return {}
+    runs = pc.run_end_encode(rows["store_nbr"].combine_chunks())
+    ends = runs.run_ends.to_numpy()
+    starts = np.append(0, ends[:-1])
+    return {store: rows.slice(a, b - a) for store, a, b in zip(runs.values.to_pylist(), starts, ends)}
+
+
 def read_plans(
     prepared: Path,  # The folder data/prepared
     stores: list[str] | None = None,  # Only these stores; all by default
 ) -> dict[str, pa.Table]:  # By store: item_nbr, first_date, last_date, onpromotion
     "The promotion plan, read once and cut by store."
     wanted = None if stores is None else [("store_nbr", "in", list(stores))]
-    rows = pq.read_table(Path(prepared) / "promotions.parquet", filters=wanted, partitioning=None)
-    if not len(rows):
-        return {}
-    runs = pc.run_end_encode(rows["store_nbr"].combine_chunks())  # the file is in order of its keys
-    ends = runs.run_ends.to_numpy()
-    starts = np.append(0, ends[:-1])
-    return {store: rows.slice(a, b - a) for store, a, b in zip(runs.values.to_pylist(), starts, ends)}
+    return cut_plan(pq.read_table(Path(prepared) / "promotions.parquet", filters=wanted, partitioning=None))
 
 # %% ../../nbs/data/03b_panel.ipynb #c92c1f8c
-def _planned(rows, item_row, first_day, shape):
-    "The promotion plan of a store as an array (series × days), NaN where no plan lists the series."
+def lay_out_plan(
+    rows: pa.Table | None,  # A store's plan, from `cut_plan`; None where it has none
+    item_row: dict[str, int],  # Row of each item that is asked for
+    first_day: int,  # Counted from 1970-01-01
+    shape: tuple[int, int],  # n_series, n_days
+) -> np.ndarray:  # Promoted products, of that shape; NaN where no row lists the item
+    "The promotion plan of a store as an array; of rows that overlap the largest number counts."
     planned = np.full(shape, np.nan, np.float32)
     if rows is None:
         return planned
@@ -168,7 +179,7 @@ def read_store(
     sold, own = _sales_rows(store_folder(prepared, store), item_row, first_day, (len(series), n_days))
     on_offer = offered(~np.isnan(sold), is_open[:n_days], delisted_after)
     sales = np.where(on_offer & np.isnan(sold), 0, sold)
-    planned = _planned(plan, item_row, first_day, (len(series), len(calendar)))
+    planned = lay_out_plan(plan, item_row, first_day, (len(series), len(calendar)))
     own = np.pad(own, ((0, 0), (0, DAYS_AHEAD)), constant_values=np.nan)
     onpromotion = np.where(known, np.nan_to_num(planned), own)
     onpromotion[:, :n_days][~on_offer] = np.nan

@@ -28,7 +28,7 @@ from .layout import RAW, SCHEMA_VERSION, raw_path
 from .opening import closed_table
 from .panel import DAYS_AHEAD, data_version, prepared_folder
 from .sales import heap_raw
-from .schema import check_evolution, describe_scales, describe_schema, describe_source
+from .schema import check_evolution, describe_scales, describe_schema, describe_source, last_known_day
 from .spark import do_stores_spark, heap_raw_spark, read_text_spark
 from .stores import do_stores
 
@@ -288,7 +288,8 @@ def _do_sales(folder, con, steps, settings, heaps, opening):
 
 def _settle(heaps, tables, settings):
     "Settle the first and the last day of the data, and when each store is open."
-    source, span = describe_source(settings.raw)["source"], (settings.first_day, settings.last_day)
+    source = describe_source(settings.raw)["source"]
+    span = settings.first_day, last_known_day(settings.raw, settings.last_day)
     rule = {name: getattr(settings, name) for name in ("windows", "absent", "closed_days", "delisted_after")}
     return settle(heaps, tables, source, span, **rule)
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BEFORE', 'BY_CHANCE', 'SEVERAL', 'WEEK', 'ENDED_BY_CHANCE', 'LONGEST', 'SALES', 'log_chance', 'silent_too_long',
-           'patience', 'together']
+           'patience', 'days_given', 'tells_by_silence', 'together']
 
 # %% ../../nbs/data/02fba_silence.ipynb #70b02f7a
 import numpy as np
@@ -84,6 +84,23 @@ def patience(
         chance = log_chance(sales - 1, days, middle) >= np.log(ENDED_BY_CHANCE)  # The first tells no rate
         low, high = np.where(chance, middle, low), np.where(chance, high, middle - 1)
     return low
+
+# %% ../../nbs/data/02fba_silence.ipynb #fc3c362d
+def days_given(
+    sold: np.ndarray,  # Whether each of some things sold, shape (n, n_days); all that is known
+    least: int,  # Days that everything is given
+) -> np.ndarray:  # Days, shape (n,)
+    "The patience with each of them, by all that it sold; `least` for what never did."
+    first, last = sold.argmax(axis=1), sold.shape[1] - 1 - sold[:, ::-1].argmax(axis=1)
+    return patience(sold.sum(axis=1), np.maximum(last - first, 0), least)
+
+
+def tells_by_silence(
+    given: np.ndarray,  # Days without a sale until something has ended, any shape
+    least: int,  # Days that everything is given
+) -> np.ndarray:  # Of booleans, same shape
+    "Whether something sells often enough for a silence to say anything before it has ended."
+    return given <= least
 
 # %% ../../nbs/data/02fba_silence.ipynb #8998d465
 def together(

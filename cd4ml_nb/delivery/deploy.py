@@ -16,6 +16,7 @@ from .ledger import append
 from cd4ml_nb.delivery.production import (
     deployed,
     deployments,
+    former_version,
     mark,
     point,
     production_lock,
@@ -165,7 +166,7 @@ def place(
     about = read_release(built)
     name = f"{about['model_version']}-{about['build']}"
     target = Path(production) / "versions" / name
-    in_use = name in (deployed(production), deployed(production, "former"))
+    in_use = name in (deployed(production), former_version(production))
     if not (in_use and _is_sound(target, about)):
         copy_release(built, target)
     return name
@@ -178,7 +179,7 @@ def prune(
     versions = Path(production) / "versions"
     for path in versions.glob(".*"):
         shutil.rmtree(path, ignore_errors=True)
-    keep = {deployed(production), deployed(production, "former")} - {None}
+    keep = {deployed(production), former_version(production)} - {None}
     others = [path for path in versions.glob("[!.]*") if path.name not in keep]
     others.sort(key=lambda path: path.stat().st_mtime)
     for path in others[: max(0, len(others) + len(keep) - KEEP)]:
@@ -198,7 +199,7 @@ def _note(production, act, version, former, by, why):
     try:
         append(deployments(production), line)
     except (OSError, UserError) as e:  # what is live does not depend on it
-        progress(f"The record of deployments does not know of {version}: {e}")
+        progress(f"The record of deployments in {production} does not know of {version}: {e}")
 
 
 def _switch_back(production, version, former, before, by, error, root):
@@ -223,7 +224,7 @@ def switch(
     "Deploy a build: place, switch, try; switch back on any failure."
     with production_lock(production):
         warn_of_record(production)
-        former, before = deployed(production), deployed(production, "former")
+        former, before = deployed(production), former_version(production)
         version = place(built, production)
         mark(root, production, "deploy")
         if former not in (None, version):
@@ -252,10 +253,11 @@ def restore(
         raise UserError('Say why, in a few words: --reason "…". Nothing was changed.')
     with production_lock(production):
         warn_of_record(production)
-        now, former = deployed(production), deployed(production, "former")
+        now, former = deployed(production), former_version(production)
         folder = Path(production) / "versions" / (former or "")
-        if former in (None, now) or not folder.is_dir():  # now: a way back was cut short here
-            raise UserError(f"There is no former version in {production} to go back to. Nothing was changed.")
+        if former is None or not folder.is_dir():
+            how = "For another one: cd4ml deploy build --model VERSION, then cd4ml deploy deploy"
+            raise UserError(f"There is no former version in {production} to go back to. Nothing was changed. {how}.")
         if not _is_sound(folder, read_json(folder / SEAL_FILE, "Nothing was changed.")):
             copy_release(folder, folder)
         smoke(folder)
@@ -323,7 +325,8 @@ def go_back(
 def _is_logged(production, found):
     "Whether production's version and the former one are the log's champion and the one before."
     # What goes is not trusted: its seal is read, if there is one, and not checked
-    versions = [Path(production) / "versions" / (deployed(production, link) or "") for link in ("current", "former")]
+    names = deployed(production), former_version(production)
+    versions = [Path(production) / "versions" / (name or "") for name in names]
     models = [(find_json(version / SEAL_FILE) or {}).get("model_version") for version in versions]
     champions = [held and held["model_version"] for held in (found["champion"], found["previous"])]
     return None not in models and champions == models

@@ -16,7 +16,7 @@ from ..core import UserError, explain_disk_trouble, find_json, progress, replace
 class Ledger:
     "Where a ledger lies, and what it is called in sentences."
 
-    root: Path  # The project's folder
+    root: Path  # The project's folder, or the one in which both files lie
     file: str  # The lines; relative to root
     head: str  # How many lines there are, and the last one's sha256; relative to root
     title: str  # At the beginning of a sentence, such as: The log of releases
@@ -30,7 +30,17 @@ class Ledger:
         "The file with the lines."
         return Path(self.root) / self.file
 
+    @property
+    def name(self) -> str:
+        "The same in a sentence: as the project calls it, or in full where `root` is no project."
+        return self.file if Path(self.file).parent.name else str(self.path)
 
+    @property
+    def head_name(self) -> str:
+        "The head's file in a sentence, likewise."
+        return self.head if Path(self.head).parent.name else str(Path(self.root) / self.head)
+
+# %% ../../nbs/delivery/04_ledger.ipynb #8d9a2248
 def digest(
     content: bytes,  # A line without its end
 ) -> str:  # 64 hexadecimal digits
@@ -57,7 +67,7 @@ def read_ledger(
         try:
             entries.append(dict(json.loads(line)))
         except (ValueError, TypeError):
-            said = f"Line {number} of {ledger.file} is not what was written there. See: {ledger.check}"
+            said = f"Line {number} of {ledger.name} is not what was written there. See: {ledger.check}"
             raise UserError(said) from None
     return entries
 
@@ -128,7 +138,7 @@ def append(
         sync(ledger.path.parent)
         _write_end(ledger, [*lines, line])
     except (OSError, UserError) as e:
-        progress(f"{ledger.head} could not be written ({e}); the next act will do it.")
+        progress(f"{ledger.head_name} could not be written ({e}); the next act will do it.")
     return entry
 
 # %% ../../nbs/delivery/04_ledger.ipynb #1603faeb
@@ -171,17 +181,17 @@ def _end_trouble(ledger, lines, head):
     "Sentences on an end that is not the recorded one."
     known = head["lines"]
     if known > len(lines):
-        other = f"or Git switched to an older state of {ledger.file}"
+        other = f"or Git switched to an older state of {ledger.name}"
         return [f"{known - len(lines)} of {known} lines at the end were removed ({other})."]
     found = []
     if known and digest(lines[known - 1]) != head["sha256"]:
-        found.append(f"Line {known} was edited: {ledger.head} recorded another sha256 of it.")
+        found.append(f"Line {known} was edited: {ledger.head_name} recorded another sha256 of it.")
     if len(lines) > known and len(lines) > (last := _last_known(ledger, lines, head)):
         added = len(lines) - last
         what = "1 line at the end was" if added == 1 else f"{added} lines at the end were"
         found.append(
-            f"{what} not written by an act: {ledger.head} or Git knows {last}. "
-            f"Remove what was added, or, if it is right, commit {ledger.file} to Git."
+            f"{what} not written by an act: {ledger.head_name} or Git knows {last}. "
+            f"Remove what was added, or, if it is right, commit {ledger.name} to Git."
         )
     return found
 
@@ -192,10 +202,8 @@ def _witness_trouble(ledger, lines):
         number = seen["line"]
         if lines[number - 1 : number] and digest(lines[number - 1]) == seen["sha256"]:
             continue
-        known = f"{ledger.witness.path} knows it"
-        return [
-            f"Line {number} of {ledger.file} was removed or changed, and {ledger.head}, too: {known}. {ledger.mend}"
-        ]
+        gone = f"Line {number} of {ledger.name} was removed or changed, and {ledger.head_name}, too"
+        return [f"{gone}: {ledger.witness.path} knows it. {ledger.mend}"]
     return []
 
 # %% ../../nbs/delivery/04_ledger.ipynb #9fbc7ccb
@@ -223,7 +231,7 @@ def _git_trouble(ledger, lines):
         return None
     for number, line in enumerate(committed, 1):
         if number > len(lines) or lines[number - 1] != line:
-            return [f"Line {number} is not the one that was committed to Git (see: git diff {ledger.file})."]
+            return [f"Line {number} is not the one that was committed to Git (see: git diff {ledger.name})."]
     return []
 
 # %% ../../nbs/delivery/04_ledger.ipynb #1a6b41b3
@@ -236,14 +244,14 @@ def ledger_trouble(
     missing = not path.exists()
     head = None if missing else find_json(path)
     if not missing and not _is_head(head):
-        return [f"{ledger.head} is damaged."]
+        return [f"{ledger.head_name} is damaged."]
 
     unproven = missing and lines and not any(seen["line"] == len(lines) for seen in _witnessed(ledger))
     git = _git_trouble(ledger, lines) if with_git or unproven else None
     found = _link_trouble(lines, ledger.unchained)
     if unproven and git != []:
-        why = f"{ledger.head} is missing, so nobody can say whether lines at the end were removed."
-        found.append(f"{why} {ledger.mend} If nothing is missing, commit {ledger.file} to Git after having read it.")
+        why = f"{ledger.head_name} is missing, so nobody can say whether lines at the end were removed."
+        found.append(f"{why} {ledger.mend} If nothing is missing, commit {ledger.name} to Git after having read it.")
     else:
         found += _end_trouble(ledger, lines, {"lines": 0, "sha256": ""} if missing else head)
     return found + (git or []) or _witness_trouble(ledger, lines)

@@ -24,7 +24,7 @@ from cd4ml_nb.delivery.acts import (
 )
 from .ledger import append
 from .mlflow_store import mirror, probe
-from .production import productions_trouble
+from .production import productions_trouble, seals_trouble
 from ..params import check_value
 
 # %% ../../nbs/delivery/05_release.ipynb #ca88c828
@@ -350,10 +350,11 @@ def _rule_reason(root, name, found):
 def verify(
     root: Path,  # The project's folder
 ) -> list[str]:  # A sentence for each thing that is wrong; none when all is well
-    "Whether the log, the released packages, the other versions and the records of production are what they were."
+    "Whether the log, the released packages, other versions, and what production runs and records are what they were."
     if found := log_trouble(root, with_git=True):
         return found
     found, held, named = [*unsound_versions(root), *productions_trouble(root)], dict[str, Any](state(root)), set()
+    found += seals_trouble(root)
     for role in ("champion", "previous", "challenger", "shadow"):
         if held[role]:
             found += _role_trouble(root, held[role], "live model" if role == "champion" else role)

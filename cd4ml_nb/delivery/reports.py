@@ -16,7 +16,7 @@ from ..core import RENAMED, UserError, find_json, project_root, replace_file, ru
 from .parameters import STAGES
 from .state import state
 from .verdict import count_checks, failed_titles, verdict_here
-from ..look import HTML, say_percent, say_score, say_when, table_html, table_markdown
+from ..look import HTML, say_day, say_percent, say_score, say_when, table_html, table_markdown
 from ..style import page
 
 # %% ../../nbs/delivery/00a_reports.ipynb #6085eed5
@@ -213,6 +213,8 @@ def _others(reports):
         if path in of_stages or path.name.startswith("."):
             continue
         name = path.stem.replace("_", " ").replace("-", " ").capitalize()
+        if path.parent.name == "nights":
+            name = f"Night of {say_day(path.stem, year=True)}"
         found.append((path.relative_to(reports), name))
     return found
 

@@ -6,7 +6,7 @@
 __all__ = ['Forecaster', 'load_forecaster', 'question_columns']
 
 # %% ../../nbs/model/05_forecaster.ipynb #eae011c5
-import difflib, re, warnings
+import datetime, difflib, re, warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,7 +19,7 @@ from .block import Block, histories, longest, offered_until, on_offer, stack_blo
 from .features import stand_in
 from .kernel import cold_forecast, day_quantiles, forecast_horizon, quantiles, rarely_sold
 from .kernel import days_seen, sells_whole_units, spread, what_if
-from .notes import HANDFUL, items_seen, last_sold, promotion_lift, switch_factors
+from .notes import HANDFUL, items_seen, last_sold, promotion_lifts, switch_factors
 from .notes import promotion_assumed, say_date, say_gone, say_shut, say_silent_part, silence
 from .package import Card, open_models, read_state, unseal
 
@@ -46,6 +46,7 @@ class _WorkedOut:
     _lifts = cached_property(lambda self: {})
     _seen = cached_property(lambda self: items_seen(self._light, self.origin))
     _days_seen = cached_property(lambda self: {on: days_seen(self._light, self.origin, on) for on in (True, False)})
+    _until = cached_property(lambda self: offered_until(self._light, self.origin))
     silent = cached_property(lambda self: silence(self._light, self.origin))
 
 # %% ../../nbs/model/05_forecaster.ipynb #cdf1fb89
@@ -115,11 +116,15 @@ def _told(folder, files):
     return tested, promotions
 
 # %% ../../nbs/model/05_forecaster.ipynb #65b601ca
+_LONGEST_NAME = 100  # Characters of an unknown name that are said again
+
+
 def _closest(value, known, what, names=None):
     "A UserError for an unknown item or store, with the nearest known ones."
     labels = {str(key).lower(): key for key in known}
     labels |= {str(name).lower(): key for name, key in (names or {}).items()}
-    said = str(value).strip().lower()
+    value = str(value) if len(str(value)) <= _LONGEST_NAME else f"{str(value)[:_LONGEST_NAME]}…"
+    said = value.strip().lower()
     holding = [label for label in labels if said and said in label]
     close = holding + difflib.get_close_matches(said, labels, n=3, cutoff=0.5)
     near = list(dict.fromkeys(labels[label] for label in close))[:3]
@@ -130,7 +135,7 @@ def _closest(value, known, what, names=None):
     examples = ", ".join(map(str, list(known)[:3]))
     return UserError(f"There is no {what} '{value}'. There are {len(known)}, such as {examples}.")
 
-
+# %% ../../nbs/model/05_forecaster.ipynb #0d678320
 _ALL_STORES = "What all stores sell together says a question without a store: cd4ml forecast --item ITEM --date DAY"
 
 
@@ -138,9 +143,12 @@ def _listed(value):
     return [str(value)] if isinstance(value, (str, int)) else [str(v) for v in value]
 
 
-def _in_row(wrong, column):
-    "Where in a table the first wrong value stands; empty where there is one value only."
-    return f"Row {int(np.argmax(wrong)) + 1}, column {column}: " if len(wrong) > 1 else ""
+def _is_day(said):
+    "Whether something that pandas reads as no date is one: a day of another age, such as 2918-01-02."
+    try:
+        return bool(datetime.datetime.fromisoformat(str(said))) and "W" not in str(said)
+    except ValueError:
+        return False
 
 # %% ../../nbs/model/05_forecaster.ipynb #a749b109
 @patch
@@ -161,45 +169,58 @@ def _known(self: Forecaster, item_nbr, store_nbr) -> tuple:
 @patch
 def _chosen(self: Forecaster, items, stores) -> np.ndarray:
     "Rows of the asked series, ascending, ended ones only by name; none where no asked item was ever sold there."
+    rows = self._ever_sold(items, stores)
+    by_name = items is not None and stores is not None or not self.offered[rows].any()
+    return rows if by_name else rows[self.offered[rows]]
+
+
+@patch
+def _ever_sold(self: Forecaster, items, stores) -> np.ndarray:
+    "The same with all that have ended: whose sales are asked for, not forecasts."
     index = self.index
     if items is None and stores is None:
-        return np.flatnonzero(self.offered)
+        return np.arange(len(self.pairs))
     if items is None or stores is None:
         of, names = (index.by_store, stores) if items is None else (index.by_item, items)
-        rows = np.sort(np.concatenate([of[name] for name in dict.fromkeys(names)]))
-        return rows[self.offered[rows]] if self.offered[rows].any() else rows
-    found = {self.index.rows.get((store, item), -1) for item in items for store in stores}
+        return np.sort(np.concatenate([of[name] for name in dict.fromkeys(names)]))
+    found = {index.rows.get((store, item), -1) for item in items for store in stores}
     return np.array(sorted(found - {-1}), int)
 
 # %% ../../nbs/model/05_forecaster.ipynb #c1a5bbc3
 @patch
 def days(self: Forecaster, date) -> np.ndarray:
-    "Positions of dates within the horizon; a UserError for a date outside of it, which names the row of a column."
+    "Positions of dates within the horizon; a UserError for a date outside of it, which names the row of a Series."
     said = [date] if isinstance(date, str) or not hasattr(date, "__iter__") else list(date)
     known = [self._days.get(day) if isinstance(day, str) else None for day in said]
-    return self._read_days(pd.Series(said)) if None in known else np.array(known, int)
+    if None not in known:
+        return np.array(known, int)
+    return self._read_days(pd.Series(said), in_table=isinstance(date, pd.Series))
 
-
+# %% ../../nbs/model/05_forecaster.ipynb #30cac6b8
 @patch
-def _read_days(self: Forecaster, said: pd.Series) -> np.ndarray:
+def _read_days(self: Forecaster, said: pd.Series, in_table: bool) -> np.ndarray:
     "The same for dates however they are written; a month, such as 2018-01, is none."
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of mixed time zones, which are refused
         dates = pd.to_datetime(said.where(said.astype(str).str.len() > 7), errors="coerce", format="ISO8601")
     like = f"Write it like {self.card['first_day']}; one row asks for one day."
+
+    def refuse(wrong, why):
+        "A UserError for the first that is wrong, if one is."
+        for row in np.flatnonzero(wrong)[:1]:
+            where = f"Row {row + 1}, column date: " if in_table else ""
+            raise UserError(where + why.format(said.iloc[row]))
+
     if dates.dtype == object:
         zones = np.array([str(date.tzinfo) for date in dates])
-        other = zones != zones[0]
-        raise UserError(f"{_in_row(other, 'date')}'{said[other].iloc[0]}' has another time zone than row 1. {like}")
+        refuse(zones != zones[0], f"'{{}}' has another time zone than row 1. {like}")
     dates = dates.dt.tz_localize(None)
-    if dates.isna().any():
-        wrong = dates.isna().to_numpy()
-        raise UserError(f"{_in_row(wrong, 'date')}'{said[wrong].iloc[0]}' is not a date. {like}")
-    days = (dates.dt.normalize() - self.dates[0]).dt.days.to_numpy()
-    outside = (days < 0) | (days >= self.horizon)
-    if outside.any():
-        reach = f"forecasts reach from {self.card['first_day']} to {self.card['last_day']}"
-        raise UserError(f"{_in_row(outside, 'date')}There is no forecast for {said[outside].iloc[0]}: {reach}.")
+    none = dates.isna().to_numpy()
+    none[none] = [not _is_day(one) for one in said[none]]
+    refuse(none, f"'{{}}' is not a date. {like}")
+    days = (dates.dt.normalize() - self.dates[0]).dt.days.fillna(-1).to_numpy(int)
+    reach = f"forecasts reach from {self.card['first_day']} to {self.card['last_day']}"
+    refuse((days < 0) | (days >= self.horizon), f"There is no forecast for {{}}: {reach}.")
     return days
 
 # %% ../../nbs/model/05_forecaster.ipynb #6be53217
@@ -284,7 +305,7 @@ def _cold(self: Forecaster, block: Block) -> tuple:
         return level, level
     return cold_forecast(self.serving["cold_start"], exposure, is_open)
 
-
+# %% ../../nbs/model/05_forecaster.ipynb #759f9fd0
 @patch
 def _ask(self: Forecaster, items, stores, promotion) -> _Answers:
     "Answers for checked items and stores; pairs that were never sold are made up."
@@ -293,9 +314,20 @@ def _ask(self: Forecaster, items, stores, promotion) -> _Answers:
         new = [_new_series(self, item, store) for item in items for store in stores]
         block = stack_blocks(new) if len(new) > 1 else new[0]
         return self._computed(block, None, promotion)
+    return self._switched(rows, promotion)
+
+
+@patch
+def _switched(self: Forecaster, rows: np.ndarray, promotion: bool | None) -> _Answers:
+    "The answers of some series as a promotion switch stands: those of the plan times a factor, but of older packages."
     if promotion is None:
         return self._planned(rows)
-    return self._computed(self._taken(rows), rows, promotion)
+    if "unknown_plan" not in self.serving:
+        return self._computed(self._taken(rows), rows, promotion)
+    planned, factors = self._planned(rows), self._factors(self._taken(rows), rows, promotion)
+    mean, log_mean = factors * (planned.mean, planned.log_mean)
+    q = day_quantiles(self.serving["calibration"], mean, planned.whole, np.arange(1, self.horizon + 1))
+    return replace(planned, mean=mean, log_mean=log_mean, q=q)
 
 # %% ../../nbs/model/05_forecaster.ipynb #96649ce7
 @patch
@@ -329,7 +361,7 @@ def _silent_days(self: Forecaster, rows) -> int:
     last = last_sold(self._light, rows)
     if last is None:
         return self.block.delisted_after
-    return int((offered_until(self._light, self.origin)[rows].max() - last).astype(int))
+    return int((self._until[rows].max() - last).astype(int))
 
 # %% ../../nbs/model/05_forecaster.ipynb #d1b0dcb7
 @patch
@@ -383,22 +415,26 @@ def _factors(self: Forecaster, block: Block, places: np.ndarray, promotion: bool
     share = promotion_assumed(block, self.origin, self.horizon)
     items = np.asarray(block.series["item_nbr"]).astype(str)
     asked = np.flatnonzero((places >= 0) & self._knows(items, promotion))
+    lifts = self._lifts_of(items[asked])
     for item, own in pd.Series(asked).groupby(items[asked]):
-        lift, usual = self._lift(item)
+        lift, usual = lifts[item]
         factors[:, own] = switch_factors(lift, np.where(np.isnan(share[own]), usual, share[own]), promotion)
     return factors
 
 
 @patch
-def _lift(self: Forecaster, item: str) -> tuple:
-    "What goes with a promotion of a product, and how much of it its stores suppose, computed once."
-    if item not in self._lifts:
-        rows = self._chosen([item], None)
+def _lifts_of(self: Forecaster, items: Iterable) -> dict:
+    "What goes with a promotion of some products, and how much of it their stores suppose, computed once: by item."
+    if todo := [item for item in dict.fromkeys(items) if item not in self._lifts]:
+        own = [self._chosen([item], None) for item in todo]
+        rows = np.concatenate(own)
         block, span = self._taken(rows), (self.origin, self.horizon)
-        share = promotion_assumed(block, *span)
-        usual = share[np.isfinite(share)].mean() if np.isfinite(share).any() else 0.0
-        self._lifts[item] = promotion_lift(self.models, block, *span, rows), usual
-    return self._lifts[item]
+        lifts = promotion_lifts(self.models, block, *span, rows)
+        shares = np.split(promotion_assumed(block, *span), np.cumsum([len(rows) for rows in own])[:-1])
+        for item, share in zip(todo, shares):
+            usual = share[np.isfinite(share)].mean() if np.isfinite(share).any() else 0.0
+            self._lifts[item] = lifts[item], usual
+    return self._lifts
 
 # %% ../../nbs/model/05_forecaster.ipynb #1ac59498
 @patch
@@ -411,14 +447,25 @@ def _sellers(self: Forecaster, item_nbr, store_nbr, promotion) -> tuple:
 @patch
 def supposed(self: Forecaster, item_nbr, store_nbr=None, first_date=None, last_date=None, promotion=None) -> float:
     "The share of promotion that a number supposes, by what each store sold lately: 0…1, NaN where nothing is known."
+    start, end = self._span(first_date, last_date)
+    promoted, weight = (units[start : end + 1].sum() for units in self._supposed(item_nbr, store_nbr, promotion))
+    return float(_told_share(promoted / weight if weight else np.nan))
+
+
+@patch
+def _supposed(self: Forecaster, item_nbr, store_nbr, promotion) -> np.ndarray:
+    "Units sold lately in stores that suppose a promotion, and in all that suppose anything, by day: (2, horizon)."
     rows, lacks = self._sellers(item_nbr, store_nbr, promotion)
-    first = first_date or self.card["first_day"]
-    start, end = self.days([first, last_date or first_date or self.card["last_day"]])
     names = {name: self._light.series[name][rows] for name in ("store_nbr", "item_nbr")}
-    share = self._shares(names, lacks, promotion)[:, start : end + 1]
+    share = self._shares(names, lacks, promotion)
     weight = np.isfinite(share) * (np.nan_to_num(self._light.sales[rows, -56:]).sum(axis=1) + 1e-9)[:, None]
-    mean = (np.nan_to_num(share) * weight).sum() / weight.sum() if weight.any() else np.nan
-    return float(_told_share(mean))
+    return np.stack([(np.nan_to_num(share) * weight).sum(axis=0), weight.sum(axis=0)])
+
+
+@patch
+def _span(self: Forecaster, first_date, last_date) -> tuple:
+    "Positions of the first and the last of some days; the first day ahead where none is said."
+    return tuple(self.days([first_date or self.card["first_day"], last_date or first_date or self.card["last_day"]]))
 
 # %% ../../nbs/model/05_forecaster.ipynb #af989161
 @patch
@@ -469,7 +516,7 @@ def _say_silent(self: Forecaster, item_nbr, store_nbr) -> str:
     rows = self.index.by_item[str(item_nbr)] if everywhere else np.array([row])  # Ended ones sold, too
     where, last = " in any store" if everywhere else f" in store {store_nbr}", last_sold(self._light, rows)
     assert last is not None, "what never sold is not silent"
-    until = offered_until(self._light, self.origin)[rows].max()
+    until = self._until[rows].max()
     return say_gone(self._name(item_nbr, rows), where, last, until)
 
 # %% ../../nbs/model/05_forecaster.ipynb #c5e40e1d
@@ -478,17 +525,36 @@ def note(self: Forecaster, item_nbr, store_nbr=None, first_date=None, last_date=
     "What to know of a number: that it has ended, or may have, or that stores of a sum may be shut; mostly empty."
     if why := self.ended(item_nbr, store_nbr):
         return why
-    if store_nbr is not None or str(item_nbr) in self.silent.items:
-        notes = self._say_silent(item_nbr, store_nbr), self._say_learnt(item_nbr, store_nbr, promotion)
-        return " ".join(filter(None, notes))
-    by_store = self.store_totals(item_nbr, first_date, last_date, promotion)
-    total = self.total(item_nbr, None, first_date, last_date, promotion)["mean"]
-    silent = self.silent.rows[self._chosen(*self._known(item_nbr, None))]
-    shut = by_store["store_nbr"].isin(list(self.silent.stores)).to_numpy()
-    opens, sells = ("it opens", "they open"), ("it sells it", "they sell it")
-    said = say_silent_part(by_store[shut], len(by_store), total, "nothing", "be shut", opens)
-    gone = say_silent_part(by_store[silent & ~shut], len(by_store), total, "none of it", "have ended it", sells)
-    return " ".join(filter(None, (said, gone, self._say_learnt(item_nbr, None, promotion))))
+    if store_nbr is not None:
+        said = self._say_silent(item_nbr, store_nbr), self._say_learnt(item_nbr, store_nbr, promotion)
+        return " ".join(filter(None, said))
+    items, span = self._known(item_nbr, None)[0], self._span(first_date, last_date)
+    return self._notes_of_sum(self._ask(items, None, promotion), items, promotion, [span])[0]
+
+
+@patch
+def _notes_of_sum(self: Forecaster, answers: _Answers, items: list, promotion, spans: list) -> list[str]:
+    "The note of a product's sum over all stores for each span, its first and last position."
+    silent, learnt = items[0] in self.silent.items, self._say_learnt(items[0], None, promotion)
+    everywhere = (self._say_silent(items[0], None),) if silent else None
+    said = [everywhere or self._say_silent_parts(answers, items, *span) for span in spans]
+    return [" ".join(filter(None, (*parts, learnt))) for parts in said]
+
+# %% ../../nbs/model/05_forecaster.ipynb #063cf4a8
+@patch
+def _say_silent_parts(self: Forecaster, answers: _Answers, items: list, start: int, end: int) -> tuple:
+    "How much of a product's sum is of stores that may be shut, and of others that may have ended it."
+    stores, by_store = answers.names["store_nbr"], answers.mean[:, start : end + 1].sum(axis=1)
+    shut = np.isin(stores, list(self.silent.stores))
+    gone = self.silent.rows[self._chosen(items, None)] & ~shut
+    if not (shut | gone).any():
+        return ()
+    total = self._units(answers, items, None)[start : end + 1].sum()
+    said = lambda some, *words: say_silent_part(stores[some], by_store[some], len(stores), total, *words)
+    return (
+        said(shut, "nothing", "be shut", ("it opens", "they open")),
+        said(gone, "none of it", "have ended it", ("it sells it", "they sell it")),
+    )
 
 # %% ../../nbs/model/05_forecaster.ipynb #8b413dca
 @patch
@@ -610,24 +676,27 @@ def remainder(self: Forecaster, items: list | None, stores: list | None) -> np.n
 @patch
 def total(self: Forecaster, item_nbr, store_nbr=None, first_date=None, last_date=None, promotion=None) -> dict:
     "Units of one item in one store, or in all of them (None), from the first to the last date: mean, q10, q50, q90."
-    first = first_date or self.card["first_day"]
-    last = last_date or first_date or self.card["last_day"]
     items, stores = self._known(item_nbr, store_nbr)
-    start, end = self.days([first, last])
+    start, end = self._span(first_date, last_date)
     if end < start:
-        raise UserError(f"The last date {last} is before the first date {first}.")
+        raise UserError(f"The last date {last_date} is before the first date {first_date or self.card['first_day']}.")
 
     answers = self._ask(items, stores, promotion)
-    units = (answers.mean.sum(axis=0) + self.remainder(items, stores))[start : end + 1].sum()
-    q10, q50, q90 = _total_quantiles(self, answers, stores, np.array([units]), end - start + 1, np.array([start + 1]))[
-        0
-    ]
-    return {"mean": float(units), "q10": float(q10), "q50": float(q50), "q90": float(q90)}
+    units = self._units(answers, items, stores)[start : end + 1].sum()
+    q = _total_quantiles(self, answers, items, stores, np.array([units]), end - start + 1, np.array([start + 1]))[0]
+    return {"mean": float(units), **{name: float(value) for name, value in zip(("q10", "q50", "q90"), q)}}
 
 
-def _total_quantiles(f, answers, stores, units, days, horizons):
+@patch
+def _units(self: Forecaster, answers: _Answers, items: list, stores: list | None) -> np.ndarray:
+    "Units of a sum by day, shape (horizon,)."
+    return answers.mean.sum(axis=0) + self.remainder(items, stores)
+
+
+def _total_quantiles(f, answers, items, stores, units, days, horizons):
     "q10, q50 and q90 of sums over series and days, shape (n, 3); nothing where nothing is expected."
-    level = "series" if stores else "all_stores"
+    alone = len(answers.mean) == 1 and not f.remainder(items, stores).any()  # All stores are this one
+    level = "series" if stores or alone else "all_stores"
     found = quantiles(f.serving["calibration"], level, units, answers.whole.all(), days, horizons)
     never_sold = "cold_start" in f.serving and (answers.history == "none").all()
     return rarely_sold(found, units) if never_sold else found
@@ -663,16 +732,37 @@ def forecast(self: Forecaster, item_nbr=None, store_nbr=None, date=None, promoti
 def daily_totals(self: Forecaster, item_nbr, store_nbr=None, promotion=None) -> pd.DataFrame:
     "Units of one item by day, in one store or in all of them (None): date, mean, q10, q50, q90."
     items, stores = self._known(item_nbr, store_nbr)
-    answers = self._ask(items, stores, promotion)
-    units = answers.mean.sum(axis=0) + self.remainder(items, stores)
-    q = _total_quantiles(self, answers, stores, units, 1, np.arange(1, self.horizon + 1))
-    return pd.DataFrame({"date": self.dates, "mean": units, "q10": q[:, 0], "q50": q[:, 1], "q90": q[:, 2]})
+    return pd.DataFrame({"date": self.dates, **self._daily(self._ask(items, stores, promotion), items, stores)})
+
+
+@patch
+def _daily(self: Forecaster, answers: _Answers, items: list, stores: list | None) -> dict:
+    "The same of answers, by column, each of shape (horizon,)."
+    units = self._units(answers, items, stores)
+    q = _total_quantiles(self, answers, items, stores, units, 1, np.arange(1, self.horizon + 1))
+    return {"mean": units, "q10": q[:, 0], "q50": q[:, 1], "q90": q[:, 2]}
+
+# %% ../../nbs/model/05_forecaster.ipynb #5e1e28d1
+@patch
+def gone_from(self: Forecaster, item_nbr: str) -> dict:
+    "store_nbr -> the day of its last sale: of each shut store, and of each that has ended an item; None if not known."
+    rows = self.index.by_item[self._known(item_nbr, None)[0][0]]
+    ended = [row for row in rows if not self.offered[row]]
+    stores = self._light.series["store_nbr"]
+    return {stores[row]: last_sold(self._light, np.array([row])) for row in ended} | self.shut_stores()
+
+
+@patch
+def shut_stores(self: Forecaster) -> dict:
+    "store_nbr -> the day on which a store that offers nothing any more last sold anything."
+    shut = {store: rows for store, rows in self.index.by_store.items() if not self.offered[rows].any()}
+    return {store: last_sold(self._light, rows) for store, rows in shut.items()}
 
 # %% ../../nbs/model/05_forecaster.ipynb #39b760ac
 @patch
 def store_totals(self: Forecaster, item_nbr, first_date=None, last_date=None, promotion=None) -> pd.DataFrame:
     "Units of one item from the first to the last date in each store that sells it: store_nbr, mean, q10, q50, q90."
-    start, end = self.days([first_date or self.card["first_day"], last_date or first_date or self.card["last_day"]])
+    start, end = self._span(first_date, last_date)
     answers = self._ask(self._known(item_nbr, None)[0], None, promotion)
     units = answers.mean[:, start : end + 1].sum(axis=1)
     horizons = np.full(len(units), start + 1)
@@ -704,9 +794,9 @@ def overview(
 # %% ../../nbs/model/05_forecaster.ipynb #d117bd01
 @patch
 def recent(self: Forecaster, item_nbr, store_nbr=None, days=56) -> pd.DataFrame:
-    "The last days' sales of an item in a store or summed over all: date, unit_sales (NaN where closed or not offered)."
-    block, _ = self.block_of(item_nbr, store_nbr)
-    sales = block.sales[:, max(0, self.origin + 1 - days) : self.origin + 1]
+    "The last days' sales of an item in a store, or all that it sold anywhere: date, unit_sales (NaN where closed)."
+    rows = self._ever_sold(*self._known(item_nbr, store_nbr))  # What a store has ended since was sold, too
+    sales = self._light.sales[rows, max(0, self.origin + 1 - days) : self.origin + 1]
     units = np.where(np.isfinite(sales).any(axis=0), np.nansum(sales, axis=0), np.nan)
     dates = pd.date_range(end=self.block.date(self.origin), periods=sales.shape[1])
     return pd.DataFrame({"date": dates, "unit_sales": units})
@@ -815,15 +905,24 @@ def _check_table(f, table):
 def _answer_pairs(f, pairs, promotion):
     "Answers for (store, item) pairs in their order, those never sold made up."
     rows = np.array([f.index.rows.get(pair, -1) for pair in pairs], int)
-    if promotion is None and (rows >= 0).all():
-        return f._planned(rows)
-    new = np.flatnonzero(rows < 0)
-    known = [take_series(f._light, rows[rows >= 0])] if (rows >= 0).any() else []
-    block = stack_blocks(known + [_new_series(f, pairs[i][1], pairs[i][0]) for i in new])
-    order = np.argsort(np.concatenate([np.flatnonzero(rows >= 0), new]), kind="stable")
-    return f._computed(take_series(block, order), rows, promotion)
+    known, new = np.flatnonzero(rows >= 0), np.flatnonzero(rows < 0)
+    found = [f._switched(rows[known], promotion)] if len(known) else []
+    if len(new):
+        block = stack_blocks([_new_series(f, pairs[i][1], pairs[i][0]) for i in new])
+        found.append(f._computed(block, None, promotion))
+    return _in_order(found, np.argsort(np.concatenate([known, new])))
 
 
+def _in_order(parts, order):
+    "Several answers as one, its series in an order."
+    joined = lambda name: np.concatenate([getattr(part, name) for part in parts])[order]
+    names = {name: np.concatenate([part.names[name] for part in parts])[order] for name in ("item_nbr", "store_nbr")}
+    return _Answers(names, *map(joined, _OF_ANSWERS))
+
+
+_OF_ANSWERS = ("history", "mean", "log_mean", "whole", "q")
+
+# %% ../../nbs/model/05_forecaster.ipynb #763a93b0
 def _rows_of_stores(f, items, stores, days, promotion):
     "What stands in rows that ask for one store each, by column."
     pair, unique = pd.MultiIndex.from_arrays([stores, items]).factorize()
@@ -835,21 +934,43 @@ def _rows_of_stores(f, items, stores, days, promotion):
     return {**told, **{name: values[pair, days] for name, values in units.items()}}
 
 # %% ../../nbs/model/05_forecaster.ipynb #78953233
+def _answer_sums(f, items, promotion):
+    "Answers for several products in all their stores, computed together: item -> its own."
+    own = [f._chosen([item], None) for item in items]
+    rows = np.concatenate(own)
+    found = f._switched(rows, promotion)
+    ends = np.cumsum([0, *map(len, own)])
+    return {item: _part_of(found, slice(*ends[i : i + 2])) for i, item in enumerate(items)}
+
+
+def _part_of(answers, at):
+    "The answers of some of the series."
+    names = {name: values[at] for name, values in answers.names.items()}
+    return _Answers(names, *(getattr(answers, name)[at] for name in _OF_ANSWERS))
+
+# %% ../../nbs/model/05_forecaster.ipynb #a7c3917a
 def _rows_of_sums(f, items, stores, days, promotion):
     "What stands in rows that ask for all stores, by column; a sum has no log_mean."
-    rows, totals, said = list(zip(items, days)), {}, {}
-    for item in dict.fromkeys(items):
-        totals[item] = f.daily_totals(item, None, promotion)[["mean", "q10", "q50", "q90"]].to_numpy()
-    for item, day in dict.fromkeys(rows):
-        date = str(f.dates[day])[:10]
-        asked = item, None, date, date, promotion
-        said[item, day] = f.history(item), f.note(*asked), f.supposed(*asked)
-    units = np.array([totals[item][day] for item, day in rows])
-    found = dict(zip(("mean", "q10", "q50", "q90"), units.T)) | {"log_mean": np.nan}
-    return found | {name: [said[row][i] for row in rows] for i, name in enumerate(_SAID_OF_SUMS)}
+    items = np.asarray(items, object)
+    found = {name: np.empty(len(items)) for name in (*_NUMBERS, "promotion_assumed")}
+    found |= {name: np.empty(len(items), object) for name in ("history", "note")}
+    rows_of = pd.Series(range(len(items))).groupby(items, sort=False).indices
+    for item, answers in _answer_sums(f, list(rows_of), promotion).items():
+        at = rows_of[item]
+        for name, values in _days_of_sum(f, item, answers, promotion, np.unique(days[at])).items():
+            found[name][at] = values[days[at]] if isinstance(values, np.ndarray) else values
+    return found | {"log_mean": np.full(len(items), np.nan)}
 
 
-_SAID_OF_SUMS = ("history", "note", "promotion_assumed")
+def _days_of_sum(f, item, answers, promotion, asked):
+    "What is said of a sum over all stores, by column: of each day of the horizon, or one for all; notes as asked."
+    promoted, weight = f._supposed(item, None, promotion)
+    share = np.divide(promoted, weight, out=np.full(f.horizon, np.nan), where=weight > 0)
+    notes = np.full(f.horizon, f.ended(item) or "", object)
+    if not notes[0]:
+        notes[asked] = f._notes_of_sum(answers, [item], promotion, [(day, day) for day in asked])
+    said = {"history": longest(answers.history), "note": notes, "promotion_assumed": _told_share(share)}
+    return f._daily(answers, [item], None) | said
 
 # %% ../../nbs/model/05_forecaster.ipynb #a52c074c
 @patch

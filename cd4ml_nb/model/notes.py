@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['HANDFUL', 'say_date', 'last_sold', 'Silence', 'silence', 'say_shut', 'say_gone', 'say_silent_part', 'items_seen',
-           'promotion_assumed', 'promotion_lift', 'switch_factors']
+           'promotion_assumed', 'promotion_lifts', 'switch_factors']
 
 # %% ../../nbs/model/04f_notes.ipynb #59c925a9
 from dataclasses import dataclass, replace
 import numpy as np
-from ..data.silence import BEFORE, SEVERAL, WEEK, silent_too_long, together
-from .block import Block, on_offer, take_series
+from ..data.silence import BEFORE, SEVERAL, WEEK, days_given, silent_too_long, tells_by_silence, together
+from .block import Block, offered_until, on_offer, take_series
 from .kernel import days_seen, forecast_horizon, what_if
 
 # %% ../../nbs/model/04f_notes.ipynb #2ca248bd
@@ -56,6 +56,22 @@ def _several(names, sold):
     return known[series >= SEVERAL]
 
 # %% ../../nbs/model/04f_notes.ipynb #e5803ee6
+def _tell(block, origin):
+    "Which series sell often enough for a silence to say anything; their sales end at the origin."
+    last = block.date(origin) - (block.sales[:, ::-1] > 0).argmax(axis=1)
+    return tells_by_silence((offered_until(block, origin) - last).astype(int), block.delisted_after)
+
+
+def _gone(block, origin, item, sold, is_open):
+    "The items that may have ended, of those that sell often enough for a silence to say so."
+    rows = np.flatnonzero(np.isin(item, _silent_among(item, sold, is_open, WEEK)))
+    found, lives = together(item[rows], block.sales[rows] > 0)
+    tells = tells_by_silence(days_given(lives, block.delisted_after), block.delisted_after)
+    own = together(item[rows], _tell(take_series(block, rows), origin)[:, None])[1]
+    several = np.unique(item[rows], return_counts=True)[1] > 1  # A package knows all the past of a series alone
+    return found[tells & (several | own.any(axis=1))]
+
+# %% ../../nbs/model/04f_notes.ipynb #0ccdc424
 def silence(
     block: Block,
     origin: int,  # Day number of the forecast origin
@@ -67,11 +83,12 @@ def silence(
     store, item = (np.asarray(block.series[name]).astype(str) for name in ("store_nbr", "item_nbr"))
     shut = np.intersect1d(_several(store, sold), _silent_among(store, sold, is_open, 1))
     other = ~np.isin(store, shut)
-    gone = _silent_among(item[other], sold[other], is_open[other], WEEK)
+    gone = _gone(take_series(block, other), origin, item[other], sold[other], is_open[other])
 
     silent = offered & (~other | np.isin(item, gone))
     left = np.flatnonzero(offered & ~silent)
-    silent[left] = silent_too_long(sold[left], is_open[left], int(offered.sum()))
+    left = left[silent_too_long(sold[left], is_open[left], int(offered.sum()))]
+    silent[left] = _tell(take_series(block, left), origin)
     since = lambda names, some: {
         str(name): last_sold(block, np.flatnonzero(names == name)) for name in some if silent[names == name].any()
     }
@@ -107,7 +124,8 @@ def say_gone(
 
 # %% ../../nbs/model/04f_notes.ipynb #2047c84a
 def say_silent_part(
-    silent,  # Of a sum's table by store the silent ones: store_nbr, mean
+    silent: np.ndarray,  # store_nbr of the silent ones among the stores of a sum
+    units: np.ndarray,  # What is forecast of each of them, same shape
     stores: int,  # In the sum
     total: float,  # Its units
     sold: str,  # What they sold, such as nothing
@@ -115,10 +133,10 @@ def say_silent_part(
     again: tuple[str, str],  # What is supposed of one, and of several
 ) -> str:  # Empty where it is too little to be said
     "How much of a sum is of stores that are silent."
-    share = silent["mean"].sum() / max(total, 1e-9)
+    share = units.sum() / max(total, 1e-9)
     if share < 0.005:
         return ""
-    many, named = len(silent) > 1, f" ({', '.join(silent['store_nbr'])})" if len(silent) <= 3 else ""
+    many, named = len(silent) > 1, f" ({', '.join(silent)})" if len(silent) <= 3 else ""
     who = f"{len(silent)} of {stores} store{'s' * (stores > 1)} {'have' if many else 'has'} sold {sold}"
     supposed = f"{share:.0%} of this number supposes that {again[many]} again"
     return f"{who} for longer than by chance and may {may}{named}: {supposed}."
@@ -152,26 +170,33 @@ def promotion_assumed(
     return np.where(np.isfinite(ahead), ahead > 0, usual[:, None])
 
 # %% ../../nbs/model/04f_notes.ipynb #e9cc1c93
-def promotion_lift(
+def promotion_lifts(
     models,  # OnnxModels or Paths
-    block: Block,  # A product's series
+    block: Block,  # All series of some products
     origin: int,  # Day number of the forecast origin
     horizon: int,  # Days ahead
     rows: np.ndarray,  # Where the series stand in the package
-) -> np.ndarray:  # Of mean and log_mean: how many times as much with a promotion as without, shape (2,)
+) -> dict:  # Item -> of mean and log_mean, how many times as much with a promotion as without, shape (2,)
     "What goes with a promotion in the stores of a product that know both sides, or in all where none does."
+    items = np.asarray(block.series["item_nbr"]).astype(str)
     both = (days_seen(block, origin, True) > HANDFUL) & (days_seen(block, origin, False) > HANDFUL)
-    chosen = both if both.any() else np.ones_like(both)
+    chosen = np.flatnonzero(both | ~np.isin(items, items[both]))
     block, rows = take_series(block, chosen), rows[chosen]
     without, throughout = (
-        np.sum(forecast_horizon(models, what_if(block, origin, on), origin, horizon, rows), axis=(1, 2))
-        for on in (False, True)
+        np.stack(forecast_horizon(models, what_if(block, origin, on), origin, horizon, rows)) for on in (False, True)
     )
-    return np.divide(throughout, without, out=np.ones(2), where=without > 0)
+    known, place = np.unique(items[chosen], return_inverse=True)
+    return {str(item): _ratio(throughout, without, place == i) for i, item in enumerate(known)}
 
 
+def _ratio(throughout, without, own):
+    "How many times as much in some series together, shape (2,); 1 where nothing sells without."
+    above, below = (np.ascontiguousarray(units[:, own]).sum(axis=(1, 2)) for units in (throughout, without))
+    return np.divide(above, below, out=np.ones(2), where=below > 0)
+
+# %% ../../nbs/model/04f_notes.ipynb #70ebe922
 def switch_factors(
-    lift: np.ndarray,  # From `promotion_lift`
+    lift: np.ndarray,  # Of one product, from `promotion_lifts`
     share: np.ndarray,  # Of promotion that the forecasts suppose as planned, shape (n_series, horizon)
     promotion: bool,  # On, or off
 ) -> np.ndarray:  # Of mean and log_mean, shape (2, n_series, horizon)

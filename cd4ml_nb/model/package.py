@@ -71,6 +71,7 @@ class Card(TypedDict, total=False):
 
     model_version: str
     data_version: str
+    learnt_from: str  # The data version that it was released with, where its state is of a later night
     git_revision: str
     source: str
     estimator: str
@@ -103,13 +104,13 @@ def _seal_of(told):
 
 def seal(
     folder: Path,  # Holds all files but forecaster.json
-    card: Card,  # All but its model_version
+    card: Card,  # All but its model_version, unless it is that of the same model on another day
     serving: dict,  # What the forecast needs: encoding, calibration, log_link, relative, fill
 ) -> Card:  # With model_version
     "Write forecaster.json, with the sha256 of each file in the folder and of what it says itself."
     files = {path.name: sha256_of(path) for path in sorted(Path(folder).iterdir())}
     version = hashlib.sha256(json.dumps([files, serving], sort_keys=True).encode()).hexdigest()[:8]
-    card = {**card, "model_version": f"{card['estimator']}-{version}"}
+    card = {"model_version": f"{card['estimator']}-{version}", **card}
     told = json.loads(json.dumps(tidy({"card": card, "serving": serving, "files": files}), default=str))
     write_json(Path(folder) / "forecaster.json", {**told, "seal": _seal_of(told)})
     return card

@@ -14,9 +14,9 @@ from itertools import combinations
 from math import factorial
 from typing import Callable
 import numpy as np, pandas as pd
-from ..look import say_day, say_history, say_units
+from ..look import say_day, say_history, say_units, shown_units
 from ..model.block import Block
-from ..model.features import FEATURES, HOLIDAY_REACH, feature_parts
+from ..model.features import FEATURES, HOLIDAY_REACH, against_usual, feature_parts, unpromoted
 from ..model.forecaster import Forecaster
 
 # %% ../../nbs/quality/06_explain.ipynb #edd49a4b
@@ -81,11 +81,12 @@ def promotion_effect(
 
 # %% ../../nbs/quality/06_explain.ipynb #bc410b96
 def _known_of_switch(forecaster, item_nbr, store_nbr, chosen):
-    "never_sold; why a switch has no number (on, off); share: supposed promotion."
-    loaded, known = forecaster_behind(forecaster), {"never_sold": False, "share": float("nan")}
+    "ended, never_sold; why a switch has no number (on, off); share: supposed promotion."
+    loaded, known = forecaster_behind(forecaster), {"ended": False, "never_sold": False, "share": float("nan")}
     if loaded is None:
         return {**known, "why_not": {"on": "", "off": ""}}
     switches = {"on": True, "off": False}
+    known["ended"] = bool(loaded.ended(item_nbr, store_nbr))
     known["never_sold"] = _is_cold(forecaster, item_nbr, store_nbr)
     known["share"] = loaded.supposed(item_nbr, store_nbr, chosen[0], chosen[-1])
     why_not = {name: loaded.switch_note(item_nbr, store_nbr, on) for name, on in switches.items()}
@@ -99,14 +100,18 @@ _NOTHING_TO_COMPARE = "Too little is known of it, with a promotion and without, 
 def say_promotion(
     effect: dict,  # What `promotion_effect` gives
     promotion: bool | None,  # The switch: True on, False off, None as planned
-) -> str:  # Some sentences
-    "What the switch changes, and what is supposed where no plan is known."
+    found: dict | None = None,  # What was sold with promotions, from `promotion_associations`
+    family: str = "",  # Of the product
+) -> str:  # Some sentences; empty for what has ended
+    "What the switch changes, how sure that is, and what is supposed where no plan is known."
+    if effect["ended"]:
+        return ""
     if effect["never_sold"]:
         return _NEVER_SOLD_PROMOTED
     if promotion is None:
-        return _say_supposed(effect) + _say_both(effect)
+        return _say_supposed(effect) + _say_both(effect, found, family)
     switch = "on" if promotion else "off"
-    return effect["why_not"][switch] or _say_supposed(effect) + _say_switched(effect, switch)
+    return effect["why_not"][switch] or _say_supposed(effect) + _say_switched(effect, switch, found, family)
 
 
 def _say_supposed(effect):
@@ -122,18 +127,27 @@ def _say_supposed(effect):
     return f"No promotion plan is known for these days: planned means as in the last eight weeks, {days}. "
 
 # %% ../../nbs/quality/06_explain.ipynb #e4768eb9
-def _say_switched(effect, switch):
+def _say_switched(effect, switch, found, family):
     "What a switch changes."
-    planned, units = effect["planned"], effect[switch] - effect["planned"]
-    said = f"With promotion switched {switch}"
-    if abs(units) < 0.05:
-        return f"{said} the forecast stays at {say_units(planned)}, as planned."
-    share = f" ({abs(units) / planned:.0%})" if planned > 0 else ""
-    change = f"{say_units(abs(units))}{share} {'more' if units > 0 else 'less'} than as planned, {say_units(planned)}"
-    return f"{said} the forecast is {say_units(effect[switch])}: {change}."
+    planned, units = effect["planned"], _shown_difference(effect[switch], effect["planned"])
+    said = f"With promotion switched {switch} the forecast"
+    if units:
+        share = f" ({abs(effect[switch] / planned - 1):.0%})" if planned > 0 else ""
+        change = f"{say_units(abs(units))}{share} {'more' if units > 0 else 'less'}"
+        said = f"{said} is {say_units(effect[switch])}: {change} than as planned, {say_units(planned)}."
+    else:
+        said = f"{said} stays at {say_units(planned)}, as planned."
+    if any(effect["why_not"].values()) or not _shown_difference(effect["on"], effect["off"]):
+        return said
+    return f"{said} Switched from off to on it is {_say_lift(effect, found, family)}."
+
+
+def _shown_difference(units, others):
+    "What two numbers differ by as they are shown."
+    return round(shown_units(units) - shown_units(others), 1)
 
 # %% ../../nbs/quality/06_explain.ipynb #75c18037
-def _say_both(effect):
+def _say_both(effect, found, family):
     "With promotion and without, as far as anything is known of it."
     on, off, why_not = effect["on"], effect["off"], effect["why_not"]
     if all(why_not.values()):
@@ -143,9 +157,42 @@ def _say_both(effect):
         return f"{throughout}. {why_not['off']}"
     if why_not["on"]:
         return f"With none the forecast would be {say_units(off)}. {why_not['on']}"
-    if abs(on - off) < 0.05:
+    if not _shown_difference(on, off):
         return "With promotion throughout the forecast would be next to the same as with none."
-    return f"{throughout}, with none {say_units(off)}."
+    return f"{throughout}, with none {say_units(off)}: {_say_lift(effect, found, family)}."
+
+# %% ../../nbs/quality/06_explain.ipynb #2f42bb1e
+def _say_lift(effect, found, family):
+    "How much more the model expects with a promotion than without, and whether what was sold confirms it."
+    lift = effect["on"] / effect["off"] - 1 if effect["off"] > 0 else np.inf
+    size = f"{abs(lift):.0%} {_more(lift)}" if np.isfinite(lift) else "more"
+    learnt = f"{size}, as the model learnt from all products"
+    one = (found or {}).get(family) or (found or {}).get("")
+    if not one:
+        return f"{learnt}; past promotions are too few, or too much alike, to say how sure that is"
+    who = f"{family} products" if family in found else "all products"
+    low, high, sold = one["low"], one["high"], _say_sold(one)
+    if low <= lift <= high and low < 0 < high:
+        return f"{size}, which is not sure: in weeks with a promotion {who} sold {sold}"
+    if low <= lift <= high:
+        return f"{size}, which the past of {who} confirms: in weeks with a promotion they sold {sold}"
+    if min(low, high) * lift > 0 and max(low, high) * lift > 0:
+        way = "the direction, not the size"
+        return f"{learnt}; the past of {who} confirms {way}: in weeks with a promotion they sold {sold}"
+    return f"{learnt}; the past of {who} does not confirm it: in weeks with a promotion they sold {sold}"
+
+# %% ../../nbs/quality/06_explain.ipynb #22bee23f
+def _say_sold(one):
+    "The interval of an association, in words."
+    low, high = (f"{abs(one[end]):.0%}" for end in ("low", "high"))
+    ways = [_more(one[end]) for end in ("low", "high")]
+    said = f"{low} {ways[0]} to {high} {ways[1]}" if ways[0] != ways[1] else f"{low} to {high} {ways[0]}"
+    return said + (", on days on which they sold at all" if one.get("only_sold") else "")
+
+
+def _more(change):
+    "The word for a change's sign."
+    return "more" if change > 0 else "less"
 
 # %% ../../nbs/quality/06_explain.ipynb #7acd69eb
 def coalitions(
@@ -183,6 +230,7 @@ REASON_FEATURES = {
         "weekday_log_mean_8",
         "weekday_log_mean_20",
         "weekday_mean_8",
+        "plain_weekday_8",
         "item_weekday_log_mean_8",
         "class_weekday_log_mean_8",
     ),
@@ -192,6 +240,8 @@ REASON_FEATURES = {
         *[f"log_mean_{w}" for w in (1, 3, 7, 14, 28, 56)],
         "mean_7",
         "mean_28",
+        "plain_28",
+        "plain_56",
         "share_of_days_with_sales_28",
         "days_since_sale",
         "item_log_mean_7",
@@ -250,6 +300,9 @@ def with_usual_level(
     for name, values in (("item", block.item_sales), ("class", block.class_sales)):
         usual, recent = _usual_and_recent(values, origin)
         x[..., at(f"{name}_weekday_log_mean_8")] += wide(usual - recent)
+    plain = against_usual(wide(_mean(_last(unpromoted(block), origin, _LONG))), x)
+    x[..., at("plain_weekday_8")] += plain - x[..., at("plain_56")]
+    x[..., _columns("plain_28", "plain_56")] = plain[..., None]
     share, gap = _usual_share_and_gap(block.sales, origin)
     x[..., at("share_of_days_with_sales_28")] = wide(share)
     x[..., at("days_since_sale")] = wide(np.minimum(gap, _RECENT))
@@ -385,11 +438,12 @@ def _holiday_of_most(known):
     return known.groupby("date").holiday.agg(common)
 
 # %% ../../nbs/quality/06_explain.ipynb #74306850
-def _start_sentence(chosen, exact, plain):
-    "Which number the reasons start from."
+def _start_sentence(chosen, exact, plain, ended):
+    "Which number the reasons start from; `ended` where a part of what was sold has ended since."
     day = "An average day of this week" if len(chosen) == 1 else f"{len(chosen)} average days of these weeks"
     level = "last twenty weeks" if exact else "four weeks before the last four"
-    return f"{day}{plain}, at the level of the {level}."
+    where = ", in the stores that still sell it" if ended else ""
+    return f"{day}{plain}, at the level of the {level}{where}."
 
 
 def _day_sentence(units, chosen):
@@ -496,18 +550,33 @@ def _level_sentence(now, before):
     return f"The last four weeks sold {say_units(now)} a day, {change} the four weeks before."
 
 
-def _recent_sentence(units, recent):
-    "What the recent level does, said, given the sales of twenty weeks."
+def _recent_sentence(units, usual, recent):
+    "What the recent level does, said, given the units of usual days that it changes and the sales of twenty weeks."
     sales = recent.unit_sales.to_numpy(float)
     long, month, week = (float(_mean(sales[None, -days:])[0]) for days in (_LONG, 28, 7))
-    way = "more" if units > 0 else "less"
-    for name, now in (("four weeks", month), ("week", week)):
-        if (now - long) * units > 0 and long > 0:
-            share = f"{abs(now / long - 1):.0%}"
-            change = "a little" if share == "0%" else share
-            return f"The last {name} sold {say_units(now)} a day, {change} {way} than the last twenty weeks."
-    side = "higher" if units > 0 else "lower"
-    return f"Recent days, also of similar products and in other stores, point {side} than the last twenty weeks."
+    if units < 0 and (last := _silent_since(recent)) is not None:
+        return f"Nothing was sold after {say_day(last)}; the last twenty weeks sold {say_units(long)} a day."
+    changes = {name: now / long - 1 for name, now in (("four weeks", month), ("week", week)) if long > 0}
+    fitting = {name: change for name, change in changes.items() if change * units > 0}
+    if not fitting:
+        side = "higher" if units > 0 else "lower"
+        return f"Recent days, also of similar products and in other stores, point {side} than the last twenty weeks."
+    share = units / usual if usual > 0 else np.sign(units)
+    name = next((name for name, change in fitting.items() if abs(change) > abs(share) / 2), list(fitting)[-1])
+    size, sold = f"{abs(fitting[name]):.0%}", {"four weeks": month, "week": week}[name]
+    change = f"{'a little' if size == '0%' else size} {'more' if units > 0 else 'less'}"
+    return f"The last {name} sold {say_units(sold)} a day, {change} than the last twenty weeks."
+
+# %% ../../nbs/quality/06_explain.ipynb #e0e5ed48
+def _silent_since(recent):
+    "The day of the last sale, where the days since are more than by chance; None where they are not."
+    known = recent[recent.unit_sales.notna()]
+    sold = known.unit_sales.to_numpy() > 0
+    if not sold.any():
+        return None
+    last = int(np.flatnonzero(sold)[-1])
+    quiet, share = len(sold) - 1 - last, sold[: last + 1].mean()
+    return known["date"].iloc[last] if quiet and (1 - share) ** quiet < 0.01 else None
 
 # %% ../../nbs/quality/06_explain.ipynb #3bc2d959
 def caution(
@@ -553,7 +622,7 @@ def _only_reason(forecaster, item_nbr, store_nbr, *asked):
     return [{"kind": "cold start", "units": units, "shown": shown_parts({"": units})[""], "text": text}]
 
 # %% ../../nbs/quality/06_explain.ipynb #012a2000
-def _sentences(forecaster, asked, exact, total):
+def _sentences(forecaster, asked, exact, total, usual):
     "How each reason is said: kind -> a function of its units."
     item_nbr, store_nbr, first_date, last_date, promotion = asked
     chosen = pd.date_range(first_date, last_date)
@@ -561,13 +630,20 @@ def _sentences(forecaster, asked, exact, total):
     recent = forecaster.recent(item_nbr, store_nbr, _LONG if exact else 56)
     plain = not _never_without(forecaster_behind(forecaster), item_nbr, store_nbr)
     return {
-        "start": lambda units: _start_sentence(chosen, exact, _plainly(forecaster, item_nbr, store_nbr, known)),
+        "start": lambda units: _start_sentence(
+            chosen,
+            exact,
+            _plainly(forecaster, item_nbr, store_nbr, known),
+            _sold_elsewhere(forecaster, item_nbr, store_nbr),
+        ),
         "weekday": lambda units: _day_sentence(units, chosen),
         "holiday": lambda units: _holiday_sentence(units, known, chosen),
         "promotion": lambda units: _promotion_sentence(total - units if plain else None, known, chosen, promotion),
         "closed": lambda units: _closed_sentence(known, chosen),
         "elsewhere": lambda units: "Stores where it comes back or is new sell some, too.",
-        "level": lambda units: _recent_sentence(units, recent) if exact else _level_sentence(*level_change(recent)),
+        "level": lambda units: (
+            _recent_sentence(units, usual, recent) if exact else _level_sentence(*level_change(recent))
+        ),
         "rest": lambda units: _rest_sentence(_never_seen(forecaster, known, chosen)),
     }
 
@@ -581,11 +657,21 @@ def _plainly(forecaster, item_nbr, store_nbr, known):
     return " with its usual promotion" if _never_without(loaded, item_nbr, store_nbr) else " without promotion"
 
 
+def _sold_elsewhere(forecaster, item_nbr, store_nbr):
+    "Whether stores that have ended it sold a part of the past of a sum that can be seen: a hundredth."
+    loaded = forecaster_behind(forecaster)
+    if loaded is None or store_nbr is not None:
+        return False
+    ever = loaded.recent(item_nbr, None, _LONG).unit_sales.sum()
+    still = np.nansum(_last(loaded.block_of(item_nbr, None)[0].sales, loaded.origin, _LONG))
+    return bool(ever - still > 0.01 * ever)
+
+
 def _never_without(loaded, item_nbr, store_nbr):
     "Whether nothing is known of it without a promotion."
     return bool(loaded and loaded.switch_note(item_nbr, store_nbr, False))
 
-
+# %% ../../nbs/quality/06_explain.ipynb #903869dd
 def _never_seen(forecaster, known, chosen):
     "The holidays on the chosen days, or else the one that they are near to, that the model never learnt."
     learnt = getattr(forecaster, "card", {}).get("learnt_holidays")
@@ -602,16 +688,27 @@ def _rest_sentence(unlearnt):
 # %% ../../nbs/quality/06_explain.ipynb #68e2b5a1
 def shown_parts(
     parts: dict,  # Units of the start and of each reason; their sum is the forecast
+    fixed: dict | None = None,  # Parts that are shown as a difference of two numbers that are said: kind -> that number
 ) -> dict:  # The same, in whole units (in tenths where the forecast is below ten), adding up to the rounded forecast
     "The parts as they are shown."
-    total = sum(parts.values())
+    total, fixed = shown_units(sum(parts.values())), fixed or {}
     step = 0.1 if abs(total) < 9.95 else 1.0
-    whole = {kind: int(np.floor(units / step)) for kind, units in parts.items()}
-    missing = round(total / step) - sum(whole.values())
-    by_loss = sorted(parts, key=lambda kind: whole[kind] - parts[kind] / step)
-    for kind in by_loss[:missing]:
-        whole[kind] += 1
-    return {kind: round(count * step, 1) for kind, count in whole.items()}
+    free = {kind: units / step for kind, units in parts.items() if kind not in fixed}
+    whole = {kind: int(np.floor(units)) for kind, units in free.items()}
+    missing = round((total - sum(fixed.values())) / step) - sum(whole.values())
+    by_loss = sorted(free, key=lambda kind: whole[kind] - free[kind])
+    for place in range(abs(missing)):
+        whole[by_loss[place % len(by_loss) if missing > 0 else -1 - place % len(by_loss)]] += np.sign(missing)
+    return {kind: fixed[kind] if kind in fixed else round(whole[kind] * step, 1) for kind in parts}
+
+# %% ../../nbs/quality/06_explain.ipynb #7fad7778
+def _said_difference(kept, total, forecaster, item_nbr, store_nbr):
+    "What a promotion adds, as the two forecasts that are shown say it; nothing where one of them is shown in tenths."
+    if "promotion" not in kept or _never_without(forecaster_behind(forecaster), item_nbr, store_nbr):
+        return {}
+    without = total - kept["promotion"]
+    same_step = (abs(shown_units(total)) < 9.95) == (abs(shown_units(without)) < 9.95)
+    return {"promotion": round(shown_units(total) - shown_units(without), 1)} if same_step else {}
 
 # %% ../../nbs/quality/06_explain.ipynb #c655057a
 def reasons(
@@ -630,7 +727,7 @@ def reasons(
     exact = effects(forecaster, *asked)
     parts = dict(exact or simple_effects(forecaster, *asked))
     total = sum(parts.values())
-    sentences = _sentences(forecaster, asked, exact is not None, total)
+    sentences = _sentences(forecaster, asked, exact is not None, total, parts["usual"])
     kept = {"start": parts.pop("usual")}
     known, chosen = forecaster.known(item_nbr, store_nbr), pd.date_range(first_date, last_date)
     if _never_seen(forecaster, known, chosen):
@@ -638,7 +735,7 @@ def reasons(
     largest_first = sorted(parts, key=lambda kind: -abs(parts[kind]))
     kept |= {kind: parts[kind] for kind in largest_first if abs(parts[kind]) >= max(least * total, 0.05)}
     kept["rest"] = total - sum(kept.values())
-    shown = shown_parts(kept)
+    shown = shown_parts(kept, _said_difference(kept, total, forecaster, item_nbr, store_nbr))
     for kind in [kind for kind in kept if kind != "start" and not shown[kind]]:  # too little to be shown
         kept["start"] += kept.pop(kind)
     says = lambda kind: {"kind": kind, "units": kept[kind], "shown": shown[kind], "text": sentences[kind](kept[kind])}

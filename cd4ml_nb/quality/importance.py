@@ -66,7 +66,7 @@ def _named(*starts):
 
 
 FEATURE_KINDS = {
-    "own past sales": _named("log_mean", "mean_", "share_of", "days_since_sale", "days_known", "weekday_"),
+    "own past sales": _named("log_mean", "mean_", "plain_", "share_of", "days_since_sale", "days_known", "weekday_"),
     "the product in all stores": _named("item_"),
     "similar products in the store": _named("class_"),
     "promotion": _named("promotion"),

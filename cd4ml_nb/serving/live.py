@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from ..core import UserError, main_root
 from ..delivery.acts import LOG
-from ..delivery.registry import package_folder, registry_folder
+from ..delivery.nights import LIVE, live_folder, standing_folder
 from ..delivery.state import Held, nothing_live, state
 from ..model.forecaster import load_forecaster
 
@@ -23,7 +23,7 @@ def load_champion(
     champion = found["champion"]
     if not champion:
         raise UserError(nothing_live(found))
-    forecaster = load_forecaster(package_folder(root, champion))
+    forecaster = load_forecaster(live_folder(root, champion))
     forecaster.card = {
         **forecaster.card,
         "live_since": champion["since"],
@@ -71,20 +71,22 @@ class Shelf:
         find: Callable = live_version,  # find(root) says which one is live
     ):
         self.root, self.load, self.find = Path(root), load, find
-        self.live = self.model = self.seen = None
+        self.live = self.model = self.seen = self.folder = None
 
     def current(self):
         "The model that is live now; a UserError when there is none."
-        if self.model is not None and self._stamps(self.live) == self.seen:
+        if self.model is not None and self._stamps(self.folder) == self.seen:
             return self.model
         live = self.find(self.root)
-        seen = self._stamps(live)
-        if self.model is None or live != self.live or seen[1] != self.seen[1]:
+        folder = live and standing_folder(self.root, live["model_version"])
+        seen = self._stamps(folder)
+        if self.model is None or live != self.live or seen[1:] != self.seen[1:]:
             self.model, self.live = self.load(self.root), live
-        self.seen = seen
+        self.folder, self.seen = folder, seen
         return self.model
 
-    def _stamps(self, live):
-        "What the log and the live model's files look like."
-        log = file_stamp(main_root(self.root) / LOG)
-        return log, live and model_stamp(registry_folder(self.root) / live["model_version"] / "package")
+    def _stamps(self, folder):
+        "What the log, the newest night and the live model's files look like."
+        home = main_root(self.root)
+        told = file_stamp(home / LOG), file_stamp(home / LIVE)
+        return *told, folder and model_stamp(folder)

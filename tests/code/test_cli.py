@@ -39,7 +39,7 @@ main(sys.argv[1:])"""
     return set(done.stderr.split())
 
 
-@pytest.mark.parametrize("command", ["forecast", "data", "release", "deploy", "stage"])
+@pytest.mark.parametrize("command", ["forecast", "orders", "decisions", "data", "release", "deploy", "stage"])
 def test_help_imports_nothing_heavy_and_only_its_group(untouched, command):
     found = modules_after(untouched, command, "--help")
     assert not found & HEAVY
@@ -64,6 +64,10 @@ def test_the_words_of_machines_say_where_they_went(untouched):
         (["forecast", "--item", "milk", "--date", "tomorrow"], "'tomorrow' is not a day"),
         (["forecast", "--input", "a.csv"], "A batch needs both"),
         (["forecast", "--item", "milk", "--date", "2018-01-02"], "No model is live yet"),
+        (["orders", "--store", "1", "--days", "3"], "No model is live yet"),
+        (["orders", "--store", "1", "--days", "three"], "--days three: give a whole number"),
+        (["orders", "--store", "1", "--days", "3", "--stock", "none.csv"], "none.csv is not there"),
+        (["decisions", "withdraw", "order 1", "--text", "why not"], "There is no decision 'order 1'"),
     ],
 )
 def test_errors_are_sentences(untouched, words, said):

@@ -190,6 +190,7 @@ ROOMS = {
     "cd4ml_nb/style.py": "train",
     "cd4ml_nb/model": "train",
     "cd4ml_nb/quality": "train",
+    "cd4ml_nb/serving": "serve",
     "cd4ml_nb/apps": "dashboard",
     "nbs/apps": "dashboard",
     "cd4ml_nb": "pipeline",

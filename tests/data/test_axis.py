@@ -1,6 +1,7 @@
 "The days of the data and the stores' opening, on tables of strangers: a mistyped year, closed Sundays, one item."
 
 import io, json, os, re, shutil
+from dataclasses import replace
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from unittest import mock
@@ -11,8 +12,9 @@ from cd4ml_nb.data.ingest import ingest
 from cd4ml_nb.data.panel import read_prepared, read_version
 from cd4ml_nb.data.prepare import prepare
 from cd4ml_nb.delivery.parameters import stage_values
-from cd4ml_nb.model.block import on_offer
+from cd4ml_nb.model.block import last_days, offered_until, on_offer, take_series
 from cd4ml_nb.model.loading import load_block
+from cd4ml_nb.model.notes import silence
 from cd4ml_nb.tiny import TINY
 
 pytestmark = pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning")  # Ibis 12 on DuckDB 2
@@ -288,6 +290,26 @@ def test_spare_parts_that_live_on_are_on_offer_and_those_that_ended_leave(tmp_pa
     assert on_offer(block, 356)[100:].all() and not on_offer(block, 357)[100:].any()  # what sold daily, after 56 days
 
 
+def test_a_slow_part_is_not_called_silent_by_the_check_nor_beside_its_forecast(tmp_path):
+    "A part sold four times in most of a year, then on five days in a row; bread daily, until it stopped 20 days ago."
+    days = pd.date_range("2017-01-01", periods=400)
+    milk, bread = (
+        sell(days[:until], ["s1"], 1, 30).assign(item=item) for item, until in (("milk", 400), ("bread", 380))
+    )
+    part = pd.DataFrame({"date": days[[10, 90, 170, 240, *range(344, 349)]], "store": "s1", "item": "part", "qty": 1})
+    root = project(tmp_path, pd.concat([milk, bread, part]))
+    code, said = check(root)
+    assert code == 0 and "1 product has not been sold anywhere for longer than by chance: bread (since" in said, said
+    prepare(root, **SMALL)
+    whole = load_block(root / "data/prepared")
+    for rows in (slice(None), [0, 2]):  # With other series beside it, and not
+        block = take_series(whole, rows)
+        items = np.asarray(block.series["item_nbr"])
+        assert on_offer(block, 399).all() and items[silence(block, 399).rows].tolist() == ["bread"]
+    short = last_days(replace(whole, series=whole.series.assign(offered_until=offered_until(whole, 399))), 140)
+    assert items[silence(short, 139).rows[[0, 2]]].tolist() == ["bread"]
+
+
 def test_slow_parts_beside_a_few_fast_ones_raise_the_doubt_too(tmp_path):
     days = pd.date_range("2017-01-01", periods=365)
     fast = sell(days, ["s1"], 3, 10).assign(qty=40)
@@ -307,3 +329,35 @@ def test_the_check_refuses_another_unit_as_prepare_would_at_its_end(tmp_path):
     sales.assign(qty=sales["qty"] * 1000).to_csv(table, index=False)
     code, said = check(root)
     assert code == 1 and "about 1,000 times larger than before" in said and "accept_schema" in said, said
+
+
+def test_a_plan_that_the_sales_contradict_is_doubted_by_the_check_and_by_prepare(tmp_path):
+    "A leaflet every other week; in s2 three days of one were cancelled, and one day sold with a promotion of no plan."
+    sales = sell(pd.date_range("2017-01-01", periods=200), ["s1", "s2"], 3, 9)
+    week = (sales["date"] - pd.Timestamp("2017-01-01")).dt.days // 7
+    sales["leaflet"] = np.where((week % 2 == 1) & (sales["item"] == "i0"), "yes", "no")
+    starts = pd.date_range("2017-01-08", "2017-07-31", freq="14D")
+    plan = pd.DataFrame({"from": starts, "until": starts + pd.Timedelta(days=6), "item": "i0"})
+    plan.to_csv(tmp_path / "plan.csv", index=False)
+    promotions = {"table": "plan.csv", "columns": {"first_date": "from", "last_date": "until", "item": "item"}}
+    columns = {**COLUMNS, "promotion": "leaflet"}
+    code, said = check(project(tmp_path, sales, promotions=promotions, columns=columns))
+    assert code == 0 and "contradict" not in said, said
+
+    own = (sales["store"] == "s2") & (sales["item"] == "i0")
+    sales.loc[own & sales["date"].between("2017-03-06", "2017-03-08"), "leaflet"] = "no"
+    other = (sales["store"] == "s2") & (sales["item"] == "i1") & (sales["date"] == "2017-05-04")
+    assert other.sum() == 1
+    sales.loc[other, "leaflet"] = "yes"
+    root = project(tmp_path, sales, promotions=promotions, columns=columns)
+    code, said = check(root)
+    covered = (week % 2 == 1).sum()
+    told = f"4 of {covered:,} rows of sales: 3 planned with a promotion and sold without, 1 sold with one"
+    assert code == 0 and told in said and "the first is i0 in store s2 on 2017-03-06" in said, said
+    prepare(root, **SMALL)
+    (doubt,) = [one for one in read_version(root)["opening"]["doubts"] if "contradict" in one]
+    assert doubt in said
+    panel = read_prepared(root)
+    day = panel[panel.store_nbr == "s2"].set_index(["item_nbr", "date"]).onpromotion
+    assert day["i0"]["2017-03-06":"2017-03-08"].tolist() == [1, 1, 1]  # The plan is believed
+    assert day["i1"]["2017-05-04"] == 0

@@ -449,6 +449,65 @@ def test_the_record_of_production_is_checked(shop, spoil):
     assert not verify(shop.root)
 
 
+@pytest.mark.parametrize(
+    "name, damage",
+    [
+        ("deployments.jsonl", lambda kept: b"half a li\n" + kept),
+        ("deployments.jsonl", lambda kept: kept + b"no act\n"),
+        (".deployments.head.json", lambda kept: b"half"),
+        (".deployments.head.json", lambda kept: None),
+    ],
+)
+def test_a_damaged_record_is_named_with_its_folder(shop, capsys, name, damage):
+    deploy.deploy(shop.root, shop.production)
+    path = shop.production / name
+    kept = damage(path.read_bytes())
+    path.unlink() if kept is None else path.write_bytes(kept)
+    (said,) = verify(shop.root)
+    assert str(path) in said, said
+    capsys.readouterr()
+    deploy.go_back(shop.root, shop.production, by="Ana", reason="too low")
+    assert str(path) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("link, what", [("current", "What runs in"), ("former", "What a way back brings in")])
+@pytest.mark.parametrize("name", ["release.json", "package/mean.onnx", "app/cd4ml_nb/__init__.py"])
+def test_a_damaged_build_in_production_is_found(shop, link, what, name):
+    "The folder is read, not touched; and a link that leads nowhere is one, too."
+    deploy.deploy(shop.root, shop.production)
+    folder = (shop.production / link).resolve()
+    path = next(path for path in [folder / name, *sorted((folder / "package").rglob("*"))] if path.is_file())
+    kept = path.read_bytes()
+    path.write_bytes(b"x" + kept)
+    said = [line for line in verify(shop.root) if line.startswith(f"{what} {shop.production} is not what was built")]
+    assert len(said) == 1 and str(folder) in said[0] and path.read_bytes() == b"x" + kept, said
+    path.write_bytes(kept)
+    assert not verify(shop.root)
+    folder.rename(folder.with_name("elsewhere"))
+    assert any(line.startswith(f"{what} {shop.production}") for line in verify(shop.root))
+
+
+def test_killed_between_the_two_links(shop, monkeypatch):
+    "Both links show what is live: what ran before is in the record, and the way back leads there."
+    deploy.deploy(shop.root, shop.production)
+    build.build(shop.root, FIRST)
+    words = [sys.executable, "-c", KILLED, "point", "2", str(shop.root)]
+    assert subprocess.run(words, env=environment(ROOT), capture_output=True).returncode == -signal.SIGKILL
+    live, former = (deploy.deployed(shop.production, link) for link in ("current", "former"))
+    assert live == former and live.startswith(SECOND)
+    with monkeypatch.context() as patched:  # A deployment that fails now leaves the same way back
+        patched.setattr(deploy, "smoke", lambda folder: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            deploy.deploy(shop.root, shop.production)
+    assert deploy.deployed(shop.production, "former").startswith(FIRST)
+    deploy.point(shop.production, "former", live)
+    done = deploy.go_back(shop.root, shop.production, by="Ana", reason="too low")
+    assert done["version"].startswith(FIRST) and done["rolled_back"] and champion(shop) == FIRST
+    assert not verify(shop.root)
+    with pytest.raises(UserError, match="There is no former version in .*For another one: cd4ml deploy build --model"):
+        deploy.restore(shop.production, "too low")
+
+
 # With the packaged model
 
 

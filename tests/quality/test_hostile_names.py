@@ -47,7 +47,7 @@ def project(tmp_path_factory):
     sold[["item", "family", "class"]].drop_duplicates("item").to_csv(root / "data/source/items.csv", index=False)
     sold[["store", "city"]].drop_duplicates().to_csv(root / "data/source/stores.csv", index=False)
     params = yaml.safe_load(TINY)
-    params["ingest"] = {"source": "table", "path": "data/source"}
+    params["ingest"] = {"source": "table", "path": "data/source", "until": None}
     params["table"] = {
         "sales": "data/source/sales.csv",
         "query": None,

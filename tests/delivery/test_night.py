@@ -1,0 +1,222 @@
+"Nights: each follows the other, none is half done, and what was published stays."
+
+import hashlib, json, os, shutil, signal, subprocess, sys, time
+from pathlib import Path
+import pandas as pd, pytest, yaml
+from cd4ml_nb.core import UserError
+from cd4ml_nb.delivery.night import turn
+from cd4ml_nb.delivery.nights import FORECASTS, LIVE, NIGHTS, live_folder, live_night
+from cd4ml_nb.delivery.state import state
+from cd4ml_nb.model.forecaster import load_forecaster
+from cd4ml_nb.monitoring.actuals import OUTCOMES, join_actuals
+from cd4ml_nb.serving.live import Shelf
+from cd4ml_nb.tiny import tiny_live
+
+
+@pytest.fixture(scope="module")
+def released():
+    return tiny_live("2017-08-20")
+
+
+@pytest.fixture
+def shop(released, tmp_path):
+    return shutil.copytree(released, tmp_path / "shop")
+
+
+def bytes_of(folder):
+    "Each file's hash."
+    files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def to_csv(shop):
+    "Point the project to a folder of CSV files with the same sales, so that a test can change them."
+    from cd4ml_nb.data.sources import tiny
+
+    raw, source = shop / "raw", shop / "source"
+    raw.mkdir(), source.mkdir()
+    tiny(raw)
+    pd.read_csv(raw / "train.csv").to_csv(source / "1.csv", index=False)
+    params = yaml.safe_load((shop / "params.yaml").read_text())
+    params["ingest"] = {"source": "table", "path": "data/source", "until": None}
+    names = {"date": "date", "item": "item_nbr", "quantity": "unit_sales", "store": "store_nbr"}
+    params["table"] = {"sales": str(source), "columns": names}
+    (shop / "params.yaml").write_text(yaml.safe_dump(params))
+    return source
+
+
+def test_the_same_night_gives_the_same_bytes(shop, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(shop, other)
+    for root in (shop, other):
+        turn(root)
+    assert bytes_of(shop / FORECASTS) == bytes_of(other / FORECASTS)
+    assert bytes_of(shop / NIGHTS) == bytes_of(other / NIGHTS)
+    assert (shop / LIVE).read_bytes() == (other / LIVE).read_bytes()
+
+
+def test_a_delivery_without_the_day_leaves_what_is_live(shop):
+    source = to_csv(shop)
+    turn(shop)
+    before = bytes_of(shop / "production")
+    sales = pd.read_csv(source / "1.csv")
+    sales[sales["date"] != "2017-08-22"].to_csv(source / "1.csv", index=False)
+    with pytest.raises(UserError, match="0 units were sold on 2017-08-22.*late or cut"):
+        turn(shop)
+    after = bytes_of(shop / "production")
+    assert {name: after[name] for name in before if "prepared" not in name} == {
+        name: digest for name, digest in before.items() if "prepared" not in name
+    }
+    sales.to_csv(source / "1.csv", index=False)
+    assert turn(shop)["night"]["day"] == "2017-08-22"
+
+
+def test_a_delivery_that_lost_a_store_is_refused(shop):
+    source = to_csv(shop)
+    turn(shop)
+    sales = pd.read_csv(source / "1.csv")
+    sales[sales["store_nbr"] != 3].to_csv(source / "1.csv", index=False)
+    with pytest.raises(UserError, match="are missing, such as .* in store 3"):
+        turn(shop)
+    assert live_night(shop)["day"] == "2017-08-21"
+
+
+def test_a_corrected_day_is_joined_again_and_what_was_published_stays(shop):
+    source = to_csv(shop)
+    for _ in range(3):
+        join_actuals(shop, turn(shop)["tonight"])
+    path, published = shop / OUTCOMES / "2017-08-22.parquet", bytes_of(shop / FORECASTS)
+    milk = lambda: pd.read_parquet(path).query("item_nbr == '101' and store_nbr == '1'")["unit_sales"].unique().tolist()
+    before = milk()
+    corrected = {"date": ["2017-08-22"], "item_nbr": [101], "unit_sales": [before[0] + 5], "store_nbr": [1]}
+    pd.DataFrame(corrected).to_csv(source / "2.csv", index=False)
+    joined = join_actuals(shop, turn(shop)["tonight"])
+    assert joined == ["2017-08-22", "2017-08-24"]
+    assert milk() == [before[0] + 5]
+    assert published.items() <= bytes_of(shop / FORECASTS).items()
+
+
+def test_a_state_that_was_changed_is_refused_by_name(shop):
+    turn(shop)
+    path = live_folder(shop, state(shop)["champion"]) / "forecaster.json"
+    told = json.loads(path.read_text())
+    told["serving"]["levels"] = {"": 2.0}
+    path.write_text(json.dumps(told))
+    for act in (lambda: live_folder(shop, state(shop)["champion"]), lambda: turn(shop)):
+        with pytest.raises(UserError, match="state of the night of 2017-08-21 was changed"):
+            act()
+
+
+def test_who_follows_what_is_live_sees_the_night(shop):
+    shelf = Shelf(shop)
+    assert shelf.current().card["forecast_origin"] == "2017-08-20"
+    turn(shop)
+    tonight = shelf.current()
+    assert (tonight.card["forecast_origin"], tonight.card["first_day"]) == ("2017-08-21", "2017-08-22")
+    assert tonight is shelf.current()
+
+
+def test_a_night_forecasts_what_a_package_of_the_day_would(shop):
+    "The state is the one that the stage package makes of the same sales; the weights are the released ones."
+    turn(shop)
+    fresh = load_forecaster(tiny_live("2017-08-21") / "data/model")
+    tonight = load_forecaster(live_folder(shop, state(shop)["champion"]))
+    for name in ("sales", "item_sales", "class_sales", "onpromotion", "is_open", "holiday"):
+        ours, theirs = getattr(tonight.block, name), getattr(fresh.block, name)
+        assert ours.tobytes() == theirs.tobytes(), name
+    assert tonight.rest.keys() == fresh.rest.keys()
+
+
+def test_what_was_published_and_never_shown_is_replaced(shop, monkeypatch):
+    "A night that ends between publishing and going live, and is done again on corrected sales."
+    source = to_csv(shop)
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "cd4ml_nb.delivery.night.write_json", lambda *given: (_ for _ in ()).throw(OSError("killed here"))
+        )
+        with pytest.raises(OSError):
+            turn(shop)
+    sales = pd.read_csv(source / "1.csv")
+    sales.loc[sales["date"] == "2017-08-21", "unit_sales"] *= 1.8
+    sales.to_csv(source / "1.csv", index=False)
+    said = turn(shop)["tonight"].arrays()["mean"].sum()
+    published = pd.read_parquet(shop / FORECASTS / "2017-08-21.parquet")["mean"].sum()
+    assert abs(published / said - 1) < 1e-5
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"day": 5}'])
+def test_a_damaged_record_of_what_is_live_is_said(shop, text):
+    turn(shop)
+    (shop / LIVE).write_text(text)
+    for act in (lambda: turn(shop), lambda: Shelf(shop).current()):
+        with pytest.raises(UserError, match="live.json"):
+            act()
+    assert (shop / LIVE).read_text() == text
+
+
+def test_a_damaged_forecast_is_named(shop):
+    turn(shop)
+    path = shop / FORECASTS / "2017-08-21.parquet"
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(UserError, match="2017-08-21.parquet cannot be read"):
+        turn(shop)
+    path.unlink()
+    turn(shop)
+    assert path.exists()
+
+
+@pytest.mark.parametrize("day", ["tomorrow", "20170822", "2017-8-22", "../../x", ""])
+def test_what_is_no_day_is_refused(shop, day):
+    with pytest.raises(UserError, match="is no day of a night. Write it as 2017-12-01"):
+        turn(shop, day)
+
+
+def test_a_closed_day_is_no_late_delivery(shop):
+    "Where nobody knew of it, params.yaml says so."
+    source = to_csv(shop)
+    sales = pd.read_csv(source / "1.csv")
+    sales[sales["date"] != "2017-08-21"].to_csv(source / "1.csv", index=False)
+    shutil.rmtree(shop / "production", ignore_errors=True)
+    with pytest.raises(UserError, match="if the stores were closed, add '2017-08-21' to prepare.closed_days"):
+        turn(shop)
+    params = yaml.safe_load((shop / "params.yaml").read_text())
+    params["prepare"]["closed_days"] = ["12-25", "2017-08-21"]
+    (shop / "params.yaml").write_text(yaml.safe_dump(params))
+    done = turn(shop)
+    assert "known to be closed on 2017-08-21" in done["checks"][0]["says"]
+
+
+def test_the_night_after_a_newer_release(shop):
+    "A newly released model may know more days than the last night did."
+    turn(shop)
+    night = json.loads((shop / LIVE).read_text())
+    (shop / LIVE).write_text(json.dumps({**night, "day": "2017-08-18", "model_version": "trees-of-before"}))
+    assert turn(shop)["night"]["day"] == "2017-08-21"
+
+
+TURN = "from pathlib import Path; from cd4ml_nb.delivery.night import turn; turn(Path('.'))"
+
+
+@pytest.mark.prove
+def test_a_night_that_is_killed_is_done_again(shop, tmp_path):
+    "Wherever it is killed, last night or tonight is live, whole; and what is done again is the same."
+    quiet = tmp_path / "quiet"
+    shutil.copytree(shop, quiet)
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-c", TURN], cwd=quiet, check=True, env=os.environ | {"CD4ML_ROOT": str(quiet)})
+    whole, killed = time.perf_counter() - began, 0
+    for part in range(1, 11):
+        root = tmp_path / f"killed-{part}"
+        shutil.copytree(shop, root)
+        child = subprocess.Popen([sys.executable, "-c", TURN], cwd=root, env=os.environ | {"CD4ML_ROOT": str(root)})
+        time.sleep(whole * (0.4 + 0.06 * part))
+        killed += child.poll() is None
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        night = live_night(root)
+        load_forecaster(live_folder(root, state(root)["champion"]))
+        if not night:
+            turn(root)
+        assert bytes_of(root / FORECASTS) == bytes_of(quiet / FORECASTS)
+        assert (root / LIVE).read_bytes() == (quiet / LIVE).read_bytes()
+    assert killed >= 5

@@ -1,0 +1,126 @@
+"Decisions of several planners at once: on record through kills, rolls and restarts, the latest one standing."
+
+import json, os, signal, subprocess, sys
+from datetime import datetime, timezone
+import numpy as np, pandas as pd
+import pytest
+from copies import ROOT, environment
+from cd4ml_nb.core import UserError
+from cd4ml_nb.serving.decisions import Decision, Said, read_decisions, record_decision, withdraw_decision
+from cd4ml_nb.serving.events import EventStore, roll_events
+
+SAID = Said(8.2, 12, 0.9, 12, "2017-12-31", "2018-01-16", "trees-1", "aaaa1111")
+
+
+def order(item="milk", ordered=20.0, by="Ada", **more):
+    return Decision("367", item, "2018-01-01", "2018-01-03", ordered, by, "event", **more)
+
+
+# A planner who orders 1, 2, 3, … units of one product, prints each id that is on record, and is killed.
+PLANNER = """
+import os, sys
+from pathlib import Path
+from cd4ml_nb.serving.decisions import Decision, Said, record_decision
+from cd4ml_nb.serving.events import EventStore
+
+said = Said(8.2, 12, 0.9, 12, "2017-12-31", "2018-01-16", "trees-1", "aaaa1111")
+with EventStore(Path(sys.argv[1])) as store:
+    for number in range(1, 10**6):
+        made = Decision("367", sys.argv[2], "2018-01-01", "2018-01-03", number, sys.argv[2], "weather")
+        os.write(1, f"{record_decision(store, made, said).id}\\n".encode())
+"""
+
+
+def test_planners_who_are_killed_lose_no_decision(tmp_path):
+    words = [sys.executable, "-c", PLANNER, str(tmp_path)]
+    items = ("milk", "bread")
+    planners = [
+        subprocess.Popen([*words, item], stdout=subprocess.PIPE, text=True, env=environment(ROOT)) for item in items
+    ]
+    told = [[planner.stdout.readline() for _ in range(10)] for planner in planners]
+    for planner in planners:
+        os.kill(planner.pid, signal.SIGKILL)
+    told = [[*lines, *planner.communicate()[0].split("\n")[:-1]] for lines, planner in zip(told, planners)]
+    standing = {one.decision.item_nbr: one for one in read_decisions(tmp_path, "367")}
+    assert sorted(standing) == ["bread", "milk"]
+    for item, ids in zip(items, told):
+        history = [event.id for event in standing[item].history]
+        assert [name.strip() for name in ids] == history[: len(ids)] and len(history) <= len(ids) + 1
+        assert standing[item].decision.ordered == len(history)  # the latest stands
+
+
+def test_a_decision_stands_through_a_roll_and_is_withdrawn_after_it(tmp_path):
+    with EventStore(tmp_path) as store:
+        made = record_decision(store, order(), SAID, "order 1", time=datetime(2018, 1, 1, 8, tzinfo=timezone.utc))
+    before = read_decisions(tmp_path)
+    assert roll_events(tmp_path, "2018-01-01") == {"2018-01-01": 1}
+    assert read_decisions(tmp_path) == before and before[0].id == made.id
+    with EventStore(tmp_path) as store:
+        withdraw_decision(store, "order 1", "Grace", "counted twice")
+        with pytest.raises(UserError, match="was withdrawn already"):
+            withdraw_decision(store, "order 1", "Grace", "again")
+    assert read_decisions(tmp_path) == []
+    (gone,) = read_decisions(tmp_path, withdrawn=True)
+    assert not gone.stands and [one.outputs["by"] for one in gone.history] == ["Ada", "Grace"]
+
+
+def test_a_decision_that_is_not_on_disk_is_an_error(tmp_path):
+    (tmp_path / "events").write_text("a file")
+    with EventStore(tmp_path / "events") as store, pytest.raises(UserError, match="file stands where a folder"):
+        record_decision(store, order(), SAID)
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    "A project in which the packaged model is live."
+    from small_registry import add_version, make_project
+    from cd4ml_nb.delivery.release import approve, promote
+
+    root = make_project(tmp_path_factory.mktemp("shop") / "project")
+    add_version(root, "trees-1", 1)
+    approve(root, "trees-1", by="Ana", reason="good enough")
+    promote(root, "trees-1", by="Ana", reason="good enough")
+    return root
+
+
+@pytest.mark.pipeline
+def test_from_the_order_list_to_a_decision_and_back(shop, tmp_path, monkeypatch, capsys):
+    "What a planner types: the list, with stock; another number, with a reason; it is seen, and taken back."
+    from cd4ml_nb.cli import main
+    from cd4ml_nb.serving.live import load_champion
+
+    monkeypatch.setenv("CD4ML_ROOT", str(shop))
+    series = load_champion(shop).series
+    store = series["store_nbr"].value_counts().index[0]
+    item = series[series["store_nbr"] == store]["item_nbr"].iloc[0]
+    stock, out = tmp_path / "stock.csv", tmp_path / "orders.csv"
+    stock.write_text(f"item_nbr;stock;pack_size\n{item};1;6\n")
+
+    def cd4ml(*words):
+        code, said = main([str(word) for word in words]), capsys.readouterr()
+        assert code == 0, said.err
+        return said.out
+
+    asked = ["--store", store, "--days", "3", "--stock", stock]
+    cd4ml("orders", *asked, "--service-level", "0.95", "--csv", out)
+    listed = pd.read_csv(out, dtype={"item_nbr": str, "store_nbr": str}).set_index("item_nbr")
+    assert len(listed) == (series["store_nbr"] == store).sum() and set(listed["model_version"]) == {"trees-1"}
+    row = listed.loc[item]
+    assert row["suggested"] == 6 * np.ceil(max(row["quantile"] - 1, 0) / 6) and row["low"] <= row["high"]
+
+    why = ["--reason", "other", "--text", "a school trip", "--by", "Ada"]
+    cd4ml("decisions", "record", *asked, "--item", item, "--ordered", "41.5", *why)
+    (made,) = json.loads(cd4ml("decisions", "list", "--json"))
+    assert (made["ordered"], made["by"], made["text"], made["said"]["service_level"]) == (
+        41.5,
+        "Ada",
+        "a school trip",
+        0.9,
+    )
+    shown = {row["item_nbr"]: row for row in json.loads(cd4ml("orders", *asked, "--json"))}
+    assert shown[item]["ordered"] == 41.5 and made["said"]["suggested"] == shown[item]["suggested"]
+    assert shown[item]["decision"] == made["decision"]
+
+    cd4ml("decisions", "withdraw", made["decision"], "--text", "the trip is off", "--by", "Ada")
+    assert "No decision stands" in cd4ml("decisions", "list")
+    assert "withdrawn (41.5)" in cd4ml("decisions", "list", "--withdrawn")

@@ -1,0 +1,291 @@
+"The service as its users meet it: a real process, real sockets, real signals."
+
+import json, shutil, signal, socket, subprocess, sys, threading, time
+import numpy as np, pytest
+from copies import ROOT, environment
+from shop import approve, make_shop, promote, put_live, query, register, serving
+from waiting import PATIENCE, wait_for
+from cd4ml_nb.serving.live import load_champion
+
+
+def as_query(question, **more):
+    names = {"item_nbr": "item", "store_nbr": "store"}
+    return query(**{names.get(name, name): value for name, value in {**question, **more}.items()})
+
+
+def command_says(root, *options):
+    command = [sys.executable, "-c", "from cd4ml_nb.start import main; raise SystemExit(main())", "forecast", "--json"]
+    env = environment(root, PYTHONPATH=str(ROOT))
+    done = subprocess.run([*command, *options], env=env, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("store", [True, False], ids=["one store", "all stores"])
+@pytest.mark.parametrize("promotion", [None, "yes", "no"])
+def test_the_service_says_what_the_command_says(shop, service, good, store, promotion):
+    asked = [("--item", good["item_nbr"]), ("--date", good["date"])]
+    asked += [("--store", good["store_nbr"])] if store else []
+    asked += [("--promotion", promotion)] if promotion else []
+    path = query(**{name[2:]: value for name, value in asked})
+    assert service.ask(path) == (200, command_says(shop, *[word for pair in asked for word in pair]))
+
+
+def test_every_planned_answer_is_the_forecasters(service, model):
+    rows = [
+        {"item_nbr": item, "store_nbr": store, "date": str(date)[:10]}
+        for store, item in model.series.itertuples(index=False)
+        for date in model.dates
+    ]
+    status, said = service.ask("/forecast", "POST", rows)
+    assert status == 200 and len(rows) > 100
+    assert said["answers"] == [model.answer(row["item_nbr"], row["store_nbr"], row["date"]) for row in rows]
+
+
+def test_a_range_is_the_sum_of_its_days(service, model, good):
+    status, said = service.ask(as_query(good, to=model.card["last_day"]))
+    one_by_one = [service.ask(as_query({**good, "date": str(date)[:10]}))[1]["mean"] for date in model.dates]
+    assert (status, said["to"]) == (200, model.card["last_day"]) and said["mean"] == pytest.approx(sum(one_by_one))
+
+
+def test_the_workshops_interface_says_a_whole_number(service, model, good):
+    total = model.total(good["item_nbr"], None, good["date"])["mean"]
+    asked = query("/prediction", date=good["date"], item_nbr=good["item_nbr"])
+    assert service.ask(asked) == (200, round(total))
+
+
+BAD = {
+    "an unknown item": ({"item_nbr": "unobtainium"}, 404, "There is no item 'unobtainium'"),
+    "an unknown store": ({"store_nbr": "north pole"}, 404, "There is no store 'north pole'"),
+    "a day outside the horizon": ({"date": "1999-12-31"}, 422, "forecasts reach from"),
+    "no day": ({"date": "soon"}, 422, "'soon' is not a date"),
+    "days in the wrong order": ({"to": "1999-12-31"}, 422, "forecasts reach from"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_questions_have_a_status_and_a_sentence(service, good, name):
+    changed, status, sentence = BAD[name]
+    for found in (service.ask(as_query({**good, **changed})), service.ask("/forecast", "POST", {**good, **changed})):
+        assert found[0] == status and sentence in found[1]["error"] and set(found[1]) == {"error"}
+
+
+BODIES = {
+    "cut off": (b'{"item_nbr": "milk"', 400, "The body is not JSON"),
+    "empty": (b"", 400, "The body is not JSON"),
+    "no text": (b"\xff\xfe", 400, "The body is not JSON"),
+    "nested without end": (b"[" * 100_000, 400, "The body is not JSON"),
+    "NaN": (b'{"item_nbr": NaN, "date": "2018-01-02"}', 422, "NaN and Infinity are no numbers"),
+    "a wrong type": (b'{"item_nbr": ["milk"], "date": "2018-01-02"}', 422, "$.item_nbr"),
+    "an unknown field": (b'{"item_nbr": "milk", "date": "2018-01-02", "stor_nbr": "9"}', 422, "stor_nbr"),
+    "a missing field": (b'{"item_nbr": "milk"}', 422, "date"),
+    "no question": (b"[]", 422, "There is no question in the list"),
+    "too many questions": (json.dumps([1] * 10_001).encode(), 413, "10,001 questions are more than 10,000"),
+    "too long": (b" " * 1_000_001, 413, "longer than 1,000,000 bytes"),
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_bad_bodies_have_a_status_and_a_sentence(service, name):
+    body, status, sentence = BODIES[name]
+    found = service.ask("/forecast", "POST", body)
+    assert found[0] == status and sentence in found[1]["error"]
+
+
+def test_addresses_and_methods_that_are_not_there(service):
+    assert service.ask("/forecasts")[0] == 404 and "/forecast" in service.ask("/forecasts")[1]["error"]
+    assert (
+        service.ask("/forecast", "DELETE")[0] == 405
+        and "GET, HEAD, POST" in service.ask("/forecast", "PUT")[1]["error"]
+    )
+
+
+def test_a_bad_row_is_named_and_the_others_answered_when_asked_so(service, model, good):
+    rows = [good, {**good, "item_nbr": "unobtainium"}, {**good, "date": 5}, {**good, "promotion": True}]
+    status, said = service.ask("/forecast", "POST", rows)
+    assert status == 404 and said["error"].startswith("Row 2: There is no item 'unobtainium'")
+    status, said = service.ask("/forecast", "POST", {"questions": rows, "partial": True})
+    first, second, third, fourth = said["answers"]
+    assert status == 200 and first == model.answer(*good.values()) and fourth == model.answer(*good.values(), True)
+    assert [(bad["row"], bad["status"]) for bad in (second, third)] == [(2, 404), (3, 422)]
+
+
+def raw(service, text, most=PATIENCE):
+    "What comes back for some bytes before the other end closes."
+    with socket.create_connection(("127.0.0.1", service.port), timeout=most) as line:
+        line.sendall(text)
+        return line.makefile("rb").read()
+
+
+def test_a_body_that_says_it_is_too_long_is_refused_unread(service):
+    said = raw(service, b"POST /forecast HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n")
+    assert said.startswith(b"HTTP/1.1 413") and b"longer than" in said
+
+
+def test_a_body_that_grows_too_long_is_refused_on_the_way(service):
+    part = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
+    said = raw(service, b"POST /forecast HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + part * 16)
+    assert said.startswith(b"HTTP/1.1 413")
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(service):
+    began = time.monotonic()
+    said = raw(service, b"POST /forecast HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+    assert said.startswith(b"HTTP/1.1 408") and time.monotonic() - began >= 9
+
+
+def test_every_status_is_in_the_document(service, good):
+    paths = service.ask("/openapi.json")[1]["paths"]
+    assert {"/forecast", "/prediction", "/models", "/live", "/ready", "/metrics"} <= set(paths)
+    for body, status, _ in BODIES.values():
+        assert str(status) in paths["/forecast"]["post"]["responses"]
+    for changed, status, _ in BAD.values():
+        assert str(status) in paths["/forecast"]["get"]["responses"]
+
+
+def test_what_is_counted(service, good):
+    before, after = [], []
+    for counts in (before, after):
+        lines = service.ask("/metrics")[1].splitlines()
+        counts += [
+            float(line.split()[-1]) for line in lines if 'requests_total{route="/forecast",status="404"}' in line
+        ]
+        assert 'cd4ml_model_live{model_version="trees-1"} 1.0' in lines
+        service.ask(as_query({**good, "item_nbr": "unobtainium"}))
+    assert after[0] == (before or [0])[0] + 1
+
+
+def test_a_token_is_asked_for_where_others_can_ask(shop, good):
+    with serving(shop, CD4ML_TOKEN="secret") as guarded:
+        known = {"authorization": "Bearer secret"}
+        assert guarded.ask(as_query(good), headers=known)[0] == 200
+        for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "secret"}):
+            status, said = guarded.ask(as_query(good), headers=headers)
+            assert status == 401 and "Authorization: Bearer" in said["error"]
+
+
+def test_no_other_address_without_a_token(shop):
+    command = [sys.executable, "-c", "from cd4ml_nb.start import main; raise SystemExit(main())", "serve"]
+    env = {**environment(shop, PYTHONPATH=str(ROOT)), "CD4ML_TOKEN": ""}
+    done = subprocess.run([*command, "--host", "0.0.0.0"], env=env, cwd=shop, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "") and "there is no token" in done.stderr
+
+
+def test_what_was_accepted_is_answered_before_the_end(shop, good):
+    rows = [{**good, "promotion": True}] * 1000
+    with serving(shop) as stopped:
+        found = []
+        asks = threading.Thread(target=lambda: found.append(stopped.ask("/forecast", "POST", rows)))
+        asks.start()
+        wait_for(lambda: b":" in connections(stopped.port))
+        time.sleep(0.3)
+        stopped.process.send_signal(signal.SIGTERM)
+        asks.join(PATIENCE)
+        assert stopped.process.wait(PATIENCE) == 0
+    assert found[0][0] == 200 and len(found[0][1]["answers"]) == 1000
+
+
+def connections(port):
+    "Established connections to a port, as the system lists them."
+    lines = open("/proc/net/tcp", "rb").read().splitlines()
+    return b"\n".join(line for line in lines if f":{port:04X} ".encode() in line and b" 01 " in line)
+
+
+def test_several_workers_answer_as_one(shop, good, model):
+    with serving(shop, "--workers", "2") as several:
+        expected = 200, model.answer(*good.values())
+        wait_for(lambda: all(several.ask(as_query(good)) == expected for _ in range(20)), process=several.process)
+        several.process.send_signal(signal.SIGTERM)
+        several.process.wait(PATIENCE)
+
+
+# hot swap
+
+
+@pytest.fixture
+def own(tmp_path):
+    root = make_shop(tmp_path / "shop")
+    put_live(root, "trees-1")
+    return root
+
+
+def test_a_service_without_a_live_model_says_so_and_follows_the_first(tmp_path, good):
+    root = make_shop(tmp_path / "empty")
+    with serving(root, ready=False) as service:
+        wait_for(lambda: "No model is live yet" in service.ask("/ready")[1]["error"])
+        assert service.ask(as_query(good))[0] == 503
+        put_live(root, "trees-1")
+        wait_for(lambda: service.version() == "trees-1", process=service.process)
+        assert service.ask(as_query(good))[1]["model_version"] == "trees-1"
+
+
+def test_a_tampered_version_is_refused_and_the_last_good_one_stays(own, good):
+    with serving(own) as service:
+        register(own, "trees-2", 2.0)
+        approve(own, "trees-2")
+        service.process.send_signal(signal.SIGSTOP)  # so that it sees both at once
+        promote(own, "trees-2")
+        shutil.copy(own / "made/state.parquet", own / "data/registry/trees-2/package/state.parquet")
+        service.process.send_signal(signal.SIGCONT)
+        wait_for(lambda: "trees-2, is refused" in service.ask("/ready")[1]["trouble"], said=service.log.read_text)
+        assert service.ask(as_query(good))[1]["model_version"] == "trees-1"
+        assert "trees-1 goes on answering" in service.log.read_text()
+        assert "cd4ml_model_refused 1.0" in service.ask("/metrics")[1]
+        put_live(own, "trees-3", 3.0)
+        wait_for(lambda: service.version() == "trees-3" and service.ask("/ready")[1]["trouble"] == "")
+
+
+EACH, CONNECTIONS = 2, 8  # Seconds between two swaps, and askers at once
+
+
+def ask_until(service, ends, rows, found, failed):
+    "One asker: single questions and batches by turns, until it is over."
+    line = service.connect()
+    while time.monotonic() < ends:
+        for asked in [*([row] for row in rows), rows]:
+            single = len(asked) == 1
+            path, method, body = (as_query(asked[0]), "GET", None) if single else ("/forecast", "POST", asked)
+            status, said = service.ask(path, method, body, connection=line)
+            if status != 200:
+                failed.append(said)
+            else:
+                found.append(list(zip(asked, [said] if single else said["answers"])))
+
+
+def asked_of(row):
+    return row["item_nbr"], row["store_nbr"], row["date"], row.get("promotion")
+
+
+@pytest.mark.parametrize("seconds", [6, pytest.param(20, marks=pytest.mark.prove)])
+def test_no_answer_fails_or_is_of_two_models_while_they_change(own, model, seconds):
+    pairs, day = model.series.head(5).itertuples(index=False), model.card["first_day"]
+    rows = [{"item_nbr": item, "store_nbr": store, "date": day} for store, item in pairs]
+    switched = [{**row, "promotion": True} for row in rows[:2]]  # computed, not looked up
+    put_live(own, "trees-2", 3.0)
+    truth = {}
+    for version in ("trees-1", "trees-2"):
+        promote(own, version)
+        live = load_champion(own)
+        truth |= {(version, *asked_of(row)): live.answer(*asked_of(row)) for row in rows + switched}
+    means = [truth[version, *asked_of(row)]["mean"] for version in ("trees-1", "trees-2") for row in rows + switched]
+    assert not np.isclose(*np.reshape(means, (2, -1))).any()  # else nothing mixed could be seen
+    found, failed, version = [], [], "trees-2"
+    with serving(own) as service:
+        ends = time.monotonic() + seconds
+        asks = [(rows if i % 4 else switched) for i in range(CONNECTIONS)]
+        askers = [threading.Thread(target=ask_until, args=(service, ends, ask, found, failed)) for ask in asks]
+        for asker in askers:
+            asker.start()
+        while time.monotonic() < ends:
+            version = {"trees-1": "trees-2", "trees-2": "trees-1"}[version]
+            promote(own, version)
+            time.sleep(EACH)
+        for asker in askers:
+            asker.join(PATIENCE)
+        assert service.process.poll() is None
+    assert failed == [] and len(found) > 1000
+    for answers in found:
+        versions = {said["model_version"] for _, said in answers}
+        assert len(versions) == 1, f"one answer is of {versions}"
+        assert all(said == truth[(*versions, *asked_of(row))] for row, said in answers)
+    assert {answers[0][1]["model_version"] for answers in found} == {"trees-1", "trees-2"}
