@@ -42,7 +42,7 @@ def find_command(
 _ABOUT = """How many units will sell? Forecasts from the command line, and the parts of the pipeline.
 
   cd4ml forecast --item fluid-milk-products --store 367 --date 2018-01-02
-      Fluid milk products, store 367, Tuesday 2 January 2018: about 3.1 units, 9 times out of 10 at most 7
+      Fluid milk products, store 367, Tuesday 2 January 2018: about 3.2 units, 9 times out of 10 at most 7
   cd4ml forecast --item fluid-milk-products --date 2018-01-02 --promotion yes --json
   cd4ml forecast --input questions.csv --output answers.csv
 
