@@ -153,7 +153,7 @@ def _steady(before, tonight, told):
     was, expected = before["mean"][both].sum(), before["mean"][~both].sum()
     is_now = told["mean"][:, : tonight.horizon - nights].sum()
     sold = float(np.nansum(tonight.block.sales[:, tonight.origin - nights + 1 : tonight.origin + 1]))
-    moved, surprise = is_now / max(was, 1e-9) - 1, sold / max(expected, 1e-9) - 1
+    moved, surprise = is_now / max(was, 1e-9) - 1, (sold - expected) / max(expected, 1e-9)
     moves = f"The days that both nights forecast moved by {moved:+.1%}"
     said = f"{moves}, the new day{'s' * (nights > 1)} sold {surprise:+.1%}"
     allowed = max(_MOVES, abs(surprise))
