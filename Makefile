@@ -2,7 +2,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .SUFFIXES:
-.PHONY: help run test test-beside test-pipeline test-browser check prove prove-others prove-browser spark pipeline gate release dashboard review serve mlflow night replay lab bench deliver docs readme tidy hooks lock clean
+.PHONY: help run test test-beside test-pipeline test-browser check prove prove-others prove-browser spark pipeline gate release dashboard review serve mlflow night replay lab bench deliver image docs readme tidy hooks lock clean
 
 PORT ?= 8866
 REVIEW_PORT ?= 8867
@@ -40,6 +40,7 @@ help:  ## Explain these commands
 	@echo "  make serve      answer other programs over HTTP from the live model, on http://127.0.0.1:$(SERVE_PORT)"
 	@echo "  make mlflow     open MLflow's pages on the experiments, on http://127.0.0.1:$(MLFLOW_PORT)"
 	@echo "  make deliver    walk the whole road to a temporary production folder: test, reproduce, gate, register, approve, deploy"
+	@echo "  make image      build a container image that answers from what is live (needs buildah and mmdebstrap)"
 	@echo "  make docs       write _docs/index.html: all there is to read, with a search; works offline"
 	@echo "  make night      bring the next day's sales in, and put the coming days' forecasts live"
 	@echo "  make replay     live through nights one after the other: make replay NIGHTS=31"
@@ -150,6 +151,10 @@ deliver: .venv/ready
 	@production="$${PRODUCTION:-$$(mktemp -d)/production}"; \
 	cd4ml deploy deploy "$$production" || exit 1; \
 	cd4ml deploy smoke "$$production/current" || { cd4ml deploy restore "$$production" --reason "the smoke test failed"; exit 1; }
+
+# Without a shell, not root, some 360 MB; deploy/kubernetes runs it. IMAGE=name:tag names it.
+image: .venv/ready
+	@scripts/image.sh
 
 # Every notebook as a page, as it is stored, and the reports of the last run; works offline. Open _docs/index.html.
 docs: .venv/ready

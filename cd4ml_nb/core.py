@@ -6,7 +6,8 @@
 __all__ = ['RENAMED', 'YES', 'NO', 'ALL_STORES', 'shorten', 'UserError', 'project_root', 'main_root', 'current_name', 'wide_text',
            'text_of', 'read_yaml', 'read_params', 'nearest', 'check_keys', 'refuse_together', 'read_truth',
            'explain_disk_trouble', 'sync', 'replace_file', 'replace_folder', 'tidy', 'write_json', 'Lacking', 'Told',
-           'read_json', 'find_json', 'sha256_of', 'progress', 'hold_lock', 'run_git', 'git_revision', 'become']
+           'read_json', 'find_json', 'sha256_of', 'progress', 'hold_lock', 'who_holds', 'run_git', 'git_revision',
+           'become']
 
 # %% ../nbs/core.ipynb #4a4c7bb7
 import codecs, difflib, fcntl, glob, hashlib, json, math, os, re, shutil, signal, subprocess, sys, time
@@ -502,6 +503,24 @@ def _who_holds(holder):
         return holder.read_text(encoding="utf-8") or "Another run"
     except OSError:
         return "Another run"
+
+
+def who_holds(
+    path: Path,  # The lock's file
+) -> str | None:  # None when nobody does
+    "Who holds a lock, without waiting for it."
+    holder = Path(path).with_name(Path(path).name + ".holder")
+    if not holder.exists():
+        return None
+    lock = FileLock(path)  # what was killed left its name
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return _who_holds(holder)
+    except OSError:
+        return None
+    lock.release()
+    return None
 
 # %% ../nbs/core.ipynb #d7b4a324
 def _wait_for(lock, wait, holder, refusal):

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['SOLD', 'FORECAST', 'BAND', 'BASELINE', 'CHAMPION', 'FAILED', 'ESTIMATOR_COLOURS', 'HTML', 'shown_units', 'say_units',
-           'shown_addends', 'say_day', 'say_days', 'say_range', 'say_interval', 'say_forecast', 'say_chance',
-           'say_history', 'say_when', 'say_count', 'say_score', 'say_percent', 'table_html', 'table_markdown',
-           'markdown_text', 'table_text', 'Shown', 'figure_text', 'show_figure', 'show_table']
+           'shown_addends', 'exact_units', 'say_day', 'say_days', 'say_range', 'say_interval', 'say_forecast',
+           'say_chance', 'say_history', 'say_when', 'say_count', 'say_score', 'say_percent', 'table_html',
+           'table_markdown', 'markdown_text', 'table_text', 'Shown', 'figure_text', 'show_figure', 'show_table']
 
 # %% ../nbs/look.ipynb #ec8be361
 import re
@@ -62,6 +62,13 @@ def shown_addends(
         moved.add(most)
         shown[most] = max(round(shown[most] + way * step(most), 1), 0.0)
     return shown
+
+# %% ../nbs/look.ipynb #7e3a0e1f
+def exact_units(
+    units: float,  # What is ordered, or in stock; NaN where unknown
+) -> str:  # Such as 41.5 or 1,240; empty where unknown
+    "A number of units that somebody counted."
+    return "" if units != units else f"{units:,.3f}".rstrip("0").removesuffix(".")
 
 # %% ../nbs/look.ipynb #802fda79
 def say_day(

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['PROMOTION_SWITCH', 'remember', 'sorted_stores', 'open_shelf', 'product_name', 'store_name', 'product_options',
            'store_options', 'Choice', 'switch_name', 'default_choice', 'as_known', 'read_link', 'write_link', 'warning',
-           'answer_html', 'why_html', 'model_html', 'notice_html', 'day_table', 'store_table', 'forecast_csv',
-           'file_name', 'empty_chart', 'new_figure', 'draw', 'rehearse']
+           'answer_html', 'why_html', 'model_html', 'notice_html', 'look_back', 'since_html', 'day_table',
+           'store_table', 'forecast_csv', 'file_name', 'empty_chart', 'new_figure', 'draw', 'rehearse']
 
 # %% ../../nbs/apps/page.ipynb #4ea6b2b7
 import os
@@ -20,8 +20,9 @@ import pandas as pd
 from ..core import ALL_STORES, UserError, read_truth
 from ..look import BAND, FORECAST, HTML, SOLD, say_chance, say_day, say_days, say_interval, say_range, say_units
 from ..look import say_when, shown_addends, shown_units, table_html
+from ..monitoring.since import change_since, night_before, past_of, read_past, say_change
 from ..quality.accuracy import nearest_accuracy
-from ..quality.explain import caution, promotion_effect, reasons, say_model, say_promotion
+from ..quality.explain import caution, promotion_effect, reasons, say_closed, say_model, say_promotion
 from ..serving.live import Shelf, load_champion
 from .widgets import CHART
 
@@ -39,6 +40,7 @@ def remember(
     days = pd.date_range(forecaster.card["first_day"], forecaster.card["last_day"])
     series = forecaster.block.series  # Those that have ended, too
     return SimpleNamespace(
+        forecaster=forecaster,
         card=forecaster.card,
         items=forecaster.items.set_index("item_nbr"),
         stores=_every_store(forecaster.stores, series).set_index("store_nbr"),
@@ -72,12 +74,18 @@ def _shelf(root, go):
     "One for a project, in the process from which kernels are forked and so in every kernel."
     return Shelf(root, lambda root: _load(root, go))
 
+# %% ../../nbs/apps/page.ipynb #7a083469
+_LAST: list = []  # The forecaster that was loaded last: when a night goes live, the one before
+
 
 def _load(root, go):
     "The live model, with all its answers to what is planned, and to who asks for nothing."
     forecaster = load_champion(root)
     forecaster.plan()
     model = remember(forecaster)
+    with suppress(Exception):  # Without it the page says less
+        look_back(model, night_before(root, forecaster, *_LAST), read_past(root))
+    _LAST[:] = [forecaster]
     with suppress(Exception):  # The page says it
         rehearse(model, go)
     return model
@@ -337,13 +345,14 @@ def answer_html(
     "The forecast as a number, with its interval in words and the what-if."
     total = model.total(choice.item, choice.store, choice.first, choice.last, choice.promotion)
     effect = promotion_effect(model, choice.item, choice.store, choice.days)
+    closed = say_closed(model, choice.item, choice.store, choice.days)
     return _ANSWER.render(
         product=product_name(model, choice.item),
         store=store_name(model, choice.store),
         days=say_days(choice.first, choice.last),
         number=say_units(total["mean"]),
-        likely=say_interval(total),
-        chance=say_chance(total),
+        likely=closed or say_interval(total),
+        chance="" if closed else say_chance(total),
         each=_say_each(model, choice, shown_units(total["mean"])),
         warning=warning(model, choice),
         what_if=say_promotion(effect, choice.promotion, model.promotions, _family(model, choice)),
@@ -427,6 +436,55 @@ def notice_html(
 ) -> str:  # HTML, empty when there is nothing to say
     "A panel with what could not be done."
     return _NOTICE.render(said=sentences)
+
+# %% ../../nbs/apps/page.ipynb #3927800e
+def look_back(
+    model,  # A remembered forecaster
+    before,  # The forecaster of the night before; None where there is none
+    past: dict,  # From `read_past`
+) -> None:
+    "Let a model know the night before, and how the last weeks' forecasts did."
+    same = lambda item, store, first, last: change_since(before, model, item, store, first, last)
+    model.change = lru_cache(64)(same) if before else None
+    model.past = past
+
+# %% ../../nbs/apps/page.ipynb #be9e1d9d
+_SINCE = HTML.from_string("""
+{% if told %}<h3>Since the night before</h3>
+<ul>{% for sentence in told %}<li>{{ sentence }}</li>{% endfor %}</ul>{% endif %}
+{% if past %}<h3>How the last forecasts did</h3>
+{{ past }}{% endif %}
+""")
+
+
+def since_html(
+    model,  # A remembered forecaster that may `look_back`
+    choice: Choice,  # What the visitor looks at
+) -> str:  # HTML, empty where there is nothing to say
+    "What changed since the night before, as planned, and how the last weeks' forecasts did."
+    ask, told = getattr(model, "change", None), []
+    if ask:
+        change = ask(choice.item, choice.store, choice.first, choice.last)
+        told = (
+            say_change(change) if change else ["The forecast of the night before did not know this, or not these days."]
+        )
+        if change and change.last < choice.last:
+            told.insert(1, f"Compared up to {say_day(change.last)}: the night before did not reach further.")
+    past = past_of(getattr(model, "past", {}), choice.item, choice.store)
+    return _SINCE.render(told=told, past=_past_table(past) if past else "").strip()
+
+# %% ../../nbs/apps/page.ipynb #7f59d363
+def _past_table(past):
+    "What was forecast and sold, by when the forecasts were made."
+    rows = []
+    for one in past:
+        off = shown_units(one["said"]) - shown_units(one["sold"])
+        told = [one["made"], one["days"], say_units(one["said"]), say_units(one["sold"]), say_units(off, signed=True)]
+        rows.append([*told, "" if one["inside"] is None else f"{one['inside']} of {one['days']}"])
+    head = ["Forecast made", "Days", "Forecast", "Sold", "Difference", "In the likely range"]
+    single = past[0]["inside"] is not None
+    width = len(head) if single else len(head) - 1
+    return table_html(head[:width], [row[:width] for row in rows], "Units of the days that are over", titled=True)
 
 # %% ../../nbs/apps/page.ipynb #2aaf1a61
 def day_table(
@@ -630,5 +688,5 @@ def rehearse(
     choice, _ = as_known(default_choice(model), model)
     product_options(model), store_options(model, choice.item)
     draw(empty_chart(go), model, choice)
-    for part in (answer_html, why_html, model_html, day_table):
+    for part in (answer_html, why_html, model_html, day_table, since_html):
         part(model, choice)

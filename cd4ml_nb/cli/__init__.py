@@ -41,9 +41,9 @@ def find_command(
 # %% ../../nbs/cli/09_command.ipynb #f3819aeb
 _ABOUT = """How many units will sell? Forecasts from the command line, and the parts of the pipeline.
 
-  cd4ml forecast --item fluid-milk-products --store 367 --date 2018-01-02
-      Fluid milk products, store 367, Tuesday 2 January 2018: about 3.2 units, 9 times out of 10 at most 7
-  cd4ml forecast --item fluid-milk-products --date 2018-01-02 --promotion yes --json
+  cd4ml forecast --item fluid-milk-products --store 367 --date 2017-12-05
+      Fluid milk products, store 367, Tuesday 5 December 2017: about 3.1 units, 9 times out of 10 at most 7
+  cd4ml forecast --item fluid-milk-products --date 2017-12-05 --promotion yes --json
   cd4ml forecast --input questions.csv --output answers.csv
 
 Run it inside the project's folder, or set CD4ML_ROOT to that folder."""

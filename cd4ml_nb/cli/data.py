@@ -67,11 +67,12 @@ def data_check(
 def _check_raw(root, sections, place, memory):
     "Whether raw tables keep the contract, and what they teach of the stores."
     from cd4ml_nb.data.engines import connect
-    from cd4ml_nb.data.ingest import raw_folder
+    from cd4ml_nb.data.ingest import raw_folder, refuse_left_behind
     from cd4ml_nb.data.axis import say_opening
     from cd4ml_nb.data.check import check_folder
 
     with raw_folder(root, **sections) as raw:
+        refuse_left_behind(raw)
         con = connect(memory=memory)
         try:
             previous = find_json(root / "data/prepared/version.json", {}).get("schema")
@@ -137,7 +138,7 @@ def data_prepare(
     """Run the prepare stage's code alone, without the pipeline.
 
     cd4ml data prepare --source favorita --path ~/favorita --out prepared --memory 4GB"""
-    from cd4ml_nb.data.ingest import raw_folder
+    from cd4ml_nb.data.ingest import raw_folder, refuse_left_behind
     from cd4ml_nb.data.prepare import prepare_folder
     from cd4ml_nb.look import table_text
 
@@ -145,6 +146,7 @@ def data_prepare(
     _refuse_foreign_folder(Path(out))
     values = _prepare_values(root, memory=memory, engine=engine)
     with raw_folder(root, **chosen_source(root, source, path)) as raw:
+        refuse_left_behind(raw)
         steps = prepare_folder(raw, Path(out), **values)
     rows = [[step["step"], f"{step['rows_out']:,}", step["what"]] for step in steps]
     print(table_text(["step", "rows after it", "what was done"], rows))
@@ -208,11 +210,13 @@ def data_versions(
     """List every version of the data, with the runs and models that used it.
 
     cd4ml data versions"""
-    from cd4ml_nb.delivery.provenance import list_used_versions, versions_in_words
+    from cd4ml_nb.delivery.provenance import list_used_versions
+    from cd4ml_nb.delivery.provenance_words import versions_in_words
+    from cd4ml_nb.delivery.stale import in_time
 
     versions, notes = list_used_versions(project_root())
     if not json:
-        return print(versions_in_words(versions, notes))
+        return print(in_time(versions_in_words(versions, notes)))
     for note in notes:
         progress(note)
     print(say_json(versions))
@@ -239,19 +243,20 @@ def data_diff(
 
 # %% ../../nbs/cli/03_data.ipynb #4be9dc90
 def data_provenance(
-    *version,  # The model_version or data_version of a forecast; the model in data/model when left out
+    *version,  # The event, model_version or data_version of an answer; the model in data/model when left out
     json: bool = False,  # One JSON object instead of words
 ):
-    """Say what a forecast was made from: model, code, data, raw files by their hashes.
+    """Say what stands behind an answer: model, code, data, raw files by their hashes, gate, approval, state.
 
     cd4ml data provenance
     cd4ml data provenance gradient_boosting-d638d9d7"""
-    from cd4ml_nb.delivery.provenance import trace, trace_in_words
+    from cd4ml_nb.delivery.provenance_words import lineage_in_words
+    from cd4ml_nb.serving.origins import explain
 
     if len(version) > 1:
-        raise UserError("Give one version: cd4ml data provenance [MODEL_OR_DATA_VERSION]")
-    origin = trace(project_root(), *version)
-    print(say_json(origin) if json else trace_in_words(origin))
+        raise UserError("Give one: cd4ml data provenance [EVENT_OR_VERSION]")
+    found = explain(project_root(), *version)
+    print(say_json(found) if json else lineage_in_words(found))
 
 # %% ../../nbs/cli/03_data.ipynb #5cf933a8
 COMMANDS = {

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COMMANDS', 'deploy_settle', 'deploy_auto', 'deploy_publish', 'deploy_pull', 'deploy_build', 'deploy_smoke',
-           'deploy_deploy', 'deploy_restore', 'deploy_record']
+           'deploy_deploy', 'deploy_restore', 'deploy_live', 'deploy_record']
 
 # %% ../../nbs/cli/06_deploy.ipynb #21039c6b
 from pathlib import Path
@@ -104,6 +104,16 @@ def deploy_restore(
     champion = "The champion was rolled back, too." if done["rolled_back"] else unchanged
     print(f"{done['version']} is live in {production} again; {done['was']} is not. {champion}")
 
+# %% ../../nbs/cli/06_deploy.ipynb #ede2c157
+def deploy_live(
+    folder: str,  # Where to; an earlier copy there is replaced
+):
+    "Copy what is live, and no more, into a folder that `cd4ml serve` can answer from (CD4ML_ROOT names it)."
+    from cd4ml_nb.delivery.live_copy import copy_live
+
+    live = copy_live(project_root(), Path(folder))
+    print(f"{live['model_version']}, released by {live['by']} ({live['reason']}), is copied to {folder}.")
+
 # %% ../../nbs/cli/06_deploy.ipynb #85b84e91
 def deploy_record(
     *,
@@ -122,6 +132,7 @@ COMMANDS = {
         "pull": deploy_pull,
         "build": deploy_build,
         "smoke": deploy_smoke,
+        "live": deploy_live,
         "deploy": deploy_deploy,
         "restore": deploy_restore,
         "record": deploy_record,

@@ -19,13 +19,14 @@ def in_words(
     store: str | None,  # None: all stores
     date: str,  # ISO date
     answer: dict,  # mean, q10, q90 in units
+    closed: str = "",  # Why nothing sells, where every store is closed
 ) -> str:  # One sentence
     "A forecast as a planner says it."
     from cd4ml_nb.look import say_forecast
 
     when = day.fromisoformat(date)
     where = f"store {store}" if store else "all stores"
-    return f"{item}, {where}, {when:%A} {when.day} {when:%B} {when.year}: {say_forecast(answer)}"
+    return f"{item}, {where}, {when:%A} {when.day} {when:%B} {when.year}: {closed or say_forecast(answer)}"
 
 # %% ../../nbs/cli/02_forecast.ipynb #5834c8af
 _QUESTION = "item_nbr, store_nbr, date"
@@ -121,7 +122,7 @@ def _model(folder):
 def _said_of(card):
     "Which model answered, and since when it is live."
     name = f"Model {card['model_version']} ({card['estimator'].replace('_', ' ')})"
-    data = f"data {card['data_version']}; knows sales up to {card['forecast_origin']}"
+    data = f"data {card.get('learnt_from', card['data_version'])}; knows sales up to {card['forecast_origin']}"
     said = f"{name}, trained {str(card['trained_at'])[:10]} on {data}"
     if "live_since" not in card:
         return said
@@ -198,7 +199,7 @@ def _batch(forecaster, input, output):
 # %% ../../nbs/cli/02_forecast.ipynb #8a9d0f3f
 def _check_question(item, store, date, promotion, input, output):
     "One question or a table of them: a UserError when it is neither."
-    example = "cd4ml forecast --item fluid-milk-products --date 2018-01-02"
+    example = "cd4ml forecast --item fluid-milk-products --date 2017-12-05"
     if (input is None) != (output is None):
         raise UserError("A batch needs both: --input TABLE and --output TABLE.")
     if input is not None and (item or store or date or promotion):
@@ -216,7 +217,7 @@ def _iso(date):
     try:
         return str(day.fromisoformat(date))
     except ValueError:
-        raise UserError(f"'{date}' is not a day; write it as year-month-day, such as 2018-01-02.") from None
+        raise UserError(f"'{date}' is not a day; write it as year-month-day, such as 2017-12-05.") from None
 
 # %% ../../nbs/cli/02_forecast.ipynb #60711709
 def _switch(promotion):
@@ -232,12 +233,21 @@ def _store(forecaster, store):
     known = forecaster.index.by_store
     return store if store in known or (store or "").strip().casefold() not in ALL_STORES else None
 
+
+def _said(forecaster, item, store, date, answer):
+    "One answer in words: the number, or that all is closed."
+    from cd4ml_nb.quality.explain import say_closed
+
+    names = dict(zip(forecaster.block.series["item_nbr"], forecaster.block.series["item_name"]))
+    closed = say_closed(forecaster, item, store, forecaster.dates[forecaster.days(date)])
+    return in_words(names.get(item) or item or "", store, date, answer, closed)
+
 # %% ../../nbs/cli/02_forecast.ipynb #7b62f8d5
 def forecast(
     *,
     item: str | None = None,  # Product: its number (item_nbr)
     store: str | None = None,  # Store: its number (store_nbr); all stores when left out, or for all
-    date: str | None = None,  # Day, such as 2018-01-02
+    date: str | None = None,  # Day, such as 2017-12-05
     promotion: str | None = None,  # yes or no: what if it were on promotion, or not? The promotion plan when left out
     json: bool = False,  # One JSON object instead of words
     input: str | None = None,  # Many questions: a CSV or Parquet: item_nbr, store_nbr (or all), date[, promotion]
@@ -246,7 +256,7 @@ def forecast(
 ):
     """Say how many units will sell.
 
-    cd4ml forecast --item fluid-milk-products --store 367 --date 2018-01-02
+    cd4ml forecast --item fluid-milk-products --store 367 --date 2017-12-05
     cd4ml forecast --input questions.csv --output answers.parquet"""
     _check_question(item, store, date, promotion, input, output)
     day_asked, switch = _iso(date) if date else "", _switch(promotion)
@@ -257,8 +267,7 @@ def forecast(
     answer = _one_forecast(forecaster, item, store, day_asked, switch)
     if json:
         return print(say_json(answer))
-    names = dict(zip(forecaster.block.series["item_nbr"], forecaster.block.series["item_name"]))
-    print(in_words(names.get(item) or item or "", store, day_asked, answer))
+    print(_said(forecaster, item, store, day_asked, answer))
     for sentence in _covers(forecaster, item, store, day_asked, switch):
         print(sentence)
     print(_said_of(forecaster.card))

@@ -9,6 +9,7 @@ __all__ = ['Parser', 'make_parser', 'add_command', 'call', 'stopped', 'say_json'
 import argparse, inspect, json, select, sys
 from fastcore.docments import docments
 from ..core import UserError, shorten
+from ..delivery.stale import in_time
 
 # %% ../../nbs/cli/01_parser.ipynb #752c85d5
 class Parser(argparse.ArgumentParser):
@@ -82,7 +83,7 @@ def call(
         sys.stdout.flush()
         return 0
     except UserError as e:
-        print(e, file=sys.stderr)
+        print(in_time(str(e)), file=sys.stderr)
     except ModuleNotFoundError as e:
         missing = f"This command needs the package '{e.name}', which is not installed."
         print(f"{missing} Install all that the commands need: pip install 'cd4ml_nb[all]'", file=sys.stderr)

@@ -6,6 +6,9 @@
 __all__ = ['COMMANDS', 'stage', 'pipeline', 'report', 'bench', 'night']
 
 # %% ../../nbs/cli/08_pipeline.ipynb #d8ca488a
+import os, sys
+from importlib import import_module
+from .parser import call
 from ..core import UserError, progress, project_root
 
 # %% ../../nbs/cli/08_pipeline.ipynb #ba602b35
@@ -62,15 +65,59 @@ def night(
     """Bring the day's sales in, and put the coming days' forecasts live.
 
     The live model is brought up to these sales and not trained.
-    A night that fails a check says why, and last night's forecasts stay.
+    A night that fails a check says why, and last night's forecasts stay; it is an alert on record.
     cd4ml night              the day after last night's
     cd4ml night --nights 31  a month, day by day"""
-    from cd4ml_nb.delivery.stages import run_night
-
     if nights < 1 or until and nights > 1:
         raise UserError("--nights takes a number of nights from 1 on, and goes without --until.")
+    (
+        import_module("cd4ml_nb.delivery.stages"),
+        import_module("cd4ml_nb.delivery.night"),
+    )  # each night is forked from here
     for _ in range(nights):
-        print(f"Report: {run_night(project_root(), until)}")
+        if code := _one_night(until) if nights == 1 else _forked(_one_night, until):
+            raise SystemExit(code)
+
+# %% ../../nbs/cli/08_pipeline.ipynb #2bcc5419
+def _one_night(until):
+    "One night, and what is to be on record of it."
+    from cd4ml_nb.delivery.night import check_turn, next_day
+    from cd4ml_nb.delivery.stages import run_night
+
+    root = project_root()
+    day = check_turn(root, next_day(root) if until is None else until)
+    try:
+        report = run_night(root, day, fork=True)
+    except Exception as e:
+        from cd4ml_nb.monitoring.record import record_failure, say_alerts
+
+        say_alerts(root)
+        record_failure(root, day, str(e))
+        raise
+    from cd4ml_nb.monitoring.record import record_nights, say_alerts
+
+    record_nights(root)
+    say_alerts(root)
+    print(f"Report: {report}", flush=True)
+    return 0
+
+# %% ../../nbs/cli/08_pipeline.ipynb #8ae9ad5c
+def _forked(function, *given):
+    "Call a function in a copy of this process, which has done nothing but imports; its exit code."
+    sys.stdout.flush()
+    pid = os.fork()
+    if not pid:
+        code = 1
+        try:
+            code = call(lambda: function(*given), {})
+            sys.stderr.flush()
+        finally:
+            os._exit(code)
+    try:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    except KeyboardInterrupt:  # the copy was interrupted, too
+        os.waitpid(pid, 0)
+        raise
 
 # %% ../../nbs/cli/08_pipeline.ipynb #8830eb45
 COMMANDS = {"pipeline": pipeline, "stage": stage, "report": report, "bench": bench, "night": night}

@@ -9,7 +9,7 @@ __all__ = ['COMMANDS', 'gate', 'release_status', 'release_history', 'release_sho
 # %% ../../nbs/cli/05_release.ipynb #3aded520
 from ..core import UserError, project_root
 from .parser import say_json
-from ..delivery.verdict import failed_titles, say_others, verdict_here
+from ..delivery.verdict import failed_titles, say_compared, say_others, verdict_here
 
 # %% ../../nbs/cli/05_release.ipynb #8f643e9f
 def gate(
@@ -29,7 +29,7 @@ def gate(
         stopped = [f"The gate stopped {found['model_version']}: {', '.join(failed)}", *say_others(found)]
         raise UserError(f"{'. '.join(stopped)}. The evidence: reports/gate.html")
     if not json:
-        print(f"{found['model_version']} passed the gate, compared with {found['champion'] or 'no champion'}.")
+        print(f"{found['model_version']} passed the gate, {say_compared(found)}.")
 
 # %% ../../nbs/cli/05_release.ipynb #9e6c0848
 def release_status(
@@ -40,10 +40,11 @@ def release_status(
 
     cd4ml release status"""
     from cd4ml_nb.delivery.release import status_in_words
+    from cd4ml_nb.delivery.stale import in_time
     from cd4ml_nb.delivery.state import state
 
     found = state(project_root())
-    print(say_json(found) if json else status_in_words(found))
+    print(say_json(found) if json else in_time(status_in_words(found)))
     _require_sound(project_root())
 
 

@@ -97,7 +97,8 @@ def dashboard(
     port: int = 8866,  # On 127.0.0.1
 ):
     "Serve the dashboard on this machine until Ctrl-C."
-    said = f"The dashboard: http://127.0.0.1:{port} (Ctrl-C ends it; its log: reports/dashboard.log)"
+    where = f"http://127.0.0.1:{port}"
+    said = f"The dashboard: {where}, its order lists: {where}/orders (Ctrl-C ends it; its log: reports/dashboard.log)"
     _serve_app("forecast.ipynb", port, "share", said, f"make dashboard PORT={_another(port, 8866)}")
 
 

@@ -27,6 +27,7 @@ from .engines import connect, explain_engine_trouble, quote_sql
 from .layout import RAW, SCHEMA_VERSION, raw_path
 from .opening import closed_table
 from .panel import DAYS_AHEAD, data_version, prepared_folder
+from .roll import Earlier, heap_day, keep_days, look_back, read_plan
 from .sales import heap_raw
 from .schema import check_evolution, describe_scales, describe_schema, describe_source, last_known_day
 from .spark import do_stores_spark, heap_raw_spark, read_text_spark
@@ -114,8 +115,11 @@ class Steps(NamedTuple):
     keep: Callable  # (name, Ibis table) → the same, computed once
 
 
-def _steps_of(engine, con, memory):
+def _steps_of(engine, con, memory, earlier):
     "An engine's own functions."
+    if engine == "duckdb" and earlier:
+        same = lambda con, raw, name: read_plan(con, earlier) if name in earlier.sound else read_raw(con, raw, name)
+        return Steps(partial(heap_day, con, earlier=earlier), do_stores, same, con.create_table)
     if engine == "duckdb":
         return Steps(partial(heap_raw, con), do_stores, read_raw, con.create_table)
     return Steps(
@@ -276,6 +280,7 @@ class Settings:
     windows: dict | None  # Settings of the windows; None: nobody asks whether there are days enough
     previous: dict | None  # Shape of the raw tables at the last good run
     accept_schema: list[str] | None
+    earlier: Earlier | None = None  # What was prepared the night before; None outside of nights
 
 # %% ../../nbs/data/03_prepare.ipynb #04660550
 def _do_sales(folder, con, steps, settings, heaps, opening):
@@ -310,6 +315,8 @@ def _fill(folder, con, steps, settings):
             _write(table, folder, name, keys)
         _write_returns(heaps, folder)
         shutil.rmtree(heap_folder)
+        if settings.earlier:
+            keep_days(con, folder, settings.earlier, heaps.rows, tables["promotions"])
         schema["scales"] = describe_scales(folder)
         check_evolution(settings.previous, schema, settings.accept_schema)
         about = _describe(folder, settings, heaps, choice, hashes.result(), schema) | {"opening": stores.about()}
@@ -319,31 +326,31 @@ def _fill(folder, con, steps, settings):
 # %% ../../nbs/data/03_prepare.ipynb #7cffdb2f
 def prepare_folder(
     raw: Path,  # Folder of raw CSV files
-    out: Path,  # Folder to write or replace as a whole
+    out: Path,  # Folder to write or replace
     delisted_after: int = 56,  # Days without a sale that every series and store is given before it has ended
-    absent: str
-    | None = None,  # What a store's day without a row means, closed or sold_nothing; None as fits the source
+    absent: str | None = None,  # A store's day without a row: closed or sold_nothing; None as fits the source
     closed_days: Sequence | None = None,  # Days on which stores are closed, or open; None as fits the source
     first_day: str | None = None,  # First day of the data; None where the sales begin
     last_day: str | None = None,  # Last day of the data; None where the sales end
     windows: dict | None = None,  # The section split: are there days enough? None: nobody asks
-    history: int = 56,  # Days before the first day from which a model learns, training_rows.first
-    memory: str = "1GB",  # What DuckDB may use before it spills to disk
+    history: int = 56,  # Days before the first from which a model learns
+    memory: str = "1GB",  # What DuckDB may use
     engine: str = "duckdb",  # duckdb: on this machine; spark: on many
-    accept_schema: list[str]
-    | None = None,  # Changes of the raw tables' shape that are meant, as the refusal names them
+    accept_schema: list[str] | None = None,  # Changes of shape that are meant, as the refusal names them
+    before: Path | None = None,  # Prepared the night before: what holds still is kept
 ) -> list[dict]:  # The steps, each with rows_in, rows_out, change, what
     "Prepare a raw folder: check it, clean it, join it, write it by store."
     raw, out = Path(raw), Path(out)
     meaning = source_rule(describe_source(raw)["source"], absent, closed_days)
-    read_day_rules(meaning[1])  # a day that is none is told before the work begins
-    previous = find_json(out / "version.json", {}).get("schema")
-    asked = windows and {**windows, "history": history}
-    rule = (delisted_after, *meaning, first_day, last_day, asked)
+    read_day_rules(meaning[1])
+    previous = find_json((before or out) / "version.json", {}).get("schema")
+    rule = (delisted_after, *meaning, first_day, last_day, windows and {**windows, "history": history})
+    earlier = look_back(Path(before), raw) if before and engine == "duckdb" else None
     con = connect(engine, memory)
     try:
         with explain_engine_trouble(out), replace_folder(out) as folder:
-            return _fill(folder, con, _steps_of(engine, con, memory), Settings(raw, *rule, previous, accept_schema))
+            settings = Settings(raw, *rule, previous, accept_schema, earlier)
+            return _fill(folder, con, _steps_of(engine, con, memory, earlier), settings)
     finally:
         con.disconnect()
 

@@ -7,13 +7,13 @@ __all__ = ['NOT_GOODS', 'NOT_YET', 'complete_journey_folder', 'readable_name', '
            'week_days', 'us_events', 'us_holidays', 'complete_journey', 'tiny']
 
 # %% ../../nbs/data/01_sources.ipynb #5782c4c9
-import csv, datetime, re
+import csv, datetime, hashlib, re
 from importlib.util import find_spec
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import duckdb, numpy as np
 from dateutil.easter import easter
-from ..core import UserError
+from ..core import UserError, replace_file, sha256_of
 from .engines import quote_sql
 from .layout import RAW
 
@@ -259,14 +259,16 @@ def _load_lines(con, package, rules):
 
 # %% ../../nbs/data/01_sources.ipynb #4419bf8e
 _WEEKS_AT_ONCE = 6  # twenty-one million promotion rows are counted in slices, to need little memory
-_PLAN_ROWS = """WITH numbered AS (  -- numbers instead of names, until the rows are few: half of the time
-        SELECT product_id, categories.rowid AS item FROM products JOIN categories ON category = product_category)
-    SELECT first_date, last_date, CAST(store_id AS VARCHAR) AS store_nbr, item_nbr, promoted
-    FROM (SELECT week, store_id, item, count(*) AS promoted
+_PROMOTED_ROWS = """WITH numbered AS (  -- numbers instead of names, until the rows are few: half of the time
+        SELECT product_id, kinds.rowid AS kind FROM products JOIN kinds ON category = product_category)
+    SELECT week, CAST(store_id AS VARCHAR) AS store_nbr, category, promoted
+    FROM (SELECT week, store_id, kind, count(*) AS promoted
           FROM (SELECT DISTINCT store_id, product_id, week FROM promotions
                 WHERE week BETWEEN ? AND ? AND (display_location <> '0' OR mailer_location <> '0'))
           JOIN numbered USING (product_id) GROUP BY ALL)
-    JOIN categories ON categories.rowid = item JOIN weeks USING (week)
+    JOIN kinds ON kinds.rowid = kind"""
+_PLAN_ROWS = """SELECT first_date, last_date, store_nbr, item_nbr, promoted AS onpromotion
+    FROM promoted JOIN categories USING (category) JOIN weeks USING (week)
     WHERE store_nbr IN (SELECT store_nbr FROM lines WHERE rule IS NULL)"""
 
 
@@ -280,17 +282,41 @@ def week_days(
     return first, first + datetime.timedelta(days=6)
 
 # %% ../../nbs/data/01_sources.ipynb #982633a5
-def _load_plan(con):
-    "Create the table `plan`: promoted products per store, item and week, with the week's first and last day."
+def _count_promoted(con):
+    "Create the table `promoted`: promoted products per week, store and category."
     weeks = [row[0] for row in con.execute("SELECT DISTINCT week FROM promotions ORDER BY week").fetchall()]
-    con.execute("CREATE TABLE weeks (week BIGINT, first_date DATE, last_date DATE)")
-    con.executemany("INSERT INTO weeks VALUES (?, ?, ?)", [[week, *week_days(week)] for week in weeks])
-    columns = "first_date DATE, last_date DATE, store_nbr VARCHAR, item_nbr VARCHAR, onpromotion BIGINT"
-    con.execute(f"CREATE TABLE plan ({columns})")
+    con.execute("CREATE TABLE kinds AS SELECT DISTINCT product_category AS category FROM products ORDER BY 1")
+    con.execute("CREATE TABLE promoted (week BIGINT, store_nbr VARCHAR, category VARCHAR, promoted BIGINT)")
     slices = [weeks[first : first + _WEEKS_AT_ONCE] for first in range(0, len(weeks), _WEEKS_AT_ONCE)]
     with ThreadPoolExecutor(2) as pool:  # the file is one row group: a query alone would keep one core busy
-        insert = lambda some: con.cursor().execute(f"INSERT INTO plan {_PLAN_ROWS}", [some[0], some[-1]])
+        insert = lambda some: con.cursor().execute(f"INSERT INTO promoted {_PROMOTED_ROWS}", [some[0], some[-1]])
         list(pool.map(insert, slices))
+
+
+def _promoted(con, package, kept):
+    "The same; what was counted of these very files is taken from where it was kept."
+    if kept is None:
+        return _count_promoted(con)
+    digest = hashlib.sha256("".join(sha256_of(package / f"{name}.parquet") for name in _COUNTED).encode()).hexdigest()
+    path = Path(kept) / f"promoted-{digest[:16]}.parquet"
+    if path.exists():
+        return con.execute(f"CREATE TABLE promoted AS SELECT * FROM read_parquet({quote_sql(path)})")
+    _count_promoted(con)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replace_file(path) as tmp:
+        con.execute(f"COPY promoted TO {quote_sql(tmp)} (FORMAT parquet, COMPRESSION zstd)")
+
+
+_COUNTED = ("promotions", "products")
+
+# %% ../../nbs/data/01_sources.ipynb #7789d573
+def _load_plan(con, package, kept=None):
+    "Create the table `plan`: promoted products per store, item and week, with the week's first and last day."
+    _promoted(con, package, kept)
+    weeks = [row[0] for row in con.execute("SELECT DISTINCT week FROM promoted ORDER BY week").fetchall()]
+    con.execute("CREATE TABLE weeks (week BIGINT, first_date DATE, last_date DATE)")
+    con.executemany("INSERT INTO weeks VALUES (?, ?, ?)", [[week, *week_days(week)] for week in weeks or [1]])
+    con.execute(f"CREATE TABLE plan AS {_PLAN_ROWS}")
 
 # %% ../../nbs/data/01_sources.ipynb #79493899
 def _nth_weekday(year, month, weekday, n):
@@ -373,13 +399,14 @@ def complete_journey(
     folder: Path,  # Empty folder that receives the CSV files
     package: Path | None = None,  # Folder with the Parquet files; the installed package's by default
     until: str | None = None,  # The last day whose sales are known, as 2017-11-30; None: all are
+    kept: Path | None = None,  # Where the counted promotions are kept from one reading to the next; None: nowhere
 ) -> dict:  # Rule: rows, units, why
     "Real sales of US grocery stores in 2017, by product category, store and New York day."
-    rules = left_out_rules(until)
+    rules, package = left_out_rules(until), Path(package or complete_journey_folder())
     with duckdb.connect() as con:
         con.execute("SET enable_progress_bar = false")
-        _load_lines(con, package or complete_journey_folder(), rules)
-        _load_plan(con)
+        _load_lines(con, package, rules)
+        _load_plan(con, package, kept)
         for name, query in _QUERIES.items():
             con.execute(f"COPY ({query}) TO {quote_sql(folder / f'{name}.csv')} (HEADER, DELIMITER ',')")
         first, last = con.execute("SELECT min(date), max(date) FROM lines").fetchone()

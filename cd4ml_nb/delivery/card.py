@@ -16,7 +16,7 @@ import pandas as pd, yaml
 from ..core import current_name, find_json, read_json, replace_file
 from ..look import markdown_text, say_percent, table_markdown
 from .acts import whoever
-from .verdict import count_checks, say_others
+from .verdict import count_checks, is_compared, say_compared, say_others
 
 # %% ../../nbs/delivery/05c_card.ipynb #ecc1d6f7
 @dataclass(frozen=True)
@@ -283,6 +283,7 @@ def _judgement(evidence):
             "What the gate said",
             [
                 "It passed the gate." if gate.get("passed") else verdict,
+                *([] if is_compared(gate) else [f"It was {say_compared(gate)}."]),
                 *(f"{said}." for said in say_others(gate)),
                 CardTable(["Check", "Value", "Limit", "Verdict"], rows),
             ],

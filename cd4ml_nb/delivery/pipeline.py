@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LANES', 'BEGUN', 'TOOK', 'ENDED', 'MOMENT', 'HELD', 'BUSY', 'LEFT_OVER', 'what_changed', 'to_look_at',
-           'longest_first', 'ready', 'pipeline_stages', 'check_targets', 'Progress', 'take_in', 'seconds_left',
-           'status_line', 'Fork', 'answer_of', 'last_seconds', 'in_order', 'who_is_busy', 'run_pipeline']
+           'longest_first', 'ready', 'check_targets', 'Progress', 'take_in', 'seconds_left', 'status_line', 'Fork',
+           'answer_of', 'last_seconds', 'in_order', 'who_is_busy', 'run_pipeline']
 
 # %% ../../nbs/delivery/01a_pipeline.ipynb #f318138d
 import contextlib, json, os, re, selectors, shutil, signal, sys, time, traceback
@@ -24,7 +24,8 @@ from cd4ml_nb.core import (
     read_yaml,
     replace_file,
 )
-from .parameters import check_estimators, check_params
+from .parameters import check_estimators, check_params, pipeline_stages
+from .stale import note_run
 from .verdict import is_outdated
 from .warm import Forked, WarmStart, _end, expect, let_go, speak_to
 
@@ -76,28 +77,14 @@ def ready(
     "The stages that may begin, in order."
     return [stage for stage, needed in needs.items() if stage not in begun and done.issuperset(needed)]
 
-# %% ../../nbs/delivery/01a_pipeline.ipynb #ec69b428
-def pipeline_stages(
-    pipeline: dict,  # dvc.yaml
-) -> list[str]:  # As DVC calls them, such as backtest@ets
-    "Every stage that DVC may run."
-    names = []
-    for name, stage in pipeline["stages"].items():
-        values = [str(value) for column in stage.get("matrix", {}).values() for value in column]
-        names += [f"{name}@{value}" for value in values] or [name]
-    return names
-
 # %% ../../nbs/delivery/01a_pipeline.ipynb #cdfc8a47
 def check_targets(
     targets: tuple[str, ...],  # What somebody asked for
     pipeline: dict,  # dvc.yaml
 ) -> None:
     "A UserError when a stage is not there."
-    if not isinstance(pipeline.get("stages"), dict) or not all(
-        isinstance(one, dict) for one in pipeline["stages"].values()
-    ):
-        raise UserError("dvc.yaml should list the pipeline's stages. Restore it with: git checkout dvc.yaml")
-    known = [*pipeline["stages"], *pipeline_stages(pipeline)]
+    each = pipeline_stages(pipeline)
+    known = [*pipeline["stages"], *each]
     for target in targets:
         if target in known:
             continue
@@ -520,6 +507,27 @@ def _check_lock(path):
         raise UserError(f"{path} should list what each stage made of what. Restore it with: git checkout dvc.lock")
 
 # %% ../../nbs/delivery/01a_pipeline.ipynb #3a626407
+def _bring_up(root, targets, force):
+    "The same, for whoever is alone here."
+    stages = read_yaml(root / "dvc.yaml")["stages"]
+    with WarmStart(root) as warm:
+        warm.start() if "scripts/stage" in str(stages) else let_go(warm)  # other programs ask nobody
+        with hold_lock(root / "reports/.lock", "'cd4ml pipeline'"):  # what a killed pipeline had begun is over
+            _clear_left(root / ".dvc/tmp/rwlock")
+        found = _find_work(targets, force)
+        again = {"gate"} & set(found["needs"]) if is_outdated(root) else set()
+        needs = longest_first(to_look_at(found["needs"], [*found["changed"], *again]))
+        voice = _Voice(Progress(needs, last_seconds(root), len(found["needs"])))
+        _require_estimators(read_params(root=root), needs)
+        failed = needs and _run_stages(root, needs, set(needs) if force else again, voice, warm)
+        if warm.process and not needs:
+            warm.process.kill()
+        _sort_lock(root, pipeline_stages({"stages": stages}))
+    if failed:
+        raise UserError(voice.why(root, failed))
+    return voice.told.took
+
+# %% ../../nbs/delivery/01a_pipeline.ipynb #3a626408
 def run_pipeline(
     *targets: str,  # Stages and what they need; all by default
     force: bool = False,  # Run them even when nothing has changed
@@ -527,25 +535,10 @@ def run_pipeline(
 ) -> dict:  # Seconds of each stage that ran
     "Run every stage that a change has touched."
     root = Path(root or project_root())
-    pipeline = read_yaml(root / "dvc.yaml")
-    check_targets(targets, pipeline)
+    check_targets(targets, read_yaml(root / "dvc.yaml"))
     _check_lock(root / "dvc.lock")
-    check_params(params := read_params(root=root), root)
+    check_params(read_params(root=root), root)
     os.chdir(root)
     alone = hold_lock(root / "reports/.pipeline.lock", "'cd4ml pipeline'", wait=MOMENT, refusal=BUSY)
-    with alone, WarmStart(root) as warm:
-        warm.start() if "scripts/stage" in str(pipeline["stages"]) else let_go(warm)  # other programs ask nobody
-        with hold_lock(root / "reports/.lock", "'cd4ml pipeline'"):  # what a killed pipeline had begun is over
-            _clear_left(root / ".dvc/tmp/rwlock")
-        found = _find_work(targets, force)
-        again = {"gate"} & set(found["needs"]) if is_outdated(root) else set()
-        needs = longest_first(to_look_at(found["needs"], [*found["changed"], *again]))
-        voice = _Voice(Progress(needs, last_seconds(root), len(found["needs"])))
-        _require_estimators(params, needs)
-        failed = needs and _run_stages(root, needs, set(needs) if force else again, voice, warm)
-        if warm.process and not needs:
-            warm.process.kill()
-        _sort_lock(root, pipeline_stages(pipeline))
-    if failed:
-        raise UserError(voice.why(root, failed))
-    return voice.told.took
+    with alone, note_run(root, whole=not targets):
+        return _bring_up(root, targets, force)

@@ -10,7 +10,7 @@ __all__ = ['aliases', 'mirror_aliases', 'Outside', 'signed', 'approve', 'reject'
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, TypedDict
-from ..core import UserError, main_root, progress, read_params, sha256_of
+from ..core import UserError, find_json, main_root, progress, read_params, sha256_of
 from cd4ml_nb.delivery.acts import (
     STATUS,
     bytes_of,
@@ -39,8 +39,9 @@ from cd4ml_nb.delivery.registry import (
     unsound_versions,
 )
 from .reports import refresh_index
-from .state import Held, State, nothing_live, other_champion, read_verdict, stands, state
-from .verdict import count_checks
+from .stale import stale
+from .state import Held, State, candidates, nothing_live, other_champion, read_verdict, stands, state
+from .verdict import count_checks, is_compared, packaged_model, say_compared
 from ..look import say_when, table_text
 
 # %% ../../nbs/delivery/05_release.ipynb #6abb0cc7
@@ -316,11 +317,28 @@ def _not_by_rule(rule, found):
     return ""
 
 # %% ../../nbs/delivery/05_release.ipynb #dddc1b0a
+def _newest(root, found, halfway):
+    "The version of the newest run, if the rule may release it, and a sentence where it may not; a UserError if stale."
+    name = (find_json(Path(root) / "data/registered.json") or {}).get("model_version")
+    fit = [*halfway, *(entry["model_version"] for entry in candidates(found["versions"]))]
+    if name is None and packaged_model(root) is None:
+        return next(iter(fit), None), ""  # nothing is run here, as where a version was fetched
+    if said := stale(root):
+        raise UserError(f"Nothing was released. {said}")
+    if packaged_model(root) not in (None, name):
+        raise UserError(f"Nothing was released: {packaged_model(root)} is not registered yet. Run: make pipeline")
+    if name in fit or not fit:
+        return (name if fit else None), ""
+    how = next((stands(entry) for entry in found["versions"] if entry["model_version"] == name), "not registered here")
+    waits = f'{fit[0]}, of an earlier run, waits for a person\'s decision: cd4ml release approve {fit[0]} --reason "…"'
+    return None, f"Nothing was released: the newest model, {name}, is {how}. {waits}"
+
+# %% ../../nbs/delivery/05_release.ipynb #dddc1b0b
 def auto(
     root: Path,  # The project's folder
     outside: Outside = _OUTSIDE,  # Clock and MLflow's registry
 ) -> dict:  # released (a model_version or None) and says (a sentence)
-    "Approve and promote what the rule in params.yaml allows."
+    "Approve and promote the model of the newest run, if the rule in params.yaml allows it."
     rule, found = _rule(root), state(root)
     if found["champion"]:
         package_folder(root, found["champion"])  # a log without its models is nothing to go on from
@@ -329,11 +347,15 @@ def auto(
 
     by = f"rule release.auto_approve: {rule}"
     halfway = [act["model_version"] for act in read_log(root)[-1:] if act["act"] == "approve" and act["by"] == by]
-    name = halfway[0] if halfway else (found["candidate"] or {}).get("model_version")
+    name, said = _newest(root, found, halfway)
     if name is None:
-        return {"released": None, "says": "Nothing waits for approval." if found["champion"] else nothing_live(found)}
+        none = "Nothing waits for approval." if found["champion"] else nothing_live(found)
+        return {"released": None, "says": said or none}
+    if not is_compared(verdict := read_verdict(root, name)):
+        waits = f"{name} was {say_compared(verdict)}, so it waits for a person's decision: cd4ml release approve"
+        return {"released": None, "says": f"Nothing was released: {waits}"}
     reason = _rule_reason(root, name, found)
-    if not halfway:
+    if name not in halfway:
         approve(root, name, by, reason, outside=outside)
     promote(root, name, by=by, reason=reason, outside=outside)
     later = "wait for a person" if rule == "first" else "go the same way"
@@ -524,7 +546,7 @@ def version_in_words(
     if known["changed"]:
         lines.append(f"NOT WHAT WAS REGISTERED: {', '.join(known['changed'])}")
     verdict = "passed" if gate["passed"] else "FAILED"
-    lines += ["", f"The gate: {verdict}, compared with {gate.get('champion') or 'no champion'}"]
+    lines += ["", f"The gate: {verdict}, {say_compared(gate)}"]
     mark = {"passed": "✓", "failed": "✗"}
     lines += [f"  {mark.get(check.get('verdict'), '·')} {check.get('says', '')}" for check in gate.get("checks", [])]
     if known["acts"]:

@@ -33,7 +33,7 @@ from cd4ml_nb.delivery.card import (
 )
 from .release import approve, promote, reject
 from .state import Listed, State, stands
-from .verdict import count_checks, say_others
+from .verdict import count_checks, is_compared, say_compared, say_others
 from ..look import BASELINE, CHAMPION, FORECAST, HTML, SOLD, say_percent, table_html
 from ..style import page
 from ..quality.pictures import plot_case, telling_cases
@@ -345,6 +345,8 @@ def _say_live(candidate, champion):
     if compared != now:
         said += f" But the gate compared it with {compared or 'no champion'}: judge it again with make gate "
         said += "before you decide."
+    elif not is_compared(candidate.gate):
+        said += f" It was {say_compared(candidate.gate)}: decide without that comparison."
     return said
 
 # %% ../../nbs/delivery/06_review.ipynb #0facde24

@@ -9,6 +9,7 @@ __all__ = ['PeakMemory', 'execute_notebook', 'seconds_in_cells', 'run_stage', 'r
 import os, shutil, sys, tempfile, threading, time
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from importlib import import_module
 from pathlib import Path
 from cd4ml_nb.core import (
     RENAMED,
@@ -32,7 +33,7 @@ from cd4ml_nb.delivery.parameters import (
     stage_values,
 )
 from .reports import make_report, record_run, refresh_index, write_report
-from .warm import KERNEL_ENVIRONMENT, kernel_manager, spare_kernel
+from .warm import FIRST, KERNEL_ENVIRONMENT, kernel_manager, spare_kernel
 
 # %% ../../nbs/delivery/01_stages.ipynb #79200672
 def _own_memory(process):
@@ -142,7 +143,7 @@ def _lock_of(root, label):
     return root / "reports" / (f".lock-{label}" if os.environ.get("CD4ML_WARM_ROOT") == str(root) else ".lock")
 
 
-def _run_notebook(root, notebook, label, given, values, fork=False):
+def _run_notebook(root, notebook, label, given, values, fork=False, prepared="data/prepared"):
     "Run a notebook while this project is held, write its report and give the record of its run."
     with hold_lock(_lock_of(root, label), f"{'benchmark' if values is None else 'stage'} {label}"):
         progress(f"{label} ...")
@@ -150,8 +151,8 @@ def _run_notebook(root, notebook, label, given, values, fork=False):
         nb, megabytes = execute_notebook(notebook, given, root, root / "reports" / f"{label}.failed.ipynb", fork)
         run = {
             "stage": label,
-            "parameters": values or {},
-            "data_version": find_json(root / "data/prepared/version.json", {}).get("data_version"),
+            "parameters": values or {name: value for name, value in given.items() if name != "tiny"},
+            "data_version": find_json(root / prepared / "version.json", {}).get("data_version"),
             "git_revision": git_revision(root),
             "started": f"{now:%Y-%m-%d %H:%M}",
             "began": now.isoformat(timespec="milliseconds"),
@@ -205,16 +206,22 @@ def run_stage(
 def run_night(
     root: Path | None = None,  # The project's folder
     until: str | None = None,  # The last day whose sales are known; None: the day after last night's
+    fork: bool = False,  # As for `execute_notebook`
 ) -> Path:  # Its report
     "Run a night and leave reports/nights/<day>.html; a night that does not pass leaves what is live."
-    from cd4ml_nb.delivery.night import check_turn, next_day
+    from cd4ml_nb.delivery.night import PREPARED, check_turn, next_day
 
     root = Path(root or project_root())
     day = check_turn(root, next_day(root) if until is None else until)
-    (root / "reports" / "nights").mkdir(parents=True, exist_ok=True)
+    with explain_disk_trouble(root / "reports" / "nights"):
+        (root / "reports" / "nights").mkdir(parents=True, exist_ok=True)
+    os.environ.update(KERNEL_ENVIRONMENT)
+    for module in FIRST if fork else ():  # the kernel is a copy of this process, and need not import them
+        import_module(module)
     with hold_lock(main_root(root) / "production/.lock", f"the night of {day}"):
         label = f"nights/{day}"
-        _run_notebook(root, root / "nbs" / "stages" / "night.ipynb", label, {"tiny": False, "until": day}, None)
+        notebook, given = root / "nbs" / "stages" / "night.ipynb", {"tiny": False, "until": day}
+        _run_notebook(root, notebook, label, given, None, fork, main_root(root) / PREPARED)
     refresh_index(root)
     return root / "reports" / f"{label}.html"
 

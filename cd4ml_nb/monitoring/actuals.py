@@ -82,7 +82,7 @@ def join_actuals(
     for back in range(_CORRECTED, -1, -1):
         day = str(tonight.block.date(tonight.origin - back))
         path = home / f"{day}.parquet"
-        if not published_for(root, day) or back and not path.exists():
+        if not published_for(root, day):
             continue
         sold = sold_on_day(tonight, day)
         if not path.exists() or _changed(path, sold):
@@ -107,6 +107,7 @@ def score_day(
         off = (items["mean"] - items["unit_sales"]).abs().sum()
         known = part.dropna(subset="mean")
         inside = known["unit_sales"].between(known["q10"], known["q90"]).mean()
-        scored.append([int(horizon), said, sold, said / max(sold, 1e-9) - 1, off / max(sold, 1e-9), inside])
+        shares = [said / sold - 1, off / sold] if sold else [np.nan, np.nan]  # of nothing there is no share
+        scored.append([int(horizon), said, sold, *shares, inside])
     columns = ["horizon", "forecast", "sold", "bias", "item_error", "inside"]
     return pd.DataFrame(scored, columns=columns).set_index("horizon")

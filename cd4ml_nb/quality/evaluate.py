@@ -12,7 +12,7 @@ from itertools import combinations
 from pathlib import Path
 import numpy as np, pandas as pd
 import pyarrow as pa, pyarrow.parquet as pq
-from ..core import UserError, read_json, replace_file, write_json
+from ..core import UserError, progress, read_json, read_params, replace_file, write_json
 from ..data.panel import read_series, read_version
 from ..data.split import read_windows
 from ..model.block import on_offer, shut_without_notice
@@ -157,12 +157,15 @@ def outdone(
 def backtested(
     root: Path,  # The project's folder
 ) -> dict[str, Path]:  # Estimator -> the file of its forecasts
-    "The estimators that were backtested."
-    folder = Path(root) / "data/evaluation"
-    found = {name: folder / f"{name}.parquet" for name in ESTIMATORS if (folder / f"{name}.parquet").exists()}
-    if not found:
-        raise UserError(f"{folder} holds no backtest of {', '.join(ESTIMATORS)}. Make them with: make pipeline")
-    return found
+    "The estimators of params.yaml that were backtested; what an earlier run left of others does not count."
+    wanted, folder = read_params("estimators", Path(root)), Path(root) / "data/evaluation"
+    found = {name: folder / f"{name}.parquet" for name in ESTIMATORS if name in wanted}
+    missing = [name for name, path in found.items() if not path.exists()]
+    if len(missing) == len(found):
+        raise UserError(f"{folder} holds no backtest of {', '.join(wanted)}. Make them with: make pipeline")
+    if missing:
+        progress(f"Not judged, for it was not backtested: {', '.join(missing)} of params.yaml")
+    return {name: path for name, path in found.items() if name not in missing}
 
 
 def read_forecasts(

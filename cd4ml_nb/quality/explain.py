@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['REASON_FEATURES', 'day_effects', 'level_change', 'forecaster_behind', 'promotion_effect', 'say_promotion',
            'coalitions', 'shapley', 'with_usual_level', 'row_model', 'coalition_values', 'effects', 'simple_effects',
-           'holiday_kind', 'unlearnt_holidays', 'caution', 'shown_parts', 'reasons', 'say_model']
+           'holiday_kind', 'unlearnt_holidays', 'caution', 'say_closed', 'shown_parts', 'reasons', 'say_model']
 
 # %% ../../nbs/quality/06_explain.ipynb #cb33a175
 import inspect, re
@@ -505,7 +505,7 @@ def _promotion_sentence(without, known, chosen, promotion):
     "What the promotion does, said; `without` is the forecast with none, None where most stores know of none."
     with_none = "in most stores nothing is known of it without one."
     if without is not None:
-        with_none = f"with none the forecast would be {say_units(without)}."
+        with_none = f"with no promotion the forecast would be {say_units(without)}."
     if promotion:
         return f"Promotion is switched on; {with_none}"
     plan = known[known.date.isin(chosen)]
@@ -620,6 +620,21 @@ def _only_reason(forecaster, item_nbr, store_nbr, *asked):
     units = forecaster.total(item_nbr, store_nbr, *asked)["mean"]
     text = _NEVER_SOLD if forecaster_behind(forecaster).serving["cold_start"] else _STAND_IN
     return [{"kind": "cold start", "units": units, "shown": shown_parts({"": units})[""], "text": text}]
+
+# %% ../../nbs/quality/06_explain.ipynb #3dfb6231
+def say_closed(
+    forecaster,
+    item_nbr: str,
+    store_nbr: str | None,  # None: all stores
+    days: pd.DatetimeIndex,  # The days asked for
+) -> str:  # A sentence; empty where it is sold on one of them at least
+    "That nothing sells because every store is closed on all the days asked for."
+    if _ended(forecaster, item_nbr, store_nbr):
+        return ""
+    known = forecaster.known(item_nbr, store_nbr)
+    asked = known[known.date.isin(days)]
+    shut = len(asked) > 0 and not asked.is_open.astype(bool).any()
+    return _closed_sentence(known, days) if shut else ""
 
 # %% ../../nbs/quality/06_explain.ipynb #012a2000
 def _sentences(forecaster, asked, exact, total, usual):

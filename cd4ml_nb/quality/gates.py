@@ -42,7 +42,8 @@ class Champion:
     model_version: str
     windows: list  # Forecast origins of the windows on which it is compared, ascending
     how: str  # How its forecasts were made, in words
-    fresh: bool  # It has not learnt from these windows
+    fresh: bool = True  # False: it has learnt from all that is judged, so that nothing can be compared
+    trained_to: str = ""  # Last day from which it learnt
 
 # %% ../../nbs/quality/08_gates.ipynb #5fa07d22
 @dataclass
@@ -52,14 +53,18 @@ class Case:
     estimator: str  # Name of the candidate's estimator
     windows: list  # All windows, in time order
     table: pd.DataFrame  # Its forecasts of all windows
-    # Those of evaluation windows and holdout, and beside them naive (seasonal naive's log_mean) and naive_mean,
-    # champion and champion_mean (NaN where the champion was not asked)
+    # Evaluation windows and holdout; beside them naive (its log_mean), naive_mean, champion, champion_mean (or NaN)
     judged: pd.DataFrame
     missing: int  # Days that seasonal naive forecast and the candidate did not
     block: Block  # The panel of the series that are judged
     limits: Limits
     champion: Champion | None = None  # From `with_champion`; None when nothing is live
     rest: pd.DataFrame | None = None  # What no series forecasts, from `remainders`
+
+    @property
+    def rival(self) -> Champion | None:
+        "The champion, where it has not learnt from what is judged."
+        return self.champion if self.champion and self.champion.fresh else None
 
     @property
     def origins(self) -> list:
@@ -390,8 +395,8 @@ def champion_windows(
     origins: list,  # Forecast origins of the judged windows, ascending
     trained_to: str,  # Last day from which the champion learnt
 ) -> list:  # Forecast origins
-    "The windows that the champion has not learnt from; if there are none, the last one."
-    return [origin for origin in origins if origin >= trained_to] or origins[-1:]
+    "The windows that the champion has not learnt from."
+    return [origin for origin in origins if origin >= trained_to]
 
 
 def _ask_champion(case, champion, origins, shipped):
@@ -423,7 +428,10 @@ def champion_forecasts(
     origins = champion_windows(case.origins, champion.card.get("trained_to", ""))
     if (Path(folder) / "paths.parquet").exists():
         table = _backtest_of(root, champion.card["estimator"])
-        return champion.card, table[table["forecast_origin"].isin(origins)], "by its estimator's backtest"
+        judged = origins or case.origins[-1:]  # a backtest has not learnt from its window, whenever it was made
+        return champion.card, table[table["forecast_origin"].isin(judged)], "by its estimator's backtest"
+    if not origins:
+        return champion.card, shipped[:0], "not at all"
     try:
         return champion.card, _ask_champion(case, champion, origins, shipped), "by its frozen package"
     except Exception as e:
@@ -462,13 +470,15 @@ def beside_champion(
     how: str,  # How they were made
 ) -> Case:
     "Put the champion's forecasts into the case."
+    name, trained_to = card["model_version"], card.get("trained_to", "")
+    if table.empty:
+        return replace(case, champion=Champion(name, [], how, fresh=False, trained_to=trained_to))
     found = _beside(case.judged, table)
     if not found["mean"].notna().any():
-        raise UserError(f"the champion {card['model_version']} has no forecast of any day that the candidate forecasts")
+        raise UserError(f"the champion {name} has no forecast of any day that the candidate forecasts")
     judged = case.judged.assign(champion=found["log_mean"], champion_mean=found["mean"])
     origins = sorted(judged.loc[found["mean"].notna(), "forecast_origin"].unique())
-    champion = Champion(card["model_version"], origins, how, fresh=origins[0] >= card.get("trained_to", ""))
-    return replace(case, judged=judged, champion=champion)
+    return replace(case, judged=judged, champion=Champion(name, origins, how, trained_to=trained_to))
 
 # %% ../../nbs/quality/08_gates.ipynb #eeaeba73
 def _series_sums(
@@ -505,24 +515,33 @@ def _against(rows, other, limits, orders=False):
 
 # %% ../../nbs/quality/08_gates.ipynb #499a0e69
 RATCHET = Criterion("ratchet", "Not worse than the champion")
-_NOTHING_LIVE = "No live model stands beside it, so there is nothing to compare with"
+
+
+def _nothing_beside(case):
+    "Why no live model stands beside a candidate."
+    live = case.champion
+    if live is None:
+        return "No live model stands beside it, so there is nothing to compare with"
+    learnt = (
+        f"{live.model_version}, which is live, has learnt from all sales up to {live.trained_to or 'an unknown day'}"
+    )
+    return f"{learnt}, so also from all that is judged here: what it says of them is no forecast, and not compared with"
 
 
 def _said(origins):
     return f"the window from {origins[0]}" if len(origins) == 1 else f"the {len(origins)} windows from {origins[0]} on"
 
-
+# %% ../../nbs/quality/08_gates.ipynb #b828e5d8
 def ratchet_check(case: Case) -> Check:
     "Not worse than the champion by more than `ratchet_tolerance` and luck."
-    champion, tie = case.champion, case.limits.ratchet_tolerance
+    champion, tie = case.rival, case.limits.ratchet_tolerance
     if champion is None:
-        return RATCHET.not_judged(_NOTHING_LIVE)
+        return RATCHET.not_judged(_nothing_beside(case))
 
     it = _against(case.judged[case.judged["champion"].notna()], "champion", case.limits)
     behind, luck = it["difference"], it["band"]
-    learnt = "neither has learnt from" if champion.fresh else "the champion has learnt from, which flatters it"
     says = (
-        f"On {_said(champion.windows)}, which {learnt}, its NWRMSLE is {it['score']:.4f}; "
+        f"On {_said(champion.windows)}, which neither has learnt from, its NWRMSLE is {it['score']:.4f}; "
         f"that of {champion.model_version}, asked again {champion.how}, is {it['rival']:.4f}: "
         f"{abs(behind):.4f} {'worse' if behind > 0 else 'better'}. "
         f"Up to {tie:.4f} worse is a tie and up to {luck:.4f} may be luck"
@@ -536,8 +555,8 @@ _ORDERS = Criterion("orders", "Order error")
 def orders_check(case: Case) -> Check:
     "Order error not above seasonal naive's, nor the champion's, by more than `slice_tolerance` and luck."
     rivals = [("naive", "seasonal naive", case.origins)]
-    if case.champion:
-        rivals.append(("champion", "the champion", case.champion.windows))
+    if case.rival:
+        rivals.append(("champion", "the champion", case.rival.windows))
     said, passed, score, most = [], True, 0.0, 0.0
     for column, name, origins in rivals:
         it = _against(case.judged.dropna(subset=column), column, case.limits, orders=True)
@@ -615,7 +634,7 @@ def slice_table(
     counts = draws(n_series, case.limits.resamples, case.limits.seed)
     naive = _compare_slices(case, kinds, "naive", counts, codes)
     nobody = naive.assign(score=np.nan, rival=np.nan, difference=np.nan, band=np.nan, failed=False)
-    live = _compare_slices(case, kinds, "champion", counts, codes) if case.champion else nobody
+    live = _compare_slices(case, kinds, "champion", counts, codes) if case.rival else nobody
     failed = naive["failed"] | live["failed"]
     columns = {
         "series": naive["series"],
@@ -658,8 +677,8 @@ def slice_checks(
 ) -> list[Check]:
     "No slice of enough series worse than seasonal naive, or than the champion."
     naive = _slices_check(_SLICES_NAIVE, case, table, ("naive", "seasonal naive", "nwrmsle"))
-    if case.champion is None:
-        return [naive, _SLICES_CHAMPION.not_judged(_NOTHING_LIVE)]
+    if case.rival is None:
+        return [naive, _SLICES_CHAMPION.not_judged(_nothing_beside(case))]
     return [naive, _slices_check(_SLICES_CHAMPION, case, table, ("champion", "the champion", "beside_champion"))]
 
 # %% ../../nbs/quality/08_gates.ipynb #b74a8cd6
@@ -692,7 +711,7 @@ def slice_orders_check(case: Case) -> Check:
     case = replace(case, limits=replace(case.limits, slice_series=max(case.limits.slice_series, _FEWEST)))
     codes, n_series = _series_codes(case.judged)
     counts, bad, judged = draws(n_series, case.limits.resamples, case.limits.seed), [], 0
-    for other, whom in [("naive", "seasonal naive"), ("champion", "the champion")][: 1 + bool(case.champion)]:
+    for other, whom in [("naive", "seasonal naive"), ("champion", "the champion")][: 1 + bool(case.rival)]:
         table = _compare_slices(case, kinds, other, counts, codes, orders=True)
         judged = int(table["large"].sum())
         worst = table[table["failed"]].sort_values("difference", ascending=False)

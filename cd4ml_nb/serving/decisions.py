@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['REASONS', 'LONGEST_TEXT', 'ORDER', 'WITHDRAWAL', 'check_reason', 'Said', 'Decision', 'check_decision',
-           'decision_event', 'Decided', 'decisions_of', 'withdrawal_event', 'record_decision', 'read_decisions',
-           'withdraw_decision']
+           'decision_event', 'Decided', 'decisions_of', 'as_row', 'withdrawal_event', 'record_decision',
+           'read_decisions', 'withdraw_decision']
 
 # %% ../../nbs/serving/03_decisions.ipynb #ab79ea65
 import math
@@ -95,7 +95,7 @@ def _day(name, value):
     try:
         return date.fromisoformat(value)
     except (TypeError, ValueError):
-        raise UserError(f"'{name}' is {value!r}, and should be a day such as 2018-01-02.") from None
+        raise UserError(f"'{name}' is {value!r}, and should be a day such as 2017-12-05.") from None
 
 # %% ../../nbs/serving/03_decisions.ipynb #fad9e90f
 def check_decision(
@@ -195,6 +195,15 @@ def decisions_of(
         if store_nbr in (None, store) and item_nbr in (None, item) and covers and (withdrawn or latest.stands):
             found.append(latest)
     return found
+
+# %% ../../nbs/serving/03_decisions.ipynb #7970428b
+def as_row(
+    decided: Decided,
+) -> dict:  # Plain values
+    "A decision as a program reads it, with all that was decided for the same delivery."
+    about = {"decision": decided.id, "time": decided.time.isoformat(), "stands": decided.stands}
+    past = [{"decision": one.id, "time": one.time.isoformat(), **one.outputs} for one in decided.history]
+    return about | asdict(decided.decision) | {"said": decided.said, "history": past}
 
 # %% ../../nbs/serving/03_decisions.ipynb #3b58c5d7
 def withdrawal_event(

@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['SLOWEST_BODY', 'LONGEST_ANSWER', 'TOKEN', 'Json', 'say_error', 'Unread', 'read_body', 'get_forecast', 'answer_batch',
            'post_forecast', 'get_prediction', 'get_models', 'get_live', 'get_ready', 'get_document', 'get_server',
-           'get_model', 'get_model_ready', 'post_inference', 'Counts', 'tell', 'get_metrics', 'Door', 'make_app',
-           'check_host', 'app_of_project', 'serve']
+           'get_model', 'get_model_ready', 'post_inference', 'post_decision', 'get_decisions', 'get_provenance',
+           'get_releases', 'Counts', 'tell', 'tell_events', 'get_metrics', 'Door', 'make_app', 'check_host',
+           'app_of_project', 'serve']
 
 # %% ../../nbs/serving/07_http.ipynb #6ce682f9
-import asyncio, hmac, ipaddress, os, sys, tempfile, time
-from collections.abc import Callable
+import asyncio, hmac, ipaddress, os, signal, sys, tempfile, threading, time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -21,12 +21,21 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
-from ..core import UserError, nearest, progress, project_root
+
+# %% ../../nbs/serving/07_http.ipynb #7f166306
+from ..core import UserError, nearest, progress, project_root, read_truth
 from ..delivery.state import state
 from .answers import Answers, Question, Refusal
+from .asked import Recorder, close, flush, open_recorder, with_event
+from .arrow import ARROW, read_arrow, write_arrow
+from .decisions import as_row, read_decisions
+from .events import EventStore, events_folder
 from .follow import Follower, follow
+from .news import MOST_LISTENERS, News, keep_acts, listen
+from .ordering import Withdrawal, keep_order, keep_withdrawal, prepare_order, read_order
+from .origins import explain
 from .openapi import OPEN, OPERATIONS, document
 from .protocol import MODEL, check_model, model_metadata, read_inference, write_inference
 from cd4ml_nb.serving.questions import (
@@ -126,16 +135,17 @@ async def read_body(
     return b"".join(parts)
 
 # %% ../../nbs/serving/07_http.ipynb #9261e86e
-async def _beside(request, work, *given):
-    "What some work gives that is done in the thread for it; a Refusal where it takes too long."
-    asked = asyncio.get_running_loop().run_in_executor(request.app.state.thread, work, *given)
+async def _beside(request, work, *given, desk=False):
+    "What some work gives that is done in the thread for it, or at the desk; a Refusal where it takes too long."
+    thread = request.app.state.desk if desk else request.app.state.thread
+    asked = asyncio.get_running_loop().run_in_executor(thread, work, *given)
     try:
         return await asyncio.wait_for(asked, LONGEST_ANSWER)
     except TimeoutError:
         says = f"The answer took longer than {LONGEST_ANSWER:.0f} seconds. Ask again, or for less at once."
         raise Refusal(says, 503) from None
 
-
+# %% ../../nbs/serving/07_http.ipynb #6059e50e
 def _live(request) -> Answers:
     "The model that answers this request, from beginning to end."
     follower = request.app.state.follower
@@ -144,10 +154,17 @@ def _live(request) -> Answers:
     return answers
 
 
-def _answered(request, asked: Question, answer: bytes) -> None:
-    "What is done with each answered forecast: `record` is the one place where it becomes an event."
-    if (record := request.app.state.record) is not None:
-        record(asked, answer)
+def _begin(request) -> str:
+    "The id of a request's event; empty where none is kept."
+    recorder = request.app.state.recorder
+    return recorder.begin() if recorder is not None else ""
+
+
+def _noted(request, event: str, asked: Question, answers: Answers, answer: bytes) -> bytes:
+    "An answer with its event, which goes on record from here; the same answer where none is kept."
+    if event:
+        request.app.state.recorder.note(event, asked, answers.card, answer)
+    return with_event(answer, event)
 
 # %% ../../nbs/serving/07_http.ipynb #770ad437
 def _pairs(request) -> list[tuple[str, str]]:
@@ -162,8 +179,7 @@ async def get_forecast(request: Request) -> Response:
     answer = answers.find(asked)
     if answer is None:
         answer = await _beside(request, answers.compute, asked)
-    _answered(request, asked, answer)
-    return Json(answer)
+    return Json(_noted(request, _begin(request), asked, answers, answer))
 
 # %% ../../nbs/serving/07_http.ipynb #e3f5c37e
 _TOGETHER = 50  # Rows that are answered in one turn of the thread, before others have theirs
@@ -173,6 +189,7 @@ async def answer_batch(
     request: Request,
     answers: Answers,  # One model for all rows
     batch: Batch,
+    event: str,  # Id of the request's event; each row's has its number behind a point
 ) -> list[bytes]:  # JSON of each row
     "Answers to all rows of a batch, in turns, so that others are answered between them."
     ends = time.monotonic() + LONGEST_ANSWER
@@ -183,15 +200,20 @@ async def answer_batch(
             raise Refusal(says, 503)
         for asked, answer in await _beside(request, answer_rows, answers, batch, first, _TOGETHER):
             if asked is not None:
-                _answered(request, asked, answer)
+                own = event if batch.single or not event else f"{event}.{len(found) + 1}"
+                answer = _noted(request, own, asked, answers, answer)
             found.append(answer)
     return found
 
-
+# %% ../../nbs/serving/07_http.ipynb #c3b29d4a
 async def post_forecast(request: Request) -> Response:
     "One question or many; all of them are answered by the same model."
-    batch = read_batch(read_json_text(await read_body(request)))
-    each = b",".join(await answer_batch(request, _live(request), batch))
+    arrow, body = request.headers.get("content-type") == ARROW, await read_body(request)
+    batch = read_arrow(body) if arrow else read_batch(read_json_text(body))
+    found = await answer_batch(request, _live(request), batch, _begin(request))
+    if arrow:
+        return Response(write_arrow(found), media_type=ARROW)
+    each = b",".join(found)
     return Json(each if batch.single else b'{"answers":[' + each + b"]}")
 
 # %% ../../nbs/serving/07_http.ipynb #df96a78f
@@ -203,8 +225,10 @@ async def get_prediction(request: Request) -> Response:
     answers = _live(request)
     asked = as_question(answers, read_query(_pairs(request), _WORKSHOP))
     answer = await _beside(request, answers.compute, asked)
-    _answered(request, asked, answer)
-    return Json(str(round(msgspec.json.decode(answer)["mean"])))
+    if event := _begin(request):
+        _noted(request, event, asked, answers, answer)
+    units = str(round(msgspec.json.decode(answer)["mean"]))
+    return Json(units, headers={"event-id": event} if event else None)
 
 
 async def get_models(request: Request) -> Response:
@@ -225,10 +249,12 @@ async def get_live(request: Request) -> Response:
 
 
 async def get_ready(request: Request) -> Response:
-    "Whether a model answers, which one, and what was refused since."
+    "Whether a model answers, which one, what was refused since, and why events are not kept, where they are not."
     answers = _live(request)
     versions = {name: answers.card[name] for name in ("model_version", "data_version")}
-    return Json(msgspec.json.encode({"ready": True, **versions, "trouble": request.app.state.follower.trouble}))
+    recorder = request.app.state.recorder
+    troubles = {"trouble": request.app.state.follower.trouble, "events": (recorder and recorder.disk.trouble) or ""}
+    return Json(msgspec.json.encode({"ready": True, **versions, **troubles}))
 
 
 async def get_document(request: Request) -> Response:
@@ -268,12 +294,84 @@ async def post_inference(request: Request) -> Response:
     answers = _asked_model(request)
     length = request.headers.get("inference-header-content-length")
     asked = read_inference(await read_body(request), length)
-    body, header = write_inference(asked, await answer_batch(request, answers, asked.batch), answers.card)
+    event = _begin(request)
+    found = await answer_batch(request, answers, asked.batch, event)
+    body, header = write_inference(asked, found, answers.card, event)
     if header is None:
         return Json(body)
     return Response(
         body, headers={"inference-header-content-length": str(header)}, media_type="application/octet-stream"
     )
+
+# %% ../../nbs/serving/07_http.ipynb #8723cc83
+def _writes(request) -> None:
+    "A Refusal where nobody could know who writes."
+    if not request.app.state.token:
+        how = f"Start the service with a secret in the environment variable {TOKEN}, and send it with each request"
+        raise Refusal(f"Decisions are taken from those who bring a token only. {how}.", 401)
+
+
+def _record(own) -> EventStore:
+    "The record of events, opened at the desk when it is first written to."
+    if own.store is None:
+        own.store = EventStore(events_folder(own.root))
+    return own.store
+
+
+async def post_decision(request: Request) -> Response:
+    "An order, or the end of one, on record."
+    _writes(request)
+    answers, asked = _live(request), read_order(read_json_text(await read_body(request)))
+    if isinstance(asked, Withdrawal):
+        keep = lambda: keep_withdrawal(_record(request.app.state), asked)
+    else:
+        made, said = await _beside(request, prepare_order, answers.forecaster, asked)
+        keep = lambda: keep_order(_record(request.app.state), made, said, asked.decision)
+    return Json(msgspec.json.encode(await _beside(request, keep, desk=True)))
+
+# %% ../../nbs/serving/07_http.ipynb #388fe7d5
+_DECISIONS = {"store": "store_nbr", "item": "item_nbr", "day": "day", "withdrawn": "withdrawn"}
+
+
+async def get_decisions(request: Request) -> Response:
+    "The decisions that stand."
+    asked = read_query(_pairs(request), _DECISIONS)
+    try:
+        asked["withdrawn"] = read_truth(asked.get("withdrawn", "no"))
+    except ValueError as e:
+        raise Refusal(f"The parameter withdrawn: {e}.", 422) from None
+
+    def work():
+        try:
+            return read_decisions(events_folder(request.app.state.root), **asked)
+        except UserError as e:
+            raise Refusal(str(e), 422 if "day" in asked else 503) from None
+
+    found = await _beside(request, work, desk=True)
+    return Json(msgspec.json.encode({"decisions": [as_row(one) for one in found]}))
+
+# %% ../../nbs/serving/07_http.ipynb #3e579441
+async def get_provenance(request: Request) -> Response:
+    "All that stands behind an answer, by its event, its model or its data version."
+    own, asked = request.app.state, request.path_params["id"]
+
+    def work():
+        if own.recorder is not None:
+            flush(own.recorder)  # what was answered a moment ago, too
+        try:
+            return explain(own.root, asked)
+        except UserError as e:
+            raise Refusal(str(e), 404) from None
+
+    return Json(msgspec.json.encode(await _beside(request, work, desk=True)))
+
+
+async def get_releases(request: Request) -> Response:
+    "What goes live, for whoever listens."
+    news = request.app.state.news
+    if len(news.listeners) >= MOST_LISTENERS or news.over:
+        raise Refusal(f"{MOST_LISTENERS} listen already. Ask GET /ready now and then instead.", 503)
+    return StreamingResponse(listen(news), media_type="text/event-stream", headers={"cache-control": "no-store"})
 
 # %% ../../nbs/serving/07_http.ipynb #34249f48
 _STEPS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5, 20)  # Seconds
@@ -289,6 +387,10 @@ class Counts:
         self.seconds = Histogram("cd4ml_request_seconds", "Time to answer", ["route"], registry=own, buckets=_STEPS)
         self.live = Gauge("cd4ml_model_live", "1: it answers", ["model_version"], registry=own, **_NEWEST)
         self.refused = Gauge("cd4ml_model_refused", "1: an older one answers", registry=own, **_NEWEST)
+        self.kept = Counter("cd4ml_events_kept", "Forecasts asked that are on record", registry=own)
+        self.lost = Counter("cd4ml_events_lost", "Forecasts asked that could not be kept", registry=own)
+        self.trouble = Gauge("cd4ml_events_trouble", "1: none can be kept", registry=own, **_NEWEST)
+        self.told = {"kept": 0, "lost": 0}  # Events counted so far
         self.known: dict = {}  # (route, status) -> its counters
         self.versions: set[str] = set()  # That answered
 
@@ -310,11 +412,26 @@ def tell(counts: Counts, follower: Follower) -> None:
     counts.refused.set(live != "" and follower.trouble != "")
 
 
+def tell_events(counts: Counts, recorder: Recorder) -> None:
+    "How many events were kept, how many lost."
+    now = {"kept": recorder.kept, "lost": recorder.lost}
+    counts.kept.inc(now["kept"] - counts.told["kept"])
+    counts.lost.inc(now["lost"] - counts.told["lost"])
+    counts.trouble.set(recorder.disk.trouble is not None)
+    counts.told = now
+
+
+def _tell_all(app) -> None:
+    "Both."
+    tell(app.state.counts, app.state.follower)
+    if app.state.recorder is not None:
+        tell_events(app.state.counts, app.state.recorder)
+
+# %% ../../nbs/serving/07_http.ipynb #c74c603a
 async def get_metrics(request: Request) -> Response:
     "Counts and times for Prometheus."
-    counts, follower = request.app.state.counts, request.app.state.follower
-    tell(counts, follower)
-    registry = counts.registry
+    _tell_all(request.app)
+    registry = request.app.state.counts.registry
     if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
         MultiProcessCollector(registry := CollectorRegistry())
     return Response(generate_latest(registry), headers={"content-type": CONTENT_TYPE_LATEST})
@@ -329,6 +446,8 @@ def _route(path: str, routes: set) -> str:
     "Under which address a request is counted; those that do not exist are one."
     if path.startswith("/v2/models/"):
         return "/v2/models"
+    if path.startswith("/provenance/"):
+        return "/provenance"
     return path if path in routes else "none"
 
 
@@ -365,6 +484,10 @@ _ENDPOINTS = {
     ("get", "/forecast"): get_forecast,
     ("post", "/forecast"): post_forecast,
     ("get", "/prediction"): get_prediction,
+    ("get", "/decisions"): get_decisions,
+    ("post", "/decisions"): post_decision,
+    ("get", "/provenance/{id}"): get_provenance,
+    ("get", "/events/releases"): get_releases,
     ("get", "/models"): get_models,
     ("get", "/live"): get_live,
     ("get", "/ready"): get_ready,
@@ -378,12 +501,21 @@ for _path in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
     _ENDPOINTS |= {("get", _path): get_model, ("get", f"{_path}/ready"): get_model_ready}
     _ENDPOINTS |= {("post", f"{_path}/infer"): post_inference}
 
-
+# %% ../../nbs/serving/07_http.ipynb #5ede76af
 async def _tell(app: Starlette) -> None:
     "Keep what is told of the live model up to date: with several workers, another one may be asked."
+    own = app.state
     while True:
-        tell(app.state.counts, app.state.follower)
+        _tell_all(app)
+        if own.follower.answers and own.news.tell(own.follower.answers.card) and own.recorder is not None:
+            asyncio.get_running_loop().run_in_executor(own.desk, _keep_acts, own)
         await asyncio.sleep(1)
+
+# %% ../../nbs/serving/07_http.ipynb #ea22c437
+def _keep_acts(own) -> None:
+    "Put what was released on record, as far as it can be."
+    with suppress(UserError):
+        keep_acts(own.root, _record(own))
 
 # %% ../../nbs/serving/07_http.ipynb #2d39dfb8
 async def _by_method(request: Request) -> Response:
@@ -400,11 +532,28 @@ def _routes() -> list[Route]:
     one = lambda path, methods: _by_method if len(methods) > 1 else _ENDPOINTS[methods[0].lower(), path]
     return [Route(path, one(path, methods), methods=methods) for path, methods in paths.items()]
 
+# %% ../../nbs/serving/07_http.ipynb #b7761ccd
+def _end_news(news: News) -> None:
+    "Let those who listen go as soon as the service is asked to end, which would wait for them otherwise."
+    if threading.current_thread() is not threading.main_thread():
+        return
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if callable(usual := signal.getsignal(number)):
+            signal.signal(number, lambda *told, usual=usual: (loop.call_soon_threadsafe(news.close), usual(*told)))
+
+
+def _close_record(own) -> None:
+    "Write what is to be written, and end."
+    own.desk.shutdown(wait=True)
+    for record in filter(None, [own.recorder and (lambda: close(own.recorder)), own.store and own.store.close]):
+        record()
+
 # %% ../../nbs/serving/07_http.ipynb #2f3db693
 def make_app(
     root: Path,  # The project's folder
     follower: Follower | None = None,  # Who says what is live; by default one that looks from the start on
-    record: Callable[[Question, bytes], None] | None = None,  # Told each answered forecast
+    recorder: Recorder | None = None,  # Keeps what is answered; None: nobody does
     token: str = "",  # Asked for where it is not empty
 ) -> Starlette:
     "The service as an ASGI application."
@@ -414,15 +563,18 @@ def make_app(
         sys.setswitchinterval(0.0005)  # look-ups have their turn while another model is loaded
         app.state.follower = follower or follow(root)
         telling = asyncio.create_task(_tell(app))
+        _end_news(app.state.news)
         yield
         telling.cancel()
         app.state.follower.ends.set()
         app.state.thread.shutdown(wait=False, cancel_futures=True)
+        await asyncio.to_thread(_close_record, app.state)
 
     app = Starlette(routes=_routes(), exception_handlers=_ERRORS, lifespan=lifespan)
     app.router.redirect_slashes = False
-    app.state.root, app.state.record, app.state.counts = root, record, Counts()
-    app.state.thread = ThreadPoolExecutor(1, thread_name_prefix="compute")
+    app.state.root, app.state.recorder, app.state.counts = root, recorder, Counts()
+    app.state.thread, app.state.desk = (ThreadPoolExecutor(1, thread_name_prefix=name) for name in ("compute", "desk"))
+    app.state.token, app.state.store, app.state.news = token, None, News()
     app.add_middleware(Door, token=token, counts=app.state.counts, routes={path for _, path in _ENDPOINTS})
     return app
 
@@ -450,7 +602,8 @@ def check_host(
 
 def app_of_project() -> Starlette:
     "The service of the project that `CD4ML_ROOT` or the working directory names; each worker makes its own."
-    return make_app(project_root(), token=os.environ.get(TOKEN, ""))
+    root = project_root()
+    return make_app(root, recorder=open_recorder(root), token=os.environ.get(TOKEN, ""))
 
 # %% ../../nbs/serving/07_http.ipynb #801356ba
 def serve(

@@ -9,6 +9,8 @@ __all__ = ['STATUSES', 'OPEN', 'OPERATIONS', 'Operation', 'schemas', 'document']
 import re
 from dataclasses import dataclass, field
 import msgspec
+from .arrow import ARROW
+from .ordering import Order, Withdrawal
 from .protocol import MODEL
 from .questions import MOST_BYTES, MOST_ROWS, Fields
 
@@ -16,9 +18,10 @@ from .questions import MOST_BYTES, MOST_ROWS, Fields
 STATUSES = {
     200: "The answer",
     400: "The body is not JSON",
-    401: "The token is missing or wrong",
+    401: "The token is missing or wrong; what writes always wants one",
     404: "There is no such product or store",
     408: "The body did not come in time",
+    409: "The decision was replaced or withdrawn already, or its id is taken",
     413: f"More than {MOST_BYTES:,} bytes, or {MOST_ROWS:,} questions",
     422: "A field is missing, unknown or wrong, or the model says nothing of this day or switch",
     500: "A fault of the service; its log says more",
@@ -40,13 +43,19 @@ class Operation:
 
 # %% ../../nbs/serving/06d_openapi.ipynb #144277a2
 OPEN = {"/live", "/ready", "/v2/health/live", "/v2/health/ready"}  # What is asked without a token
-_DAY = "A day of the horizon, such as 2018-01-02"
+_DAY = "A day of the horizon, such as 2017-12-05"
 _ASK = {
     "item": (True, "The product: its item_nbr"),
     "date": (True, _DAY),
     "store": (False, "The store: its store_nbr; all of them when left out, or for all"),
     "to": (False, "The last day, for the sum of all days from date to it"),
     "promotion": (False, "yes or no: what if it were on promotion, or not? The promotion plan when left out"),
+}
+_DECISIONS = {
+    "store": (False, "Only of this store: its store_nbr"),
+    "item": (False, "Only of this product: its item_nbr"),
+    "day": (False, "Only deliveries that cover this day"),
+    "withdrawn": (False, "yes: those that were withdrawn, too"),
 }
 _WORKSHOP = {"date": (True, _DAY), "item_nbr": (True, "The product")}
 
@@ -56,6 +65,12 @@ OPERATIONS = [
     Operation("get", "/forecast", "How many units will sell?", "Answer", (404, 422, 503), _ASK),
     Operation("post", "/forecast", "One question or many", "Answered", _BODY, body="Asked"),
     Operation("get", "/prediction", "Units in all stores, as a whole number", "Units", (404, 422, 503), _WORKSHOP),
+    Operation("post", "/decisions", "Order, or take an order back", "Decision", (409, *_BODY), body="Decided"),
+    Operation("get", "/decisions", "What was ordered, by whom and why", "Decisions", (422, 503), _DECISIONS),
+    Operation(
+        "get", "/provenance/{id}", "All that stands behind an answer, by its event or version", "Origin", (404, 503)
+    ),
+    Operation("get", "/events/releases", "What goes live, as server-sent events", "text/event-stream", (503,)),
     Operation("get", "/models", "Which model answers, and which are registered", "Models", (503,)),
     Operation("get", "/live", "Whether the service runs", "Live", ()),
     Operation("get", "/ready", "Whether a model answers", "Ready", (503,)),
@@ -97,7 +112,16 @@ _ANSWER = {
     "promotion_assumed": {"type": ["number", "null"]},
     "note": _TEXT,
     **_VERSIONS,
+    "event": _TEXT,
 }
+
+# %% ../../nbs/serving/06d_openapi.ipynb #0cb37bb8
+_FLAG, _OBJECTS = {"type": "boolean"}, {"type": "array", "items": {"type": "object"}}
+_DECIDED = dict.fromkeys(("store_nbr", "item_nbr", "first_day", "last_day", "by", "reason", "text"), _TEXT)
+_DECISION = _object(
+    {"decision": _TEXT, "time": _TEXT, "stands": _FLAG, **_DECIDED, "ordered": _NUMBER}
+    | {"said": {"type": "object"}, "history": _OBJECTS}
+)
 
 # %% ../../nbs/serving/06d_openapi.ipynb #108b58ae
 def _refers(name):
@@ -106,21 +130,26 @@ def _refers(name):
 
 def schemas() -> dict:
     "What bodies and answers look like."
-    (_,), parts = msgspec.json.schema_components([Fields], ref_template="#/components/schemas/{name}")
+    sent = [Fields, Order, Withdrawal]
+    _, parts = msgspec.json.schema_components(sent, ref_template="#/components/schemas/{name}")
     error = _object({"error": _TEXT, "row": {"type": "integer"}, "status": {"type": "integer"}}, "row", "status")
     rows = {"type": "array", "items": _refers("Fields"), "minItems": 1, "maxItems": MOST_ROWS}
     many = _object({"questions": rows, "partial": {"type": "boolean"}}, "partial", additionalProperties=False)
     answers = {"type": "array", "items": {"anyOf": [_refers("Answer"), _refers("Error")]}}
     return {
         **parts,
-        "Answer": _object(_ANSWER, "to", "horizon", "log_mean", "other_stores"),
+        "Answer": _object(_ANSWER, "to", "horizon", "log_mean", "other_stores", "event"),
         "Error": error,
         "Asked": {"anyOf": [_refers("Fields"), rows, many]},
         "Answered": {"anyOf": [_refers("Answer"), _object({"answers": answers})]},
+        "Decided": {"anyOf": [_refers("Order"), _refers("Withdrawal")]},
+        "Decision": _DECISION,
+        "Decisions": _object({"decisions": {"type": "array", "items": _refers("Decision")}}),
         "Units": {"type": "integer", "minimum": 0},
         "Models": _object({"live": {"type": "object"}, "versions": {"type": "array", "items": {"type": "object"}}}),
         "Live": _object({"live": {"type": "boolean"}}),
-        "Ready": _object({"ready": {"type": "boolean"}, **_VERSIONS, "trouble": _TEXT}),
+        "Ready": _object({"ready": {"type": "boolean"}, **_VERSIONS, "trouble": _TEXT, "events": _TEXT}),
+        "Origin": {"type": "object"},
         "Document": {"type": "object"},
         "Tensors": {"type": "object"},  # as the protocol's own document has them
     }
@@ -141,7 +170,7 @@ def _parameters(one, example):
 def _operation(one, example):
     "An operation as the document has it."
     media = one.answer if "/" in one.answer else "application/json"
-    schema = _TEXT if "/" in one.answer else _refers(one.answer)
+    schema = {} if media == "text/event-stream" else _TEXT if "/" in one.answer else _refers(one.answer)
     responses = {"200": {"description": STATUSES[200], "content": {media: {"schema": schema}}}}
     for status in sorted({401, 500, *one.statuses} - ({401} if one.path in OPEN else set())):
         wrong = {"application/json": {"schema": _refers("Error")}}
@@ -155,6 +184,9 @@ def _operation(one, example):
             body["example"] = {name: example[name] for name in ("item_nbr", "store", "date")}
             body["example"]["store_nbr"] = body["example"].pop("store")
         found["requestBody"] = {"required": True, "content": {"application/json": body}}
+    if one.body == "Asked":
+        for content in (found["requestBody"]["content"], responses["200"]["content"]):
+            content[ARROW] = {"schema": {"type": "string", "format": "binary"}}
     return found
 
 # %% ../../nbs/serving/06d_openapi.ipynb #6e89ac7d

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LEAST_LEVEL', 'MOST_LEVEL', 'check_service_level', 'say_level', 'ratio_at', 'sum_quantiles', 'suggest', 'read_stock',
-           'weeks_back', 'sold_before', 'OrderList', 'said_of', 'order_list', 'with_decisions']
+           'weeks_back', 'sold_before', 'OrderList', 'said_of', 'order_list', 'with_decisions', 'as_file']
 
 # %% ../../nbs/serving/04_orders.ipynb #e9f26b04
 import math
@@ -71,10 +71,12 @@ def sum_quantiles(
     first: int,  # The first of them, days ahead, 1…H
     wanted: tuple,  # Levels, each from LEAST_LEVEL to MOST_LEVEL
 ) -> np.ndarray:  # Units, shape (n, number of levels); 0 where nothing is expected
-    "Quantiles of sums over days, at any levels."
+    "Quantiles of sums over days, at any levels; never more than Markov's inequality allows a sum of this mean."
     ratios = knot_ratios(find_knots(levels["series"], days, (first - 1) // 7 + 1), mean)
     asked = np.stack([ratio_at(ratios, level) for level in wanted], axis=1)
-    return ratio_units(asked, mean, whole) * (np.asarray(mean) > 0)[:, None]
+    most = np.floor(np.divide.outer(np.asarray(mean), 1 - np.array(wanted)) + 1e-9)
+    found = ratio_units(asked, mean, whole)
+    return np.where(np.asarray(whole)[:, None], np.minimum(found, most), found) * (np.asarray(mean) > 0)[:, None]
 
 # %% ../../nbs/serving/04_orders.ipynb #86f4bd31
 def suggest(
@@ -195,6 +197,12 @@ def _notes(f, store_nbr, last, level):
     earlier = f"last_week is of the same weekdays {7 * weeks} days earlier." if weeks > 1 else None
     return list(filter(None, [f.ended(None, store_nbr), say_level(level), earlier]))
 
+
+def _row_notes(f, items, store_nbr):
+    "What to know of each product: that its store has ended, or that it may have."
+    shut = f.ended(None, store_nbr)
+    return [shut or f.may(item, store_nbr) for item in items]
+
 # %% ../../nbs/serving/04_orders.ipynb #133fb661
 def _stock_of(stock, items, store_nbr):
     "Stock and pack size of each product of the list, and what to know of them."
@@ -251,7 +259,7 @@ def order_list(
     if last_year:
         told = [last_year.get(item, math.nan) for item in columns["item_nbr"]]
         columns["last_year"] = np.where(np.isnan(columns["last_year"]), told, columns["last_year"])
-    columns["note"] = [f.may(item, store_nbr) for item in columns["item_nbr"]]
+    columns["note"] = _row_notes(f, columns["item_nbr"], str(store_nbr))
     table = pd.DataFrame(columns | amounts)[_COLUMNS].sort_values(["family", "item_name"], ignore_index=True)
     begin, end = (str(f.dates[day - 1])[:10] for day in (first, last))
     origin, reach, model, data = (f.card[name] for name in _CARD)
@@ -268,3 +276,16 @@ def with_decisions(
     fields = ("item_nbr", "ordered", "by", "reason", "text")
     rows = [[getattr(one.decision, name) for name in fields] + [one.id] for one in own]
     return orders.table.merge(pd.DataFrame(rows, columns=[*fields, "decision"]), on="item_nbr", how="left")
+
+# %% ../../nbs/serving/04_orders.ipynb #e8ca1e8f
+_ABOUT = ("store_nbr", "first_day", "last_day", "service_level", "model_version", "data_version")
+
+
+def as_file(
+    orders: OrderList,
+    table: pd.DataFrame,  # Its table with what was decided, from `with_decisions`
+) -> pd.DataFrame:
+    "All products of the list, each row with what it is about."
+    order = table["ordered"].where(table["ordered"].notna(), table["suggested"]).astype(float)
+    about = {name: getattr(orders, name) for name in _ABOUT}
+    return table.assign(**about, order=order)[[*_ABOUT, *table, "order"]]

@@ -213,6 +213,7 @@ def write_inference(
     asked: Inference,
     answers: list[bytes],  # JSON of each row
     versions: dict,  # model_version and data_version of the model that answered
+    event: str = "",  # Id of the request's event
 ) -> tuple[bytes, int | None]:  # The body, and how long its JSON is where tensors follow in binary
     "The answer of the protocol."
     found = [msgspec.json.decode(answer) for answer in answers]
@@ -232,6 +233,6 @@ def write_inference(
         "id": asked.id,
         "outputs": outputs,
     }
-    told["parameters"] = {"data_version": versions["data_version"]}
+    told["parameters"] = {"data_version": versions["data_version"], **({"event": event} if event else {})}
     text = msgspec.json.encode(told)
     return text + b"".join(behind), len(text) if behind else None

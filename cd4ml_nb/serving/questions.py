@@ -30,7 +30,8 @@ def read_query(
         if fields[name] in found:
             raise Refusal(f"The parameter '{name}' stands there twice. Leave one of the two out.", 422)
         found[fields[name]] = value
-    if missing := [name for name in fields if name in ("item", "item_nbr", "date") and not found.get(fields[name])]:
+    must = ("item", "item_nbr", "date") if "date" in fields else ()
+    if missing := [name for name in must if name in fields and not found.get(fields[name])]:
         raise Refusal(f"The parameter {' and '.join(missing)} is missing: say which product, and which day.", 422)
     if "promotion" in found:
         found["promotion"] = _switch(found["promotion"])

@@ -128,9 +128,9 @@ def project(tmp_path_factory):
 def check(project, monkeypatch, capsys):
     "check(text, table, prepare): exit code of `cd4ml data check`, and what it said."
 
-    def run(text, table=(), prepare=()):
+    def run(text, table=(), prepare=(), until=None):
         table = {"sales": SALES, "query": None, "columns": COLUMNS, **dict(table)}
-        params = {**GOOD, "ingest": {**GOOD["ingest"], "source": "table"}, "table": table}
+        params = {**GOOD, "ingest": {**GOOD["ingest"], "source": "table", "until": until}, "table": table}
         params["prepare"] = {**GOOD["prepare"], **dict(prepare)}
         (project / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
         (project / SALES).parent.mkdir(parents=True, exist_ok=True)
@@ -166,6 +166,15 @@ def test_a_place_that_is_none_is_a_sentence(check, place):
 def test_a_small_table_that_fits(check):
     "One product in one store: the first thing that many try."
     assert check(days(300, 1, 1))[0] == 0
+
+
+@pytest.mark.parametrize("year", ["2016", "2017", "2024"])
+def test_the_day_of_the_default_data_left_behind_is_named(check, year):
+    "Who names his own table and leaves the day as it was: his sales end before it, go on after it, or begin later."
+    text = days(365, 1, 1).replace("2017-", f"{year}-")
+    code, said = check(text, until=GOOD["ingest"]["until"])
+    assert code == 1 and "is the day of the default data. Write until: null in params.yaml" in said, said
+    assert check(text)[0] == 0
 
 
 @pytest.mark.parametrize("name", ["params.yaml", "dvc.yaml"])

@@ -218,3 +218,49 @@ def test_all_is_all():
     assert known["all"] == set().union(*(known[name] for name in ("data", "train", "pipeline", "dashboard", "serve")))
     locked = {canonical(name) for name in re.findall(r"^([\w.-]+)==", lock(), re.M)}
     assert set().union(*known.values()) - locked == set()
+
+
+@pytest.mark.parametrize("damage", ["none", "the holdout", "the model"])
+def test_a_consumer_embeds_the_live_model(light, tmp_path, damage):
+    "The example application and its contract test, where nothing but the light installation is."
+    sys.path.insert(0, str(ROOT / "tests" / "serving"))
+    from shop import make_shop, put_live
+
+    root, example = make_shop(tmp_path / "shop"), tmp_path / "consumer"
+    if damage == "the holdout":
+        spoil_holdout(root / "made")
+    put_live(root, "trees-1")
+    if damage == "the model":
+        path = root / "data/registry/trees-1/package/mean.onnx"
+        path.write_bytes(path.read_bytes() + b" ")
+    shutil.copytree(ROOT / "examples/embedded", example)
+    model = load_forecaster(tiny_project("gate") / "data/model")
+    store = model.series.loc[0, "store_nbr"]
+
+    def start(*words):
+        command = [light / "bin/python", "-P", *words]
+        env = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "PYTHONPATH": str(example)}
+        return subprocess.run([*map(str, command)], capture_output=True, text=True, cwd=tmp_path, env=env)
+
+    checked, packed = start(example / "check_contract.py", root), start(example / "trucks.py", root, store, 3)
+    if damage == "none":
+        assert (checked.returncode, checked.stderr) == (0, "") and "trees-1 keeps the contract" in checked.stdout
+        assert packed.stdout.endswith("Model trees-1 on data data of trees-1.\n") and "packs of" in packed.stdout
+    else:
+        says = {"the holdout": "the holdout says that totals are wrong by", "the model": "trees-1, is refused"}[damage]
+        assert checked.returncode == 1 and says in checked.stderr and len(checked.stderr.splitlines()) == 1
+
+
+def spoil_holdout(package):
+    "Forecasts on the holdout that are a fifth too high, sealed as if they were the model's."
+    import pandas as pd
+    from cd4ml_nb.core import sha256_of
+    from cd4ml_nb.model.package import _seal_of
+
+    path, about = package / "holdout.parquet", package / "forecaster.json"
+    table = pd.read_parquet(path)
+    table.assign(mean=table["mean"] * 1.2).to_parquet(path)
+    told = json.loads(about.read_text())
+    told["files"]["holdout.parquet"] = sha256_of(path)
+    told["seal"] = _seal_of(told)
+    about.write_text(json.dumps(told))

@@ -13,16 +13,18 @@ import pytest
 from copies import ROOT
 
 from cd4ml_nb.core import find_json
+from cd4ml_nb.data.ingest import ingest
 from cd4ml_nb.data.panel import read_prepared, read_version
 from cd4ml_nb.data.prepare import prepare
 from cd4ml_nb.model.loading import load_block
-from cd4ml_nb.data.sources import NOT_GOODS, complete_journey_folder, readable_name, slug
+from cd4ml_nb.data.sources import NOT_GOODS, NOT_YET, complete_journey_folder, readable_name, slug
 
 pytestmark = [
     pytest.mark.pipeline,
     pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning"),  # Ibis 12 on DuckDB 2
 ]
-ORIGIN = pd.Timestamp("2017-10-28")
+ORIGIN = pd.Timestamp("2017-09-27")
+ALL_YEAR = pd.Timestamp("2017-12-31")  # Up to which the package reaches
 DEFAULTS = {"delisted_after": 56, "absent": "sold_nothing", "closed_days": ["12-25"]}
 
 
@@ -38,6 +40,7 @@ def real():
         "steps": json.loads((ROOT / "reports/data_quality.json").read_text())["steps"],
         "panel": read_prepared(ROOT),
         "version": version,
+        "last": pd.Timestamp(version["last_day"]),
         "train": pd.read_csv(ROOT / "data/raw/train.csv", dtype={"store_nbr": str}),
     }
 
@@ -57,8 +60,7 @@ def package():
     )
 
 
-@pytest.fixture(scope="session")
-def goods(package):
+def goods_of(package):
     "Purchase lines that are sales of goods."
     category = package.product_category
     out = (
@@ -71,7 +73,23 @@ def goods(package):
 
 
 @pytest.fixture(scope="session")
+def known(real, package):
+    "The lines that were known on the last day."
+    return package[package.day <= real["last"]]
+
+
+@pytest.fixture(scope="session")
+def goods(known):
+    return goods_of(known)
+
+
+@pytest.fixture(scope="session")
 def sales(goods):
+    return sales_of(goods)
+
+
+def sales_of(goods):
+    "Units of each day, store and item."
     names = {category: slug(readable_name(category)) for category in goods.product_category.unique()}
     return (
         goods.assign(item_nbr=goods.product_category.map(names))
@@ -85,13 +103,14 @@ def series(real):
     return set(map(tuple, real["panel"][["store_nbr", "item_nbr"]].drop_duplicates().values))
 
 
-def test_what_was_left_out_adds_up(real, package, goods):
+def test_what_was_left_out_adds_up(real, package, known, goods):
     counts = real["left_out"]
     assert sum(rule["rows"] for rule in counts.values()) == len(package)
     assert sum(rule["units"] for rule in counts.values()) == package.quantity.sum()
     assert counts["kept"]["rows"] == len(goods)
     assert counts["kept"]["units"] == goods.quantity.sum()
-    assert counts["fuel"]["rows"] == (package.department == "FUEL").sum()
+    assert counts.get(NOT_YET, {"rows": 0})["rows"] == len(package) - len(known)
+    assert counts["fuel"]["rows"] == (known.department == "FUEL").sum()
     assert counts["fuel"]["units"] > 1e8, "fuel, counted in other units, would drown the groceries"
 
 
@@ -114,7 +133,7 @@ def test_days_are_new_york_days(real, package):
     )
     assert (week(package.day) == package.week).all(), "only as New York days do the file's weeks run Monday to Sunday"
     assert (week(package.utc_day) != package.week).any(), "as UTC days they do not"
-    assert real["train"].date.min() == "2017-01-01" and real["train"].date.max() == "2017-12-31"
+    assert real["train"].date.min() == "2017-01-01" and pd.Timestamp(real["train"].date.max()) == real["last"]
 
 
 def test_the_panel_is_everything_that_ever_sold(series, sales):
@@ -122,12 +141,12 @@ def test_the_panel_is_everything_that_ever_sold(series, sales):
 
 
 def test_changed_test_windows_change_nothing_earlier(real, tmp_path):
-    raw, later = tmp_path / "data" / "raw", real["train"].date > "2017-10-28"
+    raw, later = tmp_path / "data" / "raw", pd.to_datetime(real["train"].date) > ORIGIN
     raw.mkdir(parents=True)
     for file in (real["root"] / "data" / "raw").iterdir():
         if file.name != "train.csv":
             (raw / file.name).symlink_to(file)
-    keep = ~later | (np.arange(len(later)) % 3 == 0) | (real["train"].date == "2017-12-31")
+    keep = ~later | (np.arange(len(later)) % 3 == 0) | (pd.to_datetime(real["train"].date) == real["last"])
     real["train"][keep].to_csv(raw / "train.csv", index=False)
     prepare(tmp_path)
     earlier = lambda panel: panel[panel.date <= ORIGIN].reset_index(drop=True)
@@ -162,7 +181,7 @@ def has_ended(sales, days, silent):
 
 def test_zeros_follow_the_rule(real, sales, series):
     "A plain loop over days, for fifty series, against the prepared rows: a day without a sale is a zero."
-    calendar, some, panel = pd.date_range("2017-01-01", "2017-12-31"), sorted(series)[::600], real["panel"]
+    calendar, some, panel = pd.date_range("2017-01-01", real["last"]), sorted(series)[::600], real["panel"]
     stores, items = zip(*some)
     panel = panel[panel.item_nbr.isin(items) & panel.store_nbr.isin(stores)].set_index(["store_nbr", "item_nbr"])
     panel, stores_days = panel.sort_index(), read_prepared(real["root"], "calendar")
@@ -189,7 +208,7 @@ def test_zeros_follow_the_rule(real, sales, series):
 def test_closed_days_of_living_stores_are_few(real, sales):
     "A household panel: stores are closed on Christmas Day, and the busiest one on seven days more."
     calendar = read_prepared(real["root"], "calendar")
-    past = calendar[(calendar.date <= "2017-12-31") & ~calendar.is_open]
+    past = calendar[(calendar.date <= max(real["last"], ALL_YEAR)) & ~calendar.is_open]
     living = past[~past.why_closed.str.contains("not yet open|no sale since")]
     assert set(living.date[living.store_nbr == "367"]) == {*BUSY_BUT_SHUT, pd.Timestamp("2017-12-25")}
     assert (living.date[living.store_nbr != "367"] == "2017-12-25").all()
@@ -197,31 +216,32 @@ def test_closed_days_of_living_stores_are_few(real, sales):
     assert sold.merge(past, left_on=["store_nbr", "day"], right_on=["store_nbr", "date"]).empty
 
 
-def test_the_meaning_of_before_gives_the_rows_of_before(real, sales, tmp_path):
+def test_the_meaning_of_before_gives_the_rows_of_before(real, package, tmp_path):
     "absent: closed leaves out each store's days without a sale, as all versions up to November 2026 did."
-    keys, known = ["store_nbr", "item_nbr"], sales.reset_index()
-    days = known[known.day <= ORIGIN].groupby(keys).day.nunique()
+    keys, known = ["store_nbr", "item_nbr"], sales_of(goods_of(package)).reset_index()
+    days = known[known.day <= "2017-10-28"].groupby(keys).day.nunique()
     former = days[days >= 100].reset_index()[keys]  # the panel of before
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "raw").symlink_to(real["root"] / "data" / "raw")
+    ingest(tmp_path)  # the whole year, as before
     prepare(tmp_path, absent="closed")
-    then = read_prepared(tmp_path, columns=[*keys, "unit_sales"]).merge(former)
+    then = read_prepared(tmp_path, columns=[*keys, "date", "unit_sales"]).merge(former)
     assert (len(then), (then.unit_sales > 0).sum()) == (437_740, 212_771)
-    assert "sold_nothing" in read_version(tmp_path)["opening"]["doubts"][0]
-    assert len(real["panel"].merge(former)) == 453_473 and not real["version"]["opening"]["doubts"]
+    assert any("sold_nothing" in doubt for doubt in read_version(tmp_path)["opening"]["doubts"])
+    now, then = real["panel"].merge(former), then[then.date <= real["last"]]
+    assert len(now) > len(then) and (now.unit_sales > 0).sum() == (then.unit_sales > 0).sum()
+    assert not any("sold_nothing" in doubt for doubt in real["version"]["opening"]["doubts"])
 
 
 def test_what_ended_is_closed_in_the_days_to_come(real):
     calendar = read_prepared(real["root"], "calendar")
-    coming = calendar[calendar.date > "2017-12-31"]
+    coming = calendar[(calendar.date > real["last"]) & (calendar.date != "2017-12-25")]
     ended = coming[coming.store_nbr == "367"].is_open.all(), coming[coming.store_nbr == "361"].is_open.any()
-    assert ended == (True, True), "361 sold last on 15 November: 46 days, fewer than 56"
+    assert ended == (True, True), "361 sold last on 15 November: fewer than 56 days ago"
     shut = coming[~coming.is_open]
     assert len(shut) and shut.why_closed.str.startswith("no sale since").all()
     series = read_prepared(real["root"], "series")
     last = series.groupby("store_nbr").last_sale.max()
-    assert (last[shut.store_nbr.unique()] < "2017-11-05").all()
-    assert (series.last_sale <= "2017-12-31").all() and (series.first_sale >= "2017-01-01").all()
+    assert (last[shut.store_nbr.unique()] < real["last"] - pd.Timedelta(days=56)).all()
+    assert (series.last_sale <= real["last"]).all() and (series.first_sale >= "2017-01-01").all()
 
 
 def test_christmas_day_is_closed(real):
@@ -233,7 +253,7 @@ def test_christmas_day_is_closed(real):
         and (christmas.holiday == "Christmas Day").all()
     )
     assert not (real["panel"].date == "2017-12-25").any()
-    assert calendar.date.max() == pd.Timestamp("2017-12-31") + pd.Timedelta(days=60)
+    assert calendar.date.max() == real["last"] + pd.Timedelta(days=60)
     assert (calendar[calendar.date == "2018-01-01"].holiday == "New Year's Day").all()
 
 
@@ -282,7 +302,19 @@ def test_unknown_promotions_are_empty_not_zero(real):
     known = np.array([key in covered for key in zip(told.store_nbr, start)])
     assert known.any() and (told["count"] == np.where(known, told["size"], 0)).all(), "of all rows or of none"
     calendar = read_prepared(real["root"], "calendar")
-    assert not calendar[calendar.date > "2017-12-31"].plan_known.any(), "the plan ends with 2017"
+    assert not calendar[calendar.date > ALL_YEAR].plan_known.any(), "the plan ends with 2017"
+    ahead = calendar[(calendar.date > real["last"]) & (calendar.date <= ALL_YEAR)]
+    assert ahead.empty or 0.1 < ahead.plan_known.mean() < 1, "what is promoted in the coming weeks is planned by now"
+
+
+def test_the_plan_ahead_tells_nothing_of_sales_to_come(real, package, known):
+    "A plan of what is known to sell, in stores that are known: the same rows as with all the year's sales, no more."
+    plan = pd.read_csv(real["root"] / "data/raw/promotions.csv", dtype={"store_nbr": str})
+    goods, later = goods_of(known), goods_of(package[package.day > real["last"]])
+    items = {slug(readable_name(category)) for category in goods.product_category.unique()}
+    assert set(plan.store_nbr) <= set(goods.store_nbr) and set(plan.item_nbr) <= items
+    assert later.empty or set(later.store_nbr) - set(goods.store_nbr), "of December's new stores nothing is known yet"
+    assert set(pd.read_csv(real["root"] / "data/raw/stores.csv", dtype=str).store_nbr) == set(goods.store_nbr)
 
 
 def test_pools_are_means_over_the_panel(real):
@@ -303,8 +335,8 @@ def test_pools_are_means_over_the_panel(real):
 def test_what_is_known_only_afterwards_is_empty_ahead(real):
     calendar = read_prepared(real["root"], "calendar")
     assert (
-        calendar[calendar.date <= "2017-12-31"].transactions.notna().any()
-        and calendar[calendar.date > "2017-12-31"].transactions.isna().all()
+        calendar[calendar.date <= real["last"]].transactions.notna().any()
+        and calendar[calendar.date > real["last"]].transactions.isna().all()
     )
 
 

@@ -21,7 +21,8 @@ from cd4ml_nb.data import history
 from cd4ml_nb.data.sources import tiny
 from cd4ml_nb.data.diff import diff_in_words, diff_versions
 from cd4ml_nb.data.history import cache_folder, dvc_hash, find_version, version_files
-from cd4ml_nb.delivery.provenance import list_used_versions, trace, trace_in_words, versions_in_words
+from cd4ml_nb.delivery.provenance import list_used_versions, trace
+from cd4ml_nb.delivery.provenance_words import trace_in_words, versions_in_words
 from cd4ml_nb.tiny import put_in_cache
 from cd4ml_nb.tiny import write_prepared as write_folder
 
@@ -460,7 +461,7 @@ def data_stages(to):
     "The project as it is, but its first two stages call the library without a notebook, which saves most of the time."
     root = copy_project(to)
     params, pipeline = (yaml.safe_load((root / name).read_text()) for name in ("params.yaml", "dvc.yaml"))
-    params["ingest"]["source"] = "favorita"
+    params["ingest"] |= {"source": "favorita", "until": None}
     for stage in ("ingest", "prepare"):
         pipeline["stages"][stage]["cmd"] = f"python step.py {stage}"
         pipeline["stages"][stage]["outs"] = [

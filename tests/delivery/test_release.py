@@ -755,6 +755,59 @@ def test_what_was_rolled_back_needs_a_new_approval(shop):
     assert state(shop)["champion"]["model_version"] == "trees-2" and verify(shop) == []
 
 
+def ran_last(root, name):
+    "What a pipeline leaves: its model, and that it is registered."
+    for path, said in (
+        ("model/forecaster.json", {"card": {"model_version": name}}),
+        ("registered.json", {"model_version": name}),
+    ):
+        core.write_json(root / "data" / path, said)
+
+
+def test_a_machine_releases_the_model_of_the_newest_run_only(tmp_path):
+    "Not one of an earlier run that nobody decided on, and none at all while a run is stale."
+    (tmp_path / "params.yaml").write_text("release:\n  auto_approve: always\n")
+    (tmp_path / "dvc.yaml").write_text("stages: {gate: {cmd: judge, params: [release]}}")
+    ran_with = {"params": {"params.yaml": {"release": {"auto_approve": "always"}}}}
+    core.write_json(tmp_path / "dvc.lock", {"stages": {"gate": ran_with}})
+    version(tmp_path, "trees-1", day=1)
+    version(tmp_path, "trees-2", day=2, passed=False)
+    ran_last(tmp_path, "trees-2")
+    said = auto(tmp_path)
+    assert said["released"] is None and "trees-2, is stopped by the gate. trees-1, of an earlier run" in said["says"]
+
+    ran_last(tmp_path, "trees-1")
+    core.write_json(tmp_path / "reports/.pipeline.json", {"why": "it was stopped"})
+    refused(tmp_path, lambda: auto(tmp_path), "Nothing was released", "did not come to its end", "make pipeline")
+    (tmp_path / "reports/.pipeline.json").unlink()
+    (tmp_path / "params.yaml").write_text("release:\n  auto_approve: first\n")
+    refused(tmp_path, lambda: auto(tmp_path), 'release.auto_approve was "always" and is "first"')
+    (tmp_path / "params.yaml").write_text("release:\n  auto_approve: always\n")
+    core.write_json(tmp_path / "data/model/forecaster.json", {"card": {"model_version": "trees-3"}})
+    refused(tmp_path, lambda: auto(tmp_path), "trees-3 is not registered yet")
+
+    version(tmp_path, "trees-3", day=3)
+    ran_last(tmp_path, "trees-1")  # its parameters came back
+    assert auto(tmp_path)["released"] == "trees-1" and verify(tmp_path) == []
+
+
+def test_no_machine_releases_what_had_nothing_fair_to_be_compared_with(tmp_path):
+    "The live model has learnt from what is judged: a person decides."
+    (tmp_path / "params.yaml").write_text("release:\n  auto_approve: always\n")
+    live(tmp_path, "trees-1", day=1)
+    version(tmp_path, "trees-2", "trees-1", day=2)
+    gate = core.read_json(tmp_path / "data/registry/trees-2/gate.json")
+    gate["checks"].append({"check": "ratchet", "title": "Not worse", "says": "It is unfair.", "verdict": "not judged"})
+    with new_version(tmp_path, "trees-2") as folder:
+        shutil.copytree(tmp_path / "data/registry/trees-2/package", folder / "package")
+        core.write_json(folder / "gate.json", gate)
+        core.write_json(folder / "registration.json", {"gate_passed": True, "releasable": True})
+    said = auto(tmp_path)
+    assert said["released"] is None
+    assert "trees-2 was not compared with trees-1, which has learnt from the days that are judged" in said["says"]
+    approve(tmp_path, "trees-2", "Ana", "it is right")
+
+
 def test_an_approval_after_which_another_went_live(shop):
     "The ratchet holds to the last moment: what was compared with an older champion is judged again first."
     version(shop, "trees-4", "trees-2")

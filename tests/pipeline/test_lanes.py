@@ -3,6 +3,8 @@
 import os, re, shutil, signal, subprocess, time
 import nbformat, psutil, pytest, yaml
 from copies import ROOT, environment, run
+from cd4ml_nb.core import hold_lock
+from cd4ml_nb.delivery.stale import stale
 from nbformat.v4 import new_code_cell, new_notebook
 from waiting import PATIENCE, wait_for
 
@@ -372,3 +374,57 @@ def test_two_begun_while_what_a_killed_one_had_begun_is_still_there(slow):
     ran, refused = sorted(two, key=lambda one: one.returncode)
     assert (ran.returncode, refused.returncode) == (0, 1), said
     assert f"'cd4ml pipeline' (process {ran.pid}) is at work in this folder" in said[refused.pid], said
+
+
+# ---------------------------------------------------------------- what is here, and the newest run
+def test_a_run_that_failed_leaves_an_older_one(settled):
+    "A stage fails with parameters that were put back afterwards: only the note knows of it, until a whole run is well."
+    assert stale(settled) == ""
+    (settled / "fail-left").touch()
+    change(settled, "left", word="b")
+    assert pipeline(settled)[0] == 1
+    assert "did not come to its end" in stale(settled) and "raining" in stale(settled)
+    change(settled, "left", word="a")
+    assert "did not come to its end" in stale(settled)
+    assert pipeline(settled, "first")[0] == 0 and stale(settled), "a part of the pipeline takes no note away"
+    (settled / "fail-left").unlink()
+    assert pipeline(settled)[0] == 0 and stale(settled) == ""
+
+
+def test_a_part_of_the_pipeline_leaves_the_rest_behind(settled):
+    change(settled, "first", word="b")
+    assert 'first.word was "a" and is "b"' in stale(settled)
+    assert pipeline(settled, "first")[0] == 0
+    assert "'left' has not run since 'first' made first.txt anew" in stale(settled)
+    assert pipeline(settled)[0] == 0 and stale(settled) == ""
+
+
+def test_other_data_and_data_that_were_only_copied(toy):
+    "A folder that was touched is compared by its bytes; a stage that has never run is said."
+    (toy / "source").mkdir()
+    (toy / "source/sales.csv").write_text("one\n")
+    stages = yaml.safe_load((toy / "dvc.yaml").read_text())["stages"]
+    stages["first"]["deps"] = ["source"]
+    (toy / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    assert "'first' has not run yet" in stale(toy)
+    assert pipeline(toy)[0] == 0 and stale(toy) == ""
+    (toy / "source/sales.csv").write_text("two\n")
+    assert "source is not what the stage 'first' read" in stale(toy)
+    (toy / "source/sales.csv").write_text("one\n")
+    assert stale(toy) == ""
+
+
+def test_a_run_that_is_under_way_or_was_killed(settled):
+    (settled / "after-first").write_text("never")
+    change(settled, "first", word="b")
+    begun = subprocess.Popen(["cd4ml", "pipeline"], cwd=settled, env=environment(settled), stderr=subprocess.DEVNULL)
+    wait_for(lambda: "first begins" in log(settled), "the first stage to begin")
+    assert "A run is under way here: 'cd4ml pipeline'" in stale(settled)
+    said = run(settled, "cd4ml", "gate").stderr
+    assert "A run is under way here: 'cd4ml pipeline'" in said, said
+    begun.kill()
+    begun.wait()
+    change(settled, "first", word="a")
+    wait_for(lambda: "did not come to its end" in stale(settled), "the killed run's stages to end")
+    with hold_lock(settled / "reports/.lock", "stage first"):
+        assert "A run is under way here: stage first" in stale(settled)

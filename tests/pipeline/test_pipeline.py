@@ -8,7 +8,7 @@ from waiting import wait_for
 from cd4ml_nb.core import hold_lock, replace_folder, sha256_of
 
 SMALL = {
-    "ingest": {"source": "tiny"},
+    "ingest": {"source": "tiny", "until": None},
     "estimators": {
         "decision_tree": {"min_samples_leaf": 20},
         "random_forest": {"n_estimators": 5, "min_samples_leaf": 20},

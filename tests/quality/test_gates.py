@@ -408,8 +408,26 @@ def test_a_champion_that_stopped_learning_earlier_is_asked_on_more_windows(own):
             content["card"]["model_version"],
             origins[-1:],
             "by the holdout shipped with it, as today's code cannot ask its package",
-            fresh=True,
+            trained_to=origins[-2],
         )
+
+
+def test_a_champion_that_has_learnt_from_what_is_judged_is_no_measure(own):
+    "Its sales reached further: it is asked for nothing, and no check goes by it."
+    model = own / "data/model"
+    content = json.loads((model / "forecaster.json").read_text())
+    changed = {**content, "card": {**content["card"], "trained_to": "2099-12-31"}}
+    (model / "forecaster.json").write_text(json.dumps({**changed, "seal": _seal_of(changed)}))
+    alone = read_case(own, "gradient_boosting", read_limits(read_params(root=own)["gate"]))
+    case = with_champion(alone, own, model)
+    beside, without = ({c["check"]: c for c in gates.forecast_checks(one)} for one in (case, alone))
+    for key in ("ratchet", "slices_champion"):
+        assert (
+            beside[key]["verdict"] == "not judged"
+            and "has learnt from all sales up to 2099-12-31" in beside[key]["says"]
+        )
+        without.pop(key), beside.pop(key)
+    assert beside == without
 
 
 def test_a_champion_without_a_function_is_compared_by_its_estimators_backtest(own):

@@ -16,11 +16,11 @@ from cd4ml_nb.tiny import tiny_project
 NO_MLFLOW = release.Outside(probe=lambda root: None, mirror=lambda root, names: None)
 
 
-def make_shop(folder):
-    "An empty project, and the packaged model of a tiny one from which its versions are made."
+def make_shop(folder, model=None):
+    "An empty project, and the packaged model, that of a tiny one by default, from which its versions are made."
     folder.mkdir()
     shutil.copy(ROOT / "params.yaml", folder)
-    shutil.copytree(tiny_project("gate") / "data/model", folder / "made")
+    shutil.copytree(model or tiny_project("gate") / "data/model", folder / "made")
     return folder
 
 
@@ -63,6 +63,14 @@ def put_live(root, version, times=1.0):
     promote(root, version)
 
 
+def without_events(said):
+    "What a service said of forecasts, without what differs from request to request."
+    if isinstance(said, dict):
+        rest = {name: value for name, value in said.items() if name != "event" or not isinstance(value, str)}
+        return {name: [without_events(one) for one in rest[name]] if name == "answers" else rest[name] for name in rest}
+    return said
+
+
 class Service:
     "A running service, and one way to ask it."
 
@@ -73,7 +81,12 @@ class Service:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
 
     def ask(self, path, method="GET", body=None, headers={}, connection=None):
-        "Status and answer; JSON where it is such."
+        "Status and answer; JSON where it is such, without the ids of events."
+        status, said, _ = self.ask_all(path, method, body, headers, connection)
+        return status, without_events(said)
+
+    def ask_all(self, path, method="GET", body=None, headers={}, connection=None):
+        "Status, answer and headers."
         own = connection or self.connect()
         own.request(method, path, body if isinstance(body, (bytes, type(None))) else json.dumps(body), headers)
         answer = own.getresponse()
@@ -81,7 +94,7 @@ class Service:
         if connection is None:
             own.close()
         is_json = answer.headers.get("content-type") == "application/json"
-        return answer.status, json.loads(text) if is_json else text.decode()
+        return answer.status, json.loads(text) if is_json else text.decode(), answer.headers
 
     def version(self):
         status, said = self.ask("/ready")

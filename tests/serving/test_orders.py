@@ -62,3 +62,15 @@ def test_a_list_says_what_the_forecaster_says(forecaster):
     ordered = np.stack([orders.table["suggested"] for orders in lists.values()])
     assert (np.diff(ordered, axis=0) >= 0).all()
     assert np.array_equal(table["suggested"], table["quantile"]) and said_of(lists[0.9], row.item_nbr).mean == row.mean
+
+
+def test_the_list_of_an_ended_store_says_why_it_asks_for_nothing(forecaster):
+    "In words before all else, and in each row of what programs read."
+    from cd4ml_nb.cli.orders import in_words
+    from cd4ml_nb.serving.orders import with_decisions
+
+    store = next(store for store in forecaster.index.by_store if forecaster.ended(None, store))
+    found = order_list(forecaster, store, 3)
+    assert len(found.table) and set(found.table["note"]) == {forecaster.ended(None, store)}
+    head, reason, *_ = in_words(found, with_decisions(found, [])).splitlines()
+    assert head.endswith("nothing need be ordered.") and reason == forecaster.ended(None, store)

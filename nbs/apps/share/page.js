@@ -1,9 +1,12 @@
 // What a page needs from the browser: its address, its title, its file, and a voice for screen readers.
 function render({ model, el }) {
   el.classList.add("cd-actions")
-  el.innerHTML = `<button type="button" class="cd-csv">Download CSV</button><button type="button" class="cd-link">Copy link</button>
+  const kinds = { csv: "Download CSV", xlsx: "Download Excel" }
+  const files = model.get("files").map(kind => `<button type="button" class="cd-csv" data-kind="${kind}">${kinds[kind]}</button>`).join("")
+  const print = model.get("prints") ? `<button type="button" class="cd-print">Print</button>` : ""
+  el.innerHTML = `${files}${print}<button type="button" class="cd-link">Copy link</button>
     <span class="cd-done" role="status"></span><span class="cd-spoken" aria-live="polite"></span>`
-  const [csv, link, done, spoken] = el.children
+  const [link, done, spoken] = [".cd-link", ".cd-done", ".cd-spoken"].map(name => el.querySelector(name))
   let timer
   const say = text => { done.textContent = text; clearTimeout(timer); timer = setTimeout(() => { done.textContent = "" }, 4000) }
 
@@ -32,11 +35,13 @@ function render({ model, el }) {
   // A choice that takes long dims what stands there of the choice before.
   document.addEventListener("change", e => { if (e.target.matches(".cd-controls select")) document.body.classList.add("cd-busy") })
 
-  csv.addEventListener("click", () => model.send({ what: "csv" }))
+  for (const button of el.querySelectorAll(".cd-csv")) button.addEventListener("click", () => model.send({ what: button.dataset.kind }))
+  el.querySelector(".cd-print")?.addEventListener("click", () => window.print())
   const followed = query => { if (query === follows) { follows = null; corrects = true; address() } }
-  model.on("msg:custom", file => {
+  model.on("msg:custom", (file, buffers) => {
     if ("followed" in file) return followed(file.followed)
-    const url = URL.createObjectURL(new Blob(["\ufeff" + file.text], { type: "text/csv;charset=utf-8" }))
+    const content = buffers?.length ? buffers : ["\ufeff" + file.text]
+    const url = URL.createObjectURL(new Blob(content, { type: file.name.endsWith(".csv") ? "text/csv;charset=utf-8" : "application/octet-stream" }))
     const a = Object.assign(document.createElement("a"), { href: url, download: file.name })
     a.click()
     setTimeout(() => URL.revokeObjectURL(url), 10000)

@@ -1,0 +1,173 @@
+"Decisions, provenance, what goes live and tables of questions, over HTTP."
+
+import http.client, json, signal, time
+from datetime import date
+from urllib.parse import quote
+import pyarrow as pa, pytest
+from shop import make_shop, put_live, query, serving
+from waiting import PATIENCE, wait_for
+from cd4ml_nb.core import sha256_of
+from cd4ml_nb.serving.arrow import ARROW
+from cd4ml_nb.serving.decisions import read_decisions
+from cd4ml_nb.serving.events import events_folder, read_events
+
+TOKEN = {"authorization": "Bearer secret"}
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    root = make_shop(tmp_path_factory.mktemp("record") / "shop")
+    put_live(root, "trees-1")
+    return root
+
+
+@pytest.fixture(scope="module")
+def desk(own):
+    with serving(own, CD4ML_TOKEN="secret") as running:
+        wait_for(lambda: running.ask("/ready", headers=TOKEN)[0] == 200)
+        yield lambda path, method="GET", body=None: running.ask(path, method, body, TOKEN)
+
+
+@pytest.fixture
+def order(good):
+    sent = {"store_nbr": good["store_nbr"], "item_nbr": good["item_nbr"], "days": 3, "ordered": 24.5}
+    return {**sent, "by": "Ada", "reason": "event", "text": "the fair"}
+
+
+def test_an_order_is_on_record_and_can_be_taken_back(own, desk, order, model):
+    status, made = desk("/decisions", "POST", {**order, "decision": "till 7"})
+    assert (status, made["decision"], made["ordered"], made["stands"]) == (200, "till 7", 24.5, True)
+    days = [str(day)[:10] for day in model.dates[:3]]
+    total = model.total(order["item_nbr"], order["store_nbr"], days[0], days[2])["mean"]
+    assert made["said"]["mean"] == pytest.approx(total) and (made["first_day"], made["last_day"]) == (days[0], days[2])
+    assert desk("/decisions", "POST", {**order, "decision": "till 7", "ordered": 99}) == (200, made)  # sent again
+    listed = [
+        desk(query("/decisions", **asked))[1]["decisions"]
+        for asked in ({"store": order["store_nbr"]}, {"day": days[1]})
+    ]
+    assert listed == [[made], [made]]
+    assert desk(query("/decisions", item="another product"))[1] == {"decisions": []}
+    status, gone = desk("/decisions", "POST", {"withdraw": "till 7", "by": "Grace", "text": "counted twice"})
+    assert (status, gone["stands"], [past["by"] for past in gone["history"]]) == (200, False, ["Ada", "Grace"])
+    assert desk("/decisions")[1] == {"decisions": []}
+    assert desk("/decisions?withdrawn=yes")[1]["decisions"] == [gone]
+    assert [one.stands for one in read_decisions(events_folder(own), withdrawn=True)] == [False]
+    again = desk("/decisions", "POST", {"withdraw": "till 7", "by": "Grace", "text": "again"})
+    assert again[0] == 409 and "was withdrawn already" in again[1]["error"]
+
+
+BAD = {
+    "an unknown product": ({"item_nbr": "unobtainium"}, 404, "There is no item 'unobtainium'"),
+    "an unknown store": ({"store_nbr": "north pole"}, 404, "There is no store 'north pole'"),
+    "too many days": ({"days": 99}, 422, "Ask for 1 to 16 days"),
+    "less than nothing": ({"ordered": -1}, 422, "'ordered' is -1.0"),
+    "nobody": ({"by": " "}, 422, "'by' should be a text"),
+    "no such reason": ({"reason": "evnt"}, 422, "There is no reason 'evnt' (did you mean event?)"),
+    "another reason, untold": ({"reason": "other", "text": ""}, 422, "needs a text that says which"),
+    "a level that is none": ({"service_level": 2}, 422, "The service level is 2.0"),
+    "a pack of nothing": ({"pack_size": 0}, 422, "column pack_size"),
+    "a wrong type": ({"ordered": "many"}, 422, "$.ordered"),
+    "a misspelt field": ({"ordred": 2}, 422, "ordred"),
+    "a day that is past": ({"first_day": "1999-12-31"}, 422, "forecasts reach from"),
+    "a long id": ({"decision": "x" * 201}, 422, "1 to 200 printable characters"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_orders_have_a_status_and_a_sentence(desk, order, name):
+    changed, status, sentence = BAD[name]
+    found = desk("/decisions", "POST", {**order, **changed})
+    assert found[0] == status and sentence in found[1]["error"] and set(found[1]) == {"error"}
+
+
+def test_bad_requests_for_decisions(desk, service, order):
+    assert desk("/decisions", "POST", {"withdraw": "nothing", "by": "Ada", "text": "?"})[0] == 404
+    assert desk("/decisions", "POST", {"withdraw": "nothing", "by": "Ada", "text": ""})[0] == 422
+    assert (
+        desk("/decisions?day=soon")[0] == desk("/decisions?shop=9")[0] == desk("/decisions?withdrawn=maybe")[0] == 422
+    )
+    assert desk("/decisions", "POST", b"{")[0] == 400
+    status, said = service.ask("/decisions", "POST", order)  # a service without a token
+    assert status == 401 and "CD4ML_TOKEN" in said["error"]
+    assert service.ask("/decisions") == (200, {"decisions": []})
+
+
+def test_any_answer_leads_to_all_that_stands_behind_it(own, good):
+    asked = query(item=good["item_nbr"], store=good["store_nbr"], date=good["date"])
+    with serving(own) as service:
+        said = service.ask_all(asked)[1]
+        paths = [
+            service.ask_all(f"/provenance/{quote(said[name])}") for name in ("event", "model_version", "data_version")
+        ]
+        nothing = service.ask("/provenance/nothing")
+        released = lambda: [one.outputs["act"] for one in read_events(events_folder(own), kinds=["release"])]
+        wait_for(lambda: released() == ["approve", "promote"])  # the service puts them on record
+    assert [status for status, *_ in paths] == [200] * 3 and nothing[0] == 404
+    event, version, data = (found for _, found, _ in paths)
+    assert event["event"]["outputs"]["mean"] == said["mean"] and event["event"]["inputs"] == good
+    registered = own / "data/registry/trees-1"
+    assert event["gate"] == {"passed": True, "sha256": sha256_of(registered / "gate.json"), "checks": {}}
+    assert event["package"] == event["state"]["sha256"] == sha256_of(registered / "package/forecaster.json")
+    assert [(act["act"], act["by"]) for act in event["acts"]] == [("approve", "Prüferin"), ("promote", "Prüferin")]
+    assert event["state"]["live"] and event["trouble"] == []
+    same = set(version) - {"event", "how_to_get_it_back"}
+    assert all(event[name] == version[name] == data[name] for name in same) and version["event"] is None
+
+
+def hear(connection):
+    "The next event of a stream: its kind, and what it says."
+    kind = None
+    while line := connection.readline().decode().strip() or "-":
+        if line.startswith("event: "):
+            kind = line.removeprefix("event: ")
+        if line.startswith("data: "):
+            return kind, json.loads(line.removeprefix("data: "))
+
+
+def test_listeners_hear_what_goes_live_and_are_let_go(tmp_path):
+    root = make_shop(tmp_path / "shop")
+    put_live(root, "trees-1")
+    with serving(root) as service:
+        lines = [http.client.HTTPConnection("127.0.0.1", service.port, timeout=PATIENCE) for _ in range(3)]
+        for line in lines:
+            line.request("GET", "/events/releases")
+        streams = [line.getresponse() for line in lines]
+        wait_for(lambda: service.version() == "trees-1")
+        assert {hear(stream)[1]["model_version"] for stream in streams} == {"trees-1"}
+        lines[2].close()
+        streams[2].close()
+        put_live(root, "trees-2", 2.0)
+        for stream in streams[:2]:
+            kind, said = hear(stream)
+            assert (kind, said["model_version"], said["released_by"]) == ("release", "trees-2", "Prüferin")
+        began = time.monotonic()
+        service.process.send_signal(signal.SIGTERM)
+        assert service.process.wait(PATIENCE) == 0 and time.monotonic() - began < 10  # and not after 30 s
+        assert [stream.read().strip() for stream in streams[:2]] == [b"", b""]
+
+
+def as_stream(table):
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
+def test_a_table_of_questions_gives_a_table_of_answers(service, model, good):
+    day = date.fromisoformat(good["date"])
+    columns = {"item_nbr": [good["item_nbr"]] * 3, "store_nbr": [good["store_nbr"]] * 2 + [None], "date": [day] * 3}
+    table = pa.table(columns | {"promotion": pa.array([None, True, None], pa.bool_())})
+    line = service.connect()
+    line.request("POST", "/forecast", as_stream(table), {"content-type": ARROW})
+    answer = line.getresponse()
+    assert (answer.status, answer.headers["content-type"]) == (200, ARROW)
+    found = pa.ipc.open_stream(answer.read()).read_all()
+    single = [model.answer(*good.values(), promotion)["mean"] for promotion in (None, True)]
+    assert found["mean"].to_pylist() == [*single, model.total(good["item_nbr"], None, good["date"])["mean"]]
+    assert len(set(found["event"].to_pylist())) == 3
+    for body, status in (
+        (as_stream(table.drop_columns(["date"])), 422),
+        (b"no table", 400),
+        (as_stream(table)[:200], 400),
+    ):
+        assert service.ask("/forecast", "POST", body, {"content-type": ARROW})[0] == status
