@@ -304,6 +304,9 @@ async def post_inference(request: Request) -> Response:
     )
 
 # %% ../../nbs/serving/07_http.ipynb #8723cc83
+TOKEN = "CD4ML_TOKEN"  # The environment variable with the secret
+
+
 def _writes(request) -> None:
     "A Refusal where nobody could know who writes."
     if not request.app.state.token:
@@ -579,9 +582,6 @@ def make_app(
     return app
 
 # %% ../../nbs/serving/07_http.ipynb #f2473317
-TOKEN = "CD4ML_TOKEN"
-
-
 def check_host(
     host: str,  # Address to listen on
     token: str,  # Empty: none

@@ -17,7 +17,8 @@ def is_export(cell):
 
 
 def defines_functions(cell):
-    return any(isinstance(node, (ast.FunctionDef, ast.ClassDef)) for node in ast.parse(source(cell)).body)
+    kinds = ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef
+    return any(isinstance(node, kinds) for node in ast.parse(source(cell)).body)
 
 
 def is_lesson(cell):
@@ -61,6 +62,7 @@ def test_the_rules_for_cells_see_what_they_should(tmp_path):
     assert list(too_long(notebook(function + "\n    pass" * LINES)))
     assert not list(too_long(notebook(function)))
     assert list(without_lesson(notebook(*[function] * 5)))
+    assert list(without_lesson(notebook(*[function.replace("def", "async def")] * 5)))
     assert not list(without_lesson(notebook(*[function] * 4, "f()", *[function] * 4)))
 
 

@@ -1,15 +1,13 @@
 "One project and one service for all tests of this folder that do not change it."
 
 import pytest
-from shop import make_shop, put_live, serving
+from shop import live_shop, serving
 from cd4ml_nb.serving.live import load_champion
 
 
 @pytest.fixture(scope="session")
 def shop(tmp_path_factory):
-    root = make_shop(tmp_path_factory.mktemp("serving") / "shop")
-    put_live(root, "trees-1")
-    return root
+    return live_shop(tmp_path_factory.mktemp("serving") / "shop")
 
 
 @pytest.fixture(scope="session")

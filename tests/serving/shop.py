@@ -63,6 +63,13 @@ def put_live(root, version, times=1.0):
     promote(root, version)
 
 
+def live_shop(folder):
+    "A project in which a first version is live."
+    root = make_shop(folder)
+    put_live(root, "trees-1")
+    return root
+
+
 def without_events(said):
     "What a service said of forecasts, without what differs from request to request."
     if isinstance(said, dict):

@@ -3,7 +3,7 @@
 import signal
 from pathlib import Path
 import pytest
-from shop import make_shop, put_live, query, serving
+from shop import live_shop, query, serving
 from waiting import PATIENCE, wait_for
 from cd4ml_nb.serving.events import events_folder, read_events
 
@@ -12,9 +12,7 @@ MODEL = "/v2/models/sales_forecast/infer"
 
 @pytest.fixture
 def own(tmp_path):
-    root = make_shop(tmp_path / "shop")
-    put_live(root, "trees-1")
-    return root
+    return live_shop(tmp_path / "shop")
 
 
 def as_query(good, path="/forecast", **more):

@@ -4,7 +4,7 @@ import http.client, json, signal, time
 from datetime import date
 from urllib.parse import quote
 import pyarrow as pa, pytest
-from shop import make_shop, put_live, query, serving
+from shop import live_shop, put_live, query, serving
 from waiting import PATIENCE, wait_for
 from cd4ml_nb.core import sha256_of
 from cd4ml_nb.serving.arrow import ARROW
@@ -16,9 +16,7 @@ TOKEN = {"authorization": "Bearer secret"}
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory):
-    root = make_shop(tmp_path_factory.mktemp("record") / "shop")
-    put_live(root, "trees-1")
-    return root
+    return live_shop(tmp_path_factory.mktemp("record") / "shop")
 
 
 @pytest.fixture(scope="module")
@@ -125,8 +123,7 @@ def hear(connection):
 
 
 def test_listeners_hear_what_goes_live_and_are_let_go(tmp_path):
-    root = make_shop(tmp_path / "shop")
-    put_live(root, "trees-1")
+    root = live_shop(tmp_path / "shop")
     with serving(root) as service:
         lines = [http.client.HTTPConnection("127.0.0.1", service.port, timeout=PATIENCE) for _ in range(3)]
         for line in lines:

@@ -3,7 +3,7 @@
 import json, shutil, signal, socket, subprocess, sys, threading, time
 import numpy as np, pytest
 from copies import ROOT, environment
-from shop import approve, make_shop, promote, put_live, query, register, serving
+from shop import approve, live_shop, make_shop, promote, put_live, query, register, serving
 from waiting import PATIENCE, wait_for
 from cd4ml_nb.serving.live import load_champion
 
@@ -204,9 +204,7 @@ def test_several_workers_answer_as_one(shop, good, model):
 
 @pytest.fixture
 def own(tmp_path):
-    root = make_shop(tmp_path / "shop")
-    put_live(root, "trees-1")
-    return root
+    return live_shop(tmp_path / "shop")
 
 
 def test_a_service_without_a_live_model_says_so_and_follows_the_first(tmp_path, good):
