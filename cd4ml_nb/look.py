@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['SOLD', 'FORECAST', 'BAND', 'BASELINE', 'CHAMPION', 'FAILED', 'ESTIMATOR_COLOURS', 'HTML', 'shown_units', 'say_units',
-           'shown_addends', 'exact_units', 'say_day', 'say_days', 'say_range', 'say_interval', 'say_forecast',
-           'say_chance', 'say_history', 'say_when', 'say_count', 'say_score', 'say_percent', 'table_html',
+           'exact_units', 'compared_units', 'say_day', 'say_days', 'say_range', 'say_interval', 'say_forecast',
+           'whole_ends', 'say_chance', 'say_history', 'say_when', 'say_count', 'say_score', 'say_percent', 'table_html',
            'table_markdown', 'markdown_text', 'table_text', 'Shown', 'figure_text', 'show_figure', 'show_table']
 
 # %% ../nbs/look.ipynb #ec8be361
-import re
+import math, re
 from datetime import date, datetime, timezone
 from jinja2 import Environment
 from markupsafe import Markup
@@ -30,8 +30,15 @@ ESTIMATOR_COLOURS = {
 def shown_units(
     units: float,  # Units sold, any size
 ) -> float:  # In whole units; in tenths below ten
-    "A number of units as it is shown: what differences and sums of shown numbers are made of."
-    return round(float(units), 1) if abs(units) < 9.95 else float(round(float(units)))
+    "A number of units as it is shown, wherever it stands: rounded by itself, a half upwards."
+    steps = 10 if round(abs(units), 6) < 9.95 else 1
+    shown = _half_up(abs(units) * steps) / steps
+    return shown if units > 0 or not shown else -shown
+
+
+def _half_up(number):
+    "A number ≥ 0 in whole steps; what two ways of adding differ by decides nothing."
+    return float(math.floor(round(float(number), 6) + 0.5))
 
 
 def say_units(
@@ -47,28 +54,28 @@ def say_units(
         return f"−{text}"
     return f"+{text}" if signed else text
 
-# %% ../nbs/look.ipynb #a66868be
-def shown_addends(
-    parts: list,  # Units of each, ≥ 0
-) -> list[float]:  # As `shown_units` says them, a few of them moved until their sum is shown as the true one
-    "Numbers that a reader can add up to the sum above or below them."
-    exact = [float(part) for part in parts]
-    shown, goal = [shown_units(part) for part in exact], shown_units(sum(exact))
-    moved = set()
-    while abs(off := goal - shown_units(sum(shown))) > 0.04 and len(moved) < len(shown):
-        way, step = (1 if off > 0 else -1), lambda i: 0.1 if exact[i] < 9.95 else 1.0
-        loss = lambda i: (way * (exact[i] - shown[i]) / step(i), exact[i])
-        most = max((i for i in range(len(shown)) if i not in moved), key=loss)
-        moved.add(most)
-        shown[most] = max(round(shown[most] + way * step(most), 1), 0.0)
-    return shown
-
 # %% ../nbs/look.ipynb #7e3a0e1f
 def exact_units(
     units: float,  # What is ordered, or in stock; NaN where unknown
 ) -> str:  # Such as 41.5 or 1,240; empty where unknown
     "A number of units that somebody counted."
     return "" if units != units else f"{units:,.3f}".rstrip("0").removesuffix(".")
+
+# %% ../nbs/look.ipynb #5d1c07e3
+def compared_units(
+    units: float,  # Units sold, any size
+    others: float,  # What they are compared with
+) -> tuple[float, float]:  # Both as shown; with as many decimals as the percentage between them needs, three at most
+    "Two numbers of units whose percentage, said beside them, is the one that a reader finds."
+    both = shown_units(units), shown_units(others)
+    if others <= 0:
+        return both
+    said = f"{units / others - 1:.0%}"
+    for decimals in range(1, 4):
+        if both[1] > 0 and f"{both[0] / both[1] - 1:.0%}" == said:
+            break
+        both = round(units, decimals), round(others, decimals)
+    return both
 
 # %% ../nbs/look.ipynb #802fda79
 def say_day(
@@ -123,6 +130,14 @@ def say_forecast(
     "A forecast with its interval, in words."
     said = say_units(total["mean"])
     return f"about {said} unit{'' if said == '1' else 's'}, {say_interval(total)}"
+
+# %% ../nbs/look.ipynb #4d8d26c0
+def whole_ends(
+    total: dict,  # q10 and q90 in units, and what else there is
+    whole: bool,  # Whether only whole units are sold
+) -> dict:  # The same with whole ends
+    "An interval of what is sold in whole units; anything else as it is."
+    return total | {end: _half_up(total[end]) for end in ("q10", "q90")} if whole else total
 
 # %% ../nbs/look.ipynb #39cdcf45
 def say_chance(

@@ -156,6 +156,7 @@ PARAMETERS |= {
     "release.owner": text("Ada Lovelace") | null("for Git's user.name"),
     "release.auto_approve": choice("first", "always", "never"),
     "events.forecasts_kept": SHARE,
+    "serving.rules": ANY,
 }
 
 # %% ../nbs/params.ipynb #d13a36e4

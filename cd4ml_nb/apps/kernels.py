@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PAGES', 'KERNEL', 'WIDGETS', 'SERVE', 'ALONE', 'ASKED', 'FULL', 'first_cells', 'page_notebook', 'all_pages',
-           'fork_kernels', 'Watched', 'Warm', 'Page', 'Compiled', 'chart_folder', 'Provisioner', 'Kernel', 'Leaving',
-           'Watching', 'Kernels']
+           'fork_kernels', 'Watched', 'Warm', 'Page', 'Compiled', 'chart_folder', 'live_stamp', 'Provisioner', 'Kernel',
+           'Leaving', 'Watching', 'Kernels']
 
 # %% ../../nbs/apps/02_kernels.ipynb #dfe8f6aa
 import asyncio, contextlib, gc, json, os, select, signal, subprocess, sys, threading, time, uuid
@@ -24,7 +24,8 @@ from voila.execute import VoilaExecutor
 from voila.exporter import VoilaExporter
 from voila.shutdown_kernel_handler import VoilaShutdownKernelHandler
 from voila.tornado.handler import TornadoVoilaHandler
-from ..core import read_json
+from ..core import UserError, main_root, project_root, read_json
+from ..delivery.acts import LIVE, LOG
 from ..delivery.warm import Forked, SpareKernel, speak_to
 
 # %% ../../nbs/apps/02_kernels.ipynb #2160db3e
@@ -260,6 +261,23 @@ def chart_folder() -> str:
     "Where plotly keeps widgetbundle.js, the browser's part of its widget; at /voila/static/ in the server."
     return str(Path(str(find_spec("plotly").origin)).parent / "package_data")
 
+# %% ../../nbs/apps/02_kernels.ipynb #565f7e3f
+def live_stamp() -> str:  # Empty where there is no project
+    "What changes when a model or a night goes live."
+    try:
+        home = main_root(project_root())
+    except UserError:
+        return ""
+    return " ".join(_size_and_time(home / file) for file in (LOG, LIVE))
+
+
+def _size_and_time(file):
+    "Of a file, as text; - where it is not there."
+    with contextlib.suppress(OSError):
+        found = file.stat()
+        return f"{found.st_size}:{found.st_mtime_ns}"
+    return "-"
+
 # %% ../../nbs/apps/02_kernels.ipynb #52ccbc2b
 class Provisioner(LocalProvisioner):
     "How Jupyter comes to a kernel: a fork of the warm process, or a new process where there is none."
@@ -312,7 +330,7 @@ class Leaving(AsyncMappingKernelManager):
             raise HTTPError(404, "This kernel has ended.")
         if kernel_id in self.pages:
             self.pages[kernel_id].seen = time.monotonic()
-        return super().kernel_model(kernel_id)
+        return super().kernel_model(kernel_id) | {"live": live_stamp()}
 
     def notify_disconnect(self, kernel_id):
         super().notify_disconnect(kernel_id)

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['LEVELS', 'COLUMNS', 'FILES', 'PAGES', 'Asked', 'default_list', 'read_link', 'write_link', 'store_choices',
-           'level_choices', 'Record', 'Shown', 'make_list', 'again', 'Refused', 'read_units', 'decide', 'withdraw',
-           'columns_of', 'rows_of', 'families_of', 'say_today', 'head_html', 'about_html', 'say_stock', 'file_name',
-           'list_csv', 'list_xlsx', 'file_of', 'nav_html', 'caption_of', 'answer', 'bring_stock', 'rehearse']
+           'level_choices', 'ended_in', 'Record', 'Shown', 'make_list', 'again', 'Refused', 'read_units', 'decide',
+           'withdraw', 'columns_of', 'rows_of', 'families_of', 'say_today', 'head_html', 'about_html', 'say_stock',
+           'file_name', 'list_csv', 'list_xlsx', 'file_of', 'nav_html', 'caption_of', 'answer', 'bring_stock',
+           'rehearse']
 
 # %% ../../nbs/apps/order_page.ipynb #84ccc018
 import io, re
@@ -19,14 +20,15 @@ from urllib.parse import parse_qs, quote_plus, urlencode
 import pandas as pd
 from ..core import ALL_STORES, UserError, nearest
 from ..data.earlier import sold_last_year
+from ..delivery.rules import rules_of
 from ..look import HTML, exact_units, say_count, say_day, say_days, say_range, say_units, say_when
 from ..serving.decisions import ORDER, REASONS, Decided, Decision, check_reason, decisions_of
-from ..serving.decisions import record_decision, withdraw_decision
+from ..serving.decisions import check_suggested, record_decision, withdraw_decision
 from ..serving.events import Event, events_folder, open_events, read_events
 from ..serving.live import model_stamp
 from ..serving.orders import OrderList, as_file, check_service_level, order_list, said_of, with_decisions
 from ..serving.stock import Kept, keep_stock, kept_stock, read_stock_text
-from .page import sorted_stores, store_name
+from .page import product_name, sorted_stores, store_name
 
 # %% ../../nbs/apps/order_page.ipynb #e85b2a51
 LEVELS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
@@ -144,6 +146,17 @@ def level_choices(
     "The service levels to pick from, in words."
     return [(f"{one * 100:.4g}%", one) for one in sorted({*LEVELS, level})]
 
+# %% ../../nbs/apps/order_page.ipynb #489305ed
+def ended_in(
+    model,  # A remembered forecaster
+    store: str,
+) -> list[list[str]]:  # [item_nbr, name, a sentence: since when]
+    "What a store does not sell any more, for those who look for it."
+    forecaster = model.forecaster
+    rows = forecaster.index.by_store.get(store, [])
+    gone = [forecaster.pairs["item_nbr"].iloc[row] for row in rows if not forecaster.offered[row]]
+    return [[item, product_name(model, item), forecaster.ended(item, store)] for item in gone]
+
 # %% ../../nbs/apps/order_page.ipynb #e649961e
 class Record:
     "The decisions on record, as they stand now."
@@ -187,10 +200,12 @@ def make_list(
 ) -> Shown:
     "The list that is asked for, and what was decided."
     last_year = sold_last_year(root, asked.store, asked.first, asked.last)
+    rules = rules_of(root)
     ask = lambda stock: order_list(
-        model.forecaster, asked.store, asked.days, asked.level, stock, last_year, asked.first
+        model.forecaster, asked.store, asked.days, asked.level, stock, last_year, asked.first, rules
     )
     kept, orders = _with_stock(lambda: kept_stock(root, asked.store), ask)
+    _mark_seasons(orders, getattr(model, "season", {}))
     return again(Shown(asked, orders, orders.table, {}, kept), record)
 
 
@@ -214,6 +229,15 @@ def again(
     decided = record.of_list(shown.orders)
     table = with_decisions(shown.orders, list(decided.values()))
     return replace(shown, table=table, decided=decided)
+
+# %% ../../nbs/apps/order_page.ipynb #b7a8905a
+def _mark_seasons(orders, season):
+    "Mark the products whose forecast is far from last year's season."
+    far = orders.table["item_nbr"].isin(list(season))
+    if far.any():
+        marked = orders.table["note"].where(~far, orders.table["note"] + ", season?").str.removeprefix(", ")
+        orders.table["note"] = marked
+        orders.notes.append("season? marks what all stores sold far more, or less, of a year ago than is forecast now.")
 
 # %% ../../nbs/apps/order_page.ipynb #87c114e5
 class Refused(UserError):
@@ -298,9 +322,8 @@ def _fitting(message, ordered, suggested):
     if not message["reason"]:
         raise UserError("Why? Choose a reason.")
     check_reason(message["reason"], message["text"])
-    if message["reason"] == "as_suggested" and round(ordered - suggested, 6):
-        where = f"{exact_units(suggested)} are suggested, and {exact_units(ordered)} are ordered"
-        raise Refused("reason", f"{where}: choose the reason for the difference.")
+    with _in_field("reason"):
+        check_suggested(message["reason"], ordered, suggested)
 
 
 def withdraw(
@@ -424,6 +447,7 @@ _HEAD = HTML.from_string("""
 <h2>{{ store }} <span>{{ days }}</span> <span>{{ level }}</span></h2>
 <p class="cd-sum">{{ said }}</p>
 <p class="aside">{{ today }}</p>
+{% for note in warnings %}<p class="note">{{ note }}</p>{% endfor %}
 """)
 _ABOUT = HTML.from_string("""
 <h3>What to know of this list</h3>
@@ -454,7 +478,8 @@ def head_html(
     days = f"{say_days(asked.first, asked.last)}, {say_count(asked.days, 'day')}"
     level = f"enough {asked.level * 100:.4g}% of the time"
     said = {"store": store_name(model, asked.store), "days": days, "level": level, "today": say_today(model.card)}
-    return _HEAD.render(said=f"{products}{by_hand}.", **said).strip()
+    warnings = list(filter(None, [model.card.get("against_gate"), shown.orders.held]))
+    return _HEAD.render(said=f"{products}{by_hand}.", warnings=warnings, **said).strip()
 
 # %% ../../nbs/apps/order_page.ipynb #7aa25d9c
 def about_html(

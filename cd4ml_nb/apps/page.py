@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['PROMOTION_SWITCH', 'remember', 'sorted_stores', 'open_shelf', 'product_name', 'store_name', 'product_options',
            'store_options', 'Choice', 'switch_name', 'default_choice', 'as_known', 'read_link', 'write_link', 'warning',
-           'answer_html', 'why_html', 'model_html', 'notice_html', 'look_back', 'since_html', 'day_table',
-           'store_table', 'forecast_csv', 'file_name', 'empty_chart', 'new_figure', 'draw', 'rehearse']
+           'total_of', 'answer_html', 'season_of', 'why_html', 'model_html', 'notice_html', 'news_of', 'look_back',
+           'since_html', 'day_table', 'store_table', 'weeks_html', 'forecast_csv', 'file_name', 'empty_chart',
+           'new_figure', 'draw', 'rehearse']
 
 # %% ../../nbs/apps/page.ipynb #4ea6b2b7
 import os
@@ -18,18 +19,22 @@ from types import SimpleNamespace
 from urllib.parse import parse_qs, urlencode
 import pandas as pd
 from ..core import ALL_STORES, UserError, read_truth
+from ..data.earlier import all_sold_last_year
+from ..delivery.nights import live_night
 from ..look import BAND, FORECAST, HTML, SOLD, say_chance, say_day, say_days, say_interval, say_range, say_units
-from ..look import say_when, shown_addends, shown_units, table_html
+from ..look import say_count, say_when, shown_units, table_html, whole_ends
+from ..model.notes import season_doubts
 from ..monitoring.since import change_since, night_before, past_of, read_past, say_change
 from ..quality.accuracy import nearest_accuracy
 from ..quality.explain import caution, promotion_effect, reasons, say_closed, say_model, say_promotion
 from ..serving.live import Shelf, load_champion
+from ..serving.totals import family_totals, weekly_totals
 from .widgets import CHART
 
 # %% ../../nbs/apps/page.ipynb #7292ac10
 # What the page asks a forecaster
 _QUESTIONS = "forecast total recent known daily_totals store_totals history ended note may switch_note".split()
-_QUESTIONS += ["supposed", "gone_from"]
+_QUESTIONS += ["supposed", "gone_from", "sells_whole"]
 
 
 def remember(
@@ -52,7 +57,9 @@ def remember(
         tested=getattr(forecaster, "tested", None),
         promotions=getattr(forecaster, "promotions", {}),
         shut_stores=forecaster.shut_stores(),
-        **{name: lru_cache(answers)(getattr(forecaster, name)) for name in _QUESTIONS},
+        ended_items=forecaster.ended_items(),
+        season={},
+        **_kept(forecaster, lru_cache(answers)),
     )
 
 # %% ../../nbs/apps/page.ipynb #85ab0aa8
@@ -60,6 +67,14 @@ def _every_store(stores, series):
     "The stores that offer anything, and those that are shut."
     shut = series[~series["store_nbr"].isin(stores["store_nbr"])].drop_duplicates("store_nbr")
     return pd.concat([stores, shut.reindex(columns=stores.columns)], ignore_index=True) if len(shut) else stores
+
+
+def _kept(forecaster, keep):
+    "What is asked of a forecaster itself, and its totals by week and of the families of a store."
+    questions = {name: getattr(forecaster, name) for name in _QUESTIONS}
+    questions["weeks"] = lambda *asked: weekly_totals(forecaster, *asked)
+    questions["families"] = lambda store: family_totals(forecaster, store).set_index("family")
+    return {name: keep(ask) for name, ask in questions.items()}
 
 # %% ../../nbs/apps/page.ipynb #571c39ed
 def sorted_stores(
@@ -85,6 +100,8 @@ def _load(root, go):
     model = remember(forecaster)
     with suppress(Exception):  # Without it the page says less
         look_back(model, night_before(root, forecaster, *_LAST), read_past(root))
+    with suppress(Exception):
+        model.season = season_of(root, forecaster)
     _LAST[:] = [forecaster]
     with suppress(Exception):  # The page says it
         rehearse(model, go)
@@ -106,7 +123,7 @@ def product_name(
     item: str,  # item_nbr
 ) -> str:  # Its name, or its number where it has none
     "How a product is called."
-    name = model.items.item_name.get(item)
+    name = model.every_item.get(item)
     return str(name) if isinstance(name, str) and name else str(item)
 
 
@@ -123,13 +140,15 @@ def store_name(
 # %% ../../nbs/apps/page.ipynb #9576f3b6
 def product_options(
     model,  # A remembered forecaster
-) -> list[
-    list
-]:  # [item_nbr, name, family, how many stores sell it] sorted by name; a search shows the last's largest first
+) -> list[list]:  # [item_nbr, name, family, how many stores sell it] by name; a search shows the last's largest first
     "The products to pick from."
     sold_in = lambda item: len(model.sellers.get(item, []))
     rows = [[i, product_name(model, i), str(family or ""), sold_in(i)] for i, family in model.items.family.items()]
+    rows += [[i, product_name(model, i), _say_gone(last, False), _ENDED] for i, last in model.ended_items.items()]
     return sorted(rows, key=lambda row: row[1].casefold())
+
+
+_ENDED = -1  # The rank of what is found by those only who search for it
 
 # %% ../../nbs/apps/page.ipynb #ee80dfd7
 def store_options(
@@ -198,14 +217,11 @@ def _by_text(names):
     return {str(v).casefold(): k for k, v in names.items()} | {str(k).casefold(): k for k in names}
 
 
-def _find(wanted, names, every, what, ended):
-    "The key of `names` that `wanted` names by number or by name; a UserError says that it has ended, or what is close."
-    lower, gone = _by_text(names), _by_text(every)
-    said = wanted.strip().casefold()
+def _find(wanted, names, what):
+    "The key of `names` that `wanted` names by number or by name; a UserError says what is close."
+    lower, said = _by_text(names), wanted.strip().casefold()
     if said in lower:
         return lower[said]
-    if said in gone:
-        raise UserError(ended(gone[said]))
     close = [str(names[lower[c]]) for c in get_close_matches(said, lower, 3, 0.5)]
     hint = f" Did you mean {' or '.join(dict.fromkeys(close))}?" if close else ""
     raise UserError(f"There is no {what} “{wanted[:60]}”.{hint}")
@@ -219,11 +235,12 @@ def _fitting(wanted, names, model):
 
 # %% ../../nbs/apps/page.ipynb #191c7381
 def _find_item(text, model):
-    "The product that a link means, None where there is none; and a sentence where that is not clear."
-    names = {item: product_name(model, item) for item in model.items.index}
-    fitting = [] if text.strip().casefold() in _by_text(model.every_item) else _fitting(text, names, model)
+    "The product that a link means, ended or not, None where there is none; and a sentence where that is not clear."
+    names = {item: product_name(model, item) for item in model.every_item}
+    fitting = [] if text.strip().casefold() in _by_text(names) else _fitting(text, names, model)
+    fitting = [item for item in fitting if item in model.sellers] or fitting  # what is on offer, where any fits
     try:
-        return _find(text, names, model.every_item, "product", model.ended), ""
+        return _find(text, names, "product"), ""
     except UserError as e:
         if not fitting:
             return None, str(e)
@@ -251,7 +268,7 @@ def _find_store(text, model):
     "A store's number, or None for all of them."
     if text.strip().casefold() in ALL_STORES and text.strip() not in model.every_store:  # As in tables of questions
         return None
-    return _find(text, model.every_store, model.every_store, "store", lambda store: model.ended(None, store))
+    return _find(text, model.every_store, "store")
 
 # %% ../../nbs/apps/page.ipynb #5398777f
 def _find_switch(text, model):
@@ -333,9 +350,18 @@ _ANSWER = HTML.from_string("""
 <p class="number"><small>about</small> <b>{{ number }}</b> <small>{{ "unit" if number == "1" else "units" }}</small></p>
 <p class="likely">{{ likely }}</p>
 <p class="aside">{{ chance }}{{ each }}</p>
-{% if warning %}<p class="note">{{ warning }}</p>{% endif %}
+{% for note in notes %}<p class="note">{{ note }}</p>{% endfor %}
 {% if what_if %}<p class="whatif">{{ what_if }}</p>{% endif %}
 """)
+
+# %% ../../nbs/apps/page.ipynb #5e1d4515
+def total_of(
+    model,  # A remembered forecaster
+    choice: Choice,  # What the visitor looks at
+) -> dict:  # mean, q10, q50, q90 in units, with whole ends where whole units are sold
+    "The page's number and its interval, as they are shown."
+    total = model.total(choice.item, choice.store, choice.first, choice.last, choice.promotion)
+    return whole_ends(total, model.sells_whole(choice.item, choice.store))
 
 # %% ../../nbs/apps/page.ipynb #45617f9d
 def answer_html(
@@ -343,8 +369,9 @@ def answer_html(
     choice: Choice,  # What the visitor looks at
 ) -> str:  # HTML
     "The forecast as a number, with its interval in words and the what-if."
-    total = model.total(choice.item, choice.store, choice.first, choice.last, choice.promotion)
+    total = total_of(model, choice)
     effect = promotion_effect(model, choice.item, choice.store, choice.days)
+    said = [model.card.get("against_gate"), model.season.get(choice.item), warning(model, choice)]
     closed = say_closed(model, choice.item, choice.store, choice.days)
     return _ANSWER.render(
         product=product_name(model, choice.item),
@@ -353,8 +380,8 @@ def answer_html(
         number=say_units(total["mean"]),
         likely=closed or say_interval(total),
         chance="" if closed else say_chance(total),
-        each=_say_each(model, choice, shown_units(total["mean"])),
-        warning=warning(model, choice),
+        each=_say_each(model, choice, total["mean"]),
+        notes=list(filter(None, said)),
         what_if=say_promotion(effect, choice.promotion, model.promotions, _family(model, choice)),
     ).strip()
 
@@ -377,6 +404,28 @@ def _open_days(model, choice):
 def _family(model, choice):
     "The family of the chosen product, as a text."
     return str(model.items.family.get(choice.item, ""))
+
+# %% ../../nbs/apps/page.ipynb #d9a845a9
+def season_of(
+    root,  # The project's folder
+    forecaster,  # A loaded forecaster
+) -> dict[str, str]:  # item_nbr -> sentences, for few products; empty where the data do not reach a year back
+    "What the same weekdays of last year sold in all stores, where it is far from the forecast."
+    days = forecaster.card["first_day"], forecaster.card["last_day"]
+    if not (before := all_sold_last_year(root, *days)):
+        return {}
+    told = forecaster.arrays()
+    by_item = pd.Series(told["mean"].sum(axis=1)).groupby(told["item_nbr"]).sum()
+    now = {item: float(units + forecaster.remainder([item], None).sum()) for item, units in by_item.items()}
+    found = season_doubts(now, before)
+    return {item: _say_season(now[item], units, say_days(*days)) for item, units in found.items()}
+
+
+def _say_season(now, before, days):
+    "That a forecast is far from what sold a year ago."
+    said = f"On the same weekdays a year ago all stores together sold {say_units(before)}"
+    less = f"{said}, and {say_units(now)} are forecast for {days}."
+    return f"{less} The forecast goes by the last weeks and knows no season: plan what has one by last year."
 
 # %% ../../nbs/apps/page.ipynb #d2667677
 _WHY = HTML.from_string("""
@@ -437,6 +486,24 @@ def notice_html(
     "A panel with what could not be done."
     return _NOTICE.render(said=sentences)
 
+# %% ../../nbs/apps/page.ipynb #9ef989ea
+def news_of(
+    shelf: Shelf,
+    model,  # The remembered forecaster of the page
+) -> str:  # Two sentences; empty where it is what is live
+    "What went live since a page was made."
+    live = None
+    with suppress(UserError, OSError):  # What cannot be read is said at the next click
+        live = shelf.newer()
+    if not live:
+        return ""
+    what = f"Another model is live since {say_when(live['since'])}, released by {live['by']}"
+    if live["model_version"] == model.card["model_version"]:
+        night = live_night(shelf.root)
+        known = f": sales up to {say_day(night['day'], year=True)} are known" if night else ""
+        what = f"A newer forecast is live{known}"
+    return f"{what}. The numbers here are those of before."
+
 # %% ../../nbs/apps/page.ipynb #3927800e
 def look_back(
     model,  # A remembered forecaster
@@ -493,14 +560,21 @@ def day_table(
 ) -> str:  # HTML
     "Every day of the horizon."
     daily = model.daily_totals(choice.item, choice.store, choice.promotion)
-    chosen, shown = daily["date"].isin(choice.days).to_numpy(), daily["mean"].map(shown_units).to_numpy(float)
-    shown[chosen] = shown_addends(daily["mean"][chosen])
+    chosen, whole = daily["date"].isin(choice.days), model.sells_whole(choice.item, choice.store)
     rows = [
-        {"class": "chosen" if marked else "", "cells": _table_row(say_day(day["date"]), units, day)}
-        for day, marked, units in zip(daily.to_dict("records"), chosen, shown)
+        {"class": "chosen" if marked else "", "cells": _table_row(say_day(day["date"]), day, whole)}
+        for day, marked in zip(daily.to_dict("records"), chosen)
     ]
-    where = "all stores" if choice.store is None else store_name(model, choice.store).replace("Store", "store")
-    return table_html(["Day", "Forecast", "Likely"], rows, f"Units a day, {where}", titled=True)
+    caption = f"Units a day, {_where(model, choice)}, {_ROUNDED}"
+    return table_html(["Day", "Forecast", "Likely"], rows, caption, titled=True)
+
+
+_ROUNDED = "each number rounded by itself"
+
+
+def _where(model, choice):
+    "The chosen store, or all, in the middle of a sentence."
+    return "all stores" if choice.store is None else store_name(model, choice.store).replace("Store", "store", 1)
 
 # %% ../../nbs/apps/page.ipynb #b84b3734
 def store_table(
@@ -510,24 +584,61 @@ def store_table(
     "Units of every store that sells the product over the chosen days, the largest first, below them all stores."
     by_store = model.store_totals(choice.item, choice.first, choice.last, choice.promotion)
     by_store = by_store.sort_values("mean", ascending=False, kind="stable")
-    total = model.total(choice.item, None, choice.first, choice.last, choice.promotion)
     called = lambda store: store_name(model, store) + f" ({model.may(choice.item, store)})".replace(" ()", "")
-    others = model.other_stores(choice.item)[choice.days].sum()
-    *shown, other = shown_addends([*by_store["mean"], others])
     rows = [
-        _table_row(called(units["store_nbr"]), number, units)
-        for number, units in zip(shown, by_store.to_dict("records"))
+        _table_row(called(units["store_nbr"]), units, model.sells_whole(choice.item, units["store_nbr"]))
+        for units in by_store.to_dict("records")
     ]
-    if other:
-        rows.append(["Other stores", say_units(other), "where it comes back or is new"])
-    rows.append({"class": "total", "cells": _table_row("All stores", total["mean"], total)})
-    caption = f"Units by store, {say_days(choice.first, choice.last)}. The likely ranges do not add up"
+    others = say_units(model.other_stores(choice.item)[choice.days].sum())
+    if others != "0":
+        rows.append(["Other stores", others, "where it comes back or is new"])
+    total = total_of(model, replace(choice, store=None))
+    rows.append({"class": "total", "cells": _table_row("All stores", total, False)})
+    caption = f"Units by store, {say_days(choice.first, choice.last)}, {_ROUNDED}. The likely ranges do not add up"
     return table_html(["Store", "Forecast", "Likely"], rows, caption, titled=True)
 
 
-def _table_row(title, shown, units):
-    "One line of a table of forecasts, with the number that is shown."
-    return [title, say_units(shown), say_range(units)]
+def _table_row(title, units, whole):
+    "One line of a table of forecasts."
+    return [title, say_units(units["mean"]), say_range(whole_ends(units, whole))]
+
+# %% ../../nbs/apps/page.ipynb #a93f4e17
+_FAMILY = HTML.from_string("""
+<p class="aside">{{ family }}, {{ products }} expected to sell, {{ where }}: {{ units }}, {{ when }}, as planned.
+This is a mean; no range is calibrated for a family.</p>
+""")
+
+
+def weeks_html(
+    model,  # A remembered forecaster
+    choice: Choice,  # What the visitor looks at
+) -> str:  # HTML
+    "Units of every week of the horizon, and of the product's whole family, in the chosen store or in all."
+    whole = model.sells_whole(choice.item, choice.store)
+    rows = [
+        [_week_name(week), *_table_row(str(week["days"]), week, whole)]
+        for week in model.weeks(choice.item, choice.store, choice.promotion).to_dict("records")
+    ]
+    caption = f"Units a week, {_where(model, choice)}, {_ROUNDED}. The likely ranges do not add up"
+    table = table_html(["Week", "Days", "Forecast", "Likely"], rows, caption, titled=True)
+    return f"{table}{_family_line(model, choice)}"
+
+# %% ../../nbs/apps/page.ipynb #c47d20b9
+def _week_name(week):
+    "From which day to which."
+    first, last = say_day(week["first_day"]), say_day(week["last_day"])
+    return first if first == last else f"{first} to {last}"
+
+
+def _family_line(model, choice):
+    "What the product's whole family sells over the days that are forecast; empty where it has none in this store."
+    family, families = _family(model, choice), model.families(choice.store)
+    if not family or family not in families.index:
+        return ""
+    units, products = say_units(families["mean"][family]), say_count(int(families["products"][family]), "product")
+    when = say_days(model.card["first_day"], model.card["last_day"])
+    said = {"family": family, "products": products, "where": _where(model, choice), "when": when}
+    return _FAMILY.render(units=f"{units} unit{'' if units == '1' else 's'}", **said).strip()
 
 # %% ../../nbs/apps/page.ipynb #73b03c48
 _NUMBERS = ["mean", "q10", "q50", "q90"]
@@ -578,7 +689,7 @@ def file_name(
 
 # %% ../../nbs/apps/page.ipynb #2279f571
 _CHOSEN, _INK, _LINE = "#b45309", "#1c2733", "#e3e8ed"
-_HOVER = "%{x|%a %-d %b}: %{y:,.1f} units<extra></extra>"
+_HOVER = "%{x|%a %-d %b}: %{text} units<extra></extra>"
 
 
 def _traces(scatter):
@@ -648,6 +759,7 @@ def draw(
     with figure.batch_update():
         for trace, (x, y) in zip(figure.data, lines):
             trace.x, trace.y = x.to_numpy("datetime64[D]").astype(str), y.to_numpy(float)
+            trace.text = ["" if units != units else say_units(units) for units in y]
         figure.layout.shapes = _shapes(daily.date.min(), chosen.date)
     is_open = daily["date"].isin(_open_days(model, choice))
     return _finding(daily["mean"].where(is_open), recent.unit_sales)
@@ -688,5 +800,5 @@ def rehearse(
     choice, _ = as_known(default_choice(model), model)
     product_options(model), store_options(model, choice.item)
     draw(empty_chart(go), model, choice)
-    for part in (answer_html, why_html, model_html, day_table, since_html):
+    for part in (answer_html, why_html, model_html, weeks_html, day_table, since_html):
         part(model, choice)

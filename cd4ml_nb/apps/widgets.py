@@ -78,6 +78,7 @@ class OrderTable(anywidget.AnyWidget):
     columns = traitlets.List().tag(sync=True)  # Lists of key, title and what it means
     families = traitlets.Dict().tag(sync=True)  # Family -> its sums, by the column's key
     reasons = traitlets.List().tag(sync=True)  # Lists of key and text
+    ended = traitlets.List().tag(sync=True)  # Lists of item, name, and since when a store does not sell it any more
     caption, stock = text(), text()  # What the list is, and what is known of stock
 
 # %% ../../nbs/apps/01_widgets.ipynb #fb05fbd3

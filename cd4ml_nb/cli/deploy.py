@@ -27,7 +27,7 @@ def deploy_auto():
 # %% ../../nbs/cli/06_deploy.ipynb #90d8bdfb
 def deploy_publish(
     *,
-    model: str | None = None,  # A registered version; the one registered last when left out
+    model: str | None = None,  # A registered version; the one of the newest run when left out
 ):
     "Put a registered version, and what the pipeline made, into the DVC remote (dvc push)."
     from cd4ml_nb.delivery.deploy import publish
@@ -38,7 +38,8 @@ def deploy_publish(
 
 def deploy_pull(
     *,
-    model: str | None = None,  # A published version; the one registered last, or the approved one, when left out
+    model: str
+    | None = None,  # A published version; the one of the newest run here, else the approved one, when left out
 ):
     "Bring a published version to this machine, and check that it is what was registered."
     from cd4ml_nb.delivery.deploy import pull

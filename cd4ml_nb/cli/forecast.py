@@ -128,7 +128,8 @@ def _said_of(card):
         return said
     from cd4ml_nb.look import say_when
 
-    return f"{said}; live since {say_when(card['live_since'])}, released by {card['released_by']}"
+    live = f"{said}; live since {say_when(card['live_since'])}, released by {card['released_by']}"
+    return f"{live}. {against}" if (against := card.get("against_gate")) else live
 
 # %% ../../nbs/cli/02_forecast.ipynb #909815d7
 def _one_forecast(forecaster, item, store, date, promotion):
@@ -238,9 +239,12 @@ def _said(forecaster, item, store, date, answer):
     "One answer in words: the number, or that all is closed."
     from cd4ml_nb.quality.explain import say_closed
 
+    from cd4ml_nb.look import whole_ends
+
     names = dict(zip(forecaster.block.series["item_nbr"], forecaster.block.series["item_name"]))
     closed = say_closed(forecaster, item, store, forecaster.dates[forecaster.days(date)])
-    return in_words(names.get(item) or item or "", store, date, answer, closed)
+    shown = whole_ends(answer, forecaster.sells_whole(item, store))
+    return in_words(names.get(item) or item or "", store, date, shown, closed)
 
 # %% ../../nbs/cli/02_forecast.ipynb #7b62f8d5
 def forecast(

@@ -49,6 +49,7 @@ def live_orders(
 ):  # An OrderList of the live model
     "The order list of a store, with last year's units where the prepared data hold them."
     from cd4ml_nb.data.earlier import sold_last_year
+    from cd4ml_nb.delivery.rules import rules_of
     from cd4ml_nb.serving.live import load_champion
     from cd4ml_nb.serving.orders import check_service_level, order_list
     from cd4ml_nb.serving.stock import kept_stock
@@ -58,7 +59,8 @@ def live_orders(
     forecaster = load_champion(root)
     dates = forecaster.dates
     span = (str(day)[:10] for day in (dates[0], dates[min(max(days, 1), len(dates)) - 1]))
-    return order_list(forecaster, store, days, service_level, known, sold_last_year(root, store, *span))
+    last_year = sold_last_year(root, store, *span)
+    return order_list(forecaster, store, days, service_level, known, last_year, rules=rules_of(root))
 
 # %% ../../nbs/cli/02a_orders.ipynb #5c92d4aa
 def in_words(
@@ -78,8 +80,9 @@ def in_words(
     when, level = say_days(orders.first_day, orders.last_day), f"{orders.service_level:.4g}"
     said = f"Store {orders.store_nbr}, {when}, enough with a probability of {level}:"
     rest = len(table) - len(shown)
-    lines = [said, table_text(head, rows)] if rows else [f"{said} nothing need be ordered."]
-    if rows and rest:
+    none = "nothing is suggested." if orders.held else "nothing need be ordered."
+    lines = [said, table_text(head, rows)] if rows else [f"{said} {none}"]
+    if rows and rest and not orders.held:
         lines.append(f"Of {say_count(rest, 'other product')} nothing need be ordered.")
     return "\n".join([*lines, *orders.notes, f"Model {orders.model_version} on data {orders.data_version}."])
 

@@ -8,15 +8,42 @@ __all__ = ['Parser', 'make_parser', 'add_command', 'call', 'stopped', 'say_json'
 # %% ../../nbs/cli/01_parser.ipynb #e9a79b90
 import argparse, inspect, json, select, sys
 from fastcore.docments import docments
-from ..core import UserError, shorten
+from ..core import UserError, nearest, shorten
 from ..delivery.stale import in_time
 
 # %% ../../nbs/cli/01_parser.ipynb #752c85d5
 class Parser(argparse.ArgumentParser):
-    "A parser that repeats no more of what was typed than one wants to read."
+    "A parser that says of what is mistyped what was probably meant, with the usage of the command itself."
 
     def error(self, message):
         super().error(shorten(message))
+
+    def parse_known_args(self, args=None, namespace=None):
+        words = sys.argv[1:] if args is None else list(args)
+        known = tuple(option for action in self._actions for option in action.option_strings)
+        if unknown := _unknown(words, known, self._subparsers is not None):
+            whole = [option[2:] for option in known if option.startswith("--")]
+            self.error("; ".join(f"there is no option --{name}{nearest(name, whole, '--')}" for name in unknown))
+        found, rest = super().parse_known_args(words, namespace)
+        if rest:  # Python would leave it to the parser above, which shows another command's usage
+            self.error(f"more was given than is asked for: {' '.join(rest)}")
+        return found, rest
+
+    def _check_value(self, action, value):
+        if action.choices is not None and value not in action.choices:
+            hint = nearest(value, action.choices) or f"; there are {', '.join(map(str, action.choices))}"
+            raise argparse.ArgumentError(None, f"there is no command '{value}'{hint}")
+
+# %% ../../nbs/cli/01_parser.ipynb #33e206b3
+def _unknown(words, known, is_list):
+    "Names of options that there are not; those of a command in a list of commands are left to it."
+    own = []
+    for word in words:
+        if word == "--" or (is_list and not word.startswith("-")):
+            break
+        own.append(word.partition("=")[0])
+    begins = lambda name: any(option.startswith(name) for option in known)
+    return [name[2:] for name in own if name.startswith("--") and " " not in name and not begins(name)]
 
 # %% ../../nbs/cli/01_parser.ipynb #5f52179d
 def _add_parameter(parser, parameter, help):

@@ -61,6 +61,7 @@ def night(
     until: str
     | None = None,  # The last day whose sales are known, such as 2017-12-01; the day after last night's when left out
     nights: int = 1,  # Nights to live through, one after the other
+    insist: bool = False,  # The day is whole, though it sold less than any before
 ):
     """Bring the day's sales in, and put the coming days' forecasts live.
 
@@ -70,24 +71,26 @@ def night(
     cd4ml night --nights 31  a month, day by day"""
     if nights < 1 or until and nights > 1:
         raise UserError("--nights takes a number of nights from 1 on, and goes without --until.")
+    if insist and nights > 1:
+        raise UserError("--insist speaks of one day; live through that night alone: cd4ml night --insist")
     (
         import_module("cd4ml_nb.delivery.stages"),
         import_module("cd4ml_nb.delivery.night"),
     )  # each night is forked from here
     for _ in range(nights):
-        if code := _one_night(until) if nights == 1 else _forked(_one_night, until):
+        if code := _one_night(until, insist) if nights == 1 else _forked(_one_night, until):
             raise SystemExit(code)
 
 # %% ../../nbs/cli/08_pipeline.ipynb #2bcc5419
-def _one_night(until):
+def _one_night(until, insist=False):
     "One night, and what is to be on record of it."
-    from cd4ml_nb.delivery.night import check_turn, next_day
+    from cd4ml_nb.delivery.night import check_turn, doubt_of, next_day
     from cd4ml_nb.delivery.stages import run_night
 
     root = project_root()
     day = check_turn(root, next_day(root) if until is None else until)
     try:
-        report = run_night(root, day, fork=True)
+        report = run_night(root, day, fork=True, insist=insist)
     except Exception as e:
         from cd4ml_nb.monitoring.record import record_failure, say_alerts
 
@@ -98,6 +101,8 @@ def _one_night(until):
 
     record_nights(root)
     say_alerts(root)
+    if doubt := doubt_of(root, day):
+        progress(doubt)
     print(f"Report: {report}", flush=True)
     return 0
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import ibis
 import numpy as np, pandas as pd
 from ..core import UserError, refuse_together
-from .closed import read_day_rules, said_days, source_rule
+from .closed import CLOSED, read_day_rules, said_days, source_rule
 from .days import day_number, day_of, doubt_days, found_span, time_axis
 from .doubts import count_days, doubt_absent, doubt_holidays, doubt_rules, opening_facts
 from .opening import Opening, learn_opening
@@ -94,7 +94,8 @@ def open_stores(
     rules, rows = read_day_rules(closed), heaps.rows_by_store()
     opening = learn_opening(rows, heaps.stores, heaps.first_day, holidays, absent, rules, delisted_after, DAYS_AHEAD)
     said = said_days(rules, heaps.stores, heaps.first_day, opening.why.shape[1])
-    doubts = doubt_days(rows.sum(axis=0), heaps.first_day) + doubt_absent(opening)
+    shut = (said[:, : rows.shape[1]] == CLOSED).all(axis=0)
+    doubts = doubt_days(rows.sum(axis=0), heaps.first_day, shut) + doubt_absent(opening)
     doubts += [*doubt_rules(opening, said), *doubt_holidays(opening, said)]
     return Stores(opening, opening_facts(opening), count_days(opening), doubts)
 

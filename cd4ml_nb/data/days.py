@@ -201,14 +201,17 @@ def time_axis(
 def doubt_days(
     rows: np.ndarray,  # Rows of sales of every day of the data
     first_day: int,  # Counted from 1970-01-01
+    shut: np.ndarray | None = None,  # Whether params.yaml closes every store on a day, shape (n_days,)
 ) -> list[str]:  # Sentences
     "What looks odd about the days of the data, and may be right."
-    days, said = np.flatnonzero(rows), []
+    known = rows > 0 if shut is None else (rows > 0) | shut
+    days, said = np.flatnonzero(known), []
     gaps = np.diff(days)
     wide = max(WEEK, 3 * np.quantile(gaps, 0.95, method="lower")) if len(gaps) else 0
     for place in np.flatnonzero(gaps > wide)[:3]:
         nothing = day_of(first_day + days[place] + 1), day_of(first_day + days[place + 1] - 1)
-        said.append(f"Nothing was sold anywhere from {nothing[0]} to {nothing[1]}. Are rows missing?")
+        away = f"Nothing was sold anywhere from {nothing[0]} to {nothing[1]}. Are rows missing?"
+        said.append(f"{away} If all was closed, add '{nothing[0]} to {nothing[1]}' to prepare.closed_days.")
     alike = rows[:-1][::-1][6::7][:8]  # the same day of the week
     usual = np.median(alike[alike > 0]) if (alike > 0).any() else 0
     if usual >= 20 and rows[-1] < usual / 4:

@@ -118,8 +118,8 @@ class Steps(NamedTuple):
 def _steps_of(engine, con, memory, earlier):
     "An engine's own functions."
     if engine == "duckdb" and earlier:
-        same = lambda con, raw, name: read_plan(con, earlier) if name in earlier.sound else read_raw(con, raw, name)
-        return Steps(partial(heap_day, con, earlier=earlier), do_stores, same, con.create_table)
+        read = lambda con, raw, name: read_plan(con, raw, earlier) if name == "promotions" else read_raw(con, raw, name)
+        return Steps(partial(heap_day, con, earlier=earlier), do_stores, read, con.create_table)
     if engine == "duckdb":
         return Steps(partial(heap_raw, con), do_stores, read_raw, con.create_table)
     return Steps(

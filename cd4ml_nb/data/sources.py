@@ -222,7 +222,7 @@ def left_out_rules(
     "Which purchase lines of Complete Journey are no sales of goods, or not known yet."
     not_goods = ", ".join(f"'{category}'" for category in NOT_GOODS)
     later = {NOT_YET: (f"date > DATE '{until}'", f"sold after {until} (ingest.until)")} if until else {}
-    return later | {
+    no_goods = {
         "fuel": ("department = 'FUEL'", "sold at the pump, in other units"),
         "coupon": ("category LIKE 'COUPON%'", "coupons and miscellaneous charges, no goods"),
         "missing category": ("category IS NULL", "the file does not say what was sold"),
@@ -230,6 +230,7 @@ def left_out_rules(
         "zero quantity": ("quantity = 0", "nothing left the store"),
         "absurd quantity": (f"quantity > {_MOST_UNITS}", f"more than {_MOST_UNITS} units on one line"),
     }
+    return no_goods | later  # last: what is not known yet is counted in units of goods, without fuel or coupons
 
 # %% ../../nbs/data/01_sources.ipynb #cb3715a9
 _NEW_YORK_DAY = "CAST(timezone('America/New_York', timezone('UTC', transaction_timestamp)) AS DATE)"

@@ -204,7 +204,7 @@ def _slice_rows(runs, shared):
         kind, name = key.removeprefix("slice/").removesuffix("/nwrmsle").split("/", 1)
         scores = [run["metrics"][key] for run in runs]
         size = runs[0]["metrics"].get(f"slice/{kind}/{name}/rows")
-        spread = max(scores) - min(scores)
+        spread = max(scores) / min(scores) - 1 if min(scores) > 0 else 0.0  # a share: slices sell much and little
         rows.append({"kind": kind, "slice": name, "nwrmsle": scores, "rows": size, "spread": spread})
     return sorted(rows, key=lambda row: -row["spread"])
 
@@ -279,7 +279,7 @@ def comparison_in_words(
     scores = {name: values for name, values in found["metrics"].items() if not name.startswith("seconds")}
     said += ["Scores", table_text(["score", *names], _named_rows(scores)), ""]
     said += [_behind_first(name, names[0], behind) for name, behind in list(zip(names, found["behind"]))[1:]]
-    said += ["", "Slices where they differ most (NWRMSLE)"]
+    said += ["", "Slices where they differ most, as a share of the smaller error (NWRMSLE)"]
     rows = [
         [row["kind"], row["slice"], f"{row['rows'] or 0:,.0f}", *map(_shown, row["nwrmsle"])]
         for row in found["slices"][:slices]

@@ -22,6 +22,7 @@ from ..style import page
 from ..model.training import load_fitted
 from ..quality.checks import Check, Criterion, guarded, read_limits
 from ..quality.contracts import package_checks
+from ..quality.metrics import share_of
 from ..quality.facets import facets_page, facets_statistics, frame_height
 
 # %% ../../nbs/delivery/03_gate.ipynb #c85b3228
@@ -202,14 +203,16 @@ def fairness_words(
 
 
 def _fairness_sentence(kind, part):
-    "Which group is hardest and easiest, and whose volume is furthest off."
+    "Which group gains least and most on seasonal naive, and whose volume is furthest off."
     named = lambda row: row["group"] if kind == "size" else f"{kind} {row['group']}"
-    hard, easy = part.loc[part["nwrmsle"].idxmax()], part.loc[part["nwrmsle"].idxmin()]
+    shares = pd.Series(share_of(part["nwrmsle"], part["naive"]), part.index).fillna(1)
+    hard, easy = shares.idxmax(), shares.idxmin()
     off = part.loc[part["bias"].abs().idxmax()]
     of_stores = "store " if kind in ("size", "type", "cluster") else ""
     return (
-        f"By {of_stores}{kind}, the error is largest for {named(hard)} ({hard['nwrmsle']:.3f}) "
-        f"and smallest for {named(easy)} ({easy['nwrmsle']:.3f}); volume is furthest off for {named(off)}, "
+        f"By {of_stores}{kind}, the error is least below seasonal naive's for {named(part.loc[hard])} "
+        f"({shares[hard]:.0%} of it) and most for {named(part.loc[easy])} ({shares[easy]:.0%}); "
+        f"volume is furthest off for {named(off)}, "
         f"{abs(off['bias']):.1%} too {'much' if off['bias'] > 0 else 'little'}."
     )
 
@@ -224,10 +227,11 @@ the holdout among them</p>
 ; size, by the units sold before the first evaluation window, stands in{% endif %}.</p>{% endif %}
 {% for kind, table in tables %}<h2>By {{ kind }}</h2>{{ table }}{% endfor %}
 <p>Bias: volume forecast too high (+) or too low (−). Order error: units off on totals of the horizon, as a share of
-units sold. Naive: NWRMSLE of seasonal naive.</p>
+units sold. Naive: NWRMSLE of seasonal naive. Of naive's: the former as a share of the latter, which does not grow with
+what is sold.</p>
 <h2>What do the bad forecasts have in common?</h2>
 <iframe title="Facets overview" height="{{ high }}" srcdoc="{{ facets }}"></iframe>""")
-_FAIRNESS_HEAD = ["Group", "Stores", "Series", "Units sold", "NWRMSLE", "Naive", "Order error", "Bias"]
+_FAIRNESS_HEAD = ["Group", "Stores", "Series", "Units sold", "NWRMSLE", "Naive", "Of naive's", "Order error", "Bias"]
 _STORE_KINDS = ("state", "city", "cluster", "type")  # What may be known of a store
 
 # %% ../../nbs/delivery/03_gate.ipynb #3f273932
@@ -260,6 +264,7 @@ def _groups_html(table):
             f"{row['units']:,.0f}",
             row["nwrmsle"],
             row["naive"],
+            f"{share_of(row['nwrmsle'], row['naive']):.0%}",
             f"{row['orders']:.1%}",
             f"{row['bias']:+.1%}",
         ]

@@ -234,7 +234,8 @@ def _serving(root, fitted, earlier, origin, horizon):
     return {"levels": _levels(fitted, earlier), "cold_start": rates[origin], "calibration": calibration}
 
 # %% ../../nbs/delivery/02_package.ipynb #74482329
-_LEARNT_FROM = ["forecast_origin", "store_nbr", "item_nbr", "horizon", "unit_sales", "mean", "whole", "level"]
+_LEARNT_FROM = ["forecast_origin", "store_nbr", "item_nbr", "horizon", "unit_sales"]
+_LEARNT_FROM += ["mean", "whole", "dispersion", "level"]
 
 
 def package(

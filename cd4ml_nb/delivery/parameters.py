@@ -10,6 +10,7 @@ __all__ = ['STAGES', 'SHARED', 'pipeline_stages', 'has_parameters', 'notebook_pa
 import ast
 from pathlib import Path
 from ..core import UserError, check_keys, nearest, read_json, read_yaml, refuse_together
+from .rules import read_rules
 from ..params import GONE, PARAMETERS, check_name, check_parameters
 
 # %% ../../nbs/delivery/00_parameters.ipynb #a0d5c130
@@ -147,6 +148,7 @@ def check_params(
     refuse_together(
         lambda: check_parameters(params),
         lambda: check_opening(params.get("prepare") or {}),
+        lambda: read_rules((params.get("serving") or {}).get("rules")),
         lambda: _check_estimator(params, root),
         lambda: _check_sections(params, root),
         lambda: _check_stages(params, root),
@@ -161,6 +163,16 @@ def check_opening(
 
     read_day_rules(source_rule("", None, given.get("closed_days"))[1])
 
+# %% ../../nbs/delivery/00_parameters.ipynb #ddc9d425
+_MEASURE = "seasonal_naive"  # What every estimator is held against
+
+
+def _require_measure(file, estimators, where):
+    "A UserError where estimators are named, and not the one that all are compared with."
+    if estimators and _MEASURE not in estimators:
+        why = "Reports and the gate hold every estimator against it, so it has to be backtested"
+        raise UserError(f"{file}: {_MEASURE} is missing. {why}. Put it back {where}.")
+
 
 def _check_estimator(params, root):
     "A UserError for an estimator that there is not, or that only one of params.yaml and dvc.yaml names."
@@ -171,6 +183,8 @@ def _check_estimator(params, root):
     pipeline = read_yaml(dvc) if dvc and dvc.exists() else {"stages": {}}
     tested = [name.partition("@")[2] for name in pipeline_stages(pipeline) if name.startswith("backtest@")]
     where = "(the matrix of the stage backtest and, as data/evaluation/…, the deps of the stage evaluate)"
+    _require_measure("params.yaml, estimators", known if "train" in params else [], "with 'weeks: 4' below it")
+    _require_measure("dvc.yaml", tested, where)
     if gone := [name for name in tested if name not in known]:
         says = f"dvc.yaml backtests {', '.join(gone)}, and params.yaml has no such section below estimators"
         raise UserError(f"{says}. Put it back, or take the name out of dvc.yaml {where}.")

@@ -16,10 +16,11 @@ import matplotlib, numpy as np, pandas as pd
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 from matplotlib.text import Text
 from ..core import UserError, replace_file
 from .acts import Act
-from .card import Evidence, Section, against, card_sections, failed_checks
+from .card import Evidence, Section, against, card_sections, failed_checks, share_decimals
 from cd4ml_nb.delivery.card import (
     importances,
     judged_slices,
@@ -31,9 +32,9 @@ from cd4ml_nb.delivery.card import (
     scores_of,
     slice_table,
 )
-from .release import approve, promote, reject
+from .release import Refused, approve, promote, reject
 from .state import Listed, State, stands
-from .verdict import count_checks, is_compared, say_compared, say_others
+from .verdict import count_checks, is_compared, say_compared, say_far_off, say_others
 from ..look import BASELINE, CHAMPION, FORECAST, HTML, SOLD, say_percent, table_html
 from ..style import page
 from ..quality.pictures import plot_case, telling_cases
@@ -107,35 +108,32 @@ def draw_windows(
     return Picture(figure, says)
 
 # %% ../../nbs/delivery/06_review.ipynb #0215dc03
-def _slice_dots(shown):
-    "Name, colour and NWRMSLE of each slice, None where there is none: naive, champion, candidate."
-    beside = [one.get("champion") is not None for one in shown]
-    own = [one["beside_champion"] if known else one["nwrmsle"] for one, known in zip(shown, beside)]
-    naive = [None if known else one.get("naive") for one, known in zip(shown, beside)]
-    champion = [one.get("champion") for one in shown]
-    return [("seasonal naive", BASELINE, naive), ("champion", CHAMPION, champion), ("candidate", FORECAST, own)]
+def _beside(slices):
+    "What slices are drawn beside: its name, colour, and the share of its error that each slice has."
+    live = any(one.get("champion") is not None for one in slices)
+    name, colour = ("the champion", CHAMPION) if live else ("seasonal naive", BASELINE)
+    return name, colour, [1 + against(one) for one in slices]
 
 # %% ../../nbs/delivery/06_review.ipynb #751c0de8
 def draw_slices(
     slices: list[dict],  # gate.json's, those that differ most
 ) -> Picture | None:
-    "Candidate, champion and naive of each slice, the worst on top."
+    "Each slice's error as a share of the champion's, or of naive's, the worst on top."
     shown = sorted([one for one in slices if one.get("nwrmsle") is not None], key=against)
     if not shown:
         return None
     figure, (axes,) = new_axes(0.9 + 0.26 * len(shown))
-    for name, colour, scores in (dots := _slice_dots(shown)):
-        known = {place: score for place, score in enumerate(scores) if score is not None}
-        if known:
-            axes.scatter(list(known.values()), list(known), color=colour, s=34, label=name, zorder=3)
-    for place, (one, own) in enumerate(zip(shown, dots[-1][2])):
-        axes.plot([own, own - against(one)], [place, place], color=FORECAST, lw=1, alpha=0.5)
-    axes.set_yticks(range(len(shown)), [_label(f"{one['kind']}: {one['slice']}", 38) for one in shown])
-    axes.set_xlabel("NWRMSLE (left is better)")
+    other, colour, shares = _beside(shown)
+    places = range(len(shown))
+    axes.hlines(places, shares, 1, color=FORECAST, lw=1, alpha=0.5)
+    axes.axvline(1, color=colour, lw=2, label=other)
+    axes.scatter(shares, places, color=FORECAST, s=34, label="candidate", zorder=3)
+    axes.set_yticks(places, [_label(f"{one['kind']}: {one['slice']}", 38) for one in shown])
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=share_decimals(list(axes.get_xlim()))))
+    axes.set_xlabel(f"error (NWRMSLE) as a share of {other}'s (left is better)")
     figure.legend(frameon=False, ncols=3, loc="outside lower left")
 
-    worse = sum(against(one) > 0 for one in shown)
-    other = "the champion" if any(one.get("champion") is not None for one in slices) else "naive"
+    worse = sum(share > 1 for share in shares)
     says = f"{worse} of the {len(shown)} slices that differ most are worse than {other}, noise or not"
     axes.set_title(says, loc="left")
     return Picture(figure, says)
@@ -243,7 +241,7 @@ _EXAMPLES = HTML.from_string("""
 {{ one.first_day }} to {{ one.last_day }}:
 {{ "{:,.1f}".format(one.units) }} units, usually {{ "{:,.1f}".format(one.usual) }}<ul>
 {% for reason in one.reasons %}
-<li>{{ "{:+,.1f}".format(reason.units) }}: {{ reason.text }}</li>
+<li>{{ "{:+,.1f}".format(reason.shown if reason.shown is defined else reason.units) }}: {{ reason.text }}</li>
 {% endfor %}
 </ul>{{ one.note }}</li>
 {% endfor %}
@@ -343,7 +341,7 @@ def _say_live(candidate, champion):
     said = f"It would replace {champion.name}." if champion else "No model is live yet, so it would be the first."
     compared, now = candidate.gate.get("champion"), champion.name if champion else None
     if compared != now:
-        said += f" But the gate compared it with {compared or 'no champion'}: judge it again with make gate "
+        said += f" But the gate compared it with {compared or 'no champion'}: have it judged again (make gate) "
         said += "before you decide."
     elif not is_compared(candidate.gate):
         said += f" It was {say_compared(candidate.gate)}: decide without that comparison."
@@ -375,9 +373,11 @@ def _facts(evidence):
         "Data version": card["data_version"],
         "Series": card.get("series"),
         "NWRMSLE, mean of its windows": scores.get("nwrmsle"),
-        "Order error": say_percent(scores.get("wape")),
-        "Bias": say_percent(scores.get("bias"), signed=True),
+        "Order error, mean of its windows": say_percent(scores.get("wape")),
+        "Bias, mean of its windows": say_percent(scores.get("bias"), signed=True),
         "NWRMSLE on its holdout": holdout.get("nwrmsle"),
+        "Order error on its holdout": say_percent(holdout.get("wape")),
+        "Bias on its holdout": say_percent(holdout.get("bias"), signed=True),
         "Gate": "passed" if evidence.gate.get("passed") else "stopped",
     }
 
@@ -450,7 +450,7 @@ def slices_html(
     note = f"{small} slices have too few series to be judged; they stand in gate.json."
     picture = draw_slices(most)
     drawn = picture_html(picture) if picture else Markup("")
-    over = Markup(_SOFT.render(said=say_windows(gate)))
+    over = _soft(filter(None, [say_windows(gate), say_far_off(gate)]))
     return over + drawn + table_html(head, rows) + (Markup(_SOFT.render(said=note)) if small else Markup(""))
 
 # %% ../../nbs/delivery/06_review.ipynb #f2fb3b10
@@ -475,8 +475,7 @@ _REVIEW = HTML.from_string("""
 {{ style }}
 <h1>Review of {{ name }}</h1><p class="subtitle">May this model go live?</p>
 {{ verdict }}
-<p class="soft">Decide with make review, or: cd4ml release approve {{ name }} --reason "why",
-cd4ml release reject {{ name }} --reason "why"</p>
+<p class="soft">Decide on the page that make review opens: approve or reject, with your name and your reason.</p>
 {% for title, content in sections %}
 <h2>{{ title }}</h2>
 {{ content }}
@@ -641,15 +640,15 @@ def decide(
     reason: str,  # As typed
     override: bool = False,  # Against the gate
 ) -> str:  # What was done, as a sentence
-    "Do what a button says, as the command line would."
+    "Do what a button says, as the command line would; a refusal says the way out in the page's own words."
     if not by.strip():
         raise UserError("Say who you are: the log of releases keeps your name.")
     if not reason.strip():
         raise UserError("Say why, in a few words: the log of releases keeps your reason.")
-    if act == "approve":
-        approve(root, version, by=by, reason=reason, override=override)
-    elif act == "promote":
-        promote(root, version, by=by, reason=reason, override=override)
-    else:
-        reject(root, version, by=by, reason=reason)
+    work = {"approve": approve, "promote": promote, "reject": reject}[act]
+    more = {} if act == "reject" else {"override": override}
+    try:
+        work(root, version, by=by, reason=reason, **more)
+    except Refused as e:
+        raise UserError(e.on_page) from None
     return _DONE[act].format(version)

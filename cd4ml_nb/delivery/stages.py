@@ -142,10 +142,18 @@ def _lock_of(root, label):
     "Whoever runs a stage holds the project; a pipeline holds it for all its stages, and each of them only itself."
     return root / "reports" / (f".lock-{label}" if os.environ.get("CD4ML_WARM_ROOT") == str(root) else ".lock")
 
+# %% ../../nbs/delivery/01_stages.ipynb #6d69642c
+def _task(label, values):
+    "What is being done, as somebody who waits for it reads it."
+    kind, _, name = label.rpartition("/")
+    if values is not None:
+        return f"stage {label}"
+    return f"the night of {name}" if kind == "nights" else f"benchmark {name}"
 
+# %% ../../nbs/delivery/01_stages.ipynb #5ffba4a6
 def _run_notebook(root, notebook, label, given, values, fork=False, prepared="data/prepared"):
     "Run a notebook while this project is held, write its report and give the record of its run."
-    with hold_lock(_lock_of(root, label), f"{'benchmark' if values is None else 'stage'} {label}"):
+    with hold_lock(_lock_of(root, label), _task(label, values)):
         progress(f"{label} ...")
         began, now = time.perf_counter(), datetime.now()
         nb, megabytes = execute_notebook(notebook, given, root, root / "reports" / f"{label}.failed.ipynb", fork)
@@ -207,6 +215,7 @@ def run_night(
     root: Path | None = None,  # The project's folder
     until: str | None = None,  # The last day whose sales are known; None: the day after last night's
     fork: bool = False,  # As for `execute_notebook`
+    insist: bool = False,  # As for `turn`
 ) -> Path:  # Its report
     "Run a night and leave reports/nights/<day>.html; a night that does not pass leaves what is live."
     from cd4ml_nb.delivery.night import PREPARED, check_turn, next_day
@@ -220,7 +229,7 @@ def run_night(
         import_module(module)
     with hold_lock(main_root(root) / "production/.lock", f"the night of {day}"):
         label = f"nights/{day}"
-        notebook, given = root / "nbs" / "stages" / "night.ipynb", {"tiny": False, "until": day}
+        notebook, given = root / "nbs" / "stages" / "night.ipynb", {"tiny": False, "until": day, "insist": insist}
         _run_notebook(root, notebook, label, given, None, fork, main_root(root) / PREPARED)
     refresh_index(root)
     return root / "reports" / f"{label}.html"

@@ -14,6 +14,9 @@ from importlib import import_module
 from pathlib import Path
 import cd4ml_nb
 
+# %% ../../nbs/delivery/00b_warm.ipynb #e645c09a
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]  # jsonschema then goes without
+
 # %% ../../nbs/delivery/00b_warm.ipynb #90fc7b47
 class Forked:
     "A forked process, handled like a `subprocess.Popen`."

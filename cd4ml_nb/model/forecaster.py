@@ -14,12 +14,12 @@ from pathlib import Path
 from fastcore.basics import patch
 import numpy as np, pandas as pd
 import pyarrow.parquet as pq
-from ..core import ALL_STORES, UserError, read_json, read_truth
+from ..core import ALL_STORES, UserError, name_rows, read_json, read_truth
 from .block import Block, histories, longest, offered_until, on_offer, stack_blocks, take_series
 from .features import stand_in
 from .kernel import cold_forecast, day_quantiles, forecast_horizon, quantiles, rarely_sold
-from .kernel import days_seen, sells_whole_units, spread, what_if
-from .notes import HANDFUL, items_seen, last_sold, promotion_lifts, switch_factors
+from .kernel import days_seen, dispersion, sells_whole_units, spread, what_if
+from .notes import HANDFUL, allowed_lift, items_seen, last_sold, promotion_lifts, switch_factors
 from .notes import promotion_assumed, say_date, say_gone, say_shut, say_silent_part, silence
 from .package import Card, open_models, read_state, unseal
 
@@ -65,7 +65,8 @@ class Forecaster(_WorkedOut):
         self.series = offers[["store_nbr", "item_nbr"]].reset_index(drop=True)
         self.items = offers.drop_duplicates("item_nbr")[_ITEM_COLUMNS].sort_values("item_nbr", ignore_index=True)
         self.stores = offers.drop_duplicates("store_nbr")[_STORE_COLUMNS].sort_values("store_nbr", ignore_index=True)
-        self.whole, self.histories = sells_whole_units(block, self.origin), histories(block, self.origin)
+        self.whole, self.dispersion = sells_whole_units(block, self.origin), dispersion(block, self.origin)
+        self.histories = histories(block, self.origin)
         self._light = replace(block, series={name: table[name].to_numpy() for name in table})
         self._days, self._asked_before = {str(date)[:10]: i for i, date in enumerate(self.dates)}, False
 
@@ -74,7 +75,8 @@ class Forecaster(_WorkedOut):
         "The horizon of every series that `_done` marks as computed."
         self._done = np.zeros(len(self.pairs), bool)
         mean, log_mean = np.empty((2, len(self.pairs), self.horizon))
-        return _Answers(self._light.series, self.histories, mean, log_mean, self.whole, np.empty((*mean.shape, 3)))
+        q = np.empty((*mean.shape, 3))
+        return _Answers(self._light.series, self.histories, mean, log_mean, self.whole, self.dispersion, q)
 
 # %% ../../nbs/model/05_forecaster.ipynb #d55b7ddc
 @dataclass
@@ -86,7 +88,11 @@ class _Answers:
     mean: np.ndarray  # Expected units, shape (n_series, horizon)
     log_mean: np.ndarray  # expm1 of the expected log1p, same shape
     whole: np.ndarray  # Whether whole units are sold, shape (n_series,)
+    dispersion: np.ndarray  # How unevenly each sold lately, 0…1, shape (n_series,)
     q: np.ndarray  # q10, q50, q90 of single days, shape (n_series, horizon, 3)
+
+
+_OF_ANSWERS = ("history", "mean", "log_mean", "whole", "dispersion", "q")
 
 # %% ../../nbs/model/05_forecaster.ipynb #ae333c73
 def load_forecaster(
@@ -189,39 +195,37 @@ def _ever_sold(self: Forecaster, items, stores) -> np.ndarray:
 # %% ../../nbs/model/05_forecaster.ipynb #c1a5bbc3
 @patch
 def days(self: Forecaster, date) -> np.ndarray:
-    "Positions of dates within the horizon; a UserError for a date outside of it, which names the row of a Series."
+    "Positions of dates within the horizon; a UserError for a date outside of it."
     said = [date] if isinstance(date, str) or not hasattr(date, "__iter__") else list(date)
     known = [self._days.get(day) if isinstance(day, str) else None for day in said]
     if None not in known:
         return np.array(known, int)
-    return self._read_days(pd.Series(said), in_table=isinstance(date, pd.Series))
+    days, faults = _read_days(self, pd.Series(said))
+    for wrong, why in faults:
+        for row in np.flatnonzero(wrong)[:1]:
+            raise UserError(why.format(said[row]))
+    return days
 
 # %% ../../nbs/model/05_forecaster.ipynb #30cac6b8
-@patch
-def _read_days(self: Forecaster, said: pd.Series, in_table: bool) -> np.ndarray:
-    "The same for dates however they are written; a month, such as 2018-01, is none."
+def _read_days(f, said):
+    "The same for dates however they are written, and what is wrong with which; a month, such as 2018-01, is none."
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of mixed time zones, which are refused
         dates = pd.to_datetime(said.where(said.astype(str).str.len() > 7), errors="coerce", format="ISO8601")
-    like = f"Write it like {self.card['first_day']}; one row asks for one day."
-
-    def refuse(wrong, why):
-        "A UserError for the first that is wrong, if one is."
-        for row in np.flatnonzero(wrong)[:1]:
-            where = f"Row {row + 1}, column date: " if in_table else ""
-            raise UserError(where + why.format(said.iloc[row]))
-
+    like = f"Write it like {f.card['first_day']}; one row asks for one day."
+    faults = []
     if dates.dtype == object:
-        zones = np.array([str(date.tzinfo) for date in dates])
-        refuse(zones != zones[0], f"'{{}}' has another time zone than row 1. {like}")
+        zones, read = np.array([str(date.tzinfo) for date in dates]), dates.notna().to_numpy()
+        faults.append((read & (zones != zones[read][0]), f"'{{}}' has another time zone than days before it. {like}"))
+        dates = pd.to_datetime(dates.map(lambda date: date.replace(tzinfo=None), na_action="ignore"))
     dates = dates.dt.tz_localize(None)
     none = dates.isna().to_numpy()
     none[none] = [not _is_day(one) for one in said[none]]
-    refuse(none, f"'{{}}' is not a date. {like}")
-    days = (dates.dt.normalize() - self.dates[0]).dt.days.fillna(-1).to_numpy(int)
-    reach = f"forecasts reach from {self.card['first_day']} to {self.card['last_day']}"
-    refuse((days < 0) | (days >= self.horizon), f"There is no forecast for {{}}: {reach}.")
-    return days
+    faults.append((none, f"'{{}}' is not a date. {like}"))
+    days = (dates.dt.normalize() - f.dates[0]).dt.days.fillna(-1).to_numpy(int)
+    reach = f"forecasts reach from {f.card['first_day']} to {f.card['last_day']}"
+    faults.append(((days < 0) | (days >= f.horizon), f"There is no forecast for {{}}: {reach}."))
+    return days, faults
 
 # %% ../../nbs/model/05_forecaster.ipynb #6be53217
 _PLANNED = 5000  # Series whose horizons are computed together, unasked, with the second question: half a second
@@ -247,8 +251,7 @@ def _planned(self: Forecaster, rows: np.ndarray) -> _Answers:
         self._done[todo] = True
     self._asked_before = True
     names = {name: held.names[name][rows] for name in ("item_nbr", "store_nbr")}
-    numbers = (of[rows] for of in (held.history, held.mean, held.log_mean, held.whole, held.q))
-    return _Answers(names, *numbers)
+    return _Answers(names, *(getattr(held, name)[rows] for name in _OF_ANSWERS))
 
 # %% ../../nbs/model/05_forecaster.ipynb #2d902eb7
 @patch
@@ -263,6 +266,7 @@ def _computed(self: Forecaster, block: Block, rows=None, promotion=None) -> _Ans
     "The answers for a block; `rows` None where its series were never sold."
     places = np.full(block.n_series, -1) if rows is None else rows
     whole, history = self.whole[places] | (places < 0), np.where(places < 0, "none", self.histories[places])
+    uneven = np.where(places < 0, 1.0, self.dispersion[places])
     asked = block if "unknown_plan" in self.serving else what_if(block, self.origin, promotion)
     new = (places < 0) & ("cold_start" in self.serving)
     if new.all():
@@ -272,9 +276,9 @@ def _computed(self: Forecaster, block: Block, rows=None, promotion=None) -> _Ans
         if new.any():
             mean[new], log_mean[new] = self._cold(take_series(asked, new))
         mean, log_mean = self._factors(block, places, promotion) * (mean, log_mean)
-    q = day_quantiles(self.serving["calibration"], mean, whole, np.arange(1, self.horizon + 1))
+    q = day_quantiles(self.serving["calibration"], mean, whole, uneven, np.arange(1, self.horizon + 1))
     q[new] = rarely_sold(q[new], mean[new])
-    return _Answers(block.series, history, mean, log_mean, whole, q)
+    return _Answers(block.series, history, mean, log_mean, whole, uneven, q)
 
 # %% ../../nbs/model/05_forecaster.ipynb #ffded955
 def _new_series(f, item, store):
@@ -326,7 +330,8 @@ def _switched(self: Forecaster, rows: np.ndarray, promotion: bool | None) -> _An
         return self._computed(self._taken(rows), rows, promotion)
     planned, factors = self._planned(rows), self._factors(self._taken(rows), rows, promotion)
     mean, log_mean = factors * (planned.mean, planned.log_mean)
-    q = day_quantiles(self.serving["calibration"], mean, planned.whole, np.arange(1, self.horizon + 1))
+    habits = planned.whole, planned.dispersion
+    q = day_quantiles(self.serving["calibration"], mean, *habits, np.arange(1, self.horizon + 1))
     return replace(planned, mean=mean, log_mean=log_mean, q=q)
 
 # %% ../../nbs/model/05_forecaster.ipynb #96649ce7
@@ -417,11 +422,11 @@ def _factors(self: Forecaster, block: Block, places: np.ndarray, promotion: bool
     asked = np.flatnonzero((places >= 0) & self._knows(items, promotion))
     lifts = self._lifts_of(items[asked])
     for item, own in pd.Series(asked).groupby(items[asked]):
-        lift, usual = lifts[item]
+        lift, usual, _ = lifts[item]
         factors[:, own] = switch_factors(lift, np.where(np.isnan(share[own]), usual, share[own]), promotion)
     return factors
 
-
+# %% ../../nbs/model/05_forecaster.ipynb #ca6fcef2
 @patch
 def _lifts_of(self: Forecaster, items: Iterable) -> dict:
     "What goes with a promotion of some products, and how much of it their stores suppose, computed once: by item."
@@ -433,8 +438,15 @@ def _lifts_of(self: Forecaster, items: Iterable) -> dict:
         shares = np.split(promotion_assumed(block, *span), np.cumsum([len(rows) for rows in own])[:-1])
         for item, share in zip(todo, shares):
             usual = share[np.isfinite(share)].mean() if np.isfinite(share).any() else 0.0
-            self._lifts[item] = lifts[item], usual
+            family = str(self._light.series["family"][self.index.by_item[item][0]])
+            self._lifts[item] = allowed_lift(lifts[item], self.promotions.get(family or None)), usual, lifts[item]
     return self._lifts
+
+
+@patch
+def learnt_lift(self: Forecaster, item_nbr: str) -> float:
+    "How many times as much the model expects of an item with a promotion as without, whatever its family's past says."
+    return float(self._lifts_of([str(item_nbr)])[str(item_nbr)][2][0])
 
 # %% ../../nbs/model/05_forecaster.ipynb #1ac59498
 @patch
@@ -574,10 +586,18 @@ def _notes(self: Forecaster, names: dict, lacks: np.ndarray, promotion) -> np.nd
 # %% ../../nbs/model/05_forecaster.ipynb #7c9407a5
 @patch
 def _known_of(self: Forecaster, names: dict, promotion=None) -> dict:
-    "What stands beside the numbers of some series: history, note, and the promotion supposed, (n_series, horizon)."
+    "What stands beside the numbers of some series: history and note; promotion and opening (n_series, horizon)."
     lacks, history = self._lacks(names, promotion), np.asarray(names["history"]).astype(object)
     share = self._shares(names, lacks, promotion)
-    return {"history": history, "note": self._notes(names, lacks, promotion), "promotion_assumed": share}
+    by_day = {"promotion_assumed": share, "is_open": self._open_ahead(names["store_nbr"])}
+    return {"history": history, "note": self._notes(names, lacks, promotion), **by_day}
+
+
+@patch
+def _open_ahead(self: Forecaster, stores: Iterable) -> np.ndarray:
+    "Whether each store of a list is open on each day ahead, shape (n, horizon): on a closed day all numbers are 0."
+    rows = np.array([self.index.by_store[store][0] for store in stores], int)
+    return self._light.is_open[rows, self.origin + 1 : self.origin + 1 + self.horizon].astype(bool)
 
 
 @patch
@@ -616,8 +636,19 @@ def answer(self: Forecaster, item_nbr: str, store_nbr: str, date: str, promotion
     known = {name: values[0] for name, values in self._known_of(found, promotion).items()}
     share = float(known["promotion_assumed"][day - 1])
     known |= {"history": str(known["history"]), "promotion_assumed": share if np.isfinite(share) else None}
+    known["is_open"] = bool(known["is_open"][day - 1])
     versions = {name: self.card[name] for name in ("model_version", "data_version")}
     return {**asked, "horizon": day, **numbers, **known, **versions}
+
+# %% ../../nbs/model/05_forecaster.ipynb #ca6d2292
+@patch
+def opens(self: Forecaster, item_nbr: str, store_nbr: str | None = None) -> np.ndarray:
+    "Whether a store is open on each day ahead, shape (horizon,); of all stores, whether any that offers a product is."
+    items, stores = self._known(item_nbr, store_nbr)
+    if stores is None:
+        rows = self._chosen(items, None)
+        stores = self._light.series["store_nbr"][rows] if len(rows) else list(self.index.by_store)
+    return self._open_ahead(np.unique(np.asarray(stores, object))).any(axis=0)
 
 # %% ../../nbs/model/05_forecaster.ipynb #e5ab877e
 @patch
@@ -636,7 +667,9 @@ def forecast_block(self: Forecaster, block: Block, rows=None, origin=None) -> tu
 @patch
 def with_block(self: Forecaster, block: Block) -> Forecaster:
     "The same models on another state."
-    return Forecaster(self.card, self.serving, block, self.models, self.calendar, self.rest)
+    other = Forecaster(self.card, self.serving, block, self.models, self.calendar, self.rest)
+    other.tested, other.promotions = self.tested, self.promotions
+    return other
 
 # %% ../../nbs/model/05_forecaster.ipynb #aab7deef
 @patch
@@ -660,6 +693,14 @@ def block_of(self: Forecaster, item_nbr=None, store_nbr=None) -> tuple:
         return take_series(self.block, rows), rows
     new = stack_blocks([_new_series(self, item, store) for item in items for store in stores])
     return replace(new, series=pd.DataFrame(new.series)), None
+
+# %% ../../nbs/model/05_forecaster.ipynb #fdb1c713
+@patch
+def sells_whole(self: Forecaster, item_nbr, store_nbr=None) -> bool:
+    "Whether only whole units of an item were ever sold, in a store or, where it was never sold there, in any."
+    items, stores = self._known(item_nbr, store_nbr)
+    rows = self._ever_sold(items, stores)
+    return bool(self.whole[rows if len(rows) else self._ever_sold(items, None)].all())
 
 # %% ../../nbs/model/05_forecaster.ipynb #bab731b1
 @patch
@@ -697,12 +738,14 @@ def _total_quantiles(f, answers, items, stores, units, days, horizons):
     "q10, q50 and q90 of sums over series and days, shape (n, 3); nothing where nothing is expected."
     alone = len(answers.mean) == 1 and not f.remainder(items, stores).any()  # All stores are this one
     level = "series" if stores or alone else "all_stores"
-    found = quantiles(f.serving["calibration"], level, units, answers.whole.all(), days, horizons)
+    uneven = answers.dispersion[0] if level == "series" else None
+    found = quantiles(f.serving["calibration"], level, units, answers.whole.all(), uneven, days, horizons)
     never_sold = "cold_start" in f.serving and (answers.history == "none").all()
     return rarely_sold(found, units) if never_sold else found
 
 # %% ../../nbs/model/05_forecaster.ipynb #d8821282
 _NUMBERS = ("mean", "q10", "q50", "q90", "log_mean")
+_BY_DAY = ("promotion_assumed", "is_open")  # What is told of each day beside its numbers
 
 
 @patch
@@ -723,9 +766,9 @@ def forecast(self: Forecaster, item_nbr=None, store_nbr=None, date=None, promoti
     days = np.tile(found["horizon"] - 1, n_series)
     numbers = {name: found[name].ravel() for name in _NUMBERS}
     known = self._known_of(found, promotion)
-    assumed = known.pop("promotion_assumed")[:, found["horizon"] - 1].ravel()
+    by_day = {name: known.pop(name)[:, found["horizon"] - 1].ravel() for name in _BY_DAY}
     known = {name: np.repeat(values, n_days) for name, values in known.items()}
-    return self._table(names, days, numbers, {**known, "promotion_assumed": assumed})
+    return self._table(names, days, numbers, {**known, **by_day})
 
 # %% ../../nbs/model/05_forecaster.ipynb #d20dcc3c
 @patch
@@ -753,6 +796,13 @@ def gone_from(self: Forecaster, item_nbr: str) -> dict:
 
 
 @patch
+def ended_items(self: Forecaster) -> dict:
+    "item_nbr -> the day on which an item that no store offers any more was last sold; None if not known."
+    gone = {item: rows for item, rows in self.index.by_item.items() if not self.offered[rows].any()}
+    return {item: last_sold(self._light, rows) for item, rows in gone.items()}
+
+
+@patch
 def shut_stores(self: Forecaster) -> dict:
     "store_nbr -> the day on which a store that offers nothing any more last sold anything."
     shut = {store: rows for store, rows in self.index.by_store.items() if not self.offered[rows].any()}
@@ -765,8 +815,9 @@ def store_totals(self: Forecaster, item_nbr, first_date=None, last_date=None, pr
     start, end = self._span(first_date, last_date)
     answers = self._ask(self._known(item_nbr, None)[0], None, promotion)
     units = answers.mean[:, start : end + 1].sum(axis=1)
-    horizons = np.full(len(units), start + 1)
-    q = quantiles(self.serving["calibration"], "series", units, answers.whole, end - start + 1, horizons)
+    days, horizons = end - start + 1, np.full(len(units), start + 1)
+    habits = answers.whole, answers.dispersion
+    q = quantiles(self.serving["calibration"], "series", units, *habits, days, horizons)
     return pd.DataFrame(
         {"store_nbr": answers.names["store_nbr"], "mean": units, "q10": q[:, 0], "q50": q[:, 1], "q90": q[:, 2]}
     )
@@ -826,14 +877,14 @@ def question_columns(
     missing = [column for column in _COMPULSORY if column not in plain]
     if missing:
         word, has = "columns" if len(missing) > 1 else "column", ", ".join(map(str, names))
-        raise UserError(f"The table lacks the {word} {', '.join(missing)}; it has: {has}.")
+        raise UserError(f"The table lacks the {word} {', '.join(missing)}; it has: {has}.{_renamed(missing, names)}")
     if twice := [column for column in _QUESTION if plain.count(column) > 1]:
         raise UserError(f"The table has two columns called {twice[0]}. Remove one of the two.")
     if "promotion" not in plain:
         _refuse_like_promotion(dict(zip(plain, names)))
     return {name: column for name, column in zip(names, plain) if column in _QUESTION}
 
-
+# %% ../../nbs/model/05_forecaster.ipynb #baf3aec5
 def _refuse_like_promotion(names):
     "A UserError for a column that probably means a promotion; promotion_assumed is one of our own answers."
     for plain, name in names.items():
@@ -841,65 +892,88 @@ def _refuse_like_promotion(names):
         if like and plain != "promotion_assumed":
             raise UserError(f"There is no column '{name}'. Is it promotion? Rename it so, or remove it.")
 
+
+def _renamed(missing, names):
+    "Which columns should probably be called as those that are missing; empty where none is like them."
+    like = {str(name): difflib.get_close_matches(str(name).casefold(), missing, n=1) for name in names}
+    return "".join(f" Rename {name} to {close[0]}." for name, close in like.items() if close)
+
 # %% ../../nbs/model/05_forecaster.ipynb #544625a8
-def _require_one_value(table, column):
-    "A UserError that names the first row where a list stands, or anything else that is not one value."
-    single = table[column].map(pd.api.types.is_scalar).to_numpy(bool)
-    if not single.all():
-        row = int(np.argmin(single)) + 1
-        raise UserError(f"Row {row}, column {column} holds a list or a record. Give one value.")
+def _list_fault(table, column):
+    "Where a list stands, or anything else that is not one value, and what is said of it."
+    wrong = ~table[column].map(pd.api.types.is_scalar).to_numpy(bool)
+    return wrong, lambda row: f", column {column} holds a list or a record. Give one value."
 
 
-def _require_filled(table, column):
-    "A UserError that names the first row where nothing stands."
-    empty = (table[column].isna() | (table[column].astype(str).str.strip() == "")).to_numpy()
-    if not empty.any():
-        return
-    hint = "Fill it in, or remove the row."
-    if column == "store_nbr":
-        hint = "Fill it in; all stands for all stores."
-    raise UserError(f"Row {int(np.argmax(empty)) + 1}, column {column} is empty. {hint}")
+def _empty_fault(table, column):
+    "Where nothing stands, and what is said of it."
+    wrong = (table[column].isna() | (table[column].astype(str).str.strip() == "")).to_numpy()
+    hint = "Fill it in; all stands for all stores." if column == "store_nbr" else "Fill it in, or remove the row."
+    return wrong, lambda row: f", column {column} is empty. {hint}"
+
+
+def _refuse_rows(faults):
+    "A UserError that names the first rows at fault, with what is wrong first in each; none where all are well."
+    at_fault: dict = {}
+    for wrong, say in faults:
+        for row in np.flatnonzero(wrong).tolist():
+            at_fault.setdefault(row, say)
+    if at_fault:
+        raise UserError(name_rows(sorted(at_fault), lambda row: at_fault[row](row)))
 
 # %% ../../nbs/model/05_forecaster.ipynb #915ea976
-def _promotion_column(table):
-    "Promotion answers as -1 (as planned), 0 or 1."
+def _promotion_fault(table):
+    "Promotion answers as -1 (as planned), 0 or 1; where one is none of them, and what is said of it."
     if "promotion" not in table:
-        return np.full(len(table), -1)
+        return np.full(len(table), -1), (np.zeros(len(table), bool), str)
     place, values = table["promotion"].astype(object).factorize(use_na_sentinel=False)
-    codes = []
-    for number, said in enumerate(values):
+    codes, said = [], {}
+    for number, value in enumerate(values):
         try:
-            answer = read_truth(said)
+            answer = read_truth(value)
         except ValueError as e:
-            row = int(np.argmax(place == number)) + 1
-            raise UserError(f"Row {row}, column promotion: {e}, or empty (the promotion plan).") from None
+            answer, said[number] = None, f", column promotion: {e}, or empty (the promotion plan)."
         codes.append(-1 if answer is None else int(answer))
-    return np.array(codes, int)[place]
+    wrong = np.isin(place, list(said))
+    return np.array(codes, int)[place], (wrong, lambda row: said[place[row]])
 
 
-def _check_column(table, column, known, names=None, words=()):
-    "The column as strings, or a UserError that names the first row with an unknown value that is none of the words."
+def _unknown_fault(table, column, known, names=None, words=()):
+    "Where a value is not known and none of the words, and what is said of it."
     values = table[column].astype(str)
-    unknown = ~(values.isin(set(known)) | values.str.strip().str.casefold().isin(words))
-    if unknown.any():
-        row = int(np.flatnonzero(unknown)[0])
-        why = _closest(values.iat[row], known, column.removesuffix("_nbr"), names)
-        raise UserError(f"Row {row + 1}, column {column}: {why}")
-    return values
+    wrong = ~(values.isin(set(known)) | values.str.strip().str.casefold().isin(words)).to_numpy()
+    why = lambda row: _closest(values.iat[row], known, column.removesuffix("_nbr"), names)
+    return wrong, lambda row: f", column {column}: {why(row)}"
+
+# %% ../../nbs/model/05_forecaster.ipynb #941e1ff8
+def _day_faults(f, said):
+    "Places in the horizon; where a value is none of its days, and what is said of it."
+    known = [f._days.get(day) if isinstance(day, str) else None for day in said]
+    if None not in known:
+        return np.array(known, int), []
+    days, faults = _read_days(f, said)
+    say = lambda why: lambda row: f", column date: {why.format(said.iloc[row])}"
+    return days, [(wrong, say(why)) for wrong, why in faults]
 
 # %% ../../nbs/model/05_forecaster.ipynb #3d005e21
 def _check_table(f, table):
-    "Items, stores, days and promotion answers of a table's rows, or a UserError that names the first wrong one."
+    "Items, stores, days and promotion answers of a table's rows, or a UserError that names those that are wrong."
     if not len(table):
         raise UserError("The table has no rows.")
-    for column in [name for name in _QUESTION if name in table]:
-        _require_one_value(table, column)
-    for column in _COMPULSORY:
-        _require_filled(table, column)
+    faults = [_list_fault(table, column) for column in _QUESTION if column in table]
+    lists = np.any([wrong for wrong, _ in faults], axis=0)
+    table = table[[name for name in _QUESTION if name in table]].reset_index(drop=True)
+    if lists.any():
+        table = table.astype(object)
+        table.loc[lists] = None  # no other check can read them
+    faults += [_empty_fault(table, column) for column in _COMPULSORY]
     names = dict(zip(f.items["item_name"], f.items["item_nbr"]))
-    items = _check_column(table, "item_nbr", f.index.by_item, names)  # what has ended is answered, too, with 0
-    stores = _check_column(table, "store_nbr", f.index.by_store, words=ALL_STORES)
-    return items, stores, f.days(table["date"]), _promotion_column(table)
+    faults.append(_unknown_fault(table, "item_nbr", f.index.by_item, names))  # what has ended is answered, too, with 0
+    faults.append(_unknown_fault(table, "store_nbr", f.index.by_store, words=ALL_STORES))
+    days, wrong_days = _day_faults(f, table["date"])
+    promotion, wrong_promotion = _promotion_fault(table)
+    _refuse_rows([*faults, *wrong_days, wrong_promotion])
+    return table["item_nbr"].astype(str), table["store_nbr"].astype(str), days, promotion
 
 # %% ../../nbs/model/05_forecaster.ipynb #a61bbd47
 def _answer_pairs(f, pairs, promotion):
@@ -919,16 +993,13 @@ def _in_order(parts, order):
     names = {name: np.concatenate([part.names[name] for part in parts])[order] for name in ("item_nbr", "store_nbr")}
     return _Answers(names, *map(joined, _OF_ANSWERS))
 
-
-_OF_ANSWERS = ("history", "mean", "log_mean", "whole", "q")
-
 # %% ../../nbs/model/05_forecaster.ipynb #763a93b0
 def _rows_of_stores(f, items, stores, days, promotion):
     "What stands in rows that ask for one store each, by column."
     pair, unique = pd.MultiIndex.from_arrays([stores, items]).factorize()
     found = _answer_pairs(f, list(unique), promotion)
     known = f._known_of(found.names | {"history": found.history}, promotion)
-    units = {"mean": found.mean, "log_mean": found.log_mean, "promotion_assumed": known["promotion_assumed"]}
+    units = {"mean": found.mean, "log_mean": found.log_mean, **{name: known[name] for name in _BY_DAY}}
     units |= {f"q{p}": found.q[:, :, i] for i, p in enumerate((10, 50, 90))}
     told = {name: known[name][pair] for name in ("history", "note")}
     return {**told, **{name: values[pair, days] for name, values in units.items()}}
@@ -949,11 +1020,17 @@ def _part_of(answers, at):
     return _Answers(names, *(getattr(answers, name)[at] for name in _OF_ANSWERS))
 
 # %% ../../nbs/model/05_forecaster.ipynb #a7c3917a
+def _empty_answers(n_rows):
+    "Columns of answers, to be filled."
+    found = {name: np.empty(n_rows) for name in (*_NUMBERS, "promotion_assumed")}
+    found |= {name: np.empty(n_rows, object) for name in ("history", "note")}
+    return {**found, "is_open": np.empty(n_rows, bool)}
+
+
 def _rows_of_sums(f, items, stores, days, promotion):
     "What stands in rows that ask for all stores, by column; a sum has no log_mean."
     items = np.asarray(items, object)
-    found = {name: np.empty(len(items)) for name in (*_NUMBERS, "promotion_assumed")}
-    found |= {name: np.empty(len(items), object) for name in ("history", "note")}
+    found = _empty_answers(len(items))
     rows_of = pd.Series(range(len(items))).groupby(items, sort=False).indices
     for item, answers in _answer_sums(f, list(rows_of), promotion).items():
         at = rows_of[item]
@@ -970,6 +1047,7 @@ def _days_of_sum(f, item, answers, promotion, asked):
     if not notes[0]:
         notes[asked] = f._notes_of_sum(answers, [item], promotion, [(day, day) for day in asked])
     said = {"history": longest(answers.history), "note": notes, "promotion_assumed": _told_share(share)}
+    said["is_open"] = f.opens(item)
     return f._daily(answers, [item], None) | said
 
 # %% ../../nbs/model/05_forecaster.ipynb #a52c074c
@@ -979,8 +1057,7 @@ def forecast_table(self: Forecaster, table: pd.DataFrame) -> pd.DataFrame:
     table = table.rename(columns=question_columns(table))
     items, stores, days, promotion = _check_table(self, table)
     one_store = stores.isin(set(self.index.by_store)).to_numpy()
-    found = {name: np.empty(len(table)) for name in (*_NUMBERS, "promotion_assumed")}
-    found |= {name: np.empty(len(table), object) for name in ("history", "note")}
+    found = _empty_answers(len(table))
     for code in np.unique(promotion):
         switch = None if code < 0 else bool(code)
         for answer, kind in ((_rows_of_stores, one_store), (_rows_of_sums, ~one_store)):
@@ -991,5 +1068,5 @@ def forecast_table(self: Forecaster, table: pd.DataFrame) -> pd.DataFrame:
     numbers = {name: found.pop(name) for name in _NUMBERS}
     names = {"item_nbr": items.to_numpy(), "store_nbr": stores.to_numpy()}
     question = {"promotion": table["promotion"].to_numpy()} if "promotion" in table else {}
-    told = {name: found[name] for name in ("history", "note", "promotion_assumed")}
+    told = {name: found[name] for name in ("history", "note", *_BY_DAY)}
     return self._table(names, days, numbers, {**question, **told})

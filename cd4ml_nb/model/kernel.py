@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['QUANTILES', 'LATELY', 'knot_ratios', 'ratio_units', 'apply_knots', 'find_knots', 'quantiles', 'sells_whole_units',
-           'day_quantiles', 'Spread', 'sold_lately', 'spread', 'count_spread', 'cold_forecast', 'rarely_sold',
-           'open_onnx', 'item_factors', 'OnnxModels', 'Paths', 'forecast_horizon', 'days_seen', 'what_if']
+           'dispersion', 'day_quantiles', 'Spread', 'sold_lately', 'spread', 'count_spread', 'cold_forecast',
+           'rarely_sold', 'open_onnx', 'item_factors', 'OnnxModels', 'Paths', 'forecast_horizon', 'days_seen',
+           'what_if']
 
 # %% ../../nbs/model/03b_kernel.ipynb #1405bf9c
 from dataclasses import dataclass, replace
@@ -20,12 +21,21 @@ QUANTILES = (0.1, 0.5, 0.9)
 
 
 def knot_ratios(
-    knots: dict,  # From `fit_knots`
+    knots: dict,  # From `fit_knots`; those of packages of before 27 November 2026 know no dispersion
     mean: np.ndarray,  # Forecast means, shape (n,)
+    dispersion: np.ndarray | None,  # From `dispersion`, same shape; None of sums over stores, for only the mean counts
 ) -> np.ndarray:  # Shape (n, 3), ascending
-    "The quantiles of the ratio that belong to forecast means."
-    at, ratio, size = np.log1p(knots["mean"]), np.asarray(knots["ratio"]), np.log1p(mean)
-    return np.stack([np.interp(size, at, ratio[:, i]) for i in range(len(QUANTILES))], axis=1)
+    "The quantiles of the ratio that belong to forecast means and dispersions."
+    count, found = len(knots["mean"]), np.zeros((len(mean), len(QUANTILES)))
+    place = np.interp(np.log1p(mean), np.log1p(knots["mean"]), np.arange(count))  # 1.5: amid the second and the third
+    for knot, ratio in enumerate(knots["ratio"]):
+        share = 1 - np.abs(place - knot)  # 1 at this knot, 0 at its neighbours
+        near = np.flatnonzero(share > 0)
+        if "dispersion" in knots:
+            at = knots["dispersion"][knot]
+            ratio = np.stack([np.interp(dispersion[near], at, level) for level in zip(*ratio)], axis=1)
+        found[near] += share[near, None] * np.asarray(ratio)
+    return found
 
 
 def ratio_units(
@@ -42,9 +52,10 @@ def apply_knots(
     knots: dict,  # From `fit_knots`
     mean: np.ndarray,  # Forecast means, shape (n,)
     whole: np.ndarray,  # Whether whole units are sold, shape (n,)
+    dispersion: np.ndarray | None,  # As for `knot_ratios`
 ) -> np.ndarray:  # q10, q50, q90, shape (n, 3), ascending, ≥ 0
-    "The quantiles that belong to forecast means."
-    return ratio_units(knot_ratios(knots, mean), mean, whole)
+    "The quantiles that belong to forecast means and dispersions."
+    return ratio_units(knot_ratios(knots, mean, dispersion), mean, whole)
 
 # %% ../../nbs/model/03b_kernel.ipynb #5e0c7a13
 def find_knots(
@@ -64,19 +75,21 @@ def quantiles(
     level: str,  # "series" or "all_stores"
     mean: np.ndarray,  # Forecast means, shape (n,)
     whole: np.ndarray,  # Whether whole units are sold, shape (n,)
+    dispersion: np.ndarray | None,  # As for `knot_ratios`
     days: int = 1,  # Days summed
     horizons: np.ndarray | None = None,  # For single days of series: days ahead, shape (n,)
 ) -> np.ndarray:  # q10, q50, q90, shape (n, 3)
     "Quantiles of single days, of ranges, of one store or of all; 0 where nothing is expected, as on closed days."
     mean, known = np.atleast_1d(np.asarray(mean, float)), levels[level]
     whole = np.broadcast_to(whole, mean.shape) & (level == "series")
+    spread = None if dispersion is None else np.broadcast_to(dispersion, mean.shape)
     if days > 1 or level != "series":
-        return apply_knots(find_knots(known, days), mean, whole) * (mean > 0)[:, None]
+        return apply_knots(find_knots(known, days), mean, whole, spread) * (mean > 0)[:, None]
     out = np.empty((len(mean), len(QUANTILES)))
     weeks = (np.asarray(horizons) - 1) // 7 + 1
     for week in np.unique(weeks):
         at = weeks == week
-        out[at] = apply_knots(find_knots(known, 1, week), mean[at], whole[at])
+        out[at] = apply_knots(find_knots(known, 1, week), mean[at], whole[at], spread[at])
     return out * (mean > 0)[:, None]
 
 # %% ../../nbs/model/03b_kernel.ipynb #effab673
@@ -88,19 +101,41 @@ def sells_whole_units(
     past = block.sales[:, : last + 1]
     return ~(np.isfinite(past) & (past != np.round(past))).any(axis=1)
 
+# %% ../../nbs/model/03b_kernel.ipynb #10061c20
+_DISPERSION_DAYS = 140  # Twenty weeks
+
+
+def dispersion(
+    block: Block,
+    last: int,  # Day number up to which sales are looked at
+) -> np.ndarray:  # 0…1, shape (n_series,); 1 where nothing was sold
+    "How unevenly each series sold on its last open days: Hoover's index about the weekly rhythm."
+    total, off = np.zeros((2, block.n_series))
+    for weekday in range(7):
+        days = np.arange(last - weekday, max(-1, last - _DISPERSION_DAYS), -7)
+        sold = block.sales[:, days]
+        known = np.isfinite(sold) & block.is_open[:, days].astype(bool)
+        units, others = np.where(known, sold, 0), known.sum(axis=1) - 1
+        mean = units.sum(axis=1) / np.maximum(others + 1, 1)
+        apart = np.where(known, np.abs(units - mean[:, None]), 0).sum(axis=1)
+        # from the mean of the others a day is farther than from that of all; of a lone day nothing is known
+        off += np.where(others > 0, apart * (others + 1) / np.maximum(others, 1), units.sum(axis=1))
+        total += units.sum(axis=1)
+    return np.where(total > 0, np.clip(off / (2 * np.maximum(total, 1e-9)), 0, 1), 1.0)
+
 # %% ../../nbs/model/03b_kernel.ipynb #9685143a
 def day_quantiles(
     levels: dict,  # From `calibrate`
     mean: np.ndarray,  # Forecast means, shape (n_series, n_days)
     whole: np.ndarray,  # Whether whole units are sold, shape (n_series,)
+    spread: np.ndarray,  # From `dispersion`, same shape
     horizons: np.ndarray,  # Days ahead of each column, shape (n_days,)
 ) -> np.ndarray:  # q10, q50, q90, shape (n_series, n_days, 3)
     "Quantiles of every series and day."
     if not mean.size:
         return np.empty((*mean.shape, len(QUANTILES)))
-    flat = mean.ravel()
-    flags, ahead = np.repeat(whole, mean.shape[1]), np.tile(horizons, len(mean))
-    q = quantiles(levels, "series", flat, flags, horizons=ahead)
+    flags, spreads = (np.repeat(values, mean.shape[1]) for values in (whole, spread))
+    q = quantiles(levels, "series", mean.ravel(), flags, spreads, horizons=np.tile(horizons, len(mean)))
     return q.reshape(*mean.shape, len(QUANTILES))
 
 # %% ../../nbs/model/03b_kernel.ipynb #c01d2002

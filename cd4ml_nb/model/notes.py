@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['HANDFUL', 'say_date', 'last_sold', 'Silence', 'silence', 'say_shut', 'say_gone', 'say_silent_part', 'items_seen',
-           'promotion_assumed', 'promotion_lifts', 'switch_factors']
+           'promotion_assumed', 'promotion_lifts', 'switch_factors', 'allowed_lift', 'season_doubts']
 
 # %% ../../nbs/model/04f_notes.ipynb #59c925a9
 from dataclasses import dataclass, replace
@@ -203,3 +203,37 @@ def switch_factors(
     "What the forecasts as planned are multiplied by."
     lift = lift[:, None, None]
     return (lift if promotion else 1) / (1 + (lift - 1) * share)
+
+# %% ../../nbs/model/04f_notes.ipynb #585aa7b5
+def allowed_lift(
+    lift: np.ndarray,  # Of one product, from `promotion_lifts`
+    found: dict | None,  # low and high: where the association of its family lies, only_sold; None where nobody knows
+) -> np.ndarray:  # Same shape
+    "How many times as much a switch may tell, as far as the past of the family does not deny it."
+    if not found or found.get("only_sold"):  # the other days are missing, so that it says too little
+        return lift
+    low, high, more = found["low"], found["high"], lift - 1
+    up = more if low > 0 else np.minimum(more, max(high, 0))
+    down = more if high < 0 else np.maximum(more, min(low, 0))
+    return 1 + np.where(more > 0, up, down)
+
+# %% ../../nbs/model/04f_notes.ipynb #601faae3
+_FEW, _MANY = 2.0, 20  # Units that are within chance; products from whose spread anything is learnt
+_FAR, _HALF = 2.0, np.log(1.5)  # Spreads; the log of a factor
+
+
+def season_doubts(
+    forecast: dict,  # item_nbr -> units of the coming days, in all stores
+    last_year: dict,  # item_nbr -> units sold on the same weekdays a year earlier, of those that sold
+) -> dict:  # item_nbr -> units of last year, for the products whose forecast is far from them
+    "Which forecasts are far from what the season would be."
+    items = [item for item in forecast if forecast[item] + last_year.get(item, 0) >= _MANY]
+    if len(items) < _MANY or not last_year:
+        return {}
+    now, then = (np.array([units.get(item, 0.0) for item in items]) for units in (forecast, last_year))
+    grown = now.sum() / max(then.sum(), 1e-9)
+    apart = np.log(now + _FEW) - np.log(grown * then + _FEW)
+    apart -= np.median(apart)
+    spread = 1.4826 * np.median(np.abs(apart))  # a standard deviation, were they normal, whatever is far off
+    far = np.abs(apart) > max(_FAR * spread, _HALF)
+    return {item: float(units) for item, units, is_far in zip(items, then, far) if is_far}

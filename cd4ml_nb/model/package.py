@@ -94,6 +94,7 @@ class Card(TypedDict, total=False):
     live_since: str  # Of a live model: who released it, when and why
     released_by: str
     release_reason: str
+    against_gate: str  # That it was put live against the gate; empty where it was not
 
 # %% ../../nbs/model/04c_package.ipynb #2def028a
 def _seal_of(told):

@@ -14,7 +14,7 @@ import pyarrow as pa, pyarrow.parquet as pq
 from ..core import UserError, main_root
 from ..delivery.nights import NIGHTS, night_folder
 from ..delivery.registry import registry_folder
-from ..look import say_day, say_interval, say_units, shown_units
+from ..look import say_day, say_interval, say_units, shown_units, whole_ends
 from ..model.forecaster import Forecaster, load_forecaster
 from .actuals import OUTCOMES
 from ..quality.explain import effects
@@ -83,6 +83,7 @@ def change_since(
     try:
         was, now = (_grouped(one, item_nbr, store_nbr, first, last) for one in (before, tonight))
         said = before.total(item_nbr, store_nbr, day, day) if day <= before.card["last_day"] else {}
+        said = said and whole_ends(said, tonight.sells_whole(item_nbr, store_nbr))
     except UserError:
         return None
     parts = {key: now[key] - was[key] for key in WHY}

@@ -21,7 +21,7 @@ from ..model.groups import fit_group, group_batches, group_rows, sample_items, s
 from ..data.split import LEAST_ERRORS
 from ..model.intervals import calibrate_sums, window_sums
 from ..model.estimators import ESTIMATORS, Trees
-from ..model.kernel import item_factors, quantiles, sells_whole_units
+from ..model.kernel import dispersion, item_factors, quantiles, sells_whole_units
 from ..model.levels import learn_levels, window_levels
 from ..model.loading import load_block_once, forget_block, panel_days
 from ..model.training import fit_all_series, keep_fit, lean, make_plan
@@ -47,9 +47,9 @@ def window_table(
     horizon, rows = mean.shape[1], np.flatnonzero(on_offer(block, origin))
     targets = origin + np.arange(1, horizon + 1)
     days = block.first_day.astype("datetime64[ns]") + targets.astype("timedelta64[D]")
-    is_open, whole = block.is_open[rows][:, targets], sells_whole_units(block, origin)[rows]
+    is_open, perishable = block.is_open[rows][:, targets], block.series["perishable"].to_numpy()[rows]
+    of_each = lambda habit: np.repeat(habit(block, origin)[rows], horizon)
     store, item = (pd.Categorical(block.series[name].to_numpy()[rows]) for name in ("store_nbr", "item_nbr"))
-    perishable = np.repeat(block.series["perishable"].to_numpy()[rows], horizon)
     columns = {
         "forecast_origin": pd.Categorical.from_codes(np.zeros(is_open.size, np.int8), [str(block.date(origin))]),
         "store_nbr": store.repeat(horizon),
@@ -57,8 +57,9 @@ def window_table(
         "date": np.tile(days, len(rows)),
         "horizon": np.tile(np.arange(1, horizon + 1), len(rows)),
         "unit_sales": _sold_where_open(block, targets)[rows].ravel().astype(float),
-        "weight": np.where(perishable, PERISHABLE_WEIGHT, 1.0),
-        "whole": np.repeat(whole, horizon),
+        "weight": np.where(np.repeat(perishable, horizon), PERISHABLE_WEIGHT, 1.0),
+        "whole": of_each(sells_whole_units),
+        "dispersion": of_each(dispersion).astype(np.float32),
         "mean": np.where(is_open, mean[rows], 0).ravel(),
         "log_mean": np.where(is_open, log_mean[rows], 0).ravel(),
     }
@@ -144,13 +145,14 @@ def with_intervals(
     q = np.full((len(table), 3), np.nan)
     if earlier:
         levels = calibrate_sums(earlier, [1], ("series",))
-        q = quantiles(levels, "series", table["mean"], table["whole"], horizons=table["horizon"])
+        habits = table["whole"], table["dispersion"].to_numpy(float)
+        q = quantiles(levels, "series", table["mean"], *habits, horizons=table["horizon"])
     return table.assign(q10=q[:, 0], q50=q[:, 1], q90=q[:, 2])
 
 
 def _teachers(sums, role):
     "The windows that teach one its intervals; none where they are too short and it only teaches."
-    known = sum(int(np.isfinite(window["series"][0]).sum()) for window in sums)
+    known = sum(int(np.isfinite(window["series"].sold).sum()) for window in sums)
     return [] if known < LEAST_ERRORS and role == "calibration" else sums
 
 # %% ../../nbs/quality/02_backtest.ipynb #b780b6be

@@ -222,7 +222,8 @@ def check_intervals(
 ) -> Check:
     "Do the package's intervals hold on the holdout that travels with it?"
     held, calibration = pd.read_parquet(both.folder / "holdout.parquet"), both.forecaster.serving["calibration"]
-    q = quantiles(calibration, "series", held["mean"], held["whole"], horizons=held["horizon"])
+    habits = held["whole"], held["dispersion"].to_numpy(float) if "dispersion" in held else None
+    q = quantiles(calibration, "series", held["mean"], *habits, horizons=held["horizon"])
     q = q * (held["mean"].to_numpy() > 0)[:, None]
     names = [f"q{100 * level:.0f}" for level in QUANTILES]
     said, off = levels_missed(held["unit_sales"].to_numpy(), dict(zip(names, q.T)))

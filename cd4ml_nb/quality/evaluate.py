@@ -78,7 +78,7 @@ def _item_totals(table, by, days, levels):
     "Totals of one window over all stores, for so many days each."
     sums = {"unit_sales": ("unit_sales", "sum"), "mean": ("mean", "sum"), "whole": ("whole", "min")}
     total = table.groupby(by, sort=True).agg(**sums, first=("date", "min")).reset_index()
-    q = quantiles(levels, "all_stores", total["mean"], total["whole"], days)
+    q = quantiles(levels, "all_stores", total["mean"], total["whole"], None, days)
     return total.assign(days=days, date=total["first"], q10=q[:, 0], q50=q[:, 1], q90=q[:, 2])
 
 # %% ../../nbs/quality/03_evaluate.ipynb #7a019246

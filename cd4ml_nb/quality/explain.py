@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['REASON_FEATURES', 'day_effects', 'level_change', 'forecaster_behind', 'promotion_effect', 'say_promotion',
            'coalitions', 'shapley', 'with_usual_level', 'row_model', 'coalition_values', 'effects', 'simple_effects',
-           'holiday_kind', 'unlearnt_holidays', 'caution', 'say_closed', 'shown_parts', 'reasons', 'say_model']
+           'from_sold', 'holiday_kind', 'unlearnt_holidays', 'caution', 'say_closed', 'shown_parts', 'reasons',
+           'say_model']
 
 # %% ../../nbs/quality/06_explain.ipynb #cb33a175
 import inspect, re
@@ -14,10 +15,11 @@ from itertools import combinations
 from math import factorial
 from typing import Callable
 import numpy as np, pandas as pd
-from ..look import say_day, say_history, say_units, shown_units
+from ..look import compared_units, exact_units, say_day, say_history, say_units, shown_units
 from ..model.block import Block
 from ..model.features import FEATURES, HOLIDAY_REACH, against_usual, feature_parts, unpromoted
 from ..model.forecaster import Forecaster
+from ..model.notes import allowed_lift
 
 # %% ../../nbs/quality/06_explain.ipynb #edd49a4b
 def day_effects(
@@ -90,6 +92,8 @@ def _known_of_switch(forecaster, item_nbr, store_nbr, chosen):
     known["never_sold"] = _is_cold(forecaster, item_nbr, store_nbr)
     known["share"] = loaded.supposed(item_nbr, store_nbr, chosen[0], chosen[-1])
     why_not = {name: loaded.switch_note(item_nbr, store_nbr, on) for name, on in switches.items()}
+    if "unknown_plan" in loaded.serving and not (known["ended"] or known["never_sold"]):
+        known["learnt"] = loaded.learnt_lift(item_nbr) - 1
     return {**known, "why_not": why_not}
 
 
@@ -133,12 +137,15 @@ def _say_switched(effect, switch, found, family):
     said = f"With promotion switched {switch} the forecast"
     if units:
         share = f" ({abs(effect[switch] / planned - 1):.0%})" if planned > 0 else ""
-        change = f"{say_units(abs(units))}{share} {'more' if units > 0 else 'less'}"
-        said = f"{said} is {say_units(effect[switch])}: {change} than as planned, {say_units(planned)}."
+        switched, unswitched = compared_units(effect[switch], planned)
+        change = f"{exact_units(abs(switched - unswitched))}{share} {'more' if units > 0 else 'less'}"
+        said = f"{said} is {exact_units(switched)}: {change} than as planned, {exact_units(unswitched)}."
     else:
         said = f"{said} stays at {say_units(planned)}, as planned."
-    if any(effect["why_not"].values()) or not _shown_difference(effect["on"], effect["off"]):
+    if any(effect["why_not"].values()):
         return said
+    if not _shown_difference(effect["on"], effect["off"]):
+        return said + _say_denied(effect, found, family)
     return f"{said} Switched from off to on it is {_say_lift(effect, found, family)}."
 
 
@@ -158,8 +165,11 @@ def _say_both(effect, found, family):
     if why_not["on"]:
         return f"With none the forecast would be {say_units(off)}. {why_not['on']}"
     if not _shown_difference(on, off):
-        return "With promotion throughout the forecast would be next to the same as with none."
-    return f"{throughout}, with none {say_units(off)}: {_say_lift(effect, found, family)}."
+        same = "With promotion throughout the forecast would be next to the same as with none."
+        return same + _say_denied(effect, found, family)
+    promoted, plain = map(exact_units, compared_units(on, off))
+    both = f"With promotion throughout the forecast would be {promoted}, with none {plain}"
+    return f"{both}: {_say_lift(effect, found, family)}."
 
 # %% ../../nbs/quality/06_explain.ipynb #2f42bb1e
 def _say_lift(effect, found, family):
@@ -172,6 +182,9 @@ def _say_lift(effect, found, family):
         return f"{learnt}; past promotions are too few, or too much alike, to say how sure that is"
     who = f"{family} products" if family in found else "all products"
     low, high, sold = one["low"], one["high"], _say_sold(one)
+    if (learnt_lift := _cut(effect, one, family, found)) is not None:
+        model = f"from all products the model learnt {abs(learnt_lift):.0%} {_more(learnt_lift)}"
+        return f"{size}, as much as the past of {who} allows: in weeks with a promotion they sold {sold}; {model}"
     if low <= lift <= high and low < 0 < high:
         return f"{size}, which is not sure: in weeks with a promotion {who} sold {sold}"
     if low <= lift <= high:
@@ -180,6 +193,25 @@ def _say_lift(effect, found, family):
         way = "the direction, not the size"
         return f"{learnt}; the past of {who} confirms {way}: in weeks with a promotion they sold {sold}"
     return f"{learnt}; the past of {who} does not confirm it: in weeks with a promotion they sold {sold}"
+
+# %% ../../nbs/quality/06_explain.ipynb #2bf4010e
+def _cut(effect, one, family, found):
+    "What the model learnt of a promotion, where the family's past denies it and the switch tells less; else None."
+    learnt = effect.get("learnt")
+    if learnt is None or family not in (found or {}):
+        return None
+    return learnt if abs(allowed_lift(np.array([1 + learnt]), one)[0] - 1 - learnt) > 0.005 else None
+
+
+def _say_denied(effect, found, family):
+    "Why a switch changes nothing, where the model alone would."
+    one = (found or {}).get(family)
+    learnt = one and _cut(effect, one, family, found)
+    if not learnt:
+        return ""
+    sold = f"in weeks with a promotion they sold {_say_sold(one)}"
+    said = f" From all products the model learnt {abs(learnt):.0%} {_more(learnt)}"
+    return f"{said}; the past of {family} denies it: {sold}."
 
 # %% ../../nbs/quality/06_explain.ipynb #22bee23f
 def _say_sold(one):
@@ -438,12 +470,43 @@ def _holiday_of_most(known):
     return known.groupby("date").holiday.agg(common)
 
 # %% ../../nbs/quality/06_explain.ipynb #74306850
-def _start_sentence(chosen, exact, plain, ended):
-    "Which number the reasons start from; `ended` where a part of what was sold has ended since."
-    day = "An average day of this week" if len(chosen) == 1 else f"{len(chosen)} average days of these weeks"
-    level = "last twenty weeks" if exact else "four weeks before the last four"
-    where = ", in the stores that still sell it" if ended else ""
-    return f"{day}{plain}, at the level of the {level}{where}."
+def from_sold(
+    parts: dict,  # Units of usual, weekday, holiday, promotion, level and closed
+    a_day: float,  # Units that an average day sold; NaN where nothing is known
+    days: int,  # Days that are explained
+) -> dict:  # The same with the same sum
+    "Reasons that start from what was sold, not from what the model would say of it; the difference is the level's."
+    usual, start = parts["usual"], a_day * days
+    if not np.isfinite(start):
+        return parts
+    closed = parts["closed"] * (start / usual if usual > 0 else 1.0)
+    return parts | {
+        "usual": start,
+        "closed": closed,
+        "level": parts["level"] + usual + parts["closed"] - start - closed,
+    }
+
+# %% ../../nbs/quality/06_explain.ipynb #0512bae5
+def _past_days(recent):
+    "The mean of the days on which it could be sold, and which days these are; NaN where there are none."
+    known = recent[recent.unit_sales.notna()]
+    if not len(known):
+        return np.nan, ""
+    first = known["date"].iloc[0]
+    whole = (recent["date"].iloc[-1] - first).days + 7 >= _LONG  # One that is closed now and then
+    return float(known.unit_sales.mean()), "last twenty weeks" if whole else f"days since {say_day(first)}"
+
+
+def _start_sentence(chosen, a_day, past):
+    "Which number the reasons start from: the mean of what was sold, for as many days."
+    one = len(chosen) == 1
+    if not past:
+        return f"{'An average day' if one else f'{len(chosen)} average days'}, as the model expects it."
+    return (
+        f"An average day of the {past}."
+        if one
+        else f"{len(chosen)} average days of the {past}: {say_units(a_day)} each."
+    )
 
 
 def _day_sentence(units, chosen):
@@ -477,28 +540,34 @@ def unlearnt_holidays(
 
 # %% ../../nbs/quality/06_explain.ipynb #52384c34
 def _felt(known, chosen):
-    "The holidays on the chosen days, or else the nearest one, and how many days it is away."
+    "The holidays on the chosen days, or else the nearest one that is felt, and how many days it is away."
     named = known.dropna(subset=["holiday"]).drop_duplicates(["date", "holiday"])
     own = named[named.date.isin(chosen)]
     if len(own) or not len(named):
         return own, 0
     distance = np.array([abs((date - chosen).days).min() for date in named.date])
-    return named.iloc[[int(np.argmin(distance))]], int(distance.min())
+    nearest = int(np.argmin(distance))
+    in_reach = [nearest] if distance[nearest] < HOLIDAY_REACH else []
+    return named.iloc[in_reach], int(distance[nearest])
+
+
+def _dated(felt):
+    "A holiday that is not one of the chosen days, with its date."
+    return f"{felt.holiday.iloc[0]} ({say_day(felt.date.iloc[0])})"
 
 
 def _holiday_sentence(units, known, chosen):
-    "What a holiday does, on the day itself or near it, said."
+    "What a holiday does on its day; or that the days are near to one, which is named with its date."
     more = "more" if units > 0 else "less"
     felt, away = _felt(known, chosen)
-    if not len(felt):
-        return f"Days near a holiday or event sell {more} than others."
     if not away:
         name = " and ".join(felt.holiday.unique())
         return f"{name[0].upper()}{name[1:]} sells {more} than the same weekday without one."
-    near = felt.iloc[0]
-    when = "after" if near.date < chosen[0] else "before"
-    days = f"{away} days {when} {near.holiday} sell" if away > 1 else f"{away} day {when} {near.holiday} sells"
-    return f"{days} {more} than a day far from any holiday."
+    before = felt.date.iloc[0] > chosen[-1]
+    day = "day" if away == 1 else "days"
+    are = "It is" if len(chosen) == 1 else f"These days {'end' if before else 'begin'}"
+    near = f"{are} {away} {day} {'before' if before else 'after'} {_dated(felt)}"
+    return f"{near}: days so near to a holiday sell {more} than days far from any."
 
 # %% ../../nbs/quality/06_explain.ipynb #f91383db
 def _promotion_sentence(without, known, chosen, promotion):
@@ -529,7 +598,7 @@ def _closed_sentence(known, chosen):
     shut = known[known.date.isin(chosen) & ~known.is_open.astype(bool)]
     stores, shut_stores = known.store_nbr.nunique(), shut.store_nbr.nunique()
     if stores > 1 and shut_stores < stores:
-        return f"{shut_stores} of {stores} stores are closed."
+        return f"{shut_stores} of {stores} stores {'is' if shut_stores == 1 else 'are'} closed."
     closed = "All stores are closed" if stores > 1 else "The store is closed"
     days = f"on {shut.date.nunique()} of {len(chosen)} days" if len(chosen) > 1 else "that day"
     return f"{closed} {days}{_why_closed(shut)}."
@@ -543,29 +612,32 @@ def _why_closed(shut):
     return ": " + reasons[0].replace("params.yaml", "so it was announced")
 
 # %% ../../nbs/quality/06_explain.ipynb #00c5f773
-def _level_sentence(now, before):
-    "What the recent level does, said without features."
-    way = "more" if now > before else "less"
-    change = f"{abs(now / before - 1):.0%} {way} than" if before > 0 else "after none in"
-    return f"The last four weeks sold {say_units(now)} a day, {change} the four weeks before."
+def _level_sentence(units, a_day, past, now, plain, recent):
+    "What an average day sells by now, said, and the sales that point the same way."
+    who = f"{plain.strip()} the model expects".strip()
+    said = f"{who[0].upper()}{who[1:]} {say_units(now)} on such a day by now"
+    why = _recent_sentence(units, a_day, past, now, recent)
+    if why or plain:
+        return f"{said}. {why}".strip()
+    side = "higher" if units > 0 else "lower"
+    return f"{said}: recent days, also of similar products and in other stores, point {side} than the {past}."
 
 
-def _recent_sentence(units, usual, recent):
-    "What the recent level does, said, given the units of usual days that it changes and the sales of twenty weeks."
+def _recent_sentence(units, a_day, past, now, recent):
+    "The recent sales that point the way in which the level went; empty where they do not."
     sales = recent.unit_sales.to_numpy(float)
-    long, month, week = (float(_mean(sales[None, -days:])[0]) for days in (_LONG, 28, 7))
     if units < 0 and (last := _silent_since(recent)) is not None:
-        return f"Nothing was sold after {say_day(last)}; the last twenty weeks sold {say_units(long)} a day."
-    changes = {name: now / long - 1 for name, now in (("four weeks", month), ("week", week)) if long > 0}
+        return f"Nothing was sold after {say_day(last)}."
+    month, week = (float(_mean(sales[None, -days:])[0]) for days in (28, 7))
+    changes = {name: one / a_day - 1 for name, one in (("four weeks", month), ("week", week)) if a_day > 0}
     fitting = {name: change for name, change in changes.items() if change * units > 0}
     if not fitting:
-        side = "higher" if units > 0 else "lower"
-        return f"Recent days, also of similar products and in other stores, point {side} than the last twenty weeks."
-    share = units / usual if usual > 0 else np.sign(units)
+        return ""
+    share = now / a_day - 1
     name = next((name for name, change in fitting.items() if abs(change) > abs(share) / 2), list(fitting)[-1])
     size, sold = f"{abs(fitting[name]):.0%}", {"four weeks": month, "week": week}[name]
     change = f"{'a little' if size == '0%' else size} {'more' if units > 0 else 'less'}"
-    return f"The last {name} sold {say_units(sold)} a day, {change} than the last twenty weeks."
+    return f"The last {name} sold {say_units(sold)} a day, {change} than the {past}."
 
 # %% ../../nbs/quality/06_explain.ipynb #e0e5ed48
 def _silent_since(recent):
@@ -637,49 +709,39 @@ def say_closed(
     return _closed_sentence(known, days) if shut else ""
 
 # %% ../../nbs/quality/06_explain.ipynb #012a2000
-def _sentences(forecaster, asked, exact, total, usual):
+def _sentences(forecaster, asked, parts, past):
     "How each reason is said: kind -> a function of its units."
     item_nbr, store_nbr, first_date, last_date, promotion = asked
     chosen = pd.date_range(first_date, last_date)
-    known = forecaster.known(item_nbr, store_nbr)
-    recent = forecaster.recent(item_nbr, store_nbr, _LONG if exact else 56)
-    plain = not _never_without(forecaster_behind(forecaster), item_nbr, store_nbr)
+    known, (a_day, days), total = forecaster.known(item_nbr, store_nbr), past, sum(parts.values())
+    recent = forecaster.recent(item_nbr, store_nbr, _LONG)
+    plain = _plainly(forecaster, item_nbr, store_nbr, known)
+    without = None if _never_without(forecaster_behind(forecaster), item_nbr, store_nbr) else total - parts["promotion"]
     return {
-        "start": lambda units: _start_sentence(
-            chosen,
-            exact,
-            _plainly(forecaster, item_nbr, store_nbr, known),
-            _sold_elsewhere(forecaster, item_nbr, store_nbr),
-        ),
+        "start": lambda units: _start_sentence(chosen, a_day, days),
         "weekday": lambda units: _day_sentence(units, chosen),
         "holiday": lambda units: _holiday_sentence(units, known, chosen),
-        "promotion": lambda units: _promotion_sentence(total - units if plain else None, known, chosen, promotion),
+        "promotion": lambda units: _promotion_sentence(without, known, chosen, promotion),
         "closed": lambda units: _closed_sentence(known, chosen),
         "elsewhere": lambda units: "Stores where it comes back or is new sell some, too.",
-        "level": lambda units: (
-            _recent_sentence(units, usual, recent) if exact else _level_sentence(*level_change(recent))
-        ),
-        "rest": lambda units: _rest_sentence(_never_seen(forecaster, known, chosen)),
+        "level": lambda units: _level_sentence(units, a_day, days, _by_now(parts, len(chosen)), plain, recent),
+        "rest": lambda units: _rest_sentence(*_never_seen(forecaster, known, chosen)),
     }
+
+
+def _by_now(parts, days):
+    "What the model says of an average open day."
+    is_open = 1 + parts["closed"] / parts["usual"] if parts["usual"] > 0 else 1.0
+    return (parts["usual"] + parts["closed"] + parts["level"]) / (days * is_open) if is_open > 0 else 0.0
 
 # %% ../../nbs/quality/06_explain.ipynb #e8c08047
 def _plainly(forecaster, item_nbr, store_nbr, known):
-    "Whether the start is without promotion: said where any promotion is known, past or planned."
+    "Whether the level is that without promotion: said where any promotion is known, past or planned."
     loaded = forecaster_behind(forecaster)
     plan = known.onpromotion if loaded is None else loaded.block_of(item_nbr, store_nbr)[0].onpromotion
     if not (np.asarray(plan, float) > 0).any():
         return ""
     return " with its usual promotion" if _never_without(loaded, item_nbr, store_nbr) else " without promotion"
-
-
-def _sold_elsewhere(forecaster, item_nbr, store_nbr):
-    "Whether stores that have ended it sold a part of the past of a sum that can be seen: a hundredth."
-    loaded = forecaster_behind(forecaster)
-    if loaded is None or store_nbr is not None:
-        return False
-    ever = loaded.recent(item_nbr, None, _LONG).unit_sales.sum()
-    still = np.nansum(_last(loaded.block_of(item_nbr, None)[0].sales, loaded.origin, _LONG))
-    return bool(ever - still > 0.01 * ever)
 
 
 def _never_without(loaded, item_nbr, store_nbr):
@@ -688,35 +750,44 @@ def _never_without(loaded, item_nbr, store_nbr):
 
 # %% ../../nbs/quality/06_explain.ipynb #903869dd
 def _never_seen(forecaster, known, chosen):
-    "The holidays on the chosen days, or else the one that they are near to, that the model never learnt."
+    "The holidays that the model never learnt: on the chosen days, and the nearest one outside of them, with its date."
     learnt = getattr(forecaster, "card", {}).get("learnt_holidays")
     felt, away = _felt(known, chosen)
-    return [] if away >= HOLIDAY_REACH else unlearnt_holidays(felt.holiday, learnt)
+    unlearnt = unlearnt_holidays(felt.holiday, learnt)
+    return ([], _dated(felt)) if unlearnt and away else (unlearnt, "")
 
 
-def _rest_sentence(unlearnt):
+def _rest_sentence(unlearnt, near):
     "What is left, said."
-    if not unlearnt:
-        return "Everything else together."
-    return f"Everything else together. The days that the model learnt from hold no {' and no '.join(unlearnt)}."
+    said = "Everything else together."
+    if near:
+        return f"{said} {near} is near, and the days that the model learnt from hold none."
+    return f"{said} The days that the model learnt from hold no {' and no '.join(unlearnt)}." if unlearnt else said
 
 # %% ../../nbs/quality/06_explain.ipynb #68e2b5a1
 def shown_parts(
     parts: dict,  # Units of the start and of each reason; their sum is the forecast
-    fixed: dict | None = None,  # Parts that are shown as a difference of two numbers that are said: kind -> that number
-) -> dict:  # The same, in whole units (in tenths where the forecast is below ten), adding up to the rounded forecast
+    fixed: dict | None = None,  # Parts that are shown as they are said elsewhere: kind -> that number
+) -> dict:  # The same, in whole units (in tenths where one of them is below ten), adding up to the rounded forecast
     "The parts as they are shown."
     total, fixed = shown_units(sum(parts.values())), fixed or {}
-    step = 0.1 if abs(total) < 9.95 else 1.0
+    in_tenths = abs(total) < 9.95 or any(units % 1 for units in fixed.values())
+    step = 0.1 if in_tenths else 1.0
     free = {kind: units / step for kind, units in parts.items() if kind not in fixed}
     whole = {kind: int(np.floor(units)) for kind, units in free.items()}
     missing = round((total - sum(fixed.values())) / step) - sum(whole.values())
-    by_loss = sorted(free, key=lambda kind: whole[kind] - free[kind])
+    due = {kind for kind in free if kind != "rest" and free[kind] - whole[kind] >= 0.5}  # a named reason goes first
+    by_loss = sorted(free, key=lambda kind: (kind not in due, whole[kind] - free[kind]))
     for place in range(abs(missing)):
         whole[by_loss[place % len(by_loss) if missing > 0 else -1 - place % len(by_loss)]] += np.sign(missing)
     return {kind: fixed[kind] if kind in fixed else round(whole[kind] * step, 1) for kind in parts}
 
 # %% ../../nbs/quality/06_explain.ipynb #7fad7778
+def _said_start(start, total):
+    "The start, rounded by itself; in tenths where the forecast is."
+    return {"start": shown_units(start) if abs(total) >= 9.95 else round(start, 1)}
+
+
 def _said_difference(kept, total, forecaster, item_nbr, store_nbr):
     "What a promotion adds, as the two forecasts that are shown say it; nothing where one of them is shown in tenths."
     if "promotion" not in kept or _never_without(forecaster_behind(forecaster), item_nbr, store_nbr):
@@ -724,6 +795,21 @@ def _said_difference(kept, total, forecaster, item_nbr, store_nbr):
     without = total - kept["promotion"]
     same_step = (abs(shown_units(total)) < 9.95) == (abs(shown_units(without)) < 9.95)
     return {"promotion": round(shown_units(total) - shown_units(without), 1)} if same_step else {}
+
+# %% ../../nbs/quality/06_explain.ipynb #7550344c
+def _is_named(forecaster, item_nbr, store_nbr, chosen):
+    "Whether a holiday in reach of the chosen days can be named as a reason: it is known which, and it was learnt."
+    known = forecaster.known(item_nbr, store_nbr)
+    return len(_felt(known, chosen)[0]) > 0 and not any(_never_seen(forecaster, known, chosen))
+
+
+def _main_parts(parts, festive, least):
+    "The start, the reasons that are large enough, the largest first, and the rest."
+    total, kept = sum(parts.values()), {"start": parts["usual"]}
+    named = {kind: units for kind, units in parts.items() if kind != "usual" and (festive or kind != "holiday")}
+    largest_first = sorted(named, key=lambda kind: -abs(named[kind]))
+    kept |= {kind: named[kind] for kind in largest_first if abs(named[kind]) >= max(least * total, 0.05)}
+    return kept | {"rest": total - sum(kept.values())}
 
 # %% ../../nbs/quality/06_explain.ipynb #c655057a
 def reasons(
@@ -739,22 +825,21 @@ def reasons(
     asked = (item_nbr, store_nbr, first_date, last_date, promotion)
     if only := _only_reason(forecaster, *asked):
         return only
-    exact = effects(forecaster, *asked)
-    parts = dict(exact or simple_effects(forecaster, *asked))
+    past = _past_days(forecaster.recent(item_nbr, store_nbr, _LONG))
+    chosen = pd.date_range(first_date, last_date)
+    parts = from_sold(effects(forecaster, *asked) or simple_effects(forecaster, *asked), past[0], len(chosen))
+    sentences = _sentences(forecaster, asked, parts, past)
+    kept = _main_parts(parts, _is_named(forecaster, item_nbr, store_nbr, chosen), least)
     total = sum(parts.values())
-    sentences = _sentences(forecaster, asked, exact is not None, total, parts["usual"])
-    kept = {"start": parts.pop("usual")}
-    known, chosen = forecaster.known(item_nbr, store_nbr), pd.date_range(first_date, last_date)
-    if _never_seen(forecaster, known, chosen):
-        parts.pop("holiday")
-    largest_first = sorted(parts, key=lambda kind: -abs(parts[kind]))
-    kept |= {kind: parts[kind] for kind in largest_first if abs(parts[kind]) >= max(least * total, 0.05)}
-    kept["rest"] = total - sum(kept.values())
-    shown = shown_parts(kept, _said_difference(kept, total, forecaster, item_nbr, store_nbr))
+    said = _said_start(kept["start"], total) | _said_difference(kept, total, forecaster, item_nbr, store_nbr)
+    shown = shown_parts(kept, said)
     for kind in [kind for kind in kept if kind != "start" and not shown[kind]]:  # too little to be shown
         kept["start"] += kept.pop(kind)
     says = lambda kind: {"kind": kind, "units": kept[kind], "shown": shown[kind], "text": sentences[kind](kept[kind])}
-    return [says(kind) for kind in kept]
+    found = [says(kind) for kind in kept]
+    if found[-1]["kind"] == "rest" and abs(found[-1]["shown"] - found[-1]["units"]) >= 0.5:
+        found[-1]["text"] += " Rounding is most of it."
+    return found
 
 # %% ../../nbs/quality/06_explain.ipynb #68273ba8
 def say_model(

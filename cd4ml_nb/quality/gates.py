@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['FORECAST_KEYS', 'RATCHET', 'OF_FORECASTS', 'Champion', 'Case', 'make_case', 'read_case', 'row_and_day', 'sane_check',
            'few_series', 'luck_of_shares', 'luck_of_volume', 'luck_of_orders', 'scores_by_window', 'absolute_check',
-           'too_good_check', 'naive_check', 'bias_check', 'quantile_check', 'all_stores_check', 'champion_windows',
-           'champion_forecasts', 'with_champion', 'beside_champion', 'ratchet_check', 'orders_check', 'slice_table',
-           'slice_checks', 'slice_orders_check', 'store_groups', 'fairness_table', 'forecast_checks', 'beside_only',
-           'other_estimators']
+           'too_good_check', 'naive_check', 'bias_check', 'quantile_check', 'dispersion_check', 'all_stores_check',
+           'champion_windows', 'champion_forecasts', 'with_champion', 'beside_champion', 'ratchet_check',
+           'orders_check', 'slice_table', 'slice_checks', 'slice_orders_check', 'store_groups', 'fairness_table',
+           'forecast_checks', 'beside_only', 'other_estimators']
 
 # %% ../../nbs/quality/08_gates.ipynb #1a4449ab
 from dataclasses import dataclass, replace
@@ -31,7 +31,7 @@ from .bootstrap import SERIES_KEYS, draws, log_errors, paired_difference
 from .checks import Check, Criterion, Limits, guarded
 from .evaluate import all_stores, backtested, held
 from .slices import THIRDS, slice_columns, volume_thirds
-from .metrics import levels_missed, merge_terms, nwrmsle, orders_of, shares
+from .metrics import levels_missed, merge_terms, nwrmsle, orders_of, share_of, shares
 from .tables import read_table
 
 # %% ../../nbs/quality/08_gates.ipynb #69619fda
@@ -78,7 +78,9 @@ class Case:
 
 # %% ../../nbs/quality/08_gates.ipynb #901339c4
 FORECAST_KEYS = ["forecast_origin", *SERIES_KEYS, "date"]
-_READ = [*FORECAST_KEYS, "horizon", "unit_sales", "weight", "whole", "mean", "log_mean", "q10", "q50", "q90", "role"]
+_READ = [*FORECAST_KEYS, "horizon", "unit_sales", "weight", "whole", "dispersion", "mean", "log_mean"]
+_READ += ["q10", "q50", "q90", "role"]
+_READ_BESIDE = [*FORECAST_KEYS, "mean", "log_mean", "role"]
 
 # %% ../../nbs/quality/08_gates.ipynb #5339b801
 def make_case(
@@ -112,11 +114,11 @@ def read_case(
 ) -> Case:
     "The candidate's case from data/evaluation and data/prepared."
     root, prepared, found = Path(root), Path(root) / "data/prepared", []
-    for name in (estimator, "seasonal_naive"):
+    for name, columns in ((estimator, _READ), ("seasonal_naive", _READ_BESIDE)):
         path = root / f"data/evaluation/{name}.parquet"
         if not path.exists():
             raise UserError(f"{path} is missing, so the gate cannot judge. Make it with: make pipeline")
-        found.append(read_table(path, _READ))
+        found.append(read_table(path, columns))
     (table, naive), windows, series = found, read_windows(root), read_series(prepared)
     items = naive["item_nbr"].unique()
     block = load_block_once(prepared, series[series["item_nbr"].isin(items)])
@@ -321,6 +323,52 @@ def quantile_check(case: Case) -> Check:
             said, off, where = most, missed, "In the third of the series that sells most"
     says = f"{where}, {said}, {slack:.1%} {_and_luck(luck)}is allowed"
     return _DAY_INTERVALS.judged(says, bool(off <= slack + luck), off, slack + luck)
+
+# %% ../../nbs/quality/08_gates.ipynb #fcddd2ed
+_BY_DISPERSION = Criterion("quantiles_by_dispersion", "Intervals by evenness")
+_EXPECTED = 2  # Units a day, at least
+_EVENNESS = {
+    1: ["all together"],
+    2: ["the more even half", "the less even half"],
+    3: ["the most even third", "the middle third", "the least even third"],
+}
+
+
+def _by_evenness(case):
+    "By group: judged open days on which two units or more are expected, and their series; and how many series in all."
+    row, day = row_and_day(case)
+    often = np.flatnonzero(case.block.is_open[row, day] & (case.judged["mean"] >= _EXPECTED).to_numpy())
+    count = len(np.unique(row[often]))
+    parts = min(count // max(case.limits.slice_series, 1), len(_EVENNESS))
+    ranked = often[np.argsort(case.judged["dispersion"].to_numpy()[often], kind="stable")]
+    groups = zip(_EVENNESS.get(parts, []), np.array_split(ranked, max(parts, 1)))
+    return {name: (case.judged.iloc[own], row[own]) for name, own in groups}, count
+
+
+def _luck_by_series(table, series):
+    "Two standard errors of the shares of days up to the quantiles, the largest of them; days of a series go together."
+    of_each, number = [], pd.factorize(series)[0]
+    for name in ("q10", "q50", "q90"):
+        up_to = (table["unit_sales"] <= table[name]).to_numpy(float)
+        of_each.append(np.sqrt((np.bincount(number, up_to - up_to.mean()) ** 2).sum()) / len(up_to))
+    return 2 * float(max(of_each))
+
+# %% ../../nbs/quality/08_gates.ipynb #8c9097b1
+def dispersion_check(case: Case) -> Check:
+    "The same of what sells often, for series that sell evenly and for series that do not."
+    slack, (groups, count) = case.limits.quantile_slack, _by_evenness(case)
+    often = f"{count:,} series of which {_EXPECTED} units or more are expected on a day"
+    if not groups:
+        least = f"There are {often}, and at least {case.limits.slice_series} are judged"
+        return _BY_DISPERSION.not_judged(least, slack)
+    found = []
+    for name, (table, series) in groups.items():
+        said, off = _levels_missed(table)
+        found.append((off - slack - (luck := _luck_by_series(table, series)), name, said, off, luck))
+    over, name, said, off, luck = max(found)
+    says = f"Of {often}, by how evenly they sold in twenty weeks, worst are {name}: {said}, "
+    says += f"{slack:.1%} and {luck:.1%} for luck (two standard errors) is allowed"
+    return _BY_DISPERSION.judged(says, bool(over <= 0), off, slack + luck)
 
 # %% ../../nbs/quality/08_gates.ipynb #625710b0
 def _how_often(totals):
@@ -687,7 +735,8 @@ def _slices_check(criterion, case, table, rival):
     other, whom, mine = rival
     judged = table[table["verdict"] != "not judged"]
     small = len(table) - len(judged)
-    bad = judged[judged[f"{other}_failed"]].sort_values(f"{other}_difference", ascending=False)
+    bad = judged[judged[f"{other}_failed"]]
+    bad = bad.iloc[np.argsort(-share_of(bad[mine], bad[other]), kind="stable")]
     named = [f"{row['kind']} {row['slice']} ({row[mine]:.3f} against {row[other]:.3f})" for _, row in bad.iterrows()]
     says = (
         f"{len(bad) or 'None'} of {len(judged)} slices {'is' if len(bad) < 2 else 'are'} worse than {whom} "
@@ -801,6 +850,7 @@ def _plan():
         (_SLICE_ORDERS, slice_orders_check),
         (_VOLUME, bias_check),
         (_DAY_INTERVALS, quantile_check),
+        (_BY_DISPERSION, dispersion_check),
         (_ALL_STORES, all_stores_check),
     ]
 

@@ -17,7 +17,7 @@ from ..model.forecaster import Forecaster, load_forecaster
 from ..model.kernel import what_if
 from ..model.block import take_series
 from ..model.groups import sample_series
-from .explain import REASON_FEATURES, effects, reasons, row_model, simple_effects
+from .explain import REASON_FEATURES, reasons, row_model
 from .metrics import nwrmsle
 
 # %% ../../nbs/quality/11_importance.ipynb #53c163db
@@ -210,7 +210,7 @@ def _example(forecaster, item):
     first, last = forecaster.card["first_day"], forecaster.card["last_day"]
     name = forecaster.items.set_index("item_nbr")["item_name"][item]
     asked = (forecaster, item, None, first, last)
-    parts = effects(*asked) or simple_effects(*asked)  # none of features for an estimator that has none
+    said = reasons(*asked)
     return {
         "item_nbr": item,
         "item_name": name if isinstance(name, str) and name else item,
@@ -218,8 +218,8 @@ def _example(forecaster, item):
         "first_day": first,
         "last_day": last,
         "units": float(forecaster.total(item, None, first, last)["mean"]),
-        "usual": parts["usual"],
-        "reasons": reasons(*asked),
+        "usual": said[0]["shown"],  # what the planner's reasons start from
+        "reasons": said,
         "note": forecaster.note(item, None, first, last),
     }
 

@@ -8,7 +8,7 @@ __all__ = ['foreseen', 'association', 'promotion_rows', 'promotion_associations'
 # %% ../../nbs/quality/06a_promotion.ipynb #e0d673bf
 from pathlib import Path
 import numpy as np, pandas as pd
-from ..core import UserError
+from ..core import UserError, read_json
 from ..data.panel import read_series
 from ..model.features import PLAN, build_features, make_encoding, training_origins
 from ..model.loading import load_block_once
@@ -67,16 +67,23 @@ def _spread(off, group):
     return float((pd.Series(off).groupby(np.asarray(group)).sum() ** 2).sum())
 
 # %% ../../nbs/quality/06a_promotion.ipynb #ae7a4200
-_SERIES, _STORES, _ROWS = 600, 40, 20_000  # Looked at, at most: a few seconds
+_SERIES, _STORES, _ROWS = 6000, 400, 120_000  # Looked at, at most: some ten seconds
+_CELLS = 2_000_000  # Days of series that are held in memory, at most
 
 
-def _sample(prepared, seed):
+def _sample(prepared, last, seed):
     "The block of some series of some stores, and how their words become numbers."
     rng, series = np.random.default_rng(seed), read_series(prepared)
     stores = rng.permutation(np.sort(series["store_nbr"].unique()))[:_STORES]
     series = series[series["store_nbr"].isin(stores)]
-    chosen = series.iloc[np.sort(rng.permutation(len(series))[:_SERIES])]
+    most = _most_series(read_json(prepared / "version.json")["first_day"], last)
+    chosen = series.iloc[np.sort(rng.permutation(len(series))[:most])]
     return load_block_once(prepared, chosen[["store_nbr", "item_nbr"]]), make_encoding(series)
+
+
+def _most_series(first, last):
+    "How many series are looked at: the longer their past, the fewer."
+    return min(_SERIES, _CELLS // max((pd.Timestamp(last) - pd.Timestamp(first)).days, 1))
 
 # %% ../../nbs/quality/06a_promotion.ipynb #56cd2261
 def promotion_rows(
@@ -87,7 +94,7 @@ def promotion_rows(
 ) -> tuple:  # Features, and a table of rows: y, promoted, item_nbr, family, week
     "Days of a sample of series that were with and without promotion."
     rng = np.random.default_rng(seed)
-    block, encoding = _sample(prepared, seed)
+    block, encoding = _sample(prepared, last, seed)
     last_day = min(block.day(last), block.n_days - 1)
     origins = training_origins(last_day, horizon, every=horizon)
     rows = build_features(block, origins, horizon, encoding)

@@ -9,7 +9,7 @@ __all__ = ['ARROW', 'ANSWERS', 'read_arrow', 'write_arrow']
 import datetime
 import msgspec, pyarrow as pa
 from .answers import Refusal
-from .questions import MOST_ROWS, Batch, read_batch
+from .questions import MOST_ROWS, QUESTION_HAS, Batch, Fields, check_names, read_batch
 
 # %% ../../nbs/serving/06h_arrow.ipynb #a72c4f31
 ARROW = "application/vnd.apache.arrow.stream"  # The media type of both
@@ -22,12 +22,23 @@ def _plain(value):
     return str(value) if isinstance(value, datetime.date) else value
 
 
+def _check_columns(names):
+    "A Refusal for a column that is no field of a question, is missing, or stands there twice."
+    check_names(names, Fields.__struct_fields__, QUESTION_HAS, "column")
+    for field in msgspec.structs.fields(Fields):
+        if field.required and field.name not in names:
+            raise Refusal(f"The column {field.name} is missing. {QUESTION_HAS}", 422)
+        if names.count(field.name) > 1:
+            raise Refusal(f"The column {field.name} stands there twice. Leave one of the two out.", 422)
+
+# %% ../../nbs/serving/06h_arrow.ipynb #3e754ed8
 def read_arrow(
     body: bytes,
 ) -> Batch:
     "The questions in a table; a Refusal where it is none."
     try:
         with pa.ipc.open_stream(body) as stream:
+            _check_columns(stream.schema.names)
             many, rows = 0, []
             for part in stream:
                 many += len(part)
@@ -42,7 +53,12 @@ def read_arrow(
 _TEXTS = ("item_nbr", "store_nbr", "date", "to", "history", "note", "model_version", "data_version", "event")
 _UNITS = ("mean", "q10", "q50", "q90", "log_mean", "other_stores", "promotion_assumed")
 ANSWERS = pa.schema(
-    [*((name, pa.string()) for name in _TEXTS), ("horizon", pa.int16()), *((name, pa.float64()) for name in _UNITS)]
+    [
+        *((name, pa.string()) for name in _TEXTS),
+        ("horizon", pa.int16()),
+        *((name, pa.float64()) for name in _UNITS),
+        ("is_open", pa.bool_()),
+    ]
 )
 
 

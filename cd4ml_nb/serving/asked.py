@@ -11,23 +11,30 @@ from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from .answers import Question
-from .events import Disk, check_share, events_folder, id_at, in_sample, insert_many, share_kept
+from .events import Disk, check_share, events_folder, id_at, in_sample, insert_packed, share_kept
 
 # %% ../../nbs/serving/02a_asked.ipynb #07b4ec50
 _FIELDS = {"item": "item_nbr", "store": "store_nbr", "date": "date", "to": "to", "promotion": "promotion"}
+_ASKED = b',"horizon":'  # What follows in a planned answer when all that was asked has been said
+
+
+def _inputs(asked, answer):
+    "The fields of a question as JSON."
+    if asked is None:
+        return answer[: answer.index(_ASKED)].decode() + "}"
+    given = {name: getattr(asked, field) for field, name in _FIELDS.items() if getattr(asked, field) is not None}
+    return msgspec.json.encode(given).decode()
 
 
 def as_row(
     event_id: str,  # Its time, and more
-    asked: Question,
+    asked: Question | None,  # None: product, store and day, with which a planned answer begins
     versions: Mapping,  # model_version and data_version of the model that answered
     answer: bytes,  # JSON
 ) -> tuple:  # As the store keeps an event
     "An answered question as an event of the kind forecast."
-    given = {name: getattr(asked, field) for field, name in _FIELDS.items() if getattr(asked, field) is not None}
-    inputs = msgspec.json.encode(given).decode()
     stood = versions["model_version"], versions["data_version"]
-    return event_id, int(event_id[:14], 16), "forecast", *stood, inputs, answer.decode()
+    return event_id, int(event_id[:14], 16), "forecast", *stood, _inputs(asked, answer), answer.decode()
 
 
 def with_event(
@@ -35,7 +42,7 @@ def with_event(
     event_id: str,  # Empty where the event is not kept
 ) -> bytes:
     "An answer that names its event."
-    return answer[:-1] + f',"event":"{event_id}"}}'.encode() if event_id else answer
+    return b'%b,"event":"%b"}' % (answer[:-1], event_id.encode()) if event_id else answer
 
 # %% ../../nbs/serving/02a_asked.ipynb #737dddf4
 _EVERY = 0.25  # Seconds between two commits
@@ -73,7 +80,7 @@ def _keep(recorder, many):
     "Write so many of those that wait."
     taken = [recorder.waiting.popleft() for _ in range(many)]
     try:
-        recorder.disk.keep([as_row(*one) for one in taken], insert_many)
+        recorder.disk.keep([as_row(*one) for one in taken], insert_packed)
         recorder.kept += many
     except Exception:  # a disk in trouble has said it itself; whatever else it is, the thread goes on
         recorder.lost += many

@@ -10,7 +10,7 @@ __all__ = ['SLOWEST_BODY', 'LONGEST_ANSWER', 'TOKEN', 'Json', 'say_error', 'Unre
            'app_of_project', 'serve']
 
 # %% ../../nbs/serving/07_http.ipynb #6ce682f9
-import asyncio, hmac, ipaddress, os, signal, sys, tempfile, threading, time
+import asyncio, ipaddress, os, signal, sys, tempfile, threading, time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -33,8 +33,9 @@ from .arrow import ARROW, read_arrow, write_arrow
 from .decisions import as_row, read_decisions
 from .events import EventStore, events_folder
 from .follow import Follower, follow
+from .lane import Lane, LaneProtocol, knows
 from .news import MOST_LISTENERS, News, keep_acts, listen
-from .ordering import Withdrawal, keep_order, keep_withdrawal, prepare_order, read_order
+from .ordering import Withdrawal, keep_order, keep_withdrawal, known_rules, prepare_order, read_order
 from .origins import explain
 from .openapi import OPEN, OPERATIONS, document
 from .protocol import MODEL, check_model, model_metadata, read_inference, write_inference
@@ -46,6 +47,7 @@ from cd4ml_nb.serving.questions import (
     read_batch,
     read_json_text,
     read_query,
+    refuse_rows,
 )
 
 # %% ../../nbs/serving/07_http.ipynb #22c62a48
@@ -193,17 +195,17 @@ async def answer_batch(
 ) -> list[bytes]:  # JSON of each row
     "Answers to all rows of a batch, in turns, so that others are answered between them."
     ends = time.monotonic() + LONGEST_ANSWER
-    found: list[bytes] = []
+    found: list[tuple[Question | None, bytes]] = []
+    refused: dict[int, Refusal] = {}
     for first in range(0, len(batch.rows), _TOGETHER):
         if time.monotonic() > ends:
             says = f"{first:,} of {len(batch.rows):,} answers took {LONGEST_ANSWER:.0f} seconds. Ask for less at once."
             raise Refusal(says, 503)
-        for asked, answer in await _beside(request, answer_rows, answers, batch, first, _TOGETHER):
-            if asked is not None:
-                own = event if batch.single or not event else f"{event}.{len(found) + 1}"
-                answer = _noted(request, own, asked, answers, answer)
-            found.append(answer)
-    return found
+        found += await _beside(request, answer_rows, answers, batch, first, _TOGETHER, refused)
+    refuse_rows(batch, refused)
+    own = lambda row: event if batch.single or not event else f"{event}.{row}"
+    noted = lambda row, asked, answer: _noted(request, own(row), asked, answers, answer) if asked else answer
+    return [noted(row, *one) for row, one in enumerate(found, 1)]
 
 # %% ../../nbs/serving/07_http.ipynb #c3b29d4a
 async def post_forecast(request: Request) -> Response:
@@ -328,7 +330,8 @@ async def post_decision(request: Request) -> Response:
     if isinstance(asked, Withdrawal):
         keep = lambda: keep_withdrawal(_record(request.app.state), asked)
     else:
-        made, said = await _beside(request, prepare_order, answers.forecaster, asked)
+        rules = await _beside(request, known_rules, request.app.state.root)
+        made, said = await _beside(request, prepare_order, answers.forecaster, asked, rules)
         keep = lambda: keep_order(_record(request.app.state), made, said, asked.decision)
     return Json(msgspec.json.encode(await _beside(request, keep, desk=True)))
 
@@ -440,11 +443,6 @@ async def get_metrics(request: Request) -> Response:
     return Response(generate_latest(registry), headers={"content-type": CONTENT_TYPE_LATEST})
 
 # %% ../../nbs/serving/07_http.ipynb #000261ca
-def _knows(scope, token: bytes) -> bool:
-    "Whether a request brings the token."
-    return hmac.compare_digest(dict(scope["headers"]).get(b"authorization", b""), b"Bearer " + token)
-
-
 def _route(path: str, routes: set) -> str:
     "Under which address a request is counted; those that do not exist are one."
     if path.startswith("/v2/models/"):
@@ -477,7 +475,7 @@ class Door:
             await send(message)
 
         try:
-            known = not self.token or path in OPEN or _knows(scope, self.token)
+            known = not self.token or path in OPEN or knows(scope["headers"], self.token)
             await (self.app if known else _NO_TOKEN)(scope, receive, watched)
         finally:
             self.counts.count(_route(path, self.routes), status, time.perf_counter() - began)
@@ -564,10 +562,10 @@ def make_app(
     @asynccontextmanager
     async def lifespan(app):
         sys.setswitchinterval(0.0005)  # look-ups have their turn while another model is loaded
-        app.state.follower = follower or follow(root)
+        app.state.follower = lane.follower = follower or follow(root)
         telling = asyncio.create_task(_tell(app))
         _end_news(app.state.news)
-        yield
+        yield {"lane": lane}
         telling.cancel()
         app.state.follower.ends.set()
         app.state.thread.shutdown(wait=False, cancel_futures=True)
@@ -578,6 +576,7 @@ def make_app(
     app.state.root, app.state.recorder, app.state.counts = root, recorder, Counts()
     app.state.thread, app.state.desk = (ThreadPoolExecutor(1, thread_name_prefix=name) for name in ("compute", "desk"))
     app.state.token, app.state.store, app.state.news = token, None, News()
+    lane = Lane(token, app.state.counts.count, recorder)
     app.add_middleware(Door, token=token, counts=app.state.counts, routes={path for _, path in _ENDPOINTS})
     return app
 
@@ -626,11 +625,12 @@ def serve(
             port=port,
             workers=workers,
             loop="uvloop",
-            http="httptools",
+            http=LaneProtocol,
             ws="none",
             access_log=False,
             log_level="warning",
             server_header=False,
+            proxy_headers=False,
             timeout_keep_alive=60,
             timeout_graceful_shutdown=30,
         )

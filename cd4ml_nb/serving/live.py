@@ -11,13 +11,13 @@ from pathlib import Path
 from ..core import UserError, main_root
 from ..delivery.acts import LOG
 from ..delivery.nights import LIVE, live_folder, standing_folder
-from ..delivery.state import Held, nothing_live, state
+from ..delivery.state import Held, nothing_live, say_override, state
 from ..model.forecaster import load_forecaster
 
 # %% ../../nbs/serving/01_live.ipynb #7ae646d7
 def load_champion(
     root: Path,  # The project's folder
-):  # A Forecaster; its card also has live_since, released_by, release_reason
+):  # A Forecaster; its card also has live_since, released_by, release_reason, against_gate
     "The live model, and nothing else."
     found = state(root)
     champion = found["champion"]
@@ -29,6 +29,7 @@ def load_champion(
         "live_since": champion["since"],
         "released_by": champion["by"],
         "release_reason": champion["reason"],
+        "against_gate": say_override(champion),
     }
     return forecaster
 
@@ -61,8 +62,8 @@ def live_version(
     return state(root)["champion"]
 
 # %% ../../nbs/serving/01_live.ipynb #eaf06e5e
-class Shelf:
-    "The live model, loaded once and again when another goes live or its files change."
+class _Place:
+    "Where a live model lies, and what it looked like when it was loaded."
 
     def __init__(
         self,
@@ -73,20 +74,40 @@ class Shelf:
         self.root, self.load, self.find = Path(root), load, find
         self.live = self.model = self.seen = self.folder = None
 
-    def current(self):
-        "The model that is live now; a UserError when there is none."
+    def _look(self):
+        "Who is live, where it lies, and what log, night and files look like; asked only when one of them has changed."
         if self.model is not None and self._stamps(self.folder) == self.seen:
-            return self.model
+            return self.live, self.folder, self.seen
         live = self.find(self.root)
         folder = live and standing_folder(self.root, live["model_version"])
-        seen = self._stamps(folder)
-        if self.model is None or live != self.live or seen[1:] != self.seen[1:]:
-            self.model, self.live = self.load(self.root), live
-        self.folder, self.seen = folder, seen
-        return self.model
+        return live, folder, self._stamps(folder)
 
     def _stamps(self, folder):
         "What the log, the newest night and the live model's files look like."
         home = main_root(self.root)
         told = file_stamp(home / LOG), file_stamp(home / LIVE)
         return *told, folder and model_stamp(folder)
+
+# %% ../../nbs/serving/01_live.ipynb #975f089d
+class Shelf(_Place):
+    "The live model, loaded once and again when another goes live or its files change."
+
+    def current(self):
+        "The model that is live now; a UserError when there is none."
+        live, folder, seen = self._look()
+        if self._is_other(live, seen):
+            self.model, self.live = self.load(self.root), live
+        self.folder, self.seen = folder, seen
+        return self.model
+
+    def newer(self) -> Held | None:
+        "Who is live by now, where that is not what was loaded, be it another night of it; nothing is loaded."
+        live, folder, seen = self._look()
+        if self._is_other(live, seen):
+            return live
+        self.folder, self.seen = folder, seen
+        return None
+
+    def _is_other(self, live, seen):
+        "Whether something else is live than what was loaded; a line of the log alone is not."
+        return self.model is None or live != self.live or seen[1:] != self.seen[1:]

@@ -110,6 +110,7 @@ _ANSWER = {
     "other_stores": _NUMBER,
     "history": {"enum": ["none", "short", "full"]},
     "promotion_assumed": {"type": ["number", "null"]},
+    "is_open": {"type": "boolean", "description": "Whether the store is; of a sum, whether any is on any of its days"},
     "note": _TEXT,
     **_VERSIONS,
     "event": _TEXT,

@@ -8,7 +8,7 @@ __all__ = ['LEAST_LEVEL', 'MOST_LEVEL', 'check_service_level', 'say_level', 'rat
 
 # %% ../../nbs/serving/04_orders.ipynb #e9f26b04
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
 from statistics import NormalDist
@@ -16,7 +16,9 @@ import numpy as np, pandas as pd
 from ..core import UserError, nearest
 from ..model.forecaster import Forecaster
 from ..model.kernel import QUANTILES, find_knots, knot_ratios, ratio_units
+from ..model.notes import say_date
 from .decisions import Decided, Said
+from .ruled import apply_rules
 
 # %% ../../nbs/serving/04_orders.ipynb #8d17f8ea
 LEAST_LEVEL, MOST_LEVEL = QUANTILES[0], 0.99
@@ -67,12 +69,13 @@ def sum_quantiles(
     levels: dict,  # A forecaster's calibration
     mean: np.ndarray,  # Expected units of sums, shape (n,)
     whole: np.ndarray,  # Whether whole units are sold, shape (n,)
+    dispersion: np.ndarray,  # How unevenly each series sold lately, 0…1, shape (n,)
     days: int,  # Days summed
     first: int,  # The first of them, days ahead, 1…H
     wanted: tuple,  # Levels, each from LEAST_LEVEL to MOST_LEVEL
 ) -> np.ndarray:  # Units, shape (n, number of levels); 0 where nothing is expected
     "Quantiles of sums over days, at any levels; never more than Markov's inequality allows a sum of this mean."
-    ratios = knot_ratios(find_knots(levels["series"], days, (first - 1) // 7 + 1), mean)
+    ratios = knot_ratios(find_knots(levels["series"], days, (first - 1) // 7 + 1), mean, dispersion)
     asked = np.stack([ratio_at(ratios, level) for level in wanted], axis=1)
     most = np.floor(np.divide.outer(np.asarray(mean), 1 - np.array(wanted)) + 1e-9)
     found = ratio_units(asked, mean, whole)
@@ -165,6 +168,7 @@ class OrderList:
     model_version: str
     data_version: str
     notes: list[str] = field(default_factory=list)  # What to know of it
+    held: str = ""  # Why nothing is suggested at all
 
 
 def said_of(
@@ -178,7 +182,7 @@ def said_of(
         raise UserError(f"Store {orders.store_nbr} has no product '{item_nbr}' on its list{near}.")
     mean, quantile, suggested = (float(row[name].iloc[0]) for name in ("mean", "quantile", "suggested"))
     told = orders.forecast_origin, orders.reach, orders.model_version, orders.data_version
-    return Said(mean, quantile, orders.service_level, suggested, *told)
+    return Said(mean, quantile, orders.service_level, suggested, *told, rule=row["rule"].iloc[0] or "")
 
 # %% ../../nbs/serving/04_orders.ipynb #9b30ac1a
 def _span(f, days, first_day):
@@ -195,7 +199,7 @@ def _notes(f, store_nbr, last, level):
     "What to know of all rows."
     weeks = weeks_back(last)
     earlier = f"last_week is of the same weekdays {7 * weeks} days earlier." if weeks > 1 else None
-    return list(filter(None, [f.ended(None, store_nbr), say_level(level), earlier]))
+    return list(filter(None, [f.card.get("against_gate"), f.ended(None, store_nbr), say_level(level), earlier]))
 
 
 def _row_notes(f, items, store_nbr):
@@ -226,7 +230,8 @@ def _numbers(f, store_nbr, first, last, level):
     rows = f.rows_of(pd.DataFrame({name: found[name] for name in ("store_nbr", "item_nbr")}))
     mean, whole = found["mean"][:, first - 1 : last].sum(axis=1), f.whole[rows]
     wanted = (QUANTILES[0], QUANTILES[-1], level)
-    low, high, enough = sum_quantiles(f.serving["calibration"], mean, whole, last - first + 1, first, wanted).T
+    habits, calibration = (whole, f.dispersion[rows]), f.serving["calibration"]
+    low, high, enough = sum_quantiles(calibration, mean, *habits, last - first + 1, first, wanted).T
     names = {name: np.asarray(f.block.series[name])[rows] for name in ("item_nbr", "item_name", "family")}
     before = {
         "last_week": sold_before(f, rows, first, last, 7 * weeks_back(last)),
@@ -235,12 +240,40 @@ def _numbers(f, store_nbr, first, last, level):
     numbers = {"mean": mean, "low": low, "high": high, "quantile": enough}
     return {**names, **numbers, **before, "history": found["history"]}, whole
 
-# %% ../../nbs/serving/04_orders.ipynb #dbb11c8c
+# %% ../../nbs/serving/04_orders.ipynb #b4195e29
+def _why_held(f, store_nbr):
+    "Why nothing is suggested: that the store may be shut; mostly nothing."
+    last = f.silent.stores.get(store_nbr)
+    if last is None:
+        return ""
+    silent = f"Store {store_nbr} has sold nothing since {say_date(last)}, longer than by chance: it may be shut."
+    return f"{silent} Nothing is suggested for it; what it does need is ordered by hand."
+
+# %% ../../nbs/serving/04_orders.ipynb #27da2b4f
 _CARD = ("forecast_origin", "last_day", "model_version", "data_version")
 _COLUMNS = "item_nbr item_name family mean low high quantile stock pack_size suggested".split()
-_COLUMNS += "last_week last_year history note".split()
+_COLUMNS += "last_week last_year history note rule".split()
 
 
+def _is_known(f, rule):
+    "Whether there is the product and the store that a rule names."
+    return all(
+        name is None or name in of for name, of in ((rule.item, f.index.by_item), (rule.store, f.index.by_store))
+    )
+
+
+def _keep_rules(rules, unknown, store_nbr, begin, columns, amounts, whole):
+    "The suggestions as rules leave them, as columns, and what to know of them."
+    enough, stock, packs = columns["quantile"], amounts["stock"], amounts["pack_size"]
+    order = lambda least: suggest(np.maximum(enough, least), whole, stock, packs)
+    ruled = apply_rules(rules, store_nbr, columns["item_nbr"], begin, columns["mean"], order)
+    told = pd.Series(ruled.by).dropna().map(str).value_counts(sort=False)
+    some = lambda count: "1 suggestion follows" if count == 1 else f"{count:,} suggestions follow"
+    notes = [f"By a rule of params.yaml {some(count)}: {rule}." for rule, count in told.items()]
+    notes += [f"A rule of params.yaml is for nothing that is known: {rule}." for rule in unknown]
+    return {"suggested": ruled.suggested, "rule": ruled.rule}, notes
+
+# %% ../../nbs/serving/04_orders.ipynb #dbb11c8c
 def order_list(
     f,  # A Forecaster, of the live model
     store_nbr: str,
@@ -249,22 +282,26 @@ def order_list(
     stock: pd.DataFrame | None = None,  # From `read_stock`
     last_year: Mapping | None = None,  # item_nbr -> units, from `data.earlier`, where the package does not remember
     first_day: str | None = None,  # The first day forecast by default
+    rules: Sequence = (),  # From `delivery.rules`: what is ordered whatever the model suggests
 ) -> OrderList:  # Columns: names, mean, low, high (80 %), quantile, stock, pack_size, suggested, last_week, last_year …
     "How much of each product to order for one store."
     level, (first, last) = check_service_level(service_level), _span(f, days, first_day)
     columns, whole = _numbers(f, str(store_nbr), first, last, level)
     found, notes = _stock_of(stock, columns["item_nbr"], store_nbr)
     amounts = {name: found[name].to_numpy() for name in _STOCK}
-    amounts["suggested"] = suggest(columns["quantile"], whole, *amounts.values())
-    if last_year:
-        told = [last_year.get(item, math.nan) for item in columns["item_nbr"]]
-        columns["last_year"] = np.where(np.isnan(columns["last_year"]), told, columns["last_year"])
-    columns["note"] = _row_notes(f, columns["item_nbr"], str(store_nbr))
-    table = pd.DataFrame(columns | amounts)[_COLUMNS].sort_values(["family", "item_name"], ignore_index=True)
     begin, end = (str(f.dates[day - 1])[:10] for day in (first, last))
+    unknown = [rule for rule in rules if not _is_known(f, rule)]
+    ruled, told = _keep_rules(rules, unknown, str(store_nbr), begin, columns, amounts, whole)
+    if held := _why_held(f, str(store_nbr)):
+        ruled, told = {"suggested": 0.0, "rule": None}, [held]
+    if last_year:
+        known = [last_year.get(item, math.nan) for item in columns["item_nbr"]]
+        columns["last_year"] = np.where(np.isnan(columns["last_year"]), known, columns["last_year"])
+    columns["note"] = _row_notes(f, columns["item_nbr"], str(store_nbr))
+    table = pd.DataFrame(columns | amounts | ruled)[_COLUMNS].sort_values(["family", "item_name"], ignore_index=True)
     origin, reach, model, data = (f.card[name] for name in _CARD)
-    notes = [*_notes(f, str(store_nbr), last, level), *notes]
-    return OrderList(str(store_nbr), begin, end, level, table, origin, reach, model, data, notes)
+    notes = [*_notes(f, str(store_nbr), last, level), *notes, *told]
+    return OrderList(str(store_nbr), begin, end, level, table, origin, reach, model, data, notes, held)
 
 # %% ../../nbs/serving/04_orders.ipynb #4f86bef1
 def with_decisions(

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec, numpy as np
 from ..core import nearest
 from .answers import Refusal
-from .questions import MOST_ROWS, Batch, read_json_text
+from .questions import MOST_ROWS, Batch, read_fields, read_json_text
 
 # %% ../../nbs/serving/06c_protocol.ipynb #3c3e3b92
 MODEL = "sales_forecast"
@@ -22,6 +22,7 @@ _NAMES = ("BYTES", "INT64", "INT32", "UINT64", "UINT32")
 _INPUTS = {"item_nbr": _NAMES, "store_nbr": _NAMES, "date": ("BYTES",), "promotion": ("BOOL",)}
 _OPTIONAL = ("store_nbr", "promotion")
 _OUTPUTS = {**dict.fromkeys(("mean", "q10", "q50", "q90"), "FP64"), "history": "BYTES", "note": "BYTES"}
+_OUTPUTS |= {"is_open": "BOOL"}
 
 
 def model_metadata(
@@ -188,16 +189,16 @@ def _rows(columns: dict[str, list]) -> list[dict]:
     return [dict(zip(columns, row)) for row in zip(*columns.values())]
 
 # %% ../../nbs/serving/06c_protocol.ipynb #3fcb01f1
+_REQUEST_HAS = "A request has inputs, each with name, shape, datatype and data."
+
+
 def read_inference(
     body: bytes,
     header_length: str | None = None,  # Of the header Inference-Header-Content-Length: how long the JSON is
 ) -> Inference:
     "A request of the protocol; a Refusal where it is none."
     text, rest = _split(body, header_length)
-    try:
-        asked = msgspec.convert(read_json_text(text), _Request)
-    except msgspec.ValidationError as e:
-        raise Refusal(f"{e}. A request has inputs, each with name, shape, datatype and data.", 422) from None
+    asked = read_fields(read_json_text(text), _Request, _REQUEST_HAS)
     rows = _rows(_columns(asked.inputs, rest))
     binary = asked.parameters.get("binary_data_output", False) is True
     wanted = asked.outputs or [_Output(name) for name in _OUTPUTS]
@@ -222,7 +223,8 @@ def write_inference(
         values = [one[name] for one in found]
         tensor: dict[str, Any] = {"name": name, "datatype": _OUTPUTS[name], "shape": [len(values)]}
         if binary:
-            behind.append(np.array(values, "<f8").tobytes() if _OUTPUTS[name] == "FP64" else bytes_of_texts(values))
+            layout = {"FP64": "<f8", "BOOL": "?"}.get(_OUTPUTS[name])
+            behind.append(np.array(values, layout).tobytes() if layout else bytes_of_texts(values))
             tensor["parameters"] = {"binary_data_size": len(behind[-1])}
         else:
             tensor["data"] = values

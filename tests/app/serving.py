@@ -26,7 +26,7 @@ def make_root(folder, by="Prüferin"):
 NO_MLFLOW = release.Outside(probe=lambda root: None, mirror=lambda root, names: None)
 
 
-def put_live(root, by="Prüferin", reason="the best so far", name=None):
+def put_live(root, by="Prüferin", reason="the best so far", name=None, passed=True):
     "Register, approve and promote the project's packaged model, perhaps under another name; returns that name."
     sealed = json.loads((PROJECT / "data/model/forecaster.json").read_text())
     version = sealed["card"]["model_version"] = name or sealed["card"]["model_version"]
@@ -36,19 +36,19 @@ def put_live(root, by="Prüferin", reason="the best so far", name=None):
         shutil.copytree(PROJECT / "data/model", new / "package")
         (new / "package/forecaster.json").write_text(json.dumps(sealed))
         (new / "gate.json").write_text(
-            json.dumps({"passed": True, "model_version": version, "champion": champion, "checks": []})
+            json.dumps({"passed": passed, "model_version": version, "champion": champion, "checks": []})
         )
         (new / "registration.json").write_text(
             json.dumps(
                 {
                     "data_version": sealed["card"]["data_version"],
                     "git_revision": "abc",
-                    "gate_passed": True,
+                    "gate_passed": passed,
                     "releasable": True,
                 }
             )
         )
-    release.approve(root, version, by, reason, outside=NO_MLFLOW)
+    release.approve(root, version, by, reason, override=not passed, outside=NO_MLFLOW)
     release.promote(root, version, by=by, reason=reason, outside=NO_MLFLOW)
     return version
 

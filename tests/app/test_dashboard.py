@@ -12,7 +12,9 @@ from jupyter_client.connect import write_connection_file
 from cd4ml_nb.apps.kernels import Warm
 from cd4ml_nb.delivery import acts, registry, release
 from cd4ml_nb.quality.explain import promotion_effect
-from cd4ml_nb.look import BAND, FORECAST, SOLD, say_day, say_days, say_interval, say_units, shown_units
+from cd4ml_nb.look import BAND, FORECAST, SOLD, say_day, say_days, say_interval, say_range, say_units, shown_units
+from cd4ml_nb.look import whole_ends
+from cd4ml_nb.serving.totals import family_totals, weekly_totals
 
 
 @pytest.fixture(scope="module")
@@ -56,12 +58,12 @@ def test_first_page(planner, forecaster, screenshots):
     assert shown["store"] == "all" and shown["date"] == first
     total = forecaster.total(shown["item"], None, first, first)
     assert planner.number() == say_units(total["mean"])
-    planner.shows(say_interval(total), ".cd-answer")
+    planner.shows(say_interval(whole_ends(total, forecaster.sells_whole(shown["item"]))), ".cd-answer")
     planner.shows(forecaster.card["model_version"], ".cd-model")
     planner.shows(f"Since {release.say_when(forecaster.card['live_since'])}, released by Prüferin.", ".cd-model")
     planner.shows(f"off by {forecaster.card['metrics']['wape']:.0%} of units", ".cd-model")
     assert page.locator(".cd-why li, .cd-why p").count() >= 1
-    assert page.locator("tbody tr").count() == forecaster.horizon and page.locator("tr.chosen").count() == 1
+    assert page.locator(".cd-table tbody tr").count() == forecaster.horizon and page.locator("tr.chosen").count() == 1
     assert page.title().endswith("Sales forecast")
     page.screenshot(path=screenshots / "laptop.png", full_page=True)
 
@@ -155,29 +157,22 @@ def test_what_if(planner, forecaster, item):
     planner.page.wait_for_url(lambda url: "promotion=" not in url)
 
 
-def as_number(text):
-    return float(text.replace(",", ""))
-
-
 def test_all_stores_table(planner, forecaster, item):
-    "The stores' forecasts add up to the number of all stores."
+    "Each store's number and range are those of its own page, rounded by themselves; below them stands the page's own."
     planner.page.get_by_label("By store", exact=True).check(force=True)
     planner.shows("Units by store")
     sells = forecaster.series.store_nbr[forecaster.series.item_nbr == item["item"]]
     first, last = days(forecaster)
     elsewhere = forecaster.remainder([item["item"]], None)[1:4].sum() >= 0.05  # a row of its own
-    assert planner.page.locator("tbody tr").count() == len(sells) + 1 + elsewhere
-    for store in (None, sells.iloc[0]):
-        total = forecaster.total(item["item"], store, first, last)
+    assert planner.page.locator(".cd-table tbody tr").count() == len(sells) + 1 + elsewhere
+    for store in (None, *sells.iloc[:5]):
+        total = whole_ends(forecaster.total(item["item"], store, first, last), forecaster.sells_whole(item["item"]))
         title = "All stores" if store is None else f"Store {store}"
-        row = planner.page.locator("tbody tr").filter(has=planner.page.get_by_text(title, exact=True))
-        high = say_units(total["q90"])
-        likely = f"{say_units(total['q10'])} to {high}" if total["q10"] >= 0.05 else f"at most {high}"
-        likely = likely if total["q90"] >= 0.05 else "none"
-        number, said = row.locator("td").all_inner_texts()
-        assert said == likely and abs(as_number(number) - total["mean"]) <= (1.5 if total["mean"] > 9 else 0.15)
-    *rows, whole = map(as_number, planner.page.locator("tbody td:nth-of-type(1)").all_inner_texts())
-    assert say_units(sum(rows)) == say_units(whole) == planner.number()
+        row = planner.page.locator(".cd-table tbody tr").filter(has=planner.page.get_by_text(title, exact=True))
+        assert row.locator("td").all_inner_texts() == [say_units(total["mean"]), say_range(total)]
+    whole = planner.page.locator("tr.total td")
+    assert whole.first.inner_text() == planner.number()
+    assert "." not in whole.last.inner_text(), "parts of units"
     assert planner.page.locator("tr.total th").evaluate(
         "e => e.getBoundingClientRect().bottom"
     ) <= planner.page.locator(".cd-table").evaluate("e => e.getBoundingClientRect().bottom + 1"), (
@@ -185,6 +180,50 @@ def test_all_stores_table(planner, forecaster, item):
     )
     planner.page.get_by_label("By day", exact=True).check(force=True)
     planner.shows("Units a day, all stores")
+
+
+def test_a_day_has_one_number(planner, forecaster, item):
+    "In the table, when it is pointed at in the chart, and on its own page a day has the same number."
+    shown = planner.page.locator(".cd-table tbody td:nth-of-type(1)").all_inner_texts()
+    told = planner.page.evaluate("document.querySelector('.js-plotly-plot').data[3].text")
+    daily = forecaster.daily_totals(item["item"])["mean"]
+    own = [forecaster.total(item["item"], None, day, day)["mean"] for day in map(str, forecaster.dates.date)]
+    assert shown == list(told) == [say_units(units) for units in daily] == [say_units(units) for units in own]
+
+
+def test_weeks_below_the_chart(visit, forecaster, item):
+    "Each week has the number and the range that the page shows when it is chosen; a family has its total and no range."
+    for store in (item["store"], None):
+        page = visit(link(item=item["item"], **({"store": store} if store else {}))).page
+        expected = []
+        for week in weekly_totals(forecaster, item["item"], store).to_dict("records"):
+            likely = say_range(whole_ends(week, forecaster.sells_whole(item["item"], store)))
+            expected.append([str(week["days"]), say_units(week["mean"]), likely])
+        rows = page.locator(".cd-weeks tbody tr")
+        assert [row.locator("td").all_inner_texts() for row in rows.all()] == expected
+        family = forecaster.items.set_index("item_nbr").family[item["item"]]
+        units = family_totals(forecaster, store).set_index("family")["mean"][family]
+        said = page.locator(".cd-weeks .aside").inner_text()
+        assert said.startswith(f"{family}, ") and f": {say_units(units)} unit" in said and "no range" in said
+        chart = page.locator(".js-plotly-plot").bounding_box()
+        assert page.locator(".cd-weeks").bounding_box()["y"] >= chart["y"] + chart["height"] - 1, (
+            "it is not below the chart"
+        )
+    switched = {
+        label: say_units(forecaster.total(item["item"], None, *week_of(forecaster), promotion)["mean"])
+        for label, promotion in (("On", True), ("Off", False))
+    }
+    label, said = next(pair for pair in switched.items() if pair[1] != expected[0][1])
+    page.get_by_label(label, exact=True).check(force=True)
+    page.wait_for_function(
+        "said => document.querySelector('.cd-weeks tbody td:nth-of-type(2)').textContent === said", arg=said
+    )
+
+
+def week_of(forecaster):
+    "The first and the last day of the first week, which may be cut."
+    days = forecaster.dates
+    return str(days[0])[:10], str(days[days.weekday == 6][0])[:10]
 
 
 def read_csv(visit):
@@ -396,13 +435,79 @@ def test_no_product_stands_in_for_another(visit, forecaster, item):
         v = visit(link(item=wanted, store="all"))
         v.shows(sentence, ".cd-notice")
         assert not v.page.locator(".cd-body").is_visible() and f"item={wanted}" in v.page.url
-        assert v.page.get_by_label("Product").input_value() == ""
+        names = dict(zip(forecaster.block.series["item_nbr"], forecaster.block.series["item_name"]))
+        assert v.page.get_by_label("Product").input_value() == names.get(wanted, "")
     box = v.page.get_by_label("Product", exact=True)
     box.click()
     box.fill(item["name"])
     v.page.locator(".cd-picker ul:not([hidden]) li[role=option]").first.click()
     v.wait_number(forecaster.total(item["item"], None, *[forecaster.card["first_day"]] * 2)["mean"])
     v.page.locator(".cd-notice p").wait_for(state="detached")
+
+
+def test_what_has_ended_is_found(visit, forecaster, item, screenshots):
+    "Who types its name finds it, in no list of what is sold, and the page says since when nothing is forecast."
+    ended = sorted(set(forecaster.pairs["item_nbr"]) - set(forecaster.items["item_nbr"]))[0]
+    series = forecaster.block.series.set_index("item_nbr")
+    name, v = series["item_name"][[ended]].iloc[0], visit(link(item=item["item"]))
+    box, options = v.page.get_by_label("Product", exact=True), v.page.locator(".cd-picker ul:not([hidden]) li")
+    box.click()
+    assert options.count() == len(forecaster.items) and options.filter(has_text="last sale").count() == 0
+    box.fill(name)
+    found = options.filter(has_text=re.compile(rf"^{re.escape(name)} ended, last sale "))
+    found.first.wait_for()
+    v.page.screenshot(path=screenshots / "ended-found.png")
+    found.first.click()
+    v.shows(forecaster.ended(ended), ".cd-notice")
+    v.query(item=ended)
+    assert not v.page.locator(".cd-body").is_visible() and box.input_value() == name
+    v.page.screenshot(path=screenshots / "ended.png")
+    v.page.go_back()
+    v.wait_number(forecaster.total(item["item"], None, *[forecaster.card["first_day"]] * 2)["mean"])
+
+
+def test_a_release_against_the_gate_is_said(visit, root, screenshots):
+    "On both pages, beside the number: that the gate stopped the model, who put it live all the same, and why."
+    try:
+        serving.put_live(root, "Ben", "it is <late>", "stopped-by-the-gate", passed=False)
+        page = visit().page
+        for name, part in (("Forecast", ".cd-answer"), ("Orders", ".cd-head")):
+            page.get_by_role("link", name=name, exact=True).click()
+            note = page.locator(f"{part} .note").filter(has_text="The quality gate stopped this model, and it was put")
+            note.filter(has_text=re.compile(r"live all the same \(Ben, [\d-]+: it is <late>\)\. Take its")).wait_for()
+            page.screenshot(path=screenshots / f"against-the-gate-{name}.png")
+    finally:
+        release.rollback(root, "Prüferin", "too low", outside=serving.NO_MLFLOW)
+
+
+HALF_A_MINUTE = 31_000  # ms of the browser's clock
+
+
+@pytest.mark.parametrize("address, kept", [("", ".number b"), ("orders", ".cd-sum")])
+def test_an_open_page_says_what_went_live(chromium, url, root, screenshots, address, kept):
+    "Without a click, and without changing what stands there; a click shows what is live, and the news are gone."
+    context = chromium.new_context(viewport={"width": 1280, "height": 900})
+    page = serving.new_page(context)
+    page.clock.install()
+    page.goto(url + address, wait_until="commit")
+    number = page.locator(kept).first
+    number.wait_for()
+    before, bar = number.inner_text(), page.locator(".cd-bar")
+    page.clock.run_for(HALF_A_MINUTE)
+    assert not bar.is_visible()
+    try:
+        serving.put_live(root, "Ben <b>", name=f"even-newer-{address}")
+        page.clock.run_for(HALF_A_MINUTE)
+        bar.filter(has_text="released by Ben <b>. The numbers here are those of before.").wait_for()
+        assert number.inner_text() == before and page.locator(".cd-notice p").count() == 0
+        page.screenshot(path=screenshots / f"news-{address or 'forecast'}.png")
+        bar.get_by_role("button").click()
+        page.locator(".cd-notice p").filter(has_text="is live now").wait_for()
+        page.locator(".cd-model, .cd-about").filter(has_text="even-newer").first.wait_for()
+        assert not bar.is_visible()
+    finally:
+        release.rollback(root, "Prüferin", "too low", outside=serving.NO_MLFLOW)
+        context.close()
 
 
 def test_promote_and_rollback(planner, root, forecaster):

@@ -166,7 +166,7 @@ def test_the_next_candidate_stands_beside_the_champion(v, project):
     v.pick(SECOND)
     v.shows(f"{SECOND}: It is undecided", ".cd-standing")
     v.read.get_by_text(f"It would replace {FIRST}.").wait_for()
-    v.read.get_by_text("judge it again with make gate").first.wait_for()
+    v.read.get_by_text("have it judged again (make gate)").first.wait_for()
     v.fill("Bo", "looks fine")
     v.click("Approve")
     v.shows("judge it again", ".cd-notice")

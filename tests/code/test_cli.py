@@ -76,6 +76,25 @@ def test_errors_are_sentences(untouched, words, said):
     assert done.stdout == "" and len(done.stderr.splitlines()) == 1, done.stderr
 
 
+@pytest.mark.parametrize(
+    "words, usage, said",
+    [
+        (["forecast", "--itm", "milk"], "usage: cd4ml forecast ", "there is no option --itm (did you mean --item"),
+        (["orders", "--sotre", "9"], "usage: cd4ml orders ", "there is no option --sotre (did you mean --store?)"),
+        (
+            ["release", "aprove", "trees-1"],
+            "usage: cd4ml release ",
+            "no command 'aprove' (did you mean approve or promote?)",
+        ),
+        (["nigth"], "usage: cd4ml ", "there is no command 'nigth' (did you mean night"),
+        (["forecast", "milk"], "usage: cd4ml forecast ", "more was given than is asked for: milk"),
+    ],
+)
+def test_what_is_mistyped_is_answered_with_the_right_commands_usage(untouched, words, usage, said):
+    done = run(untouched, "cd4ml", *words)
+    assert done.returncode == 2 and done.stderr.startswith(usage) and said in done.stderr.splitlines()[-1], done.stderr
+
+
 @pytest.fixture
 def cd4ml(project, monkeypatch, capsys):
     "cd4ml(*words) inside the project, in this process: exit code, stdout, stderr."
@@ -203,7 +222,7 @@ def test_a_forecast_in_words_and_as_json(forecaster):
     likely = f"likely {number} to {number}" if two_ends else f"9 times out of 10 {most}"
     assert re.search(rf", store {series.store_nbr}, {when}: about {number} units?, {likely}\n", said.stdout)
     asked = ["item_nbr", "store_nbr", "date", "horizon"]
-    numbers, known = ["mean", "q10", "q50", "q90", "log_mean"], ["history", "note", "promotion_assumed"]
+    numbers, known = ["mean", "q10", "q50", "q90", "log_mean"], ["history", "note", "promotion_assumed", "is_open"]
     assert list(answer) == [*asked, *numbers, *known, "model_version", "data_version"]
     assert answer["mean"] == pytest.approx(
         float(forecaster.forecast(series.item_nbr, series.store_nbr, day)["mean"].iloc[0])

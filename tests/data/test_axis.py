@@ -123,6 +123,33 @@ def test_sundays_holidays_and_the_end_are_learnt_and_go_on(german):
     assert doubt.startswith("The data hold no Reformation Day (2017-10-31), so nobody knows"), doubt
 
 
+@pytest.fixture(scope="module")
+def bakery(tmp_path_factory):
+    "One shop of 230 days with six products, closed on Sundays and for two weeks in its tenth and eleventh week."
+    days = pd.date_range("2024-01-01", periods=230)
+    days = days[(days.dayofweek != 6) & ~days.isin(pd.date_range("2024-03-04", periods=14))]
+    root = project(tmp_path_factory.mktemp("bakery"), sell(days, ["shop"], 6, 6))
+    prepare(root, **SMALL)
+    return root
+
+
+def test_a_weekly_closing_day_outlives_a_holiday_of_two_weeks(bakery):
+    sundays, last = set(closed_days(bakery, "every Sunday")["shop"]), pd.Timestamp("2024-08-17")
+    every = pd.date_range("2024-01-01", last + pd.Timedelta(days=60), freq="W-SUN")
+    assert sundays == set(every), sorted(set(every) - sundays)
+    panel = read_prepared(bakery)
+    assert not (panel.date.dt.dayofweek == 6).any(), "no zeros to learn on Sundays"
+
+
+def test_the_check_names_the_cure_of_a_gap_and_the_cure_heals_it(bakery, tmp_path):
+    shutil.copytree(bakery, tmp_path / "bakery")
+    code, said = check(tmp_path / "bakery")
+    stretch = "2024-03-03 to 2024-03-17"  # the Sundays at both ends belong to it
+    assert code == 0 and f"If all was closed, add '{stretch}' to prepare.closed_days." in said
+    code, said = check(tmp_path / "bakery", closed_days=[stretch])
+    assert code == 0 and "Nothing was sold anywhere" not in said and "as params.yaml or the source says: 15" in said
+
+
 def test_what_was_learnt_can_be_said_otherwise(german, tmp_path):
     rules = [
         {"store": "s1", "open": "sunday"},

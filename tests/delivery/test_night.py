@@ -1,12 +1,12 @@
 "Nights: each follows the other, none is half done, and what was published stays."
 
-import hashlib, json, os, shutil, signal, subprocess, sys, time
+import hashlib, json, os, re, shutil, signal, subprocess, sys, time
 from pathlib import Path
 import pandas as pd, pytest, yaml
 from cd4ml_nb.core import UserError, read_json, read_params
 from cd4ml_nb.data.ingest import raw_folder
 from cd4ml_nb.data.prepare import prepare_folder
-from cd4ml_nb.delivery.night import turn
+from cd4ml_nb.delivery.night import doubt_of, turn
 from cd4ml_nb.delivery.nights import FORECASTS, LIVE, NIGHTS, live_folder, live_night, published_by
 from cd4ml_nb.delivery.parameters import stage_values
 from cd4ml_nb.delivery.state import state
@@ -64,11 +64,51 @@ def test_a_delivery_without_the_day_leaves_what_is_live(shop):
     before = bytes_of(shop / "production")
     sales = pd.read_csv(source / "1.csv")
     sales[sales["date"] != "2017-08-22"].to_csv(source / "1.csv", index=False)
-    with pytest.raises(UserError, match="The source holds no sale of 2017-08-22 yet"):
+    with pytest.raises(UserError, match="The source holds no sale of 2017-08-22, where"):
         turn(shop)
     assert bytes_of(shop / "production") == before
     sales.to_csv(source / "1.csv", index=False)
     assert turn(shop)["night"]["day"] == "2017-08-22"
+
+
+def cut(source, day, share):
+    "Leave so much of a day's units in the delivery."
+    sales = pd.read_csv(source / "1.csv", dtype={"unit_sales": float})
+    sales.loc[sales["date"] == day, "unit_sales"] *= share
+    sales.to_csv(source / "1.csv", index=False)
+
+
+def test_a_day_that_sold_less_than_any_before_is_refused_unless_somebody_insists(shop):
+    source = to_csv(shop)
+    cut(source, "2017-08-21", 0.35)  # the slowest day before sold two thirds of its usual one, so about half is asked
+    with pytest.raises(
+        UserError, match="of the 7. that such a day sells; .*if it is whole, insist: cd4ml night --until"
+    ):
+        turn(shop)
+    assert live_night(shop) is None
+    done = turn(shop, insist=True)
+    assert live_night(shop)["day"] == "2017-08-21" and "somebody insisted" in done["checks"][0]["says"]
+    assert done["doubt"].startswith("Only 3") and doubt_of(shop, "2017-08-21") == done["doubt"]
+
+
+def test_a_day_far_below_its_weekday_goes_live_with_a_doubt(shop):
+    source = to_csv(shop)
+    cut(source, "2017-08-21", 0.6)
+    doubt = turn(shop)["doubt"]
+    assert re.match(r"Only 6\d% of what a Monday sells came: 4\d units, where 7\d are usual; of the", doubt), doubt
+    assert turn(shop)["doubt"] == "" and doubt_of(shop, "2017-08-22") == ""
+
+
+def test_the_end_of_a_source_is_said(shop):
+    source = to_csv(shop)
+    sales = pd.read_csv(source / "1.csv")
+    sales[sales["date"] <= "2017-08-21"].to_csv(source / "1.csv", index=False)
+    turn(shop)
+    with pytest.raises(UserError, match="no sale of 2017-08-22 yet, nor of any later day: it is exhausted"):
+        turn(shop)
+    sales[sales["date"] != "2017-08-22"].to_csv(source / "1.csv", index=False)  # the day alone is missing
+    with pytest.raises(UserError, match="no sale of 2017-08-22, where such a day sells"):
+        turn(shop)
 
 
 def test_a_delivery_that_lost_a_store_is_refused(shop):
@@ -291,6 +331,123 @@ def test_another_model_between_nights(shop):
     assert published_by(shop / FORECASTS / "2017-08-21.parquet") == first
 
 
+def add_model(shop, name):
+    "Register the live model's package under another name, with a gate that compared it with the live one."
+    from cd4ml_nb.core import sha256_of, write_json
+    from cd4ml_nb.delivery.registry import new_version
+    from cd4ml_nb.model.package import seal, unseal
+
+    live = state(shop)["champion"]["model_version"]
+    registered = shop / "data/registry" / live
+    with new_version(shop, name) as tmp:
+        shutil.copytree(registered, tmp, dirs_exist_ok=True)
+        sealed = unseal(tmp / "package")
+        (tmp / "package/forecaster.json").unlink()
+        seal(tmp / "package", {**sealed["card"], "model_version": name}, sealed["serving"])
+        package = sha256_of(tmp / "package/forecaster.json")
+        for file, facts in (("gate.json", {"champion": live}), ("registration.json", {"package": package})):
+            write_json(tmp / file, read_json(tmp / file) | {"model_version": name} | facts)
+
+
+@pytest.fixture
+def after_a_release(shop):
+    "Two nights of the first model, then another one is released."
+    from cd4ml_nb.delivery.release import approve, promote
+
+    add_model(shop, "trees-2")
+    first = state(shop)["champion"]["model_version"]
+    turn(shop), turn(shop)
+    approve(shop, "trees-2", "Ana", "a trial", override=True)
+    promote(shop, "trees-2", by="Ana", reason="a trial", override=True)
+    return shop, first
+
+
+def stands_on(shop):
+    "The live model, and the last day that it knows."
+    folder = live_folder(shop, state(shop)["champion"])
+    card = load_forecaster(folder).card
+    return card["model_version"], card["forecast_origin"]
+
+
+def test_a_released_model_gets_the_night_of_the_live_day(after_a_release):
+    "And is live on the same data version; the night after is its own."
+    shop, _ = after_a_release
+    assert stands_on(shop) == ("trees-2", "2017-08-22")
+    assert live_night(shop)["model_version"] == "trees-2"
+    both = [published_by(path) for path in sorted((shop / FORECASTS).glob("2017-08-22*.parquet"))]
+    assert len(both) == 2 and both[0]["data_version"] == both[1]["data_version"]
+    done = turn(shop)
+    assert done["night"]["day"] == "2017-08-23" and "were added" in done["read"]
+
+
+def test_a_rollback_between_nights_brings_the_night_of_the_model_that_comes_back(after_a_release, capfd):
+    from cd4ml_nb.delivery.release import rollback
+
+    shop, first = after_a_release
+    turn(shop), turn(shop)
+    published = bytes_of(shop / FORECASTS)
+    rollback(shop, by="Ana", reason="too low")
+    assert stands_on(shop) == (first, "2017-08-24")
+    assert f"{first} was brought up to the sales of 2017-08-24" in capfd.readouterr().err
+    assert published.items() <= bytes_of(shop / FORECASTS).items()
+    assert Shelf(shop).current().card["forecast_origin"] == "2017-08-24"
+    assert turn(shop)["night"]["day"] == "2017-08-25"
+    assert stands_on(shop) == (first, "2017-08-25")
+
+
+def test_a_rollback_during_a_night_does_not_wait_and_says_what_is_left_to_do(after_a_release, capfd):
+    from cd4ml_nb.core import hold_lock
+    from cd4ml_nb.delivery.release import rollback
+
+    shop, first = after_a_release
+    turn(shop)
+    with hold_lock(shop / "production/.lock", "the night of 2017-08-24"):
+        rollback(shop, by="Ana", reason="too low")
+    said = capfd.readouterr().err
+    assert "the night of 2017-08-24" in said and "cd4ml night --until 2017-08-23" in said
+    assert stands_on(shop) == (first, "2017-08-22")
+    assert turn(shop, "2017-08-23")["night"]["model_version"] == first
+    assert stands_on(shop) == (first, "2017-08-23")
+
+
+def test_a_night_on_a_read_only_disk_leaves_what_is_live(released, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=200m", "none", disk]
+    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("needs root and mount: a read-only disk is NOT tested here")
+    try:
+        shop = shutil.copytree(released, disk / "shop")
+        turn(shop)
+        before = bytes_of(shop)
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        words = [sys.executable, "-c", NIGHT]
+        child = subprocess.run(words, cwd=shop, env=os.environ | {"CD4ML_ROOT": str(shop)}, **PIPES)
+        assert child.returncode == 1 and "Traceback" not in child.stderr, child.stderr
+        assert "read-only" in child.stderr and "untouched" in child.stderr
+        assert Shelf(shop).current().card["forecast_origin"] == "2017-08-21"
+        subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+        assert bytes_of(shop) == before
+        assert turn(shop)["night"]["day"] == "2017-08-22"
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
+
+
+def test_past_closed_days_are_closed_in_the_state(shop):
+    "Whether the night was prepared whole or rolled forward."
+    source = to_csv(shop)
+    sales = pd.read_csv(source / "1.csv")
+    sales[sales["date"] != "2017-08-22"].to_csv(source / "1.csv", index=False)
+    params = yaml.safe_load((shop / "params.yaml").read_text())
+    params["prepare"]["closed_days"] = ["12-25", "2017-08-22"]
+    (shop / "params.yaml").write_text(yaml.safe_dump(params))
+    for _ in range(4):
+        block = turn(shop)["tonight"].block
+        days = [block.day(f"2017-08-{day}") for day in (21, 22, 23)]
+        assert block.is_open[:, days].all(axis=0).tolist() == [True, False, True]
+        assert not block.is_open[:, days[1]].any()
+
+
 def test_a_night_on_a_full_disk_leaves_what_is_live(shop):
     turn(shop)
     before = bytes_of(shop / "production")
@@ -307,8 +464,8 @@ def test_a_night_on_a_full_disk_leaves_what_is_live(shop):
 
 PIPES = {"capture_output": True, "text": True}
 NIGHT = "import sys; from pathlib import Path; from cd4ml_nb.cli.parser import call; "
-NIGHT += "from cd4ml_nb.delivery.night import turn; sys.exit(call(lambda: turn(Path('.')), {}))"
-TURN = "from pathlib import Path; from cd4ml_nb.delivery.night import turn; turn(Path('.'))"
+NIGHT += "from cd4ml_nb.delivery.night import doubt_of, turn; sys.exit(call(lambda: turn(Path('.')), {}))"
+TURN = "from pathlib import Path; from cd4ml_nb.delivery.night import doubt_of, turn; turn(Path('.'))"
 
 
 @pytest.mark.prove

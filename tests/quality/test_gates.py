@@ -47,6 +47,7 @@ CHECKS = {
     "slice_orders",
     "bias",
     "quantiles",
+    "quantiles_by_dispersion",
     "all_stores",
     "slices_naive",
     "slices_champion",
@@ -154,6 +155,12 @@ def too_sure(real, t):
     return t.assign(q10=t.q50, q90=t.q50)
 
 
+def blind_to_evenness(real, t):
+    "The intervals of a model to which milk is as what is bought in bulk."
+    blind = calibrated(t.assign(dispersion=np.float32(0.5)))
+    return t.drop(columns=["q10", "q50", "q90"]).merge(blind[[*gates.FORECAST_KEYS, "q10", "q50", "q90"]])
+
+
 def missing_numbers(real, t):
     return t.assign(mean=t["mean"].where(t.index % 1000 > 0))
 
@@ -217,6 +224,7 @@ def intervals_of_totals_off(real, t):
         (stale, "ratchet"),
         (orders_scattered, "orders"),
         (too_sure, "quantiles"),
+        (blind_to_evenness, "quantiles_by_dispersion"),
         (intervals_of_totals_off, "all_stores"),
         (infinite, "sane"),
     ],
@@ -232,8 +240,9 @@ def test_a_planted_bad_model_is_stopped_by_the_check_meant_for_it(real, tables, 
         assert f"family {'Produce' if bad is one_family_broken else 'Meat'} (" in found[stopped_by]["says"]
     if bad is log_mean_for_mean:
         assert {key for key, c in found.items() if c["verdict"] == "failed"} <= {"bias", "orders", "slice_orders"}
-    if bad is too_sure:
-        assert {key for key, c in found.items() if c["verdict"] == "failed"} == {"quantiles"}
+    if bad in (too_sure, blind_to_evenness):
+        failed = {key for key, c in found.items() if c["verdict"] == "failed"}
+        assert failed <= {"quantiles", "quantiles_by_dispersion"} and (bad is too_sure) == ("quantiles" in failed)
 
 
 @pytest.mark.parametrize("bad", [missing_numbers, negative, quantiles_crossed, days_left_out, scored_with_other_sales])

@@ -152,7 +152,7 @@ def test_a_card_without_a_score_is_found(root, fitted, planted):
 def test_intervals_that_are_too_narrow_are_found(root, fitted, planted):
     def narrow(folder, sealed):
         for entry in sealed["serving"]["calibration"]["series"].values():
-            entry["ratio"] = [[middle] * 3 for _, middle, _ in entry["ratio"]]
+            entry["ratio"] = [[[middle] * 3 for _, middle, _ in knot] for knot in entry["ratio"]]
 
     assert list(failed(root, planted(narrow), fitted)) == ["package_intervals"]
 
@@ -446,7 +446,9 @@ def test_reasons_add_up_as_they_are_shown(root):
         for last in (days[0], days[6], days[-1]):
             said = reasons(f, item, where, days[0], last)
             headline = f.total(item, where, days[0], last)["mean"]
-            assert said[0]["kind"] == "start"
+            sold = f.recent(item, where, 140)["unit_sales"]  # twenty weeks, as the start's words say
+            assert said[0]["kind"] == "start" and "of the last twenty weeks" in said[0]["text"]
+            assert said[0]["units"] == pytest.approx(sold.mean() * (days.index(last) + 1), abs=0.5)
             assert sum(r["units"] for r in said) == pytest.approx(headline, abs=1e-6)
             step = 0.1 if headline < 9.95 else 1
             assert sum(r["shown"] for r in said) == pytest.approx(round(headline / step) * step, abs=1e-6)
@@ -481,7 +483,7 @@ def test_a_closed_day_has_one_reason(root):
     assert (start["kind"], shut["kind"], shut["text"]) == ("start", "closed", "The store is closed that day.")
     assert start["shown"] + shut["shown"] == 0
     everywhere = {r["kind"]: r["text"] for r in reasons(closed, item, None, day, day, least=0)}
-    assert everywhere["closed"] == f"1 of {(f.series['item_nbr'] == item).sum()} stores are closed."
+    assert everywhere["closed"] == f"1 of {(f.series['item_nbr'] == item).sum()} stores is closed."
     assert sum(effects(closed, item, None, day, day).values()) == pytest.approx(
         closed.total(item, None, day, day)["mean"], abs=1e-6
     )

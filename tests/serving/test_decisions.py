@@ -64,6 +64,19 @@ def test_a_decision_stands_through_a_roll_and_is_withdrawn_after_it(tmp_path):
     assert not gone.stands and [one.outputs["by"] for one in gone.history] == ["Ada", "Grace"]
 
 
+def test_another_decision_under_a_known_id_is_refused(tmp_path):
+    moment = datetime(2018, 1, 1, 8, tzinfo=timezone.utc)
+    with EventStore(tmp_path) as store:
+        made = record_decision(store, order(), SAID, "order 1", time=moment)
+        assert record_decision(store, order(), SAID, "order 1") == made  # sent again
+        newer = Said(9.5, 14, 0.9, 14, "2017-12-31", "2018-01-16", "trees-2", "bbbb2222")
+        assert record_decision(store, order(), newer, "order 1") == made  # the model changed, the decision did not
+        for other in (order(ordered=21.0), order(by="Grace"), order("bread"), order(text="the fair")):
+            with pytest.raises(UserError, match="on record with other content: 20 units of milk for store 367"):
+                record_decision(store, other, SAID, "order 1")
+    assert [one.decision for one in read_decisions(tmp_path)] == [order()]
+
+
 def test_a_decision_that_is_not_on_disk_is_an_error(tmp_path):
     (tmp_path / "events").write_text("a file")
     with EventStore(tmp_path / "events") as store, pytest.raises(UserError, match="file stands where a folder"):

@@ -114,13 +114,16 @@ def test_on_the_disk_before_it_is_acknowledged(tmp_path):
         pytest.skip("this machine does not let strace trace: fsync before the acknowledgement is NOT tested here")
     ids = done.stdout.split()
     assert done.returncode == 0 and len(ids) == 20, done.stderr[-2000:]
-    waiting, forced, checked = set(), set(), 0
+    waiting, forced, checked, under_way = set(), set(), 0, {}
     for line in trace.read_text(errors="replace").splitlines():
+        thread = line.split()[0]
         if "events.db-wal" in line and "pwrite64(" in line:
             waiting |= {name for name in ids if name in line}
-        elif "events.db-wal" in line and re.search(r"f(data)?sync\(", line) and line.endswith("= 0"):
-            forced |= waiting
-        elif "write(1<" in line and (found := re.search(r'"([0-9a-f]{32})\\n"', line)):
+        elif "events.db-wal" in line and re.search(r"f(data)?sync\(", line):  # its end may stand on a later line
+            under_way[thread] = set(waiting)
+        if re.search(r"f(data)?sync(\(| resumed)", line) and line.endswith("= 0"):
+            forced |= under_way.pop(thread, set())
+        if "write(1<" in line and (found := re.search(r'"([0-9a-f]{32})\\n"', line)):
             assert found[1] in forced, f"{found[1]} was acknowledged before it was on disk"
             checked += 1
     assert checked == 20

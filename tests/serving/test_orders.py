@@ -19,22 +19,25 @@ def forecaster():
 
 
 def window_sums(f, days):
-    "Sold and forecast units of each series, summed over the first days of each window, with the whole-units flag."
-    asked = [("estimator", "==", f.card["estimator"])]
-    table = pd.read_parquet(ROOT / "data/evaluation/forecasts.parquet", filters=asked)
+    "Sold and forecast units of each series, summed over the first days of each window, and how it sells."
+    table = pd.read_parquet(
+        ROOT / f"data/evaluation/{f.card['estimator']}.parquet", filters=[("role", "!=", "calibration")]
+    )
     ahead = (pd.to_datetime(table["date"]) - pd.to_datetime(table["forecast_origin"])).dt.days
     own = table[(ahead <= days).to_numpy()]
     own = own[own.groupby(["forecast_origin", "store_nbr", "item_nbr"])["unit_sales"].transform("count") == days]
-    sums = own.groupby(["forecast_origin", "store_nbr", "item_nbr"])[["unit_sales", "mean"]].sum().reset_index()
+    of_each = {"unit_sales": ("unit_sales", "sum"), "mean": ("mean", "sum"), "dispersion": ("dispersion", "first")}
+    sums = own.groupby(["forecast_origin", "store_nbr", "item_nbr"]).agg(**of_each).reset_index()
     sums = sums[sums["mean"] > 0].astype({"store_nbr": str, "item_nbr": str})
-    return sums["unit_sales"].to_numpy(), sums["mean"].to_numpy(), f.whole[f.rows_of(sums)]
+    numbers = (sums[name].to_numpy(float) for name in of_each)
+    return *numbers, f.whole[f.rows_of(sums)]
 
 
 @pytest.mark.parametrize("days", [3, 16])
 def test_a_service_level_between_and_beyond_the_calibrated_ones_holds(forecaster, days):
     "As often as it says, give or take two points; counts are spread evenly over their unit, as in the calibration."
-    sold, mean, whole = window_sums(forecaster, days)
-    ratios = knot_ratios(find_knots(forecaster.serving["calibration"]["series"], days), mean)
+    sold, mean, uneven, whole = window_sums(forecaster, days)
+    ratios = knot_ratios(find_knots(forecaster.serving["calibration"]["series"], days), mean, uneven)
     there = (sold + np.where(whole, np.random.default_rng(0).random(len(sold)), 0.5)) / (mean + 1)
     held = {level: (there <= ratio_at(ratios, level)).mean() for level in (0.6, 0.7, 0.8, 0.9, 0.95, 0.975, 0.99)}
     assert len(sold) > 1_000 and all(abs(share - level) <= 0.02 for level, share in held.items()), held

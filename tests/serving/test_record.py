@@ -3,7 +3,7 @@
 import http.client, json, signal, time
 from datetime import date
 from urllib.parse import quote
-import pyarrow as pa, pytest
+import pyarrow as pa, pytest, yaml
 from shop import live_shop, put_live, query, serving
 from waiting import PATIENCE, wait_for
 from cd4ml_nb.core import sha256_of
@@ -27,6 +27,16 @@ def desk(own):
 
 
 @pytest.fixture
+def write_serving(own):
+    "Writes the section serving into the shop's params.yaml; afterwards all is as it was."
+    path = own / "params.yaml"
+    before = path.read_text()
+    params = yaml.safe_load(before)
+    yield lambda **section: path.write_text(yaml.safe_dump(params | {"serving": section}))
+    path.write_text(before)
+
+
+@pytest.fixture
 def order(good):
     sent = {"store_nbr": good["store_nbr"], "item_nbr": good["item_nbr"], "days": 3, "ordered": 24.5}
     return {**sent, "by": "Ada", "reason": "event", "text": "the fair"}
@@ -38,7 +48,10 @@ def test_an_order_is_on_record_and_can_be_taken_back(own, desk, order, model):
     days = [str(day)[:10] for day in model.dates[:3]]
     total = model.total(order["item_nbr"], order["store_nbr"], days[0], days[2])["mean"]
     assert made["said"]["mean"] == pytest.approx(total) and (made["first_day"], made["last_day"]) == (days[0], days[2])
-    assert desk("/decisions", "POST", {**order, "decision": "till 7", "ordered": 99}) == (200, made)  # sent again
+    assert desk("/decisions", "POST", {**order, "decision": "till 7"}) == (200, made)  # sent again
+    for other in ({"ordered": 99}, {"by": "Grace"}, {"text": ""}, {"days": 4}, {"service_level": 0.8}):
+        status, said = desk("/decisions", "POST", {**order, "decision": "till 7", **other})
+        assert status == 409 and "'till 7' is on record with other content: 24.5 units" in said["error"]
     listed = [
         desk(query("/decisions", **asked))[1]["decisions"]
         for asked in ({"store": order["store_nbr"]}, {"day": days[1]})
@@ -63,7 +76,15 @@ BAD = {
     "no such reason": ({"reason": "evnt"}, 422, "There is no reason 'evnt' (did you mean event?)"),
     "another reason, untold": ({"reason": "other", "text": ""}, 422, "needs a text that says which"),
     "a level that is none": ({"service_level": 2}, 422, "The service level is 2.0"),
-    "a pack of nothing": ({"pack_size": 0}, 422, "column pack_size"),
+    "a pack of nothing": ({"pack_size": 0}, 422, "'pack_size' is 0.0"),
+    "a pack of next to nothing": ({"pack_size": 1e-300}, 422, "from 0.001 to 1,000,000,000"),
+    "a pack of everything": ({"pack_size": 1e300}, 422, "from 0.001 to 1,000,000,000"),
+    "more stock than there is": ({"stock": 1e10}, 422, "from 0 to 1,000,000,000"),
+    "not as suggested": (
+        {"reason": "as_suggested", "pack_size": 200, "ordered": 9},
+        422,
+        "200 are suggested, and 9 are ordered",
+    ),
     "a wrong type": ({"ordered": "many"}, 422, "$.ordered"),
     "a misspelt field": ({"ordred": 2}, 422, "ordred"),
     "a day that is past": ({"first_day": "1999-12-31"}, 422, "forecasts reach from"),
@@ -168,3 +189,28 @@ def test_a_table_of_questions_gives_a_table_of_answers(service, model, good):
         (as_stream(table)[:200], 400),
     ):
         assert service.ask("/forecast", "POST", body, {"content-type": ARROW})[0] == status
+
+
+def test_a_rule_of_the_parameters_is_told_with_a_decision(desk, order, write_serving):
+    "What the list suggested, and which rule made it so, are on record with the decision."
+    write_serving(rules=[{"item": order["item_nbr"], "order": 41, "why": "a standing order"}])
+    status, made = desk("/decisions", "POST", {**order, "ordered": 41, "reason": "as_suggested"})
+    assert (status, made["said"]["suggested"]) == (200, 41)
+    assert "a standing order" in made["said"]["rule"] and "the model suggests" in made["said"]["rule"]
+    taken_back = {"withdraw": made["decision"], "by": "Grace", "text": "the contract ended"}
+    status, gone = desk("/decisions", "POST", taken_back)
+    assert (status, gone["stands"]) == (200, False)
+    write_serving(rules=[{"order": 41}])
+    status, said = desk("/decisions", "POST", order)
+    assert status == 503 and "rule 1 needs a reason" in said["error"]
+
+
+def test_of_thousands_of_unknown_products_only_the_named_ones_are_searched_for(service, good):
+    "The nearest name takes long to find where there are many products; the others are looked up and counted."
+    rows = [{**good, "item_nbr": f"unobtainium {row}"} for row in range(9_900)]
+    status, said = service.ask("/forecast", "POST", {"questions": rows})
+    assert status == 404 and "9,895 more rows are wrong, too." in said["error"]
+    status, said = service.ask("/forecast", "POST", {"questions": rows, "partial": True})
+    told = [one["error"] for one in said["answers"]]
+    assert status == 200 and all("such as" in one or "Did you mean" in one for one in told[:5])
+    assert told[5:] == [f"There is no item 'unobtainium {row}'." for row in range(5, 9_900)]

@@ -5,6 +5,7 @@ import numpy as np, pytest
 from copies import ROOT, environment
 from shop import approve, live_shop, make_shop, promote, put_live, query, register, serving
 from waiting import PATIENCE, wait_for
+from cd4ml_nb.serving.events import events_folder, read_events
 from cd4ml_nb.serving.live import load_champion
 
 
@@ -77,7 +78,13 @@ BODIES = {
     "nested without end": (b"[" * 100_000, 400, "The body is not JSON"),
     "NaN": (b'{"item_nbr": NaN, "date": "2018-01-02"}', 422, "NaN and Infinity are no numbers"),
     "a wrong type": (b'{"item_nbr": ["milk"], "date": "2018-01-02"}', 422, "$.item_nbr"),
-    "an unknown field": (b'{"item_nbr": "milk", "date": "2018-01-02", "stor_nbr": "9"}', 422, "stor_nbr"),
+    "an unknown field": (
+        b'{"item_nbr": "milk", "date": "2018-01-02", "stor_nbr": "9"}',
+        422,
+        "(did you mean store_nbr or item_nbr?)",
+    ),
+    "the name in an address": (b'{"item": "milk", "date": "2018-01-02"}', 422, "'item' (did you mean item_nbr?)"),
+    "another name for questions": (b'{"question": [{"item_nbr": "milk"}]}', 422, "(did you mean questions?)"),
     "a missing field": (b'{"item_nbr": "milk"}', 422, "date"),
     "no question": (b"[]", 422, "There is no question in the list"),
     "too many questions": (json.dumps([1] * 10_001).encode(), 413, "10,001 questions are more than 10,000"),
@@ -103,11 +110,35 @@ def test_addresses_and_methods_that_are_not_there(service):
 def test_a_bad_row_is_named_and_the_others_answered_when_asked_so(service, model, good):
     rows = [good, {**good, "item_nbr": "unobtainium"}, {**good, "date": 5}, {**good, "promotion": True}]
     status, said = service.ask("/forecast", "POST", rows)
-    assert status == 404 and said["error"].startswith("Row 2: There is no item 'unobtainium'")
+    first, second = said["error"].splitlines()
+    assert status == 404 and first.startswith("Row 2: There is no item 'unobtainium'") and second.startswith("Row 3: ")
     status, said = service.ask("/forecast", "POST", {"questions": rows, "partial": True})
     first, second, third, fourth = said["answers"]
     assert status == 200 and first == model.answer(*good.values()) and fourth == model.answer(*good.values(), True)
     assert [(bad["row"], bad["status"]) for bad in (second, third)] == [(2, 404), (3, 422)]
+
+
+def test_the_first_bad_rows_of_a_batch_are_named_and_the_others_counted(service, good):
+    rows = [{**good, "item_nbr": "unobtainium"} if number % 10 == 4 else good for number in range(120)]
+    status, said = service.ask("/forecast", "POST", rows)
+    lines = said["error"].splitlines()
+    assert status == 404 and [line.partition(":")[0] for line in lines[:5]] == [
+        f"Row {row}" for row in (5, 15, 25, 35, 45)
+    ]
+    assert lines[5:] == ["7 more rows are wrong, too."]  # of the twelve
+
+
+def test_no_answer_of_a_refused_batch_goes_on_record(tmp_path):
+    root = live_shop(tmp_path / "shop")
+    model = load_champion(root)
+    store, item = model.series.loc[0, ["store_nbr", "item_nbr"]]
+    good = {"item_nbr": item, "store_nbr": store, "date": model.card["first_day"]}
+    with serving(root) as service:
+        assert service.ask("/forecast", "POST", [good, {**good, "item_nbr": "unobtainium"}])[0] == 404
+        service.ask("/forecast", "POST", [good, good, good])
+        kept = lambda: len(list(read_events(events_folder(root), kinds=["forecast"])))
+        wait_for(lambda: kept() >= 3, said=service.log.read_text, process=service.process)
+        assert kept() == 3
 
 
 def raw(service, text, most=PATIENCE):

@@ -20,7 +20,8 @@ function render({ model, el }) {
     <p class="cd-wrong cd-stockwrong" role="alert" hidden></p>
     <p class="cd-done cd-told" role="status"></p>
     <div class="scroll"><table><caption></caption><thead><tr></tr></thead></table></div>
-    <p class="cd-none" hidden>No product fits. <button type="button">Show all products</button></p>`
+    <p class="cd-none" hidden>No product fits. <button type="button">Show all products</button></p>
+    <div class="cd-gone" role="status"></div>`
   const at = name => el.querySelector(name)
   const [words, family, which, grouped, table] = [".cd-words", ".cd-family", ".cd-which > div", ".cd-grouped", "table"].map(at)
   const state = { sort: "name", down: false, show: "all", open: null, waits: false }
@@ -35,6 +36,11 @@ function render({ model, el }) {
   const fits = row => {
     const all = plain(`${row.cells.name[0]} ${row.item} ${row.family}`)
     return plain(words.value).split(/\s+/).every(word => all.includes(word)) && (family.value === "" || row.family === family.value.slice(1))
+  }
+  const gone = () => {  // what the store does not sell any more, for those who type its name
+    const wanted = plain(words.value).split(/\s+/).filter(Boolean)
+    const found = model.get("ended").filter(one => wanted.length && wanted.every(word => plain(`${one[1]} ${one[0]}`).includes(word)))
+    return found.slice(0, 5)
   }
   const key = row => state.sort === "name" ? plain(row.cells.name[0]) : row.cells[state.sort]?.[1]
   const compare = (a, b) => {
@@ -136,6 +142,7 @@ function render({ model, el }) {
     const again = focused?.isConnected ? focused : item && buttonOf(item)
     again?.focus({ preventScroll: true })
     at(".cd-none").hidden = rows.length > 0
+    at(".cd-gone").replaceChildren(...(rows.length ? [] : gone()).map(one => tag("p", { textContent: one[2] })))
   }
 
   // --- The editor

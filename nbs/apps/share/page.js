@@ -32,6 +32,10 @@ function render({ model, el }) {
     model.send({ what: "link", query })
   })
 
+  // The page hears when something goes live (index.html.j2), and then, and only then, asks its kernel what.
+  let live = null
+  addEventListener("cd-live", e => { if (e.detail !== live) { live = e.detail; model.send({ what: "look" }) } })
+
   // A choice that takes long dims what stands there of the choice before.
   document.addEventListener("change", e => { if (e.target.matches(".cd-controls select")) document.body.classList.add("cd-busy") })
 

@@ -1,4 +1,5 @@
 // A combobox that can be searched: type a few letters, arrows move, Enter picks, Escape goes back.
+// What has a rank below 0 stands in no list, and is found by its name.
 const MOST = 300
 
 function render({ model, el }) {
@@ -28,7 +29,7 @@ function render({ model, el }) {
     item.scrollIntoView({ block: "nearest" })
   }
   function open(text) {
-    shown = text === null ? options() : matches(text)
+    shown = text === null ? options().filter(o => (o[3] ?? 0) >= 0) : matches(text)
     list.replaceChildren(...shown.slice(0, MOST).map((option, i) => {
       const item = document.createElement("li")
       item.id = `${id}-${i}`
