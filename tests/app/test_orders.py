@@ -115,11 +115,6 @@ def test_days_and_level(planner, forecaster, store, items):
     one.shows("enough 90% of the time", ".cd-head")
 
 
-# After the other tests of this file the page does not move on, while alone they pass: the cause is not known yet
-_AFTER_OTHERS = pytest.mark.xfail(reason="passes alone, and not after the other tests of this file", strict=False)
-
-
-@_AFTER_OTHERS
 def test_a_decision_is_there_for_the_next_planner(planner, shop, chromium, store, items):
     "It survives a reload and a restart, is shown to whoever comes, can be replaced and withdrawn, and never goes."
     item, other = items[:2]
@@ -127,7 +122,6 @@ def test_a_decision_is_there_for_the_next_planner(planner, shop, chromium, store
     one.order(item, **ADA)
     one.shows("On record: Ada ordered 41 instead of", ".cd-told")
     one.shows("Ada: A holiday or an event nearby: the fair <b>", f"tr[data-item='{item}'].chosen")
-    one.page.wait_for_function("document.activeElement.className == 'cd-order'")  # the next product's
     one.page.reload()
     one.shows("Ada", f"tr[data-item='{item}'].chosen")
     with serving.dashboard(shop) as restarted:
@@ -249,7 +243,6 @@ def test_files(planner, shop, store, items):
     assert b"the fair &lt;b&gt;" in book.read("xl/sharedStrings.xml")
 
 
-@_AFTER_OTHERS
 def test_stock_from_a_file(planner, shop, store, items):
     "Less is suggested, in whole packs; the next planner sees it; a wrong file is said and changes nothing."
     one = planner(query(store=store))
@@ -349,3 +342,13 @@ def test_what_a_store_does_not_sell_any_more_is_found(planner, forecaster, store
     one.page.screenshot(path=screenshots / "orders-ended.png")
     one.page.get_by_label("Find a product").fill(names[items[0]])
     one.page.locator(".cd-gone p").wait_for(state="detached")
+
+
+@pytest.mark.xfail(
+    reason="about every other time the page loses the focus instead; the cause is not known", strict=False
+)
+def test_after_an_order_the_next_product_has_the_focus(planner, store, items):
+    one = planner(query(store=store))
+    one.order(items[8], **ADA)
+    one.shows("On record: Ada ordered 41 instead of", ".cd-told")
+    one.page.wait_for_function("document.activeElement.className == 'cd-order'", timeout=5000)

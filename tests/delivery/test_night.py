@@ -279,13 +279,18 @@ def test_a_corrected_old_day_has_all_read_anew(shop, tmp_path):
     assert "were added" in turn(shop)["read"]
 
 
-def test_a_day_without_a_row_has_all_read_anew(shop, tmp_path):
+def close_on_22_august(shop):
+    "A day without a row, which params.yaml says was closed."
     source = to_csv(shop)
     sales = pd.read_csv(source / "1.csv")
     sales[sales["date"] != "2017-08-22"].to_csv(source / "1.csv", index=False)
     params = yaml.safe_load((shop / "params.yaml").read_text())
     params["prepare"]["closed_days"] = ["12-25", "2017-08-22"]
     (shop / "params.yaml").write_text(yaml.safe_dump(params))
+
+
+def test_a_day_without_a_row_has_all_read_anew(shop, tmp_path):
+    close_on_22_august(shop)
     said = [turn(shop)["read"] for _ in range(4)]
     assert ["were added" in read for read in said] == [False, False, False, True]
     assert live_night(shop)["data_version"] == prepared_anew(shop, "2017-08-24", tmp_path / "whole")
@@ -435,12 +440,7 @@ def test_a_night_on_a_read_only_disk_leaves_what_is_live(released, tmp_path):
 
 def test_past_closed_days_are_closed_in_the_state(shop):
     "Whether the night was prepared whole or rolled forward."
-    source = to_csv(shop)
-    sales = pd.read_csv(source / "1.csv")
-    sales[sales["date"] != "2017-08-22"].to_csv(source / "1.csv", index=False)
-    params = yaml.safe_load((shop / "params.yaml").read_text())
-    params["prepare"]["closed_days"] = ["12-25", "2017-08-22"]
-    (shop / "params.yaml").write_text(yaml.safe_dump(params))
+    close_on_22_august(shop)
     for _ in range(4):
         block = turn(shop)["tonight"].block
         days = [block.day(f"2017-08-{day}") for day in (21, 22, 23)]
