@@ -2,7 +2,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .SUFFIXES:
-.PHONY: help run test test-beside test-pipeline test-browser check prove prove-others prove-browser spark pipeline gate release dashboard review serve mlflow night replay lab bench deliver image docs readme tidy hooks lock clean
+.PHONY: help run test test-beside test-pipeline test-browser check prove prove-others prove-browser spark pipeline gate release dashboard review serve mlflow night replay lab bench deliver image night-image docs readme tidy hooks lock clean
 
 PORT ?= 8866
 REVIEW_PORT ?= 8867
@@ -19,7 +19,7 @@ PYTEST = python -m pytest --quiet
 TWO = -n 2 --dist worksteal
 BESIDE = -j 2 $(if $(filter output-sync,$(.FEATURES)),-O)
 CHECKED = --ignore tests/code/test_house.py --ignore tests/code/test_notebooks.py
-export PRODUCTION REASON
+export PRODUCTION REASON CLUSTER
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONPATH :=
 export PYTHONUTF8 := 1
@@ -41,6 +41,7 @@ help:  ## Explain these commands
 	@echo "  make mlflow     open MLflow's pages on the experiments, on http://127.0.0.1:$(MLFLOW_PORT)"
 	@echo "  make deliver    walk the whole road to a temporary production folder: test, reproduce, gate, register, approve, deploy"
 	@echo "  make image      build a container image that answers from what is live (needs buildah and mmdebstrap)"
+	@echo "  make night-image  build the one that runs the nights of a project (some 1.1 GB)"
 	@echo "  make docs       write _docs/index.html: all there is to read, with a search; works offline"
 	@echo "  make night      bring the next day's sales in, and put the coming days' forecasts live"
 	@echo "  make replay     live through nights one after the other: make replay NIGHTS=31"
@@ -138,7 +139,8 @@ check: .venv/ready
 	@$(PYTEST) $(TWO) tests/code/test_house.py tests/code/test_notebooks.py
 
 # The steps of ci/cd4ml.gocd.yaml and .github/workflows, here. Production is a temporary folder, or PRODUCTION=folder.
-# TESTS=check runs the short tests instead of all; REASON="..." approves what waits, in your name.
+# TESTS=check runs the short tests instead of all; REASON="..." approves what waits, in your name. CLUSTER=context of kubectl
+# lets that cluster run what is live then, once the image that `make image` builds of it lies where the cluster finds it.
 deliver: .venv/ready
 	@$(MAKE) --no-print-directory $(TESTS)
 	@$(MAKE) --no-print-directory pipeline
@@ -151,10 +153,15 @@ deliver: .venv/ready
 	@production="$${PRODUCTION:-$$(mktemp -d)/production}"; \
 	cd4ml deploy deploy "$$production" || exit 1; \
 	cd4ml deploy smoke "$$production/current" || { cd4ml deploy restore "$$production" --reason "the smoke test failed"; exit 1; }
+	@if [ -n "$$CLUSTER" ]; then cd4ml deploy cluster --context "$$CLUSTER"; fi
 
 # Without a shell, not root, some 360 MB; deploy/kubernetes runs it. IMAGE=name:tag names it.
 image: .venv/ready
 	@scripts/image.sh
+
+# All that a night needs, and no project: that is a volume.
+night-image: .venv/ready
+	@scripts/image.sh night
 
 # Every notebook as a page, as it is stored, and the reports of the last run; works offline. Open _docs/index.html.
 docs: .venv/ready

@@ -155,6 +155,7 @@ PARAMETERS |= {
     "register.releasable": choice("committed", "any"),
     "release.owner": text("Ada Lovelace") | null("for Git's user.name"),
     "release.auto_approve": choice("first", "always", "never"),
+    "release.store": text("s3://our-bucket/live", r"(s3|gs|file)://\S+") | null("for none"),
     "events.forecasts_kept": SHARE,
     "serving.rules": ANY,
 }

@@ -27,6 +27,7 @@ from voila.tornado.handler import TornadoVoilaHandler
 from ..core import UserError, main_root, project_root, read_json
 from ..delivery.acts import LIVE, LOG
 from ..delivery.warm import Forked, SpareKernel, speak_to
+from ..serving.mirror import live_root
 
 # %% ../../nbs/apps/02_kernels.ipynb #2160db3e
 def first_cells(
@@ -265,7 +266,7 @@ def chart_folder() -> str:
 def live_stamp() -> str:  # Empty where there is no project
     "What changes when a model or a night goes live."
     try:
-        home = main_root(project_root())
+        home = main_root(live_root(project_root()))
     except UserError:
         return ""
     return " ".join(_size_and_time(home / file) for file in (LOG, LIVE))

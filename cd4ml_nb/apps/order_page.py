@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['LEVELS', 'COLUMNS', 'FILES', 'PAGES', 'Asked', 'default_list', 'read_link', 'write_link', 'store_choices',
-           'level_choices', 'ended_in', 'Record', 'Shown', 'make_list', 'again', 'Refused', 'read_units', 'decide',
-           'withdraw', 'columns_of', 'rows_of', 'families_of', 'say_today', 'head_html', 'about_html', 'say_stock',
-           'file_name', 'list_csv', 'list_xlsx', 'file_of', 'nav_html', 'caption_of', 'answer', 'bring_stock',
-           'rehearse']
+           'level_choices', 'ended_in', 'Record', 'Shown', 'make_list', 'again', 'on_record', 'decided_items',
+           'Refused', 'Doubted', 'read_units', 'decide', 'withdraw', 'columns_of', 'rows_of', 'families_of',
+           'say_today', 'head_html', 'about_html', 'say_stock', 'file_name', 'list_csv', 'list_xlsx', 'file_of',
+           'nav_html', 'caption_of', 'answer', 'bring_stock', 'rehearse']
 
 # %% ../../nbs/apps/order_page.ipynb #84ccc018
 import io, re
@@ -17,15 +17,16 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
 from urllib.parse import parse_qs, quote_plus, urlencode
-import pandas as pd
+import pandas as pd, pyarrow.compute as pc
 from ..core import ALL_STORES, UserError, nearest
 from ..data.earlier import sold_last_year
-from ..delivery.rules import rules_of
+from ..delivery.rules import OF_RULES, rules_of
 from ..look import HTML, exact_units, say_count, say_day, say_days, say_range, say_units, say_when
-from ..serving.decisions import ORDER, REASONS, Decided, Decision, check_reason, decisions_of
-from ..serving.decisions import check_suggested, record_decision, withdraw_decision
-from ..serving.events import Event, events_folder, open_events, read_events
+from ..serving.decisions import ORDER, REASONS, RULED, Decided, Decision, check_reason, decisions_of
+from ..serving.decisions import Doubtful, check_amount, check_suggested, record_decision, withdraw_decision
+from ..serving.events import Event, as_events, events_folder, open_events, read_table
 from ..serving.live import model_stamp
+from ..serving.mirror import live_root
 from ..serving.orders import OrderList, as_file, check_service_level, order_list, said_of, with_decisions
 from ..serving.stock import Kept, keep_stock, kept_stock, read_stock_text
 from .page import product_name, sorted_stores, store_name
@@ -170,7 +171,7 @@ class Record:
         "All decisions; read again where something may have come."
         stamp = model_stamp(self.folder)
         if stamp != self.stamp:
-            self.seen |= {event.id: event for event in read_events(self.folder, self.since, kinds=["decision"])}
+            self.seen |= {event.id: event for event in _of_people(self.folder, self.since)}
             newest = max((event.time for event in self.seen.values()), default=None)
             self.stamp, self.since = stamp, newest and (newest - timedelta(days=2)).date()
         return list(self.seen.values())
@@ -179,6 +180,12 @@ class Record:
         "What was decided for a list's delivery."
         found = decisions_of(self.events(), orders.store_nbr, withdrawn=True)
         return {one.decision.item_nbr: one for one in found if one.decision.first_day == orders.first_day}
+
+
+def _of_people(folder, since):
+    "Decisions on record, without those of rules: of these there are many, and each list has its own."
+    table = read_table(folder, since, kinds=["decision"])
+    return as_events(table.filter(pc.invert(pc.match_substring(table["outputs"], f'"act":"{RULED}"'))))
 
 # %% ../../nbs/apps/order_page.ipynb #8711ba5e
 @dataclass(frozen=True)
@@ -200,7 +207,7 @@ def make_list(
 ) -> Shown:
     "The list that is asked for, and what was decided."
     last_year = sold_last_year(root, asked.store, asked.first, asked.last)
-    rules = rules_of(root)
+    rules = rules_of(live_root(root))
     ask = lambda stock: order_list(
         model.forecaster, asked.store, asked.days, asked.level, stock, last_year, asked.first, rules
     )
@@ -230,6 +237,26 @@ def again(
     table = with_decisions(shown.orders, list(decided.values()))
     return replace(shown, table=table, decided=decided)
 
+# %% ../../nbs/apps/order_page.ipynb #1d034ab6
+def on_record(
+    shown: Shown,
+    model,  # A remembered forecaster
+) -> tuple[dict, dict, dict]:  # What was asked, the model's card, what the page says
+    "A list as it stands on record."
+    asked, table = shown.asked, shown.table
+    question = {"page": "orders", "store_nbr": asked.store, "date": asked.first, "to": asked.last}
+    order = table["ordered"].fillna(table["suggested"])
+    sums = {"products": len(table), "mean": float(table["mean"].sum()), "order": float(order.sum())}
+    suggested = dict(zip(table["item_nbr"], table["suggested"].tolist()))
+    return question | {"service_level": asked.level}, model.card, sums | {"suggested": suggested}
+
+
+def decided_items(
+    shown: Shown,
+) -> set[str]:  # item_nbr
+    "The products for whose delivery a decision of somebody stands."
+    return {item for item, one in shown.decided.items() if one.stands}
+
 # %% ../../nbs/apps/order_page.ipynb #b7a8905a
 def _mark_seasons(orders, season):
     "Mark the products whose forecast is far from last year's season."
@@ -248,6 +275,10 @@ class Refused(UserError):
         self.field = field
 
 
+class Doubted(Refused):
+    "What a planner typed is far from what is usual; typed once more it is meant."
+
+
 @contextmanager
 def _in_field(field):
     "A UserError of one field."
@@ -255,6 +286,14 @@ def _in_field(field):
         yield
     except UserError as e:
         raise e if isinstance(e, Refused) else Refused(field, str(e)) from None
+
+
+def _check_meant(ordered, said, sure):
+    "Ask about far more than is suggested."
+    try:
+        check_amount(ordered, said, sure)
+    except Doubtful as e:
+        raise Doubted("ordered", f"{e} Order it again to confirm.") from None
 
 # %% ../../nbs/apps/order_page.ipynb #c1291fb3
 def read_units(
@@ -283,6 +322,12 @@ def _who(text):
     return name
 
 
+def _standing(shown, item):
+    "The id of the decision that stands for a product, empty for none."
+    one = shown.decided.get(item)
+    return one.id if one and one.stands else ""
+
+
 def _still(shown, record, message):
     "The list as it is now; refused where somebody else has decided meanwhile."
     now = again(shown, record)
@@ -298,22 +343,25 @@ def decide(
     root: Path,  # The project's folder
     shown: Shown,
     record: Record,
-    message: Mapping,  # item, id (of the event), seen (the last event that was shown), ordered, reason, text, by
+    message: Mapping,  # item, id (of the event), seen (the last event that was shown), ordered, reason, text, by, sure
 ) -> str:  # A sentence: what was done
     "Put what a planner typed on record; Refused where it cannot be so."
-    item = message["item"]
+    item, sure = message["item"], message.get("sure", False)
+    said = said_of(shown.orders, item)
     with _in_field("ordered"):
         ordered = read_units(message["ordered"])
     with _in_field("reason" if message["reason"] not in REASONS else "text"):
-        _fitting(message, ordered, float(said_of(shown.orders, item).suggested))
+        _fitting(message, ordered, float(said.suggested))
     with _in_field("by"):
         by = _who(message["by"])
+    _check_meant(ordered, said, sure)
     with _in_field(""):
-        orders = _still(shown, record, message).orders
+        now = _still(shown, record, message)
+        orders, replaces = now.orders, _standing(now, item)
         about = orders.store_nbr, item, orders.first_day, orders.last_day
         decision = Decision(*about, ordered, by, message["reason"], message["text"].strip())
         with open_events(root) as store:
-            event = record_decision(store, decision, said_of(orders, item), message["id"])
+            event = record_decision(store, decision, said_of(orders, item), message["id"], replaces, sure)
     return f"On record: {_say_event(event)}"
 
 # %% ../../nbs/apps/order_page.ipynb #31c303eb
@@ -397,6 +445,7 @@ def _row(row, one, link):
     cells |= {"name": [row["item_name"], None], "order": _cell(order, exact_units)}
     note = {"none": "new here", "short": "new"}.get(row["history"], "")
     told = {"item": row["item_nbr"], "family": row["family"] or "", "link": link, "cells": cells}
+    told["rule"] = row["rule"] or ""
     return told | {"note": ", ".join(filter(None, [note, row["note"]])), "decided": _decided(one)}
 
 
@@ -413,7 +462,7 @@ def _decided(one):
 # %% ../../nbs/apps/order_page.ipynb #85ef100c
 def rows_of(
     shown: Shown,
-) -> list[dict]:  # item, family, link (to its forecast), cells, note, decided
+) -> list[dict]:  # item, family, link (to its forecast), cells, rule, note, decided
     "The list as the table takes it."
     days = urlencode({"store": shown.asked.store, "date": shown.asked.first, "to": shown.asked.last})
     link = lambda item: f"./?item={quote_plus(item)}&{days}"
@@ -478,7 +527,8 @@ def head_html(
     days = f"{say_days(asked.first, asked.last)}, {say_count(asked.days, 'day')}"
     level = f"enough {asked.level * 100:.4g}% of the time"
     said = {"store": store_name(model, asked.store), "days": days, "level": level, "today": say_today(model.card)}
-    warnings = list(filter(None, [model.card.get("against_gate"), shown.orders.held]))
+    doubts = [note for note in shown.orders.notes if note.startswith(OF_RULES)]  # a letter may be missing
+    warnings = list(filter(None, [model.card.get("against_gate"), shown.orders.held, *doubts]))
     return _HEAD.render(said=f"{products}{by_hand}.", warnings=warnings, **said).strip()
 
 # %% ../../nbs/apps/order_page.ipynb #7aa25d9c
@@ -489,7 +539,7 @@ def about_html(
     orders = shown.orders
     made = f"Model {orders.model_version} on data {orders.data_version}."
     weeks = [] if any(note.startswith("last_week") for note in orders.notes) else ["Last week: the same weekdays."]
-    notes = [note.replace("last_week is", "Last week is") for note in orders.notes]
+    notes = [note.replace("last_week is", "Last week is") for note in orders.notes if not note.startswith(OF_RULES)]
     return _ABOUT.render(notes=[*notes, *weeks, say_stock(shown.stock), made]).strip()
 
 
@@ -521,7 +571,7 @@ def list_csv(
 
 # %% ../../nbs/apps/order_page.ipynb #d90b51e6
 _FIELDS = "item_nbr item_name family order suggested ordered mean low high quantile stock pack_size last_week last_year"
-_SHEET = [*_FIELDS.split(), "note", "by", "reason", "text"]
+_SHEET = [*_FIELDS.split(), "rule", "note", "by", "reason", "text"]
 
 
 def list_xlsx(
@@ -595,11 +645,15 @@ def caption_of(
 # %% ../../nbs/apps/order_page.ipynb #7bb3c168
 def answer(work, root, page, record, message, look, log) -> dict:  # what: done or refused; sentence; field and seen
     "Do what a planner asks for, and say what came of it."
+    typed = message["item"], message.get("ordered")
+    sure = page.pop("doubted", None) == typed
     try:
         if look():
             raise Refused("", "A newer forecast is live since. The list is its list now: look at it, then order again.")
-        return {"what": "done", "sentence": work(root, page["list"], record, message)}
+        return {"what": "done", "sentence": work(root, page["list"], record, {**message, "sure": sure})}
     except UserError as e:
+        if isinstance(e, Doubted):
+            page["doubted"] = typed
         return {"what": "refused", "field": getattr(e, "field", ""), "sentence": str(e)} | _seen(page, record, message)
     except Exception:
         log.exception("A decision failed")

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['PROMOTION_SWITCH', 'remember', 'sorted_stores', 'open_shelf', 'product_name', 'store_name', 'product_options',
-           'store_options', 'Choice', 'switch_name', 'default_choice', 'as_known', 'read_link', 'write_link', 'warning',
-           'total_of', 'answer_html', 'season_of', 'why_html', 'model_html', 'notice_html', 'news_of', 'look_back',
-           'since_html', 'day_table', 'store_table', 'weeks_html', 'forecast_csv', 'file_name', 'empty_chart',
-           'new_figure', 'draw', 'rehearse']
+           'store_options', 'Choice', 'switch_name', 'default_choice', 'as_known', 'read_link', 'write_link',
+           'question_of', 'warning', 'total_of', 'answer_html', 'season_of', 'why_html', 'model_html', 'notice_html',
+           'news_of', 'look_back', 'since_html', 'day_table', 'store_table', 'weeks_html', 'forecast_csv', 'file_name',
+           'empty_chart', 'new_figure', 'draw', 'rehearse']
 
 # %% ../../nbs/apps/page.ipynb #4ea6b2b7
 import os
@@ -336,6 +336,15 @@ def _all_stores(model):
     "A word for all stores that no store is called by."
     return next((word for word in ("all", "all stores") if word not in model.every_store), "")
 
+# %% ../../nbs/apps/page.ipynb #d8daa4db
+def question_of(
+    choice: Choice,  # What the visitor looks at
+) -> dict:  # page, and item_nbr, store_nbr, date, to, promotion where they are not None
+    "A choice as it stands on record."
+    to = None if choice.last == choice.first else choice.last
+    where = {"page": "forecast", "item_nbr": choice.item, "store_nbr": choice.store}
+    return where | {"date": choice.first, "to": to, "promotion": choice.promotion}
+
 # %% ../../nbs/apps/page.ipynb #25bf1ed7
 def warning(
     model,  # A remembered forecaster
@@ -499,7 +508,7 @@ def news_of(
         return ""
     what = f"Another model is live since {say_when(live['since'])}, released by {live['by']}"
     if live["model_version"] == model.card["model_version"]:
-        night = live_night(shelf.root)
+        night = live_night(shelf.home())
         known = f": sales up to {say_day(night['day'], year=True)} are known" if night else ""
         what = f"A newer forecast is live{known}"
     return f"{what}. The numbers here are those of before."
@@ -604,8 +613,9 @@ def _table_row(title, units, whole):
 
 # %% ../../nbs/apps/page.ipynb #a93f4e17
 _FAMILY = HTML.from_string("""
-<p class="aside">{{ family }}, {{ products }} expected to sell, {{ where }}: {{ units }}, {{ when }}, as planned.
-This is a mean; no range is calibrated for a family.</p>
+<p class="aside">{{ family }}, {{ products }} expected to sell, {{ where }}:
+about {{ units }}{% if likely %}, {{ likely }}{% endif %},
+{{ when }}, as planned.{% if not likely %} This is a mean; the model knows no range of a family.{% endif %}</p>
 """)
 
 
@@ -635,9 +645,11 @@ def _family_line(model, choice):
     family, families = _family(model, choice), model.families(choice.store)
     if not family or family not in families.index:
         return ""
-    units, products = say_units(families["mean"][family]), say_count(int(families["products"][family]), "product")
+    own = families.loc[family]
+    units, products = say_units(own["mean"]), say_count(int(own["products"]), "product")
+    likely = "" if pd.isna(own["q10"]) else say_interval(whole_ends(own[["mean", "q10", "q50", "q90"]].to_dict(), True))
     when = say_days(model.card["first_day"], model.card["last_day"])
-    said = {"family": family, "products": products, "where": _where(model, choice), "when": when}
+    said = {"family": family, "products": products, "where": _where(model, choice), "when": when, "likely": likely}
     return _FAMILY.render(units=f"{units} unit{'' if units == '1' else 's'}", **said).strip()
 
 # %% ../../nbs/apps/page.ipynb #73b03c48

@@ -101,7 +101,9 @@ def open_log(
     log.propagate = False
     try:
         (root / "reports").mkdir(exist_ok=True)
-        log.addHandler(logging.FileHandler(root / "reports" / f"{app}.log", delay=True))
+        file = logging.FileHandler(root / "reports" / f"{app}.log", delay=True)
+        file.handleError = lambda record: None  # type: ignore[method-assign]  # what a full disk does not take
+        log.handlers = [file]  # one, however often it is opened before a fork
     except OSError:
         pass
     return log

@@ -42,7 +42,7 @@ def find_command(
 _ABOUT = """How many units will sell? Forecasts from the command line, and the parts of the pipeline.
 
   cd4ml forecast --item fluid-milk-products --store 367 --date 2017-12-05
-      Fluid milk products, store 367, Tuesday 5 December 2017: about 3.1 units, 9 times out of 10 at most 6
+      Fluid milk products, store 367, Tuesday 5 December 2017: about 3.1 units, likely 1 to 6
   cd4ml forecast --item fluid-milk-products --date 2017-12-05 --promotion yes --json
   cd4ml forecast --input questions.csv --output answers.csv
 

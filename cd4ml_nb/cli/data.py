@@ -11,6 +11,7 @@ from pathlib import Path
 from ..core import UserError, find_json, progress, project_root, read_params, refuse_together
 from .parser import say_json
 from ..delivery.parameters import check_estimators, check_opening, check_params, stage_values
+from ..delivery.rules import doubt_names, rules_of
 from ..params import check_value
 
 # %% ../../nbs/cli/03_data.ipynb #2f48fad2
@@ -80,7 +81,15 @@ def _check_raw(root, sections, place, memory):
             stores = check_folder(con, raw, previous, accepted, place, **_time_rule(root))
         finally:
             con.disconnect()
-    return say_opening(stores)
+    return [*say_opening(stores), *(f"doubt: {said}" for said in doubt_names(_rules(root), *stores.names))]
+
+
+def _rules(root):
+    "The rules of order lists; none where they cannot be read, which is refused beside this."
+    try:
+        return rules_of(root)
+    except UserError:
+        return []
 
 # %% ../../nbs/cli/03_data.ipynb #53f545ca
 def _check_tables(root, sections, path, memory):

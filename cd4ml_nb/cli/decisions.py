@@ -16,12 +16,15 @@ def in_words(
     "Decisions as a planner reads them."
     from cd4ml_nb.look import exact_units
     from cd4ml_nb.look import say_days, say_when, table_text
+    from cd4ml_nb.serving.decisions import RULED
 
     rows = []
     for one in decisions:
         made, suggested = one.decision, exact_units(one.said["suggested"])
         ordered = exact_units(made.ordered) if one.stands else f"withdrawn ({exact_units(made.ordered)})"
         why = f"{made.reason}: {made.text}" if made.text else made.reason
+        before = [exact_units(past.outputs["ordered"]) for past in one.history[:-1] if past.outputs["act"] == RULED]
+        why += f" (rules of before: {', '.join(before)})" if before else ""
         days, when = say_days(made.first_day, made.last_day), say_when(one.time.isoformat())
         rows.append([made.store_nbr, made.item_nbr, days, suggested, ordered, made.by, why, when, one.id])
     head = ["store", "product", "days", "suggested", "ordered", "by", "why", "when", "decision"]
@@ -41,14 +44,21 @@ def decisions_list(
     item: str | None = None,  # Only this product (item_nbr)
     day: str | None = None,  # Only deliveries that cover this day, such as 2017-12-05
     withdrawn: bool = False,  # Those that were withdrawn, too
+    rules: bool = False,  # What rules of params.yaml ordered where nobody decided, instead
     json: bool = False,  # A list of JSON objects, with each one's history
 ):
     """Show the decisions that stand now.
 
-    cd4ml decisions list --store 367"""
+    cd4ml decisions list --store 367
+    cd4ml decisions list --store 367 --rules"""
     from cd4ml_nb.serving.decisions import as_row, read_decisions
+    from cd4ml_nb.serving.events import read_events
+    from cd4ml_nb.serving.kept_rules import rules_kept
 
-    found = read_decisions(_folder(), store, day, item, withdrawn)
+    if rules:
+        found = rules_kept(read_events(_folder(), kinds=["decision"]), store, day, item)
+    else:
+        found = read_decisions(_folder(), store, day, item, withdrawn)
     print(say_json([as_row(one) for one in found]) if json else in_words(found))
 
 # %% ../../nbs/cli/02b_decisions.ipynb #cf44608d
@@ -71,6 +81,8 @@ def decisions_record(
     by: str | None = None,  # Who decides; Git's user or the login when left out
     service_level: float = 0.9,  # As on the order list
     stock: str | None = None,  # As on the order list
+    replace: str | None = None,  # The id of the decision that stands for the same delivery, where one does
+    sure: bool = False,  # A number that is far above what is suggested is meant
 ):
     """Put on record what is ordered of a product for a store, and why.
 
@@ -82,20 +94,26 @@ def decisions_record(
     made = live_orders(root, store, span, service_level, stock)
     said = said_of(made, item)
     known = {"store_nbr": made.store_nbr, "item_nbr": item, "first_day": made.first_day, "last_day": made.last_day}
-    _record(root, known | {"ordered": units, "reason": reason, "text": text or ""}, by, said)
+    _record(root, known | {"ordered": units, "reason": reason, "text": text or ""}, by, said, replace or "", sure)
 
 # %% ../../nbs/cli/02b_decisions.ipynb #eef8cc55
-def _record(root, known, by, said):
+def _record(root, known, by, said, replaces, sure):
     "Put a decision on record and say so."
     from cd4ml_nb.look import exact_units
     from cd4ml_nb.delivery.acts import whoever
     from cd4ml_nb.look import say_days
-    from cd4ml_nb.serving.decisions import Decision, record_decision
+    from cd4ml_nb.serving.decisions import Decision, Doubtful, Stands, record_decision
     from cd4ml_nb.serving.events import open_events
 
     decision = Decision(by=by or whoever(root), **known)
     with open_events(root) as store:
-        event = record_decision(store, decision, said)
+        try:
+            event = record_decision(store, decision, said, replaces=replaces, sure=sure)
+        except Doubtful as e:
+            raise UserError(f"{e} If it is meant, add --sure.") from None
+        except Stands as e:
+            how = f"To replace it, add --replace {e.id}" if e.id else "Leave --replace out if the order is still meant"
+            raise UserError(f"{e} {how}.") from None
     what = f"{exact_units(decision.ordered)} of {decision.item_nbr} for store {decision.store_nbr}"
     days, level = say_days(decision.first_day, decision.last_day), f"{said.service_level:.4g}"
     suggested = f"{exact_units(said.suggested)} was suggested (service level {level})"

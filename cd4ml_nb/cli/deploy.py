@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COMMANDS', 'deploy_settle', 'deploy_auto', 'deploy_publish', 'deploy_pull', 'deploy_build', 'deploy_smoke',
-           'deploy_deploy', 'deploy_restore', 'deploy_live', 'deploy_record']
+           'deploy_deploy', 'deploy_restore', 'deploy_live', 'deploy_cluster', 'deploy_record']
 
 # %% ../../nbs/cli/06_deploy.ipynb #21039c6b
 from pathlib import Path
@@ -107,13 +107,31 @@ def deploy_restore(
 
 # %% ../../nbs/cli/06_deploy.ipynb #ede2c157
 def deploy_live(
-    folder: str,  # Where to; an earlier copy there is replaced
+    place: str,  # A folder, where an earlier copy is replaced, or a store such as s3://our-bucket/live
 ):
-    "Copy what is live, and no more, into a folder that `cd4ml serve` can answer from (CD4ML_ROOT names it)."
-    from cd4ml_nb.delivery.live_copy import copy_live
+    """Copy what is live, and no more, to where others answer from it.
 
-    live = copy_live(project_root(), Path(folder))
-    print(f"{live['model_version']}, released by {live['by']} ({live['reason']}), is copied to {folder}.")
+    A folder: `cd4ml serve` answers from it where CD4ML_ROOT names it.
+    A store: whoever names it in CD4ML_LIVE follows it. With release.store in params.yaml this is done after each
+    release and night."""
+    from cd4ml_nb.delivery.live_copy import copy_live
+    from cd4ml_nb.delivery.store import publish_live
+
+    root = project_root()
+    live = publish_live(root, place, anew=True) if "://" in place else copy_live(root, Path(place))
+    print(f"{live['model_version']}, released by {live['by']} ({live['reason']}), is copied to {place}.")
+
+# %% ../../nbs/cli/06_deploy.ipynb #5fe44f04
+def deploy_cluster(
+    *,
+    overlay: str = "blue_green",  # blue_green or canary, in deploy/kubernetes/overlays
+    context: str | None = None,  # The cluster, as kubectl calls it; only what would be applied is said when left out
+):
+    "Let a Kubernetes cluster run what is live by the log of releases, after a release as after a rollback."
+    from cd4ml_nb.delivery.cluster import apply_plan, show_plan
+
+    root = project_root()
+    print(apply_plan(root, overlay, context) if context else show_plan(root, overlay))
 
 # %% ../../nbs/cli/06_deploy.ipynb #85b84e91
 def deploy_record(
@@ -134,6 +152,7 @@ COMMANDS = {
         "build": deploy_build,
         "smoke": deploy_smoke,
         "live": deploy_live,
+        "cluster": deploy_cluster,
         "deploy": deploy_deploy,
         "restore": deploy_restore,
         "record": deploy_record,

@@ -6,6 +6,7 @@
 __all__ = ['COMMANDS', 'whole_number', 'stock_table', 'live_orders', 'in_words', 'orders']
 
 # %% ../../nbs/cli/02a_orders.ipynb #f9395939
+from contextlib import suppress
 from pathlib import Path
 from ..core import UserError, progress, project_root
 from .parser import say_json
@@ -86,6 +87,21 @@ def in_words(
         lines.append(f"Of {say_count(rest, 'other product')} nothing need be ordered.")
     return "\n".join([*lines, *orders.notes, f"Model {orders.model_version} on data {orders.data_version}."])
 
+# %% ../../nbs/cli/02a_orders.ipynb #856a660d
+def _decided(root, made):
+    "The list's table with what was decided; what rules order where nobody decided is put on record."
+    from cd4ml_nb.serving.decisions import read_decisions
+    from cd4ml_nb.serving.events import events_folder, write_events
+    from cd4ml_nb.serving.kept_rules import rule_events
+    from cd4ml_nb.serving.orders import with_decisions
+
+    decisions = read_decisions(events_folder(root), made.store_nbr)
+    decided = {one.decision.item_nbr for one in decisions if one.decision.first_day == made.first_day}
+    if events := rule_events(made, decided):
+        with suppress(UserError):  # a full disk, which is said, stops no list
+            write_events(events_folder(root), events)
+    return with_decisions(made, decisions)
+
 # %% ../../nbs/cli/02a_orders.ipynb #dc4f94b0
 def orders(
     *,
@@ -101,13 +117,11 @@ def orders(
     cd4ml orders --store 367 --days 3
     cd4ml orders --store 367 --days 3 --service-level 0.95 --stock stock.csv --csv orders.csv"""
     from cd4ml_nb.cli.forecast import write_table
-    from cd4ml_nb.serving.decisions import read_decisions
-    from cd4ml_nb.serving.events import events_folder
-    from cd4ml_nb.serving.orders import as_file, with_decisions
+    from cd4ml_nb.serving.orders import as_file
 
     root = project_root()
     made = live_orders(root, store, whole_number("--days", days), service_level, stock)
-    table = with_decisions(made, read_decisions(events_folder(root), store))
+    table = _decided(root, made)
     whole = as_file(made, table)
     if csv is not None:
         write_table(whole, csv)

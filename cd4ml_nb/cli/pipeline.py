@@ -86,6 +86,7 @@ def _one_night(until, insist=False):
     "One night, and what is to be on record of it."
     from cd4ml_nb.delivery.night import check_turn, doubt_of, next_day
     from cd4ml_nb.delivery.stages import run_night
+    from cd4ml_nb.delivery.store import publish_where_told
 
     root = project_root()
     day = check_turn(root, next_day(root) if until is None else until)
@@ -100,6 +101,7 @@ def _one_night(until, insist=False):
     from cd4ml_nb.monitoring.record import record_nights, say_alerts
 
     record_nights(root)
+    publish_where_told(root)
     say_alerts(root)
     if doubt := doubt_of(root, day):
         progress(doubt)

@@ -6,7 +6,7 @@
 __all__ = ['COMMANDS', 'check_port', 'dashboard', 'review', 'serve', 'mlflow']
 
 # %% ../../nbs/cli/07_servers.ipynb #ae7da15a
-import os, socket, sys
+import os, socket, subprocess, sys
 from ..core import UserError, become, explain_disk_trouble, project_root
 
 # %% ../../nbs/cli/07_servers.ipynb #73f75d9d
@@ -70,6 +70,19 @@ except BaseException:
     os._exit(0)"""
 
 # %% ../../nbs/cli/07_servers.ipynb #953ee05d
+_MIRROR = "import sys; from cd4ml_nb.serving.mirror import keep_beside; keep_beside(int(sys.argv[1]))"
+
+
+def _keep_copy():
+    "Bring what is live in the store that CD4ML_LIVE names, if it names one; a process beside this one follows it."
+    from cd4ml_nb.serving.mirror import mirror_of
+
+    if (mirror := mirror_of(project_root())) is None:
+        return
+    mirror.look()
+    subprocess.Popen([sys.executable, "-c", _MIRROR, str(os.getpid())], start_new_session=True)
+
+# %% ../../nbs/cli/07_servers.ipynb #804c403d
 def _serve_app(
     app: str,  # Notebook in nbs/apps
     port: int,  # On 127.0.0.1
@@ -85,6 +98,7 @@ def _serve_app(
     check_port(port, again)
     with explain_disk_trouble(root / "reports"):
         (root / "reports").mkdir(exist_ok=True)
+    _keep_copy()
     os.chdir(root)
     os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [str(apps / "share"), os.environ.get("JUPYTER_PATH")]))
     os.environ.update({"PYDEVD_DISABLE_FILE_VALIDATION": "1", "OMP_WAIT_POLICY": "PASSIVE", "CD4ML_SAID": said})

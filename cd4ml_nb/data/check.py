@@ -145,7 +145,7 @@ def _look(con, raw, heaps, rule):
     tables = {name: read_raw(con, raw, name) for name in ("stores", "holidays_events", "promotions")}
     stores = settle(heaps, tables, describe_source(raw)["source"], span, **rule)
     doubts = _doubt_series(heaps, stores.opening, rule["delisted_after"])
-    return replace(stores, doubts=[*stores.doubts, *doubts])
+    return replace(stores, doubts=[*stores.doubts, *doubts], names=(heaps.items, heaps.stores))
 
 # %% ../../nbs/data/02i_check.ipynb #f1b93453
 def check_folder(

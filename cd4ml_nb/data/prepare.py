@@ -29,6 +29,7 @@ from .opening import closed_table
 from .panel import DAYS_AHEAD, data_version, prepared_folder
 from .roll import Earlier, heap_day, keep_days, look_back, read_plan
 from .sales import heap_raw
+from .seen import SEEN
 from .schema import check_evolution, describe_scales, describe_schema, describe_source, last_known_day
 from .spark import do_stores_spark, heap_raw_spark, read_text_spark
 from .stores import do_stores
@@ -242,8 +243,9 @@ def count_steps(
 # %% ../../nbs/data/03_prepare.ipynb #c2f144e4
 def _hash_raw(raw):
     "The hash of each raw file."
-    paths = [raw_path(raw, name) for name in RAW]
-    return {path.name: sha256_of(path) for path in sorted(path for path in paths if path)}
+    paths = sorted(path for path in (raw_path(raw, name) for name in RAW) if path)
+    seen = find_json(raw / SEEN, {}).get("sha256")  # the source's own file, of which these are some days
+    return {path.name: seen if seen and path.name == "train.csv" else sha256_of(path) for path in paths}
 
 # %% ../../nbs/data/03_prepare.ipynb #3bdedd6d
 def _describe(folder, settings, heaps, choice, hashes, schema):
@@ -287,6 +289,8 @@ def _do_sales(folder, con, steps, settings, heaps, opening):
     "Write the sales of every store."
     choice = steps.do_stores(heaps, folder, settings.delisted_after, opening.is_open[:, : heaps.n_days])
     if choice.counts.get("twice"):
+        if settings.earlier and settings.earlier.only:
+            raise UserError("The new day is not enough: a row of it stands twice.")
         require_contract(find_twice(con, settings.raw), str(settings.raw))
     return choice
 
@@ -307,6 +311,8 @@ def _fill(folder, con, steps, settings):
         hashes = beside.submit(_hash_raw, raw)  # five gigabytes take seconds to hash; meanwhile the sales are read
         findings, heaps = steps.heap(raw, heap_folder)
         schema = describe_schema(raw, source=describe_source(raw)["of"])
+        if settings.earlier and settings.earlier.only:  # the columns are those of before, and so is how they begin
+            schema["tables"]["train"] = settings.previous["tables"]["train"]
         _require_fit(findings, raw, settings.previous, schema, settings.accept_schema)
         tables = _raw_tables(con, raw, steps)
         stores = _settle(heaps, tables, settings)
@@ -316,7 +322,7 @@ def _fill(folder, con, steps, settings):
         _write_returns(heaps, folder)
         shutil.rmtree(heap_folder)
         if settings.earlier:
-            keep_days(con, folder, settings.earlier, heaps.rows, tables["promotions"])
+            keep_days(con, folder, settings.earlier, heaps.rows, tables["promotions"], raw)
         schema["scales"] = describe_scales(folder)
         check_evolution(settings.previous, schema, settings.accept_schema)
         about = _describe(folder, settings, heaps, choice, hashes.result(), schema) | {"opening": stores.about()}

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 import duckdb
 import numpy as np, pyarrow as pa, pyarrow.compute as pc, pyarrow.parquet as pq
-from ..core import find_json
+from ..core import UserError, find_json
 from .engines import quote_sql
 from .favorita import between_days, extract_rows
 from .kept_plan import HeldPlan, cut_added, hold_plan, join_added, keep_plan, typed_plan
 from .layout import RAW, raw_path
 from .panel import read_series, store_folder
 from .sales import HEAP_COLUMNS, Heaps, heap_raw
+from .seen import SEEN, keep_seen, sales_only_of
 
 # %% ../../nbs/data/02ia_roll.ipynb #af75b4ad
 def day_digests(
@@ -54,6 +55,13 @@ class Earlier:
     why: str  # Why all is prepared anew; empty where the new day is enough
     plan: HeldPlan | None = None  # What holds of the promotion plan, once `heap_day` has looked
     added: Path | None = None  # Folder with the plan's added rows; None where there is none
+    only: bool = False  # Whether the raw folder holds the sales of the new day alone
+
+    def require(self) -> "Earlier":
+        "The same; a UserError where all has to be read, and the raw folder holds a day alone."
+        if self.only and self.why:
+            raise UserError(f"The new day is not enough: {self.why}.")
+        return self
 
     @property
     def sound(self) -> tuple[str, ...]:
@@ -78,15 +86,19 @@ def _why_whole(folder, version, told, days):
         return "there is no row of a new day" if not new else f"there are {len(new):,} new days"
     return ""
 
-
+# %% ../../nbs/data/02ia_roll.ipynb #d5652754
 def look_back(
     folder: Path,  # Prepared before; it may not be there
     raw: Path,  # Folder of raw CSV files
 ) -> Earlier:
     "Compare what was prepared before with the raw files of now."
     version, told, days = find_json(folder / "version.json", {}), find_json(folder / DAYS, {}), day_digests(raw)
+    only = bool(sales_only_of(raw))
+    if only:  # of the days before nothing came
+        days = {**told.get("days", {}), **days}
     why = _why_whole(folder, version, told, days)
-    return Earlier(folder, days, told.get("rows", {}), max(days, default="") * (not why), why)
+    earlier = Earlier(folder, days, told.get("rows", {}), max(days, default="") * (not why), why, only=only)
+    return earlier.require()
 
 # %% ../../nbs/data/02ia_roll.ipynb #0f8580b2
 def _sales_of(folder, store, numbers):
@@ -182,6 +194,7 @@ def heap_day(
         if heaps and heaps.rows["sale"] and _all_known(heaps, earlier.folder) and _joins(con, earlier):
             return [], RolledHeaps(heaps, earlier)
         earlier.day, earlier.why = "", "the day, or a table beside the sales, does not go with what was known"
+        earlier.require()
         for path in folder.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     if earlier.plan and earlier.plan.added:
@@ -204,8 +217,11 @@ def keep_days(
     earlier: Earlier,
     rows: dict[str, int],  # Rows of sales by kind
     plan,  # The promotion plan as a table of the connection, or None
+    raw: Path,  # Folder of raw CSV files
 ) -> None:
     "Keep what tells the next night which days it knows."
     keep_plan(con, plan, folder)
-    told = {"days": earlier.days, "rows": rows, "day": earlier.day, "why": earlier.why}
+    keep_seen(raw, folder)
+    source = find_json(Path(raw) / SEEN, {}).get("why", "")  # why all of it was read
+    told = {"days": earlier.days, "rows": rows, "day": earlier.day, "why": earlier.why, "source": source}
     (folder / DAYS).write_text(json.dumps(told, indent=1) + "\n")

@@ -175,7 +175,7 @@ def _batches(con, path):
         SELECT CASE kind WHEN 'sale' THEN enum_code(store_nbr) WHEN 'return' THEN {RETURN_HEAPS} + enum_code(store_nbr)
                          WHEN 'zero' THEN {ZERO_HEAP} ELSE {WRONG_HEAP} END::USMALLINT AS heap,
                coalesce(enum_code(item_nbr), 0)::INTEGER AS item,
-               (date - DATE '1970-01-01')::INTEGER AS day,
+               coalesce((date - DATE '1970-01-01')::INTEGER, 0) AS day,
                unit_sales AS units,
                coalesce(onpromotion, 'nan')::FLOAT AS promotion
         FROM ({rows})""")

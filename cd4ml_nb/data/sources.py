@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['NOT_GOODS', 'NOT_YET', 'complete_journey_folder', 'readable_name', 'slug', 'describe_item', 'left_out_rules',
-           'week_days', 'us_events', 'us_holidays', 'complete_journey', 'tiny']
+           'digest_of', 'week_days', 'us_events', 'us_holidays', 'complete_journey', 'tiny']
 
 # %% ../../nbs/data/01_sources.ipynb #5782c4c9
 import csv, datetime, hashlib, re
+from collections.abc import Sequence
 from importlib.util import find_spec
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -239,14 +240,41 @@ _LINES = f"""SELECT CAST(store_id AS VARCHAR) AS store_nbr, {_NEW_YORK_DAY} AS d
 _DEPARTMENTS = """SELECT category, department FROM lines WHERE rule IS NULL GROUP BY category, department
     QUALIFY row_number() OVER (PARTITION BY category ORDER BY count(*) DESC, department) = 1 ORDER BY category"""
 
+# %% ../../nbs/data/01_sources.ipynb #bd1d2102
+_FILES = ("transactions", "products", "promotions")
+
+
+def digest_of(
+    package: Path,  # Folder with the Parquet files
+    names: Sequence[str] = _FILES,  # Which of them
+) -> str:  # 64 hexadecimal digits
+    "A hash of files of the package: the same files, the same sales."
+    return hashlib.sha256("".join(sha256_of(package / f"{name}.parquet") for name in names).encode()).hexdigest()
+
+
+def _keep(con, rows, path):
+    "Keep rows for another reading."
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replace_file(path) as tmp:
+        con.execute(f"COPY ({rows}) TO {quote_sql(tmp)} (FORMAT parquet, COMPRESSION zstd)")
+
+
+def _lines_kept(con, package, kept):
+    "SQL of all purchases with their New York days; worked out of these very files once."
+    path = Path(kept) / f"lines-{digest_of(package)[:16]}.parquet"
+    if not path.exists():
+        _keep(con, _LINES, path)
+    return f"SELECT * FROM read_parquet({quote_sql(path)})"
+
 # %% ../../nbs/data/01_sources.ipynb #21d084ca
-def _load_lines(con, package, rules):
+def _load_lines(con, package, rules, kept=None):
     "Create the tables `lines` (purchases, each with the rule that leaves it out, or null) and `categories`."
     for table in ("transactions", "products", "promotions"):
         path = quote_sql(package / f"{table}.parquet")
         con.execute(f"CREATE VIEW {table} AS SELECT * FROM read_parquet({path})")
     cases = " ".join(f"WHEN {condition} THEN '{rule}'" for rule, (condition, _) in rules.items())
-    con.execute(f"CREATE TABLE lines AS SELECT *, CASE {cases} END AS rule FROM ({_LINES})")
+    lines = _lines_kept(con, package, kept) if kept else _LINES
+    con.execute(f"CREATE TABLE lines AS SELECT *, CASE {cases} END AS rule FROM ({lines})")
     largest = con.execute(_DEPARTMENTS).fetchall()
     items = [{"category": category} | describe_item(category, department) for category, department in largest]
     names = [item["item_nbr"] for item in items]
@@ -298,14 +326,11 @@ def _promoted(con, package, kept):
     "The same; what was counted of these very files is taken from where it was kept."
     if kept is None:
         return _count_promoted(con)
-    digest = hashlib.sha256("".join(sha256_of(package / f"{name}.parquet") for name in _COUNTED).encode()).hexdigest()
-    path = Path(kept) / f"promoted-{digest[:16]}.parquet"
+    path = Path(kept) / f"promoted-{digest_of(package, _COUNTED)[:16]}.parquet"
     if path.exists():
         return con.execute(f"CREATE TABLE promoted AS SELECT * FROM read_parquet({quote_sql(path)})")
     _count_promoted(con)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replace_file(path) as tmp:
-        con.execute(f"COPY promoted TO {quote_sql(tmp)} (FORMAT parquet, COMPRESSION zstd)")
+    _keep(con, "FROM promoted", path)
 
 
 _COUNTED = ("promotions", "products")
@@ -380,8 +405,8 @@ _STORE_SIZES = f"""
 _SALES_QUERY = """
     SELECT row_number() OVER (ORDER BY date, s.store_nbr, s.item_nbr) AS id, date, s.store_nbr, s.item_nbr, unit_sales,
            CASE WHEN c.first_date IS NOT NULL THEN coalesce(p.onpromotion, 0) END AS onpromotion
-    FROM (SELECT date, store_nbr, item_nbr, sum(quantity) AS unit_sales FROM lines JOIN categories USING (category)
-          WHERE rule IS NULL GROUP BY ALL) s
+    FROM (SELECT date, store_nbr, item_nbr, sum(quantity) AS unit_sales FROM sold JOIN categories USING (category)
+          GROUP BY ALL) s
     LEFT JOIN (SELECT DISTINCT store_nbr, first_date, last_date FROM plan) c
            ON c.store_nbr = s.store_nbr AND date BETWEEN c.first_date AND c.last_date
     LEFT JOIN plan p ON p.store_nbr = c.store_nbr AND p.item_nbr = s.item_nbr AND p.first_date = c.first_date
@@ -400,14 +425,17 @@ def complete_journey(
     folder: Path,  # Empty folder that receives the CSV files
     package: Path | None = None,  # Folder with the Parquet files; the installed package's by default
     until: str | None = None,  # The last day whose sales are known, as 2017-11-30; None: all are
-    kept: Path | None = None,  # Where the counted promotions are kept from one reading to the next; None: nowhere
-) -> dict:  # Rule: rows, units, why
+    kept: Path | None = None,  # Where what was worked out is kept from one reading to the next; None: nowhere
+    only: str | None = None,  # The day of which alone the sales are wanted; None: all of them
+) -> dict:  # Rule: rows, units, why, of all days
     "Real sales of US grocery stores in 2017, by product category, store and New York day."
     rules, package = left_out_rules(until), Path(package or complete_journey_folder())
     with duckdb.connect() as con:
         con.execute("SET enable_progress_bar = false")
-        _load_lines(con, package, rules)
+        _load_lines(con, package, rules, kept)
         _load_plan(con, package, kept)
+        of_day = f" AND date = DATE '{only}'" if only else ""
+        con.execute(f"CREATE VIEW sold AS FROM lines WHERE rule IS NULL{of_day}")
         for name, query in _QUERIES.items():
             con.execute(f"COPY ({query}) TO {quote_sql(folder / f'{name}.csv')} (HEADER, DELIMITER ',')")
         first, last = con.execute("SELECT min(date), max(date) FROM lines").fetchone()

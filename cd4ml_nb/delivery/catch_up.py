@@ -37,6 +37,7 @@ def _bring_beside(root, held, day):
     folder = night_folder(root, day, held["model_version"])
     bring_up(package_folder(root, held, "model that goes live"), home / PREPARED, folder)
     tonight = load_forecaster(folder)
+    tonight.plan()
     sound = check_sound(tonight.arrays())
     if sound["verdict"] == "failed":
         shutil.rmtree(folder)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypedDict
 import pandas as pd
 from markupsafe import Markup
-from ..core import UserError, progress, replace_file
+from ..core import UserError, progress, read_params, replace_file
 from .mlflow_store import TrackedRun, read_artifact, read_runs
 from ..look import HTML, say_percent, table_text
 from ..style import page
@@ -36,14 +36,22 @@ def _errors(root, run):
     kept = pd.read_parquet(path, columns=["store_nbr", "item_nbr", "errors", "weight"])
     return kept.groupby(["store_nbr", "item_nbr"], as_index=False).sum()
 
+# %% ../../nbs/delivery/05b_experiments.ipynb #e81ff2cf
+def _tie_of(root):
+    "How small a difference the gate takes for a tie, as params.yaml says."
+    try:
+        return float((read_params(root=root).get("gate") or {}).get("ratchet_tolerance") or 0)
+    except UserError:  # runs can be looked at without it
+        return 0.0
 
-def _behind(mine, best, confidence) -> Behind:
-    "How far one run lies behind another, from the errors of both."
+
+def _behind(mine, best, confidence, tie=0.0) -> Behind:
+    "How far one run lies behind another, from the errors of both; up to `tie` it is one."
     if mine is None or best is None:
         return {"difference": None, "low": None, "high": None, "verdict": "not comparable"}
     found = compare(mine, best, confidence=confidence)
     verdict = "worse" if found["difference"] > 0 else "better"
-    if found["low"] <= 0 <= found["high"]:
+    if found["low"] <= 0 <= found["high"] or abs(found["difference"]) <= tie:
         verdict = "tie"
     return {"difference": found["difference"], "low": found["low"], "high": found["high"], "verdict": verdict}
 
@@ -95,7 +103,7 @@ def leaderboard(
     errors = [_errors(root, run) for run in listed]
     each = 1 - (1 - confidence) / max(1, len(listed) - 1)
     best: Behind = {"verdict": "best", "difference": 0.0, "low": 0.0, "high": 0.0}
-    behind = [best, *(_behind(mine, errors[0], each) for mine in errors[1:])]
+    behind = [best, *(_behind(mine, errors[0], each, _tie_of(root)) for mine in errors[1:])]
     return {
         "data_version": version,
         "others": {other: count for other, count in counts.items() if other != version},
@@ -152,6 +160,7 @@ def leaderboard_in_words(
         how = f"paired bootstrap over series, {share} for all rows together"
         behind = f"Behind the best: difference of NWRMSLE with its band ({how})."
         said.append(f"{behind} Where the band holds 0 it is a tie.")
+        said.append("What the gate takes for a tie (gate.ratchet_tolerance) is one here, too.")
     if board["others"]:
         others = ", ".join(f"{version} ({count})" for version, count in board["others"].items())
         said.append(f"Other data versions: {others}; see them with --data VERSION.")
@@ -219,7 +228,7 @@ def _distances(root, runs):
     "How far each run lies behind the first; on other data it cannot be compared."
     first = runs[0]["data_version"]
     errors = [_errors(root, run) if run["data_version"] == first else None for run in runs]
-    return [_behind(mine, errors[0], 0.95) for mine in errors]
+    return [_behind(mine, errors[0], 0.95, _tie_of(root)) for mine in errors]
 
 # %% ../../nbs/delivery/05b_experiments.ipynb #4c6f81c5
 def compare_runs(

@@ -346,6 +346,7 @@ def judge_model(
         "model_version": card["model_version"],
         "data_version": read_version(root)["data_version"],
         "champion": champion,
+        "apart": case.champion.apart if case.champion else "",
         "windows": judged_windows(case),
         "checks": judged + unexplained,
         "slices": slice_rows(slices),

@@ -16,11 +16,13 @@ import numpy as np, pandas as pd
 import pyarrow as pa, pyarrow.parquet as pq
 from ..core import UserError, explain_disk_trouble, find_json, main_root, read_json, read_params
 from ..core import replace_file, replace_folder, sha256_of, write_json
+from ..look import say_count
 from ..data.ingest import raw_folder
 from ..data.closed import CLOSED, read_day_rules, said_days, source_rule
 from ..data.days import day_number
 from ..data.prepare import prepare_folder
 from ..data.roll import DAYS
+from ..data.seen import sales_only_of
 from ..data.sources import NOT_YET
 from .package import last_state, write_paths, write_standing
 from .parameters import stage_values
@@ -29,9 +31,10 @@ from .nights import forecast_file, night_folder, published_by, read_published
 from .registry import package_folder
 from .state import nothing_live, state
 from ..model.estimators import Trees, ESTIMATORS, make_estimator
-from ..model.forecaster import load_forecaster
+from ..model.forecaster import load_forecaster, make_ready
 from ..model.package import Card, seal, unseal
-from ..quality.checks import Check, Criterion
+from ..model.remainder import Remainders
+from ..quality.checks import Check, Criterion, is_other_data
 
 # %% ../../nbs/delivery/09_night.ipynb #c2d85cb7
 def _champion(root):
@@ -65,22 +68,31 @@ def bring_sales(
     ingest = params["ingest"]
     sections = {name: params.get(name) or {} for name in ("favorita", "synthetic", "table")}
     values = stage_values("prepare", params) | {"windows": None, "last_day": None}
-    with raw_folder(root, ingest["source"], ingest["path"], day, home / KEPT, **sections) as raw:
-        later = find_json(raw / "left_out.json", {}).get("rules", {}).get(NOT_YET, {})
-        return prepare_folder(raw, home / TONIGHT, before=home / PREPARED, **values), later.get("rows", 0) > 0
+    for before in (home / PREPARED, None):
+        with raw_folder(root, ingest["source"], ingest["path"], day, home / KEPT, before, **sections) as raw:
+            later = find_json(raw / "left_out.json", {}).get("rules", {}).get(NOT_YET, {})
+            try:
+                return prepare_folder(raw, home / TONIGHT, before=home / PREPARED, **values), later.get("rows", 0) > 0
+            except UserError:
+                if not sales_only_of(raw):
+                    raise  # else all is read, which says what is wrong, or mends it
+    raise AssertionError("a source that is read whole has an end")
 
-
+# %% ../../nbs/delivery/09_night.ipynb #0cd777cd
 def say_read(
     prepared: Path,  # By a night
 ) -> str:
     "Whether the day was added to what was known, or all was read anew, and why."
     told = find_json(prepared / DAYS, {})
+    said = f"All sales were prepared: {told.get('why', 'by another engine')}."
     if told.get("day"):
-        return f"The sales of {told['day']} were added to those of the days before, which are as they were."
-    return f"All sales were read: {told.get('why', 'by another engine')}."
+        said = f"The sales of {told['day']} were added to those of the days before, which are as they were."
+    if sales_only_of(prepared):
+        return f"{said} Of the source only what came was read."
+    return f"{said} The source was read whole: {told['source']}." if told.get("source") else said
 
 # %% ../../nbs/delivery/09_night.ipynb #cf5bba7f
-_STANDS_ON = ("state.parquet", "calendar.parquet", "remainder.parquet", "paths.parquet")
+_STANDS_ON = ("state.parquet", "calendar.parquet", "remainder.parquet", "paths.parquet", "ready.parquet")
 
 
 def _card_of(card, block, origin, data_version):
@@ -91,6 +103,26 @@ def _card_of(card, block, origin, data_version):
     return {**card, **days, "data_version": data_version, "learnt_from": learnt_from, "series": block.n_series}
 
 # %% ../../nbs/delivery/09_night.ipynb #eb03e9ad
+def _check_own_data(card, package, prepared, source):
+    "A UserError where the sales are others than those of a model."
+    read = lambda path: set(pd.read_parquet(path, columns=["store_nbr", "item_nbr"]).astype(str).agg(tuple, axis=1))
+    its, here = read(package / "state.parquet"), read(prepared / "series.parquet")
+    known, learnt_from = len(its & here), card.get("source")
+    if is_other_data(known / max(len(here), 1), learnt_from == source):
+        said = (
+            f"{card['model_version']} is of other data ({learnt_from}): of the {say_count(len(here), 'series')} of the"
+        )
+        mend = "Put a model of these data live first (make pipeline), or name its source again"
+        raise UserError(f"{said} source {source}, which params.yaml names, it knows {known:,}. {mend}.")
+
+
+def _planned(folder):
+    "What answers tonight, with all that lies ready."
+    tonight = load_forecaster(folder)
+    tonight.plan()
+    return tonight
+
+# %% ../../nbs/delivery/09_night.ipynb #0d4ce2f3
 def bring_up(
     package: Path,  # The released model
     prepared: Path,  # Sales up to the day
@@ -99,17 +131,21 @@ def bring_up(
     "The same model on the state of another day, sealed."
     sealed, version = unseal(package), read_json(prepared / "version.json")
     card, horizon = sealed["card"], sealed["card"]["horizon"]
+    _check_own_data(card, package, prepared, version["source"])
     is_tree = issubclass(ESTIMATORS[card["estimator"]], Trees)
     fitted = None if is_tree else make_estimator(card["estimator"], card["parameters"], {})
-    block, mean, log_mean = last_state(prepared, fitted, horizon)
+    rest = Remainders(prepared, [version["last_day"]], horizon)  # of the same blocks: they are loaded once
+    block, mean, log_mean = last_state(prepared, fitted, horizon, rest.add)
     origin = block.n_days - 1
     with replace_folder(folder) as new:
         for name in sealed["files"].keys() - set(_STANDS_ON):
             shutil.copyfile(package / name, new / name)
-        write_standing(new, prepared, block, horizon)
+        write_standing(new, prepared, block, horizon, rest)
         if not is_tree:
             write_paths(new, mean, log_mean)
-        return seal(new, _card_of(card, block, origin, version["data_version"]), sealed["serving"])
+        card = seal(new, _card_of(card, block, origin, version["data_version"]), sealed["serving"])
+        make_ready(new)
+        return card
 
 # %% ../../nbs/delivery/09_night.ipynb #d16dede6
 WHOLE = Criterion("whole", "The day's sales")
@@ -370,7 +406,7 @@ def turn(
         known = pd.read_parquet(last / "state.parquet", columns=["store_nbr", "item_nbr"])
         (steps, later), folder = bring_sales(root, day), night_folder(root, day, champion["model_version"])
         card = bring_up(package, home / TONIGHT, folder)
-        tonight = load_forecaster(folder)
+        tonight = _planned(folder)
         shut = _is_shut(root, day, list(tonight.stores["store_nbr"]))
         checks = check_night(known, before, tonight, shut, insist=insist, later=later)
         _refuse(day, checks, folder, home)

@@ -167,10 +167,11 @@ def read_published(
 
 
 def published_by(
-    path: Path,  # A file of production/forecasts
+    published: Path | pa.Table,  # A file of production/forecasts, or what was read of it
 ) -> dict:  # forecast_origin, model_version, data_version
     "Who published a file, on what."
-    told = read_published(path, ["horizon"]).schema.metadata or {}
+    table = read_published(published, ["horizon"]) if isinstance(published, Path) else published
+    told = table.schema.metadata or {}
     return {
         name: told.get(name.encode(), b"").decode() for name in ("forecast_origin", "model_version", "data_version")
     }

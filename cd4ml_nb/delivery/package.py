@@ -7,28 +7,29 @@ __all__ = ['MOST_APART', 'write_paths', 'package_readme', 'last_state', 'check_s
            'package']
 
 # %% ../../nbs/delivery/02_package.ipynb #4bf6b4ef
-import json
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-import numpy as np, pandas as pd
+import json, numpy as np, pandas as pd
 from ..core import UserError, git_revision, read_json, replace_folder, write_json
 from ..data.tasks import run_tasks
 from ..data.panel import read_series, read_version
 from ..data.split import read_windows
-from .onnx import onnx_pair
+from .onnx import nodes_pair, onnx_pair
 from ..model.block import Block, last_days, offered_until, stack_blocks, take_series
 from ..model.cold_start import cold_starts
 from ..model.estimators import Trees
 from ..model.features import HISTORY
-from ..model.forecaster import load_forecaster
+from ..model.forecaster import load_forecaster, make_ready
 from ..model.groups import Grouped, group_batches, series_parts
+from ..model.families import calibrate_families
 from ..model.intervals import calibrate
 from ..model.kernel import item_factors
 from ..model.levels import learn_levels, window_levels
 from ..model.loading import load_block_once, panel_days
-from ..model.package import Card, seal, write_state
-from ..model.remainder import item_rows, remainders, window_remainders
+from ..model.package import Card, seal, write_groups, write_state
+from ..model.remainder import Remainders, item_rows, remainders, window_remainders
 from ..model.training import load_fitted
 from ..quality.accuracy import accuracy_table
 from ..quality.backtest import window_table, write_forecasts
@@ -73,13 +74,10 @@ def _card(root, about, origin, block):
     }
 
 # %% ../../nbs/delivery/02_package.ipynb #47860e39
-def _graphs(whole, groups):
-    "ONNX graphs of mean and log_mean, by the end of their files' names: of all series, and of each group."
-    many, files = len(groups) > _WORTH_PROCESSES, list(groups.values())
-    what = "package: model" if groups else ""
-    done = run_tasks(onnx_pair, files, processes=None if many else 1, what=what)
-    own = {f"-{path.stem}": pair for path, pair in zip(files, done)}
-    return {"": onnx_pair(whole), **own}
+def _of_groups(groups):
+    "What the models of groups are made of, in their order: nodes of mean and log_mean, and features that are closed."
+    many = len(groups) > _WORTH_PROCESSES
+    return run_tasks(nodes_pair, list(groups.values()), processes=None if many else 1, what="package: model")
 
 
 def write_paths(
@@ -92,19 +90,18 @@ def write_paths(
 
 # %% ../../nbs/delivery/02_package.ipynb #d40c6714
 def _write_models(folder, fitted, mean, log_mean):
-    "ONNX models, or the paths of an estimator that goes series by series; returns what serving must know of them."
+    "The models, or the paths of an estimator that goes series by series; returns what serving must know of them."
     whole, groups = (fitted.whole, fitted.models) if isinstance(fitted, Grouped) else (fitted, {})
     if not isinstance(whole, Trees):
         write_paths(folder, mean, log_mean)
         return {"encoding": {}, "log_link": False, "fill": None}
-    for end, pair in _graphs(whole, groups).items():
-        for name, graph in zip(("mean", "log_mean"), pair):
-            (folder / f"{name}{end}.onnx").write_bytes(graph)
+    for name, graph in zip(("mean", "log_mean"), onnx_pair(whole)):
+        (folder / f"{name}.onnx").write_bytes(graph)
     serving = {name: getattr(whole, name) for name in ("encoding", "log_link", "relative", "fill")}
     serving["unknown_plan"] = "usual"
     if not groups:
         return serving
-    return {**serving, "per": fitted.per, "groups": {name: f"-{path.stem}" for name, path in groups.items()}}
+    return {**serving, "per": fitted.per, **write_groups(folder, dict(zip(groups, _of_groups(groups))))}
 
 # %% ../../nbs/delivery/02_package.ipynb #ea2de370
 def package_readme(
@@ -137,12 +134,15 @@ def last_state(
     prepared: Path,  # The folder data/prepared
     fitted,  # The fitted estimator; None: nothing is asked of it
     horizon: int,  # Days ahead
+    look: Callable[[Block], None] | None = None,  # Shown each block of all days, as a panel may be too large for two
 ) -> tuple:  # Block of every series' last days; the estimator's mean and log_mean, shape (n_series, horizon)
     "What the package will stand on, and what it should answer."
     series, days, done = read_series(prepared), panel_days(prepared), []
     grouped = isinstance(fitted, Grouped)
     for part in group_batches(series, fitted.per, days) if grouped else series_parts(series, days):
         block = load_block_once(prepared, part)
+        if look:
+            look(block)
         nothing = np.empty((2, block.n_series, 0))
         answer = fitted.forecast(block, block.n_days - 1, horizon) if fitted else nothing
         until = offered_until(block, block.n_days - 1)
@@ -161,7 +161,9 @@ def check_same(
     expected: pd.DataFrame,  # The fitted estimator's forecasts, as `window_table` gives
 ) -> float:  # Largest relative difference, over `mean` and `log_mean`
     "Load the package as a server does and compare its forecasts with the fitted estimator's."
-    answer = load_forecaster(folder).forecast()
+    forecaster = load_forecaster(folder)
+    forecaster.plan()  # with what lies ready in it, which is what will be served
+    answer = forecaster.forecast()
     off = max(
         float((np.abs(answer[name] - expected[name]) / np.maximum(expected[name], 0.01)).max())
         for name in ("mean", "log_mean")
@@ -179,12 +181,13 @@ def write_standing(
     prepared: Path,  # The folder data/prepared
     block: Block,  # From `last_state`
     horizon: int,  # Days ahead
+    rest: Remainders | None = None,  # At the last day, where all series were added
 ) -> None:
     "What a model stands on: the state, the calendar ahead, and what no series will forecast."
     folder, origin = Path(folder), block.n_days - 1
     write_state(folder / "state.parquet", block)
     _write_calendar(folder / "calendar.parquet", prepared, block, origin, horizon)
-    ahead = remainders(prepared, [str(block.date(origin))], horizon)
+    ahead = rest.table() if rest else remainders(prepared, [str(block.date(origin))], horizon)
     ahead[["grain", "name", "horizon", "mean"]].to_parquet(folder / "remainder.parquet", index=False)
 
 
@@ -225,12 +228,18 @@ def _levels(fitted, earlier):
     return learn_levels([window_levels(part) for _, part in earlier.groupby("forecast_origin", observed=True)])
 
 
+def _families(root):
+    "item_nbr -> family, as the prepared data have it."
+    series = read_series(root / "data/prepared").drop_duplicates("item_nbr").set_index("item_nbr")["family"]
+    return series.dropna().astype(str).to_dict()
+
+
 def _serving(root, fitted, earlier, origin, horizon):
     "What the forecast takes from the past beside the models: items' levels, rates of cold starts, intervals."
     rest = window_remainders(root / "data/prepared", read_windows(root), earlier["item_nbr"].unique())
     known = {window: item_rows(rest, window) for window in earlier["forecast_origin"].unique()}
     _, rates = cold_starts(root / "data/prepared", [origin], horizon)
-    calibration = calibrate(earlier, horizon, known)
+    calibration = {**calibrate(earlier, horizon, known), **calibrate_families(earlier, _families(root), horizon, known)}
     return {"levels": _levels(fitted, earlier), "cold_start": rates[origin], "calibration": calibration}
 
 # %% ../../nbs/delivery/02_package.ipynb #74482329
@@ -259,4 +268,5 @@ def package(
         card: Card = {**_card(root, about, origin, block), "learnt_holidays": holidays}
         (folder / "README.md").write_text(package_readme(card), encoding="utf-8")
         card = seal(folder, card, {**serving, **learnt})
+        make_ready(folder)
         return {**card, "difference": check_same(folder, window_table(block, origin, mean, log_mean))}

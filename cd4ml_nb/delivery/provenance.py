@@ -220,7 +220,8 @@ def _find(versions, asked):
         if "no data version" not in str(e):
             raise
         hint = f"git pull brings what colleagues committed. {how_to_fetch()}"
-        raise UserError(f"No model and no data of version '{asked}' are known here. {hint}") from None
+        none = f"No model and no data of version '{asked}' are known here, nor an event of this id"
+        raise UserError(f"{none}. {hint}") from None
 
 
 def _first(runs, fits):

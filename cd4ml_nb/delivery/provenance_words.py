@@ -139,12 +139,38 @@ def _say_state(state):
     raw = state["raw"] if state["night"] else None
     return [*lines, *_below([[name, digest] for name, digest in (raw or {}).items()])]
 
+# %% ../../nbs/delivery/08b_provenance_words.ipynb #6b20c7fe
+_MOST = 300  # Characters of what an event asked and did
+
+
+def _say_decision(asked, done):
+    "Who ordered how many of what, and why; or who took it back."
+    why = f"by {done.get('by')} ({': '.join(filter(None, [done.get('reason'), done.get('text')]))})"
+    if "decision" in asked:
+        return f"decision {asked['decision']} was withdrawn {why}"
+    what = f"{done['ordered']:,.10g} units of {asked['item_nbr']} for store {asked['store_nbr']}"
+    suggested = asked.get("said", {}).get("suggested")
+    beside = "" if suggested is None else f"; {suggested:,.10g} were suggested"
+    return f"{what}, {asked['first_day']} to {asked['last_day']}, {why}{beside}"
+
+
+def _say_event(event):
+    "What was decided, or asked and said, in one line; none where a version was asked for."
+    if event is None:
+        return []
+    asked, done = event["inputs"], event["outputs"]
+    if event["kind"] == "decision" and done.get("act"):
+        said = _say_decision(asked, done)
+    else:
+        said = " → ".join(json.dumps(part, ensure_ascii=False)[:_MOST] for part in (asked, done))
+    return [f"{event['kind'].capitalize()} {event['id']}, {event['time'][:16]} UTC: {said}"]
+
 # %% ../../nbs/delivery/08b_provenance_words.ipynb #d5ba66c3
 def lineage_in_words(
-    found: Lineage,
+    found: Lineage,  # With the event, where one was asked for
 ) -> str:  # Lines
     "Where an answer comes from, for people."
-    lines = [trace_in_words(found)]
+    lines = [*_say_event(found.get("event")), trace_in_words(found)]
     if found["model"]:
         lines += [_say_gate(found["gate"]), *_say_acts(found), *_say_state(found["state"])]
     return "\n".join(lines)

@@ -10,7 +10,7 @@ __all__ = ['aliases', 'mirror_aliases', 'Outside', 'signed', 'Refused', 'approve
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, TypedDict
-from ..core import UserError, main_root, progress, read_params, sha256_of
+from ..core import UserError, find_json, main_root, progress, read_params, sha256_of
 from cd4ml_nb.delivery.acts import (
     LIVE,
     NIGHTS,
@@ -42,7 +42,7 @@ from cd4ml_nb.delivery.registry import (
 )
 from .reports import refresh_index
 from .state import Held, State, candidates, nothing_live, other_champion, read_verdict, stands, state
-from .verdict import count_checks, is_compared, registered_newest, say_compared
+from .verdict import count_checks, is_compared, is_of_others, registered_newest, say_compared
 from ..look import say_when, table_text
 
 # %% ../../nbs/delivery/05_release.ipynb #6abb0cc7
@@ -153,6 +153,10 @@ def _act(root, task, decide, outside, first=lambda: None):
             said = f"The act is done and logged, but MLflow's aliases could not be set ({why})."
             progress(f"{said} The next act will set them.")
     refresh_index(root)
+    if act["role"] == "champion":
+        from cd4ml_nb.delivery.store import publish_where_told  # a moment to load, and not for who only asks
+
+        publish_where_told(root)
     return {"line": len(earlier) + 1, **done}
 
 # %% ../../nbs/delivery/05_release.ipynb #76b9ac54
@@ -334,6 +338,32 @@ def rollback(
 
     return _act(root, "rollback", decide, outside, first)
 
+# %% ../../nbs/delivery/05_release.ipynb #c9f7ac75
+def _is_first_of_data(root, found):
+    "Whether what waits is the first model of its data, and what is live, of other data, went live by a rule as well."
+    live, waits = found["champion"], found["candidate"]
+    if not (live and waits and live["by"].startswith("rule release.auto_approve")):
+        return False  # what a person has put live, only a person replaces
+    verdict = read_verdict(root, waits["model_version"])
+    return is_of_others(verdict) and verdict["champion"] == live["model_version"]
+
+
+def _say_newest(root, found):
+    "Why the model of the newest run does not wait, where the gate passed it and something else keeps it back."
+    name = (find_json(Path(root) / "data/registered.json") or {}).get("model_version")
+    entry = next((entry for entry in found["versions"] if entry["model_version"] == name), None)
+    if not entry or entry["live"] or entry["releasable"] or not entry["gate_passed"]:
+        return ""
+    why = entry.get("why_not") or "its run was an experiment"
+    return f" {name}, of the newest run, passed the gate, but may not be released: {why}"
+
+
+def _rule_reason(root, name, found, first):
+    "Why the rule releases a version."
+    of_data = f" of these data, while {found['champion']['model_version']} is of others" if found["champion"] else ""
+    which = f"the first model{of_data}; " if first else ""
+    return f"{which}it passed the gate ({count_checks(read_verdict(root, name))})"
+
 # %% ../../nbs/delivery/05_release.ipynb #54fdef1f
 def _rule(root):
     "What params.yaml says of automatic approval."
@@ -342,13 +372,13 @@ def _rule(root):
     return rule
 
 
-def _not_by_rule(rule, found):
+def _not_by_rule(root, rule, found, first):
     "Empty, or why the rule releases nothing."
     live, waits = found["champion"], found["candidate"]
-    if live and rule != "always":
+    if live and rule != "always" and not (rule == "first" and first):
         said = f"{live['model_version']} is live since {live['since'][:10]}."
         if not waits:
-            return f"{said} Nothing waits for approval."
+            return f"{said} Nothing waits for approval.{_say_newest(root, found)}"
         return f"{said} {waits['model_version']} waits for a person's decision: cd4ml release approve"
     if rule == "never":
         return nothing_live(found) + " (release.auto_approve in params.yaml is never)"
@@ -376,7 +406,8 @@ def auto(
     rule, found = _rule(root), state(root)
     if found["champion"]:
         package_folder(root, found["champion"])  # a log without its models is nothing to go on from
-    if said := _not_by_rule(rule, found):
+    first = not found["champion"] or _is_first_of_data(root, found)
+    if said := _not_by_rule(root, rule, found, first):
         return {"released": None, "says": said}
 
     by = f"rule release.auto_approve: {rule}"
@@ -385,22 +416,16 @@ def auto(
     if name is None:
         none = "Nothing waits for approval." if found["champion"] else nothing_live(found)
         return {"released": None, "says": said or none}
-    if not is_compared(verdict := read_verdict(root, name)):
+    if not (first or is_compared(verdict := read_verdict(root, name))):
         waits = f"{name} was {say_compared(verdict)}, so it waits for a person's decision: cd4ml release approve"
         return {"released": None, "says": f"Nothing was released: {waits}"}
-    reason = _rule_reason(root, name, found)
+    reason = _rule_reason(root, name, found, first)
     if name not in halfway:
         approve(root, name, by, reason, outside=outside)
     promote(root, name, by=by, reason=reason, outside=outside)
     later = "wait for a person" if rule == "first" else "go the same way"
     done = f"approved and promoted by the {by} in params.yaml, as {reason}"
     return {"released": name, "says": f"{name} is live: {done}. Later models {later}."}
-
-# %% ../../nbs/delivery/05_release.ipynb #238bf2fa
-def _rule_reason(root, name, found):
-    "Why the rule releases a version."
-    first = "" if found["champion"] else "the first model; "
-    return f"{first}it passed the gate ({count_checks(read_verdict(root, name))})"
 
 # %% ../../nbs/delivery/05_release.ipynb #364a3025
 def verify(

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['FAR_OFF', 'packaged_model', 'judged_here', 'verdict_here', 'registered_newest', 'is_outdated', 'count_checks',
-           'is_compared', 'say_compared', 'say_others', 'say_far_off', 'failed_titles', 'after_pipeline']
+           'is_compared', 'say_compared', 'is_of_others', 'say_others', 'say_far_off', 'failed_titles',
+           'after_pipeline']
 
 # %% ../../nbs/delivery/03a_verdict.ipynb #18f51ed0
 from collections import Counter
@@ -103,8 +104,15 @@ def say_compared(
 ) -> str:
     "Whom a model was compared with, as the end of a sentence."
     live = verdict.get("champion") or "no champion"
-    told = f"not compared with {live}, which has learnt from the days that are judged"
-    return f"compared with {live}" if is_compared(verdict) else told
+    why = "is of other data" if is_of_others(verdict) else "has learnt from the days that are judged"
+    return f"compared with {live}" if is_compared(verdict) else f"not compared with {live}, which {why}"
+
+
+def is_of_others(
+    verdict: dict,  # As in gate.json
+) -> bool:
+    "Whether the model that was live then was one of other data."
+    return verdict.get("apart") == "other data"
 
 # %% ../../nbs/delivery/03a_verdict.ipynb #e718529c
 def say_others(

@@ -10,19 +10,19 @@ from dataclasses import dataclass
 import numpy as np, pandas as pd
 from ..core import UserError
 from ..data.split import LEAST_ERRORS
-from .kernel import QUANTILES
+from .kernel import LEVELS, usual_deviation
 
 # %% ../../nbs/model/04_intervals.ipynb #671a2791
 _MANY = 30  # Errors; with fewer, the next one is likelier outside
 
 
 def _places(n):
-    "Where in n sorted errors, 0 to 1, the quantiles stand."
-    if not 1 < n < _MANY:
-        return QUANTILES
-    low, middle, high = QUANTILES
-    lowest, highest = max(np.floor((n + 1) * low), 1), min(np.ceil((n + 1) * high), n)
-    return (lowest - 1) / (n - 1), middle, (highest - 1) / (n - 1)
+    "Where in n sorted errors, 0 to 1, the quantiles of a next one stand."
+    levels = np.array(LEVELS)
+    at = (n + 1) * levels
+    if n < _MANY:  # further out, to an error that was made
+        at = np.select([levels < 0.5, levels > 0.5], [np.floor(at), np.ceil(at)], at)
+    return np.clip((at - 1) / max(n - 1, 1), 0, 1)
 
 # %% ../../nbs/model/04_intervals.ipynb #ecb74cff
 _KNOTS, _CLASSES = 16, 4  # At most
@@ -46,23 +46,26 @@ def fit_knots(
     whole: np.ndarray,  # Whether the series sells whole units, shape (n,)
     dispersion: np.ndarray | None,  # How unevenly it sold, shape (n,); None where only the mean counts
     rng: np.random.Generator,  # For the random part of counts
+    days: int = 1,  # Days summed
     per_class: int = 150,  # Forecasts behind each class of dispersion, at least
     enough: int = 200_000,  # Forecasts to look at, at most
-) -> dict:  # {"mean": [k], "dispersion": [k][c], "ratio": [k][c][3]}; {"mean": [k], "ratio": [k][3]} without dispersion
+) -> dict:  # mean [k], dispersion [k][c], deviation [k][c][levels]; without dispersion mean [k], ratio [k][levels]
     "Quantiles of the error, as a function of the forecast's size and of how unevenly a series sells."
     if len(y) > enough:
         some = rng.choice(len(y), enough, replace=False)
         y, mean, whole = y[some], mean[some], whole[some]
         dispersion = None if dispersion is None else dispersion[some]
-    ratio, places = (y + np.where(whole, rng.random(len(y)), 0.5)) / (mean + 1), _places(len(y))
-    at = lambda rows: np.quantile(ratio[rows], places).tolist()
+    spread = y + np.where(whole, rng.random(len(y)), 0.5)
+    at = lambda values: np.quantile(values, _places(len(values))).tolist()
     parts = _cut(mean, np.sqrt(mean), _KNOTS, per_class * (1 if dispersion is None else 2))
     knots = {"mean": [float(mean[part].mean()) for part in parts]}
     if dispersion is None:
-        return {**knots, "ratio": [at(part) for part in parts]}
+        ratio = spread / (mean + 1)
+        return {**knots, "ratio": [at(ratio[part]) for part in parts]}
+    apart = (spread - mean - 0.5) / usual_deviation(mean, dispersion, days)
     classes = [[part[own] for own in _cut(dispersion[part], np.ones(len(part)), _CLASSES, per_class)] for part in parts]
     uneven = [[float(dispersion[rows].mean()) for rows in own] for own in classes]
-    return {**knots, "dispersion": uneven, "ratio": [[at(rows) for rows in own] for own in classes]}
+    return {**knots, "dispersion": uneven, "deviation": [[at(apart[rows]) for rows in own] for own in classes]}
 
 # %% ../../nbs/model/04_intervals.ipynb #13d23f96
 _COLUMNS = ["horizon", "unit_sales", "mean", "whole"]
@@ -148,11 +151,11 @@ def _spans(sold, said, unknown, days, by_week):
     return [(f"{days} week {week + 1}", sold[:, weeks == week], said[:, weeks == week]) for week in np.unique(weeks)]
 
 # %% ../../nbs/model/04_intervals.ipynb #51bf805f
-def _knots_of(sums, sold, said, known, rng):
+def _knots_of(sums, sold, said, known, rng, days=1):
     "The knots of some of the days or stretches, shape (n, days) as `sold` and `said`."
     each = lambda values: np.broadcast_to(values[:, None], sold.shape)[known]
     dispersion = None if sums.dispersion is None else each(sums.dispersion)
-    return fit_knots(sold[known], said[known], each(sums.whole), dispersion, rng)
+    return fit_knots(sold[known], said[known], each(sums.whole), dispersion, rng, days)
 
 
 def _few_knots(sums, rng):
@@ -190,7 +193,7 @@ def calibrate_sums(
             for key, sold, said in _spans(sold_sums, said_sums, unknown, days, days == 1 and level == "series"):
                 known = np.isfinite(sold) & (said > 0)
                 if known.sum() >= _LEAST_SUMS:
-                    found[level][key] = _knots_of(sums, sold, said, known, rng)
+                    found[level][key] = _knots_of(sums, sold, said, known, rng, days)
         first = "1 week 1" if level == "series" else "1"
         if first not in found[level]:
             found[level][first] = _few_knots(sums, rng)

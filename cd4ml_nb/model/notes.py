@@ -83,7 +83,8 @@ def silence(
     store, item = (np.asarray(block.series[name]).astype(str) for name in ("store_nbr", "item_nbr"))
     shut = np.intersect1d(_several(store, sold), _silent_among(store, sold, is_open, 1))
     other = ~np.isin(store, shut)
-    gone = _gone(take_series(block, other), origin, item[other], sold[other], is_open[other])
+    open_ones = block if other.all() else take_series(block, other)
+    gone = _gone(open_ones, origin, item[other], sold[other], is_open[other])
 
     silent = offered & (~other | np.isin(item, gone))
     left = np.flatnonzero(offered & ~silent)

@@ -6,10 +6,12 @@
 __all__ = ['OUTCOMES', 'sold_on_day', 'published_for', 'join_day', 'join_actuals', 'score_day']
 
 # %% ../../nbs/monitoring/01_actuals.ipynb #ba3da84a
+from datetime import date, timedelta
 from pathlib import Path
 import numpy as np, pandas as pd
 import pyarrow as pa, pyarrow.parquet as pq
 from ..core import main_root, replace_file
+from ..data.panel import DAYS_AHEAD
 from ..delivery.nights import FORECASTS, published_by, read_published
 from ..model.forecaster import Forecaster
 
@@ -32,8 +34,9 @@ def published_for(
     root: Path,  # The project's folder
     day: str,  # A target day
 ) -> list[Path]:  # In time order
-    "The files of forecasts that may hold a day."
-    return [path for path in sorted((main_root(root) / FORECASTS).glob("*.parquet")) if path.stem[:10] < day]
+    "The files of forecasts that may hold a day: of the nights before it, as far back as a forecast reaches."
+    first = str(date.fromisoformat(day) - timedelta(days=DAYS_AHEAD))
+    return [path for path in sorted((main_root(root) / FORECASTS).glob("*.parquet")) if first <= path.stem[:10] < day]
 
 # %% ../../nbs/monitoring/01_actuals.ipynb #5767571e
 def join_day(
@@ -48,7 +51,7 @@ def join_day(
     for path in published_for(root, day):
         table = read_published(path, _TOLD, day)
         if len(table):
-            about = {name: published_by(path)[name] for name in ("forecast_origin", "model_version")}
+            about = {name: published_by(table)[name] for name in ("forecast_origin", "model_version")}
             told = table.to_pandas().astype(dict.fromkeys(keys, str)).merge(sold, "outer", keys)
             parts.append(told.fillna({"unit_sales": 0.0, "horizon": told["horizon"].max()}).assign(**about))
     return (

@@ -21,7 +21,7 @@ from ..model.groups import fit_group, group_batches, group_rows, sample_items, s
 from ..data.split import LEAST_ERRORS
 from ..model.intervals import calibrate_sums, window_sums
 from ..model.estimators import ESTIMATORS, Trees
-from ..model.kernel import dispersion, item_factors, quantiles, sells_whole_units
+from ..model.kernel import dispersion, item_factors, open_curves, quantiles, sells_whole_units
 from ..model.levels import learn_levels, window_levels
 from ..model.loading import load_block_once, forget_block, panel_days
 from ..model.training import fit_all_series, keep_fit, lean, make_plan
@@ -144,9 +144,9 @@ def with_intervals(
     "Add the intervals that the earlier windows teach."
     q = np.full((len(table), 3), np.nan)
     if earlier:
-        levels = calibrate_sums(earlier, [1], ("series",))
+        curves = open_curves(calibrate_sums(earlier, [1], ("series",)))["series"]
         habits = table["whole"], table["dispersion"].to_numpy(float)
-        q = quantiles(levels, "series", table["mean"], *habits, horizons=table["horizon"])
+        q = quantiles(curves, table["mean"], *habits, horizons=table["horizon"])
     return table.assign(q10=q[:, 0], q50=q[:, 1], q90=q[:, 2])
 
 

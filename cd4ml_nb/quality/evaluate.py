@@ -20,7 +20,7 @@ from ..model.cold_start import cold_starts, cold_table
 from ..model.loading import forget_block, load_block_once
 from ..model.estimators import ESTIMATORS
 from ..model.intervals import calibrate_sums, item_sums, window_sums
-from ..model.kernel import quantiles
+from ..model.kernel import open_curves, quantiles
 from ..model.remainder import item_rows, window_remainders
 from .bootstrap import SERIES_KEYS, draws, log_errors, paired_difference
 from .metrics import group_scores, score_terms, wape
@@ -65,20 +65,21 @@ def all_stores(
         mine["date"] = pd.Timestamp(origin) + pd.to_timedelta(mine["horizon"], unit="D")
         left = None if rest is None else item_rows(rest, origin)
         if sums and window["role"] != "calibration":
-            levels, both = calibrate_sums(sums, [1, horizon], ("all_stores",)), pd.concat([mine, left])
+            learnt, both = calibrate_sums(sums, [1, horizon], ("all_stores",)), pd.concat([mine, left])
+            curves = open_curves(learnt)["all_stores"]
             for days, by in ((1, ["item_nbr", "date"]), (horizon, ["item_nbr"])):
-                done.append(_item_totals(both, by, days, levels).assign(forecast_origin=origin))
+                done.append(_item_totals(both, by, days, curves).assign(forecast_origin=origin))
         if len(mine):
             sums.append(window_sums(mine, horizon, left, ("all_stores",)))
     names = ["forecast_origin", "item_nbr", "days", "date", "unit_sales", "mean", "q10", "q50", "q90"]
     return pd.concat(done, ignore_index=True)[names]
 
 # %% ../../nbs/quality/03_evaluate.ipynb #60207e4c
-def _item_totals(table, by, days, levels):
+def _item_totals(table, by, days, curves):
     "Totals of one window over all stores, for so many days each."
     sums = {"unit_sales": ("unit_sales", "sum"), "mean": ("mean", "sum"), "whole": ("whole", "min")}
     total = table.groupby(by, sort=True).agg(**sums, first=("date", "min")).reset_index()
-    q = quantiles(levels, "all_stores", total["mean"], total["whole"], None, days)
+    q = quantiles(curves, total["mean"], total["whole"], None, days)
     return total.assign(days=days, date=total["first"], q10=q[:, 0], q50=q[:, 1], q90=q[:, 2])
 
 # %% ../../nbs/quality/03_evaluate.ipynb #7a019246

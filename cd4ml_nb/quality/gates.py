@@ -6,9 +6,9 @@
 __all__ = ['FORECAST_KEYS', 'RATCHET', 'OF_FORECASTS', 'Champion', 'Case', 'make_case', 'read_case', 'row_and_day', 'sane_check',
            'few_series', 'luck_of_shares', 'luck_of_volume', 'luck_of_orders', 'scores_by_window', 'absolute_check',
            'too_good_check', 'naive_check', 'bias_check', 'quantile_check', 'dispersion_check', 'all_stores_check',
-           'champion_windows', 'champion_forecasts', 'with_champion', 'beside_champion', 'ratchet_check',
-           'orders_check', 'slice_table', 'slice_checks', 'slice_orders_check', 'store_groups', 'fairness_table',
-           'forecast_checks', 'beside_only', 'other_estimators']
+           'champion_windows', 'is_of_other_data', 'champion_forecasts', 'beside_champion', 'with_champion',
+           'ratchet_check', 'orders_check', 'slice_table', 'slice_checks', 'slice_orders_check', 'store_groups',
+           'fairness_table', 'forecast_checks', 'beside_only', 'other_estimators']
 
 # %% ../../nbs/quality/08_gates.ipynb #1a4449ab
 from dataclasses import dataclass, replace
@@ -17,18 +17,18 @@ import numpy as np, pandas as pd
 from scipy.sparse import csr_array
 from ..core import UserError
 from ..look import say_count
-from ..data.panel import read_series
+from ..data.panel import read_series, read_version
 from ..data.split import read_windows
 from ..model.block import Block
 from ..model.estimators import ESTIMATORS, SeasonalNaive, Trees
 from ..model.loading import forget_block, load_block_once
-from ..model.forecaster import load_forecaster
+from ..model.forecaster import Forecaster, load_forecaster
 from ..model.remainder import window_remainders
 from ..model.kernel import item_factors
 from ..model.package import Card
 from .backtest import join_tables, window_table
 from .bootstrap import SERIES_KEYS, draws, log_errors, paired_difference
-from .checks import Check, Criterion, Limits, guarded
+from .checks import Check, Criterion, Limits, guarded, is_other_data
 from .evaluate import all_stores, backtested, held
 from .slices import THIRDS, slice_columns, volume_thirds
 from .metrics import levels_missed, merge_terms, nwrmsle, orders_of, share_of, shares
@@ -42,8 +42,8 @@ class Champion:
     model_version: str
     windows: list  # Forecast origins of the windows on which it is compared, ascending
     how: str  # How its forecasts were made, in words
-    fresh: bool = True  # False: it has learnt from all that is judged, so that nothing can be compared
-    trained_to: str = ""  # Last day from which it learnt
+    apart: str = ""  # Why it is no measure: "learnt" from all that is judged, or of "other data"; empty where it is one
+    told: str = ""  # What it learnt up to, or from which source: the end of that sentence
 
 # %% ../../nbs/quality/08_gates.ipynb #5fa07d22
 @dataclass
@@ -63,8 +63,8 @@ class Case:
 
     @property
     def rival(self) -> Champion | None:
-        "The champion, where it has not learnt from what is judged."
-        return self.champion if self.champion and self.champion.fresh else None
+        "The champion, where it is a measure."
+        return self.champion if self.champion and not self.champion.apart else None
 
     @property
     def origins(self) -> list:
@@ -359,8 +359,8 @@ def dispersion_check(case: Case) -> Check:
     slack, (groups, count) = case.limits.quantile_slack, _by_evenness(case)
     often = f"{count:,} series of which {_EXPECTED} units or more are expected on a day"
     if not groups:
-        least = f"There are {often}, and at least {case.limits.slice_series} are judged"
-        return _BY_DISPERSION.not_judged(least, slack)
+        most = f"fewer than {case.limits.slice_series}, whose shares chance alone moves by more than an error would"
+        return _BY_DISPERSION.not_judged(f"There are {often}, {most}", slack)
     found = []
     for name, (table, series) in groups.items():
         said, off = _levels_missed(table)
@@ -465,14 +465,30 @@ def _levels_of_then(champion, shipped, items, origin):
     then = shipped.drop_duplicates("item_nbr").set_index("item_nbr")["level"].to_dict()
     return item_factors(then, items) / item_factors(champion.serving.get("levels", {}), items)
 
+# %% ../../nbs/quality/08_gates.ipynb #ce69d914
+def _share_known(champion, series):
+    "Of some series, the share that a model knows."
+    return float(np.mean(champion.rows_of(series) >= 0))
+
+
+def is_of_other_data(
+    case: Case,  # The candidate's
+    champion: Forecaster,  # The live one
+    source: str,  # Of the candidate's data, as params.yaml names it
+) -> bool:
+    "Whether a live model is of other data than what is judged."
+    known = _share_known(champion, case.judged[SERIES_KEYS].drop_duplicates().astype(str))
+    return is_other_data(known, champion.card.get("source") == source)
+
 # %% ../../nbs/quality/08_gates.ipynb #f13fb78f
 def champion_forecasts(
     case: Case,  # The candidate's
     root: Path,  # The project's folder
     folder: Path,  # The champion's package
+    champion: Forecaster,  # As it is loaded from there
 ) -> tuple[Card, pd.DataFrame, str]:  # Its card, the table of its forecasts, and how they were made
     "What the champion says of the judged windows."
-    champion, shipped = load_forecaster(folder), pd.read_parquet(Path(folder) / "holdout.parquet")
+    shipped = pd.read_parquet(Path(folder) / "holdout.parquet")
     origins = champion_windows(case.origins, champion.card.get("trained_to", ""))
     if (Path(folder) / "paths.parquet").exists():
         table = _backtest_of(root, champion.card["estimator"])
@@ -501,16 +517,7 @@ def _backtest_of(root, estimator):
         f"the champion is of the kind {estimator}, which has to be backtested to be compared, and {path} is missing"
     )
 
-# %% ../../nbs/quality/08_gates.ipynb #1a49b4bb
-def with_champion(
-    case: Case,  # The candidate's
-    root: Path,  # The project's folder
-    folder: Path | None,  # The champion's package; None if nothing is live
-) -> Case:
-    "The case with the champion's forecasts beside the candidate's."
-    return case if folder is None else beside_champion(case, *champion_forecasts(case, root, folder))
-
-
+# %% ../../nbs/quality/08_gates.ipynb #fe7430b2
 def beside_champion(
     case: Case,  # The candidate's
     card: Card,  # Of the champion
@@ -518,15 +525,30 @@ def beside_champion(
     how: str,  # How they were made
 ) -> Case:
     "Put the champion's forecasts into the case."
-    name, trained_to = card["model_version"], card.get("trained_to", "")
+    name, learnt = card["model_version"], f"all sales up to {card.get('trained_to', 'an unknown day')}"
     if table.empty:
-        return replace(case, champion=Champion(name, [], how, fresh=False, trained_to=trained_to))
+        return replace(case, champion=Champion(name, [], how, apart="learnt", told=learnt))
     found = _beside(case.judged, table)
     if not found["mean"].notna().any():
         raise UserError(f"the champion {name} has no forecast of any day that the candidate forecasts")
     judged = case.judged.assign(champion=found["log_mean"], champion_mean=found["mean"])
     origins = sorted(judged.loc[found["mean"].notna(), "forecast_origin"].unique())
-    return replace(case, judged=judged, champion=Champion(name, origins, how, trained_to=trained_to))
+    return replace(case, judged=judged, champion=Champion(name, origins, how, told=learnt))
+
+# %% ../../nbs/quality/08_gates.ipynb #1a49b4bb
+def with_champion(
+    case: Case,  # The candidate's
+    root: Path,  # The project's folder
+    folder: Path | None,  # The champion's package; None if nothing is live
+) -> Case:
+    "The case with the champion's forecasts beside the candidate's."
+    if folder is None:
+        return case
+    live = load_forecaster(folder)
+    if is_of_other_data(case, live, read_version(root)["source"]):
+        name, source = live.card["model_version"], live.card.get("source", "unknown")
+        return replace(case, champion=Champion(name, [], "not at all", apart="other data", told=f"the source {source}"))
+    return beside_champion(case, *champion_forecasts(case, root, folder, live))
 
 # %% ../../nbs/quality/08_gates.ipynb #eeaeba73
 def _series_sums(
@@ -570,10 +592,11 @@ def _nothing_beside(case):
     live = case.champion
     if live is None:
         return "No live model stands beside it, so there is nothing to compare with"
-    learnt = (
-        f"{live.model_version}, which is live, has learnt from all sales up to {live.trained_to or 'an unknown day'}"
-    )
-    return f"{learnt}, so also from all that is judged here: what it says of them is no forecast, and not compared with"
+    name = f"{live.model_version}, which is live,"
+    if live.apart == "other data":
+        return f"{name} is of other data ({live.told}): it knows too few of the series here to be compared with"
+    learnt = f"{name} has learnt from {live.told}, so also from all that is judged here"
+    return f"{learnt}: what it says of them is no forecast, and not compared with"
 
 
 def _said(origins):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SCORED', 'nwrmsle', 'wape', 'share_of', 'pinball', 'shares', 'orders_of', 'score_terms', 'levels_missed',
-           'group_scores', 'score', 'merge_terms']
+           'quantile_table', 'group_scores', 'score', 'merge_terms']
 
 # %% ../../nbs/quality/01_metrics.ipynb #0cf127a0
 import numpy as np, pandas as pd
@@ -101,6 +101,24 @@ def levels_missed(
         said.append(f"{level:.0%} between {less:.0%} and {no_more:.0%}")
     rule = "each level should lie between the shares of days that sold less than its quantile, and no more than it"
     return f"{rule}: {', '.join(said)}; the worst lies {outside:.1%} outside", outside
+
+# %% ../../nbs/quality/01_metrics.ipynb #8687c391
+_SELLS = 1  # Units expected on a day, at least
+
+
+def quantile_table(
+    table: pd.DataFrame,  # unit_sales, mean, q10, q50, q90
+    slack: float = 0.02,  # Share of days
+) -> pd.DataFrame:  # By quantile: level, days, days below, days at or below, calibrated (yes, no or not judged)
+    "Whether the quantiles are right where they can be wrong: on the days of which a unit or more is expected."
+    often, rows = table[table["mean"] >= _SELLS], {}
+    for name, level in _LEVELS.items():
+        below, up_to = (np.nan, np.nan) if often.empty else shares(often["unit_sales"], often[name]).values()
+        right = "yes" if below - slack <= level <= up_to + slack else "no"
+        says = "not judged" if often.empty else right
+        rows[name] = {"level": level, "days": len(often), "days below": below, "days at or below": up_to}
+        rows[name]["calibrated"] = says
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 # %% ../../nbs/quality/01_metrics.ipynb #571e0a9c
 def group_scores(

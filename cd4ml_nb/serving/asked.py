@@ -8,10 +8,20 @@ __all__ = ['as_row', 'with_event', 'Recorder', 'flush', 'close', 'open_recorder'
 # %% ../../nbs/serving/02a_asked.ipynb #13b6a946
 import msgspec, threading, time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from ..core import progress
 from .answers import Question
-from .events import Disk, check_share, events_folder, id_at, in_sample, insert_packed, share_kept
+from cd4ml_nb.serving.events import (
+    Disk,
+    check_share,
+    events_folder,
+    id_at,
+    in_sample,
+    insert_packed,
+    is_left,
+    share_kept,
+)
 
 # %% ../../nbs/serving/02a_asked.ipynb #07b4ec50
 _FIELDS = {"item": "item_nbr", "store": "store_nbr", "date": "date", "to": "to", "promotion": "promotion"}
@@ -22,13 +32,15 @@ def _inputs(asked, answer):
     "The fields of a question as JSON."
     if asked is None:
         return answer[: answer.index(_ASKED)].decode() + "}"
+    if isinstance(asked, Mapping):
+        return msgspec.json.encode(asked).decode()
     given = {name: getattr(asked, field) for field, name in _FIELDS.items() if getattr(asked, field) is not None}
     return msgspec.json.encode(given).decode()
 
-
+# %% ../../nbs/serving/02a_asked.ipynb #3cec78e7
 def as_row(
     event_id: str,  # Its time, and more
-    asked: Question | None,  # None: product, store and day, with which a planned answer begins
+    asked: Question | Mapping | None,  # A mapping as it is; None: product, store and day, as a planned answer begins
     versions: Mapping,  # model_version and data_version of the model that answered
     answer: bytes,  # JSON
 ) -> tuple:  # As the store keeps an event
@@ -56,10 +68,10 @@ class Recorder:
         self,
         folder: Path,  # Such as production/events
         share: float = 1.0,  # Of the requests to keep, 0…1
+        tell: Callable[[str], None] = progress,  # Says that the disk is in trouble, and that it is well again
     ):
-        self.disk, self.share = Disk(Path(folder)), check_share(share)
-        self.waiting: deque = deque()
-        self.kept = self.lost = 0  # Events so far
+        self.disk, self.share = Disk(Path(folder), tell), check_share(share)
+        self.waiting, self.kept, self.lost = deque[tuple](), 0, 0  # Events: those that wait, and so far
         self.turn, self.ends = threading.Lock(), threading.Event()
         self.thread = threading.Thread(target=_work, args=[self], name="forecasts asked", daemon=True)
         self.thread.start()
@@ -90,9 +102,10 @@ def flush(
     recorder: Recorder,
 ) -> None:
     "Write all that waits now; what the disk does not take is counted as lost."
+    disk = recorder.disk
     with recorder.turn:
-        if not recorder.waiting and (recorder.disk.con is None or recorder.disk.trouble):
-            _keep(recorder, 0)  # is the disk well, again?
+        if not recorder.waiting and (disk.con is None or disk.trouble or is_left(disk)):
+            _keep(recorder, 0)  # is the disk well, again, and the store still there?
         while many := min(len(recorder.waiting), _TOGETHER):
             _keep(recorder, many)
 

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['EVENTS', 'KINDS', 'WRITTEN', 'KNOWN', 'LEFT_OUT', 'events_folder', 'utc_now', 'id_at', 'time_of_id', 'Event',
-           'in_sample', 'check_share', 'insert_each', 'insert_many', 'insert_packed', 'Disk', 'EventStore',
-           'share_kept', 'open_events', 'read_table', 'read_events', 'as_events', 'roll_events']
+           'in_sample', 'check_share', 'insert_each', 'insert_many', 'insert_packed', 'Disk', 'is_left', 'write_events',
+           'EventStore', 'share_kept', 'open_events', 'read_table', 'read_events', 'as_events', 'roll_events']
 
 # %% ../../nbs/serving/02_events.ipynb #a7f4f0c2
 import fcntl, hashlib, json, os, queue, sqlite3, threading, time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -112,12 +112,15 @@ def _plain(value):
     raise TypeError(f"{type(value).__name__} is no JSON")
 
 
+_WRITE = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain).encode
+
+
 def _json(name, said):
     "A part of an event as text."
     if not isinstance(said, dict):
         raise UserError(f"An event's {name} should be named values, and are of type {type(said).__name__}.")
     try:
-        text = json.dumps(said, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain)
+        text = _WRITE(said)
         size = len(text.encode())
     except (TypeError, ValueError, RecursionError) as e:
         raise UserError(
@@ -268,13 +271,13 @@ def _explain(folder, error):
 # %% ../../nbs/serving/02_events.ipynb #633d98ad
 _TOGETHER = 2_000  # Events of one commit at most
 _WAITING = 100_000  # Events that may wait for the disk
-_BREATH = 0.0001  # Seconds
+_BREATH, _LONGEST_BREATH = 0.0001, 0.001  # Seconds
 
 
-def _gather(waiting):
-    "All that wait, as soon as something does; None is the last thing ever to wait."
-    batch = [waiting.get()]
-    if batch[0] is not None:
+def _gather(waiting, expected):
+    "All that wait, as soon as as many do as are expected, or a moment later; None is the last thing ever to wait."
+    batch, ends = [waiting.get()], time.monotonic() + _LONGEST_BREATH
+    while batch[0] is not None and 1 + waiting.qsize() < expected and time.monotonic() < ends:
         time.sleep(_BREATH)
     with suppress(queue.Empty):
         while batch[-1] is not None and len(batch) < _TOGETHER:
@@ -282,17 +285,37 @@ def _gather(waiting):
     return batch
 
 # %% ../../nbs/serving/02_events.ipynb #21f91759
+_TRIES = 3  # Stores moved away under one commit before it is given up
+
+
+def _files_in(folder):
+    "Which files the store's paths lead to, as long as it is open; None where one is missing."
+    with suppress(OSError):
+        found = [os.stat(folder / f"{_STORE}{part}") for part in ("", "-wal", "-shm")]
+        return [(one.st_dev, one.st_ino) for one in found]
+    return None
+
+
+def _say_left(folder):
+    "That a store was moved away while it was open."
+    moment = f"{utc_now():%Y-%m-%d %H:%M:%S} UTC"
+    return (
+        f"{folder} was moved or removed while events were kept there; since {moment} they are kept in a new one in its "
+        "place. Events of before are found again when those of the folder of before are written there, too."
+    )
+
+# %% ../../nbs/serving/02_events.ipynb #b3d7706a
 class Disk:
     "The connection of the thread that commits: opened anew after trouble, which is said once."
 
-    def __init__(self, folder):
-        self.folder, self.con, self.trouble = folder, None, None
+    def __init__(self, folder, tell=progress):
+        self.folder, self.tell, self.con, self.files = folder, tell, None, None
+        self.trouble, self.left = None, None  # Why nothing is kept now; why what was kept before is not found
 
     def keep(self, rows, insert=insert_each):
         "Write rows, and say what became of them; a UserError when they are not on the disk."
         try:
-            self.con = self.con or _connect(self.folder)
-            told = _write(self.con, self.folder, rows, insert)
+            told = _write_found(self, rows, insert)
         except Exception as e:  # whatever it is: who waits must be told
             self.close()
             self.say(str(error := _explain(self.folder, e)))
@@ -304,13 +327,55 @@ class Disk:
         before, self.trouble = self.trouble, trouble
         with suppress(Exception):  # stderr may be closed
             if bool(trouble) != bool(before):
-                progress(trouble or f"Events are kept again in {self.folder}.")
+                self.tell(trouble or f"Events are kept again in {self.folder}.")
 
     def close(self):
         con, self.con = self.con, None
         with suppress(sqlite3.Error):
             if con is not None:
                 con.close()
+
+# %% ../../nbs/serving/02_events.ipynb #e81f24c9
+def is_left(
+    disk: Disk,
+) -> bool:
+    "Whether the path no longer leads to the open store, so that nobody would find what is written there."
+    return disk.con is not None and (disk.files is None or disk.files != _files_in(disk.folder))
+
+
+def _leave(disk):
+    "Close a store that was moved away, and say so."
+    disk.close()  # SQLite sees it, too: it deletes no file of the store that stands there now
+    disk.left = _say_left(disk.folder)
+    with suppress(Exception):  # stderr may be closed
+        disk.tell(disk.left)
+
+
+def _write_found(disk, rows, insert):
+    "Write rows where the path leads, and look once more whether it still does: only then are they acknowledged."
+    for _ in range(_TRIES):
+        if is_left(disk):
+            _leave(disk)
+        if disk.con is None:
+            disk.con = _connect(disk.folder)
+            disk.files = _files_in(disk.folder)
+        told = _write(disk.con, disk.folder, rows, insert)
+        if not is_left(disk):
+            return told
+    raise UserError(f"{disk.folder} is moved away again and again. The event is not on record; nothing else stops.")
+
+# %% ../../nbs/serving/02_events.ipynb #eabc2a49
+def write_events(
+    folder: Path,  # Such as production/events
+    events: Iterable[Event],  # A few; forecasts, too, are all kept
+    tell: Callable[[str], None] = progress,  # Says that the disk is in trouble
+) -> list[str]:  # For each whether it is new or was known already
+    "Put events on the disk before anything else is done; a UserError when they are not there."
+    disk = Disk(Path(folder), tell)
+    try:
+        return disk.keep([_row(event) for event in events])
+    finally:
+        disk.close()
 
 # %% ../../nbs/serving/02_events.ipynb #3b495e3c
 class _Committer:
@@ -325,16 +390,18 @@ class _Committer:
         self.thread.start()
 
     def work(self):
-        batch = []
+        batch, expected = [], 1
         while batch[-1:] != [None]:
-            batch = _gather(self.waiting)
+            batch = _gather(self.waiting, expected)
             events = [one for one in batch if one is not None]
             try:
                 told = self.disk.keep([row for row, _ in events]) if events else []
             except Exception as e:
+                expected = 1
                 for _, done in events:
                     done.set_exception(e)
                 continue
+            expected = len(events) + self.waiting.qsize()  # whoever is told now, and who has come meanwhile
             for (_, done), word in zip(events, told):
                 done.set_result(word)
         self.disk.close()

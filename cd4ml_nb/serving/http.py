@@ -34,6 +34,7 @@ from .decisions import as_row, read_decisions
 from .events import EventStore, events_folder
 from .follow import Follower, follow
 from .lane import Lane, LaneProtocol, knows
+from .mirror import live_root
 from .news import MOST_LISTENERS, News, keep_acts, listen
 from .ordering import Withdrawal, keep_order, keep_withdrawal, known_rules, prepare_order, read_order
 from .origins import explain
@@ -237,7 +238,7 @@ async def get_models(request: Request) -> Response:
     "Which model answers, and which are registered."
     answers, root = _live(request), request.app.state.root
     try:
-        versions = (await _beside(request, state, root))["versions"]
+        versions = (await _beside(request, state, live_root(root)))["versions"]
     except UserError as e:
         raise Refusal(str(e), 503) from None
     told = ("model_version", "status", "live", "gate_passed", "data_version", "registered_at")
@@ -251,11 +252,12 @@ async def get_live(request: Request) -> Response:
 
 
 async def get_ready(request: Request) -> Response:
-    "Whether a model answers, which one, what was refused since, and why events are not kept, where they are not."
+    "Whether a model answers, which one, what was refused since, and why events are not kept or not found."
     answers = _live(request)
     versions = {name: answers.card[name] for name in ("model_version", "data_version")}
     recorder = request.app.state.recorder
-    troubles = {"trouble": request.app.state.follower.trouble, "events": (recorder and recorder.disk.trouble) or ""}
+    events = recorder and (recorder.disk.trouble or recorder.disk.left)
+    troubles = {"trouble": request.app.state.follower.trouble, "events": events or ""}
     return Json(msgspec.json.encode({"ready": True, **versions, **troubles}))
 
 
@@ -330,9 +332,9 @@ async def post_decision(request: Request) -> Response:
     if isinstance(asked, Withdrawal):
         keep = lambda: keep_withdrawal(_record(request.app.state), asked)
     else:
-        rules = await _beside(request, known_rules, request.app.state.root)
+        rules = await _beside(request, known_rules, live_root(request.app.state.root))
         made, said = await _beside(request, prepare_order, answers.forecaster, asked, rules)
-        keep = lambda: keep_order(_record(request.app.state), made, said, asked.decision)
+        keep = lambda: keep_order(_record(request.app.state), made, said, asked.decision, asked.replaces, asked.sure)
     return Json(msgspec.json.encode(await _beside(request, keep, desk=True)))
 
 # %% ../../nbs/serving/07_http.ipynb #388fe7d5
@@ -516,7 +518,7 @@ async def _tell(app: Starlette) -> None:
 def _keep_acts(own) -> None:
     "Put what was released on record, as far as it can be."
     with suppress(UserError):
-        keep_acts(own.root, _record(own))
+        keep_acts(live_root(own.root), _record(own))
 
 # %% ../../nbs/serving/07_http.ipynb #2d39dfb8
 async def _by_method(request: Request) -> Response:

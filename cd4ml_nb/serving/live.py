@@ -13,6 +13,7 @@ from ..delivery.acts import LOG
 from ..delivery.nights import LIVE, live_folder, standing_folder
 from ..delivery.state import Held, nothing_live, say_override, state
 from ..model.forecaster import load_forecaster
+from .mirror import live_root
 
 # %% ../../nbs/serving/01_live.ipynb #7ae646d7
 def load_champion(
@@ -67,24 +68,28 @@ class _Place:
 
     def __init__(
         self,
-        root: Path,  # The project's folder
+        root: Path | str,  # The project's folder, or the address of a store whose copy is kept
         load: Callable = load_champion,  # load(root) gives the live model, ready to answer
         find: Callable = live_version,  # find(root) says which one is live
     ):
-        self.root, self.load, self.find = Path(root), load, find
+        self.root, self.load, self.find = root, load, find
         self.live = self.model = self.seen = self.folder = None
 
-    def _look(self):
-        "Who is live, where it lies, and what log, night and files look like; asked only when one of them has changed."
-        if self.model is not None and self._stamps(self.folder) == self.seen:
-            return self.live, self.folder, self.seen
-        live = self.find(self.root)
-        folder = live and standing_folder(self.root, live["model_version"])
-        return live, folder, self._stamps(folder)
+    def home(self) -> Path:
+        "The folder in which what is live lies now; of a store's copy the one of this moment, which nobody changes."
+        return live_root(self.root).resolve()
 
-    def _stamps(self, folder):
+    def _look(self, home):
+        "Who is live, where it lies, and what log, night and files look like; asked only when one of them has changed."
+        if self.model is not None and self._stamps(home, self.folder) == self.seen:
+            return self.live, self.folder, self.seen
+        live = self.find(home)
+        folder = live and standing_folder(home, live["model_version"])
+        return live, folder, self._stamps(home, folder)
+
+    def _stamps(self, home, folder):
         "What the log, the newest night and the live model's files look like."
-        home = main_root(self.root)
+        home = main_root(home)
         told = file_stamp(home / LOG), file_stamp(home / LIVE)
         return *told, folder and model_stamp(folder)
 
@@ -94,15 +99,16 @@ class Shelf(_Place):
 
     def current(self):
         "The model that is live now; a UserError when there is none."
-        live, folder, seen = self._look()
+        home = self.home()
+        live, folder, seen = self._look(home)
         if self._is_other(live, seen):
-            self.model, self.live = self.load(self.root), live
+            self.model, self.live = self.load(home), live
         self.folder, self.seen = folder, seen
         return self.model
 
     def newer(self) -> Held | None:
         "Who is live by now, where that is not what was loaded, be it another night of it; nothing is loaded."
-        live, folder, seen = self._look()
+        live, folder, seen = self._look(self.home())
         if self._is_other(live, seen):
             return live
         self.folder, self.seen = folder, seen

@@ -21,7 +21,7 @@ STATUSES = {
     401: "The token is missing or wrong; what writes always wants one",
     404: "There is no such product or store",
     408: "The body did not come in time",
-    409: "The decision was replaced or withdrawn already, or its id is taken",
+    409: "Another decision stands, it was replaced or withdrawn already, or its id is taken",
     413: f"More than {MOST_BYTES:,} bytes, or {MOST_ROWS:,} questions",
     422: "A field is missing, unknown or wrong, or the model says nothing of this day or switch",
     500: "A fault of the service; its log says more",

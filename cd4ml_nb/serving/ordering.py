@@ -12,8 +12,8 @@ import msgspec, pandas as pd
 from ..core import UserError
 from ..delivery.rules import Rule, rules_of
 from .answers import Refusal
-from .decisions import Decision, Said, as_row, check_reason, decision_event, decisions_of
-from .decisions import Taken, check_units, read_decisions, record_decision, withdraw_decision
+from .decisions import Decision, Doubtful, Said, as_row, check_reason, decision_event, decisions_of
+from .decisions import Stands, Taken, check_units, read_decisions, record_decision, withdraw_decision
 from .events import EventStore, read_events
 from .questions import read_fields
 from .orders import order_list, read_stock, said_of
@@ -34,6 +34,8 @@ class Order(msgspec.Struct, forbid_unknown_fields=True):
     stock: float | None = None  # Units on hand, where known
     pack_size: float | None = None  # Units of a pack, where known
     decision: str = ""  # An id; who may send a decision twice gives one
+    replaces: str = ""  # The id of the decision that stands for the same delivery, where one does
+    sure: bool = False  # Whether a number that is far above what is suggested is meant
 
 
 class Withdrawal(msgspec.Struct, forbid_unknown_fields=True):
@@ -67,8 +69,18 @@ def _refuse(work, status, *given, **more):
         raise
     except Taken as e:
         raise Refusal(str(e), 409) from None
+    except Doubtful as e:
+        raise Refusal(f'{e} Send the order with "sure": true if it is meant.', 422) from None
+    except Stands as e:
+        raise Refusal(f"{e} {_say_how(e)}", 409) from None
     except UserError as e:
         raise Refusal(str(e), status) from None
+
+
+def _say_how(stands):
+    "How an order is sent where another one stands."
+    known = f'"replaces": "{stands.id}"' if stands.id else 'no "replaces"'
+    return f"Send the order with {known} if it is still meant."
 
 
 def _known(forecaster, order):
@@ -107,10 +119,12 @@ def keep_order(
     decision: Decision,
     said: Said,
     event_id: str = "",  # Made when left out
+    replaces: str = "",  # The decision that stands for the same delivery, where one does
+    sure: bool = False,  # Whether far more than is suggested is meant
 ) -> dict:  # As `as_row` tells it
-    "Put a decision on record; a Refusal for one that cannot be, or that is not on disk."
+    "Put a decision on record; a Refusal where it cannot be, another one stands, or it is not on disk."
     made = _refuse(decision_event, 422, decision, said, event_id)
-    kept = _refuse(record_decision, 503, store, decision, said, made.id, time=made.time)
+    kept = _refuse(record_decision, 503, store, decision, said, made.id, replaces, sure, time=made.time)
     return as_row(decisions_of([kept])[0])
 
 

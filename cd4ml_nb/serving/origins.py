@@ -12,6 +12,7 @@ from pathlib import Path
 from ..core import UserError
 from ..delivery.lineage import Lineage, lineage
 from .events import Event, events_folder, read_events, time_of_id
+from .mirror import live_root
 
 # %% ../../nbs/serving/06f_origins.ipynb #d4905920
 def find_event(
@@ -38,8 +39,8 @@ def explain(
     "Where an answer comes from; a UserError where nothing of this name is known."
     event = find_event(root, asked) if asked else None
     if event is None:
-        return Explained(**lineage(root, asked), event=None)
+        return Explained(**lineage(live_root(root), asked), event=None)
     told = asdict(event) | {"time": event.time.isoformat()}
     if event.model_version is None:
         raise UserError(f"Event '{asked}' ({event.kind}) names no model, so nothing stands behind it but itself.")
-    return Explained(**lineage(root, event.model_version, event.data_version), event=told)
+    return Explained(**lineage(live_root(root), event.model_version, event.data_version), event=told)

@@ -54,7 +54,8 @@ def apply_rules(
     model, (least, by) = order(np.zeros(len(items))), _least_of(rules, store, items, mean)
     units = order(least)
     by[units == model] = None
-    for rule in rules:
+    names = lambda rule: (rule.store is not None) + (rule.item is not None)
+    for rule in sorted(rules, key=names):  # the narrower ones last
         fits = _fits(rule, store, items)
         if rule.order is not None:
             units[fits], by[fits] = rule.order, rule

@@ -7,6 +7,7 @@ __all__ = ['weekly_totals', 'family_totals']
 
 # %% ../../nbs/serving/04b_totals.ipynb #24fb2107
 import numpy as np, pandas as pd
+from ..model.kernel import FAMILIES, FAMILY, quantiles
 from .orders import sold_before, weeks_back
 
 # %% ../../nbs/serving/04b_totals.ipynb #efa2760c
@@ -44,7 +45,9 @@ def family_totals(
     store_nbr: str | None = None,  # None for all stores together
     first_date: str | None = None,  # The first day that is forecast, by default
     last_date: str | None = None,  # The last day that is forecast, by default
-) -> pd.DataFrame:  # A row a family, the largest first: family, products (expected to sell), mean, sold, days_before
+) -> (
+    pd.DataFrame
+):  # A row a family, the largest first: family, products (expected to sell), mean, q10, q50, q90, sold, days_before
     "Units of each family of products; of a store, without what it never sold so far."
     first, last = (int(day) + 1 for day in f.days([first_date or f.card["first_day"], last_date or f.card["last_day"]]))
     told, back = f.arrays(None, store_nbr), 7 * weeks_back(last)
@@ -59,5 +62,16 @@ def family_totals(
         for family, own in by_family["item_nbr"]:
             found.loc[family, "mean"] += f.remainder(list(own.unique()), None)[first - 1 : last].sum()
     found = found.fillna({"products": 0}).astype({"products": int}).assign(days_before=back).reset_index()
-    columns = ["family", "products", "mean", "sold", "days_before"]
-    return found[columns].sort_values("mean", ascending=False, ignore_index=True)
+    found = _with_range(f, found, FAMILIES if store_nbr is None else FAMILY, last - first + 1)
+    return found[_COLUMNS].sort_values("mean", ascending=False, ignore_index=True)
+
+# %% ../../nbs/serving/04b_totals.ipynb #2e30d859
+_COLUMNS = ["family", "products", "mean", "q10", "q50", "q90", "sold", "days_before"]
+
+
+def _with_range(f, found, kind, days):
+    "Families with the quantiles of their sums; NaN where none were learnt for so many days."
+    q = np.full((len(found), 3), np.nan)
+    if kind in f.curves and str(days) in f.curves[kind].entries:
+        q = quantiles(f.curves[kind], found["mean"], False, None, days)
+    return found.assign(q10=q[:, 0], q50=q[:, 1], q90=q[:, 2])

@@ -1,13 +1,13 @@
 """Does the live model keep what trucks.py relies on? Ends with 1 and a sentence where it does not.
 
-python check_contract.py PROJECT"""
+python check_contract.py PLACE"""
 
 import sys
-from pathlib import Path
 import numpy as np, pandas as pd
 from cd4ml_nb.core import UserError
 from cd4ml_nb.delivery.nights import live_folder
-from cd4ml_nb.serving.live import Shelf, live_version
+from cd4ml_nb.serving.follow import load_live
+from cd4ml_nb.serving.live import live_version
 from trucks import packs
 
 DAYS = 7  # The longest span that a truck is packed for
@@ -42,10 +42,10 @@ def broken_holdout(folder, card):
         yield f"the holdout says that totals are wrong by {wape:.1%}, and the model's card {promised:.1%}"
 
 
-def main(project):
+def main(place):
     "Look at the live model."
-    root = Path(project)
-    model = Shelf(root).current()
+    live = load_live(place)
+    model, root = live.current(), live.shelf.home()
     wrong = [*broken_promises(model), *broken_holdout(live_folder(root, live_version(root)), model.card)]
     if wrong:
         raise UserError(f"{model.card['model_version']} breaks the contract of trucks.py: {'; '.join(wrong)}.")

@@ -1,11 +1,10 @@
 """How many packs of each product go on the next truck to a store? The live model answers in this process.
 
-python trucks.py PROJECT STORE DAYS"""
+python trucks.py PLACE STORE DAYS"""
 
 import math, sys
-from pathlib import Path
 from cd4ml_nb.core import UserError
-from cd4ml_nb.serving.live import Shelf
+from cd4ml_nb.serving.follow import load_live
 
 PACK = 6  # Units
 
@@ -18,10 +17,10 @@ def packs(model, store, days):
     return orders, model.card["model_version"], model.card["data_version"]
 
 
-def main(project, store, days):
-    "Say what goes on the truck; a long-running program keeps the shelf and asks it each time."
-    shelf = Shelf(Path(project))
-    orders, model, data = packs(shelf.current(), store, int(days))
+def main(place, store, days):
+    "Say what goes on the truck; a long-running program keeps `live` and asks it each time."
+    live = load_live(place)
+    orders, model, data = packs(live.current(), store, int(days))
     for item, number in sorted(orders.items()):
         print(f"{number:4} packs of {item}")
     print(f"Model {model} on data {data}.")

@@ -14,7 +14,9 @@ from cd4ml_nb.delivery import acts, registry, release
 from cd4ml_nb.quality.explain import promotion_effect
 from cd4ml_nb.look import BAND, FORECAST, SOLD, say_day, say_days, say_interval, say_range, say_units, shown_units
 from cd4ml_nb.look import whole_ends
+from cd4ml_nb.serving.events import events_folder, read_events
 from cd4ml_nb.serving.totals import family_totals, weekly_totals
+from waiting import wait_for
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +194,7 @@ def test_a_day_has_one_number(planner, forecaster, item):
 
 
 def test_weeks_below_the_chart(visit, forecaster, item):
-    "Each week has the number and the range that the page shows when it is chosen; a family has its total and no range."
+    "Each week has the number and the range that the page shows when it is chosen; so has its family."
     for store in (item["store"], None):
         page = visit(link(item=item["item"], **({"store": store} if store else {}))).page
         expected = []
@@ -202,9 +204,10 @@ def test_weeks_below_the_chart(visit, forecaster, item):
         rows = page.locator(".cd-weeks tbody tr")
         assert [row.locator("td").all_inner_texts() for row in rows.all()] == expected
         family = forecaster.items.set_index("item_nbr").family[item["item"]]
-        units = family_totals(forecaster, store).set_index("family")["mean"][family]
+        own = family_totals(forecaster, store).set_index("family").loc[family]
+        likely = say_interval(whole_ends(own[["mean", "q10", "q50", "q90"]].to_dict(), True))
         said = page.locator(".cd-weeks .aside").inner_text()
-        assert said.startswith(f"{family}, ") and f": {say_units(units)} unit" in said and "no range" in said
+        assert said.startswith(f"{family}, ") and f": about {say_units(own['mean'])} unit" in said and likely in said
         chart = page.locator(".js-plotly-plot").bounding_box()
         assert page.locator(".cd-weeks").bounding_box()["y"] >= chart["y"] + chart["height"] - 1, (
             "it is not below the chart"
@@ -288,6 +291,44 @@ def test_store(planner, forecaster, item):
     assert name == f"forecast-{item['item']}-store-{item['new']}-{first}-to-{last}.csv"
     expected = forecaster.forecast(item["item"], item["new"], pd.date_range(first, last))["mean"]
     np.testing.assert_allclose(table["mean"].astype(float)[1:], expected)
+
+
+def test_what_is_shown_is_on_record(visit, root, forecaster, item):
+    "The question, the number, model and data of each choice, as the service keeps them; one event a choice."
+    asked = {"page": "forecast", "item_nbr": item["item"], "store_nbr": item["store"]}
+    asked |= dict(zip(("date", "to"), days(forecaster)))
+    own = lambda: [e for e in read_events(events_folder(root), kinds=["forecast"]) if e.inputs == asked]
+    before = len(own())  # another test may have asked the same
+    page = visit(link(item=item["item"], store=item["store"], date=days(forecaster)[0]))
+    page.page.get_by_label("To", exact=True).select_option(index=3)
+    page.query(to=days(forecaster)[1])
+    wait_for(lambda: len(own()) > before, lambda: "what the page shows is not on record")
+    *_, kept = own()
+    said = forecaster.total(item["item"], item["store"], *days(forecaster))
+    assert kept.outputs["mean"] == pytest.approx(said["mean"])
+    assert kept.outputs["forecast_origin"] == forecaster.card["forecast_origin"]
+    assert [kept.model_version, kept.data_version] == [
+        forecaster.card[name] for name in ("model_version", "data_version")
+    ]
+    assert len(own()) == before + 1
+
+
+def test_a_record_that_cannot_be_written_stops_no_page(chromium, tmp_path, item, forecaster):
+    "The page is as ever; its log says so once, whatever is looked at."
+    shop = serving.make_root(tmp_path / "shop")
+    (shop / "production").mkdir(exist_ok=True)
+    events_folder(shop).write_text("a file where the folder should be")
+    with serving.dashboard(shop) as address:
+        page = serving.Watched(chromium, address + link(item=item["item"], store=item["store"]), ".number b")
+        for place, day in zip((1, 3), days(forecaster)):
+            page.page.get_by_label("From", exact=True).select_option(index=place)
+            page.page.wait_for_function("day => location.search.includes(`date=${day}`)", arg=day)
+        log = shop / "reports/dashboard.log"
+        told = lambda: "not on record" in log.read_text()
+        wait_for(told, lambda: "nothing is said of a record that cannot be written")
+        assert "production/events" not in page.page.locator("body").inner_text()
+        page.close()
+    assert log.read_text().count("not on record") == 1, log.read_text()
 
 
 def test_copy_link(planner):

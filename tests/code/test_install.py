@@ -29,7 +29,8 @@ print(json.dumps({
 ARRAYS = """import json, sys
 from pathlib import Path
 from cd4ml_nb.model.block import Block
-from cd4ml_nb.model.kernel import OnnxModels, day_quantiles, dispersion, forecast_horizon, sells_whole_units
+from cd4ml_nb.model.kernel import OnnxModels, day_quantiles, dispersion, forecast_horizon
+from cd4ml_nb.model.kernel import open_curves, sells_whole_units
 import numpy as np
 folder, given = Path(sys.argv[1]), dict(np.load(sys.argv[2]))
 sealed = json.loads((folder / "forecaster.json").read_text())
@@ -38,7 +39,7 @@ block, serving, horizon = Block(names, given.pop("first_day"), **given), sealed[
 origin = block.day(sealed["card"]["forecast_origin"])
 mean, _ = forecast_horizon(OnnxModels(folder, serving), block, origin, horizon, np.arange(block.n_series))
 habits = sells_whole_units(block, origin), dispersion(block, origin)
-q = day_quantiles(serving["calibration"], mean, *habits, np.arange(1, horizon + 1))
+q = day_quantiles(open_curves(serving["calibration"])["series"], mean, *habits, np.arange(1, horizon + 1))
 heavy = {"pandas", "pyarrow", "sklearn", "ibis", "jinja2"} & set(sys.modules)
 print(json.dumps({"mean": mean.tolist(), "q90": q[..., 2].tolist(), "heavy": sorted(heavy)}))"""
 

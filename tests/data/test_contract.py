@@ -80,6 +80,7 @@ FAULTS = {
         ["train.csv, column date: wrong type", "line 9: '2017-02-30'"],
     ),
     "no number": (cell(7, "unit_sales", ""), ["train.csv, column unit_sales: missing value", "line 7"]),
+    "no day": (cell(9, "date", ""), ["train.csv, column date: missing value", "line 9"]),
     "no store": (cell(7, "store_nbr", ""), ["train.csv, column store_nbr: missing value", "line 7"]),
     "out of range": (
         cell(7, "unit_sales", "2000000"),

@@ -13,9 +13,10 @@ import pytest
 from copies import ROOT
 
 from cd4ml_nb.core import find_json
-from cd4ml_nb.data.ingest import ingest
+from cd4ml_nb.data.ingest import ingest, raw_folder
 from cd4ml_nb.data.panel import read_prepared, read_version
-from cd4ml_nb.data.prepare import prepare
+from cd4ml_nb.data.prepare import prepare, prepare_folder
+from cd4ml_nb.data.seen import sales_only_of
 from cd4ml_nb.model.loading import load_block
 from cd4ml_nb.data.sources import NOT_GOODS, NOT_YET, complete_journey_folder, readable_name, slug
 
@@ -382,3 +383,21 @@ def test_the_same_input_gives_the_same_bytes(real, tmp_path):
     }
     assert files(tmp_path) == files(real["root"])
     assert read_version(tmp_path) == real["version"]
+
+
+@pytest.mark.prove
+def test_a_night_of_the_default_data_takes_the_new_day_alone(tmp_path):
+    "And its files are those of a whole prepare; a day without a sale has all read."
+    before, said = tmp_path / "none", []
+    for day in ("2017-12-23", "2017-12-24", "2017-12-25"):
+        with raw_folder(tmp_path, "complete_journey", "", day, tmp_path / "kept", before) as raw:
+            prepare_folder(raw, tmp_path / day, before=before)
+            said.append((sales_only_of(raw), json.loads((raw / "left_out.json").read_text())["rules"]))
+        before = tmp_path / day
+    assert [only for only, _ in said] == ["", "2017-12-24", ""]
+    with raw_folder(tmp_path, "complete_journey", "", "2017-12-24") as raw:
+        prepare_folder(raw, tmp_path / "whole")
+        assert json.loads((raw / "left_out.json").read_text())["rules"] == said[1][1]
+    versions = [json.loads((tmp_path / name / "version.json").read_text()) for name in ("2017-12-24", "whole")]
+    assert versions[0]["data_version"] == versions[1]["data_version"]
+    assert versions[0]["schema"].keys() == versions[1]["schema"].keys()

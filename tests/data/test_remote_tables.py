@@ -13,7 +13,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from waiting import PATIENCE, answers, free_port, wait_for
+from buckets import s3_server
+from waiting import PATIENCE, free_port
 
 from cd4ml_nb.core import UserError, replace_folder
 from cd4ml_nb.data.fetch import fetch, without_user
@@ -301,22 +302,9 @@ def test_a_database_killed_in_mid_read(postgres, password, tmp_path):
 
 @pytest.fixture(scope="module")
 def s3():
-    "moto's S3 server in a process of its own; its address."
-    port = free_port()
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-            stdout=log,
-            stderr=log,
-            env={**os.environ, "AWS_ACCESS_KEY_ID": "server", "AWS_SECRET_ACCESS_KEY": "server"},
-        )
-        try:
-            wait_for(lambda: answers(port), lambda: "moto's server did not start", process)
-            yield f"http://127.0.0.1:{port}", psutil.Process(process.pid)
-        finally:
-            if process.poll() is None:
-                process.kill()
-            process.wait()
+    "An S3 server's address, and its process."
+    with s3_server() as (address, process):
+        yield address, psutil.Process(process.pid)
 
 
 @pytest.fixture

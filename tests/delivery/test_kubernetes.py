@@ -4,9 +4,11 @@ import subprocess, sys
 from pathlib import Path
 import pytest, yaml
 from copies import ROOT
+from cd4ml_nb.serving.events import EVENTS
+from cd4ml_nb.serving.mirror import LIVE_PLACE
 
 pytestmark = pytest.mark.prove
-FOLDERS = ["base", "overlays/blue_green", "overlays/canary", "overlays/night"]
+FOLDERS = ["base", "overlays/blue_green", "overlays/canary", "overlays/night", "overlays/store"]
 VERSIONS = ["1.30", "1.37"]  # Of Kubernetes: an old one and a new one
 
 
@@ -49,7 +51,9 @@ def test_each_is_what_kubernetes_takes(tools, built, folder, version, tmp_path):
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_nothing_runs_as_root_or_writes_beside_its_volumes(built, folder):
-    templates = [one["spec"]["template"]["spec"] for (kind, _), one in built[folder][1].items() if kind == "Deployment"]
+    templates = [
+        one["spec"]["template"]["spec"] for (kind, _), one in built[folder][1].items() if kind == "StatefulSet"
+    ]
     jobs = [one["spec"]["jobTemplate"] for (kind, _), one in built[folder][1].items() if kind == "CronJob"]
     templates += [job["spec"]["template"]["spec"] for job in jobs]
     assert templates
@@ -63,17 +67,17 @@ def test_nothing_runs_as_root_or_writes_beside_its_volumes(built, folder):
 
 
 def chosen(selector, resources):
-    "Names of the deployments whose pods a selector takes."
-    deployments = [one for (kind, _), one in resources.items() if kind == "Deployment"]
-    labels = {one["metadata"]["name"]: one["spec"]["template"]["metadata"]["labels"] for one in deployments}
+    "Names of the sets whose pods a selector takes."
+    sets = [one for (kind, _), one in resources.items() if kind == "StatefulSet"]
+    labels = {one["metadata"]["name"]: one["spec"]["template"]["metadata"]["labels"] for one in sets}
     return sorted(name for name, own in labels.items() if selector.items() <= own.items())
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_each_deployment_keeps_its_own_pods(built, folder):
+def test_each_set_keeps_its_own_pods(built, folder):
     resources = built[folder][1]
     for (kind, name), one in resources.items():
-        if kind == "Deployment":
+        if kind == "StatefulSet":
             assert chosen(one["spec"]["selector"]["matchLabels"], resources) == [name]
 
 
@@ -82,6 +86,7 @@ def test_each_deployment_keeps_its_own_pods(built, folder):
     [
         ("base", ["cd4ml-service"]),
         ("overlays/night", ["cd4ml-service"]),
+        ("overlays/store", ["cd4ml-service"]),
         ("overlays/blue_green", ["cd4ml-service-blue"]),
         ("overlays/canary", ["cd4ml-service-canary", "cd4ml-service-stable"]),
     ],
@@ -93,8 +98,26 @@ def test_the_address_shows_what_it_should(built, folder, behind):
 
 def test_only_the_night_writes_what_is_live(built):
     resources = built["overlays/night"][1]
-    service = resources["Deployment", "cd4ml-service"]["spec"]["template"]["spec"]
+    service = resources["StatefulSet", "cd4ml-service"]["spec"]["template"]["spec"]
     night = resources["CronJob", "cd4ml-night"]["spec"]["jobTemplate"]["spec"]["template"]["spec"]
     mounts = [container["volumeMounts"] for one in (service, night) for container in one["containers"]]
     assert [one.get("readOnly", False) for own in mounts for one in own if one["name"] == "project"] == [True, False]
     assert resources["CronJob", "cd4ml-night"]["spec"]["concurrencyPolicy"] == "Forbid"
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_each_pod_keeps_its_record_on_a_volume_of_its_own(built, folder):
+    for (kind, _), one in built[folder][1].items():
+        if kind == "StatefulSet":
+            mounts = {
+                at["name"]: at["mountPath"] for at in one["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]
+            }
+            claimed = [claim["metadata"]["name"] for claim in one["spec"]["volumeClaimTemplates"]]
+            assert claimed == ["events"] and mounts["events"] == f"/srv/live/{EVENTS}"
+
+
+def test_the_service_follows_the_store_that_is_named(built):
+    resources = built["overlays/store"][1]
+    container = resources["StatefulSet", "cd4ml-service"]["spec"]["template"]["spec"]["containers"][0]
+    named = next(one["configMapRef"]["name"] for one in container["envFrom"] if "configMapRef" in one)
+    assert resources["ConfigMap", named]["data"] == {LIVE_PLACE: "s3://our-bucket/live"}

@@ -1,15 +1,19 @@
 "Nights: each follows the other, none is half done, and what was published stays."
 
-import hashlib, json, os, re, shutil, signal, subprocess, sys, time
+import hashlib, json, os, re, shutil, signal, subprocess, sys
+from functools import partial
 from pathlib import Path
 import pandas as pd, pytest, yaml
 from cd4ml_nb.core import UserError, read_json, read_params
+from cd4ml_nb.data import prepare as prepare_module
 from cd4ml_nb.data.ingest import raw_folder
 from cd4ml_nb.data.prepare import prepare_folder
+from cd4ml_nb.delivery import night as night_module, package
 from cd4ml_nb.delivery.night import doubt_of, turn
 from cd4ml_nb.delivery.nights import FORECASTS, LIVE, NIGHTS, live_folder, live_night, published_by
 from cd4ml_nb.delivery.parameters import stage_values
 from cd4ml_nb.delivery.state import state
+from cd4ml_nb.model import groups, loading, remainder
 from cd4ml_nb.model.forecaster import load_forecaster
 from cd4ml_nb.monitoring.actuals import OUTCOMES, join_actuals
 from cd4ml_nb.serving.live import Shelf
@@ -56,6 +60,20 @@ def test_the_same_night_gives_the_same_bytes(shop, tmp_path):
     assert bytes_of(shop / FORECASTS) == bytes_of(other / FORECASTS)
     assert bytes_of(shop / NIGHTS) == bytes_of(other / NIGHTS)
     assert (shop / LIVE).read_bytes() == (other / LIVE).read_bytes()
+
+
+def test_a_panel_too_large_for_the_memory_is_walked_through_once(shop, tmp_path, monkeypatch):
+    "In parts, and the state is the same."
+    other, loaded, load = shutil.copytree(shop, tmp_path / "other"), [], loading.load_block
+    turn(other)
+    few = partial(groups.series_parts, cells=2_000)  # of 300 days: six series at a time, a store's seven in two parts
+    monkeypatch.setattr(loading, "CELLS", 1)
+    for module in (package, remainder):
+        monkeypatch.setattr(module, "series_parts", few)
+    monkeypatch.setattr(loading, "load_block", lambda *given, **named: loaded.append(1) or load(*given, **named))
+    turn(shop)
+    assert len(loaded) == 3 * 2
+    assert bytes_of(shop / NIGHTS) == bytes_of(other / NIGHTS)
 
 
 def test_a_delivery_without_the_day_leaves_what_is_live(shop):
@@ -269,12 +287,187 @@ def test_nights_rolled_forward_are_those_prepared_anew(shop, tmp_path):
     assert new <= set(map(tuple, done["tonight"].pairs[["store_nbr", "item_nbr"]].to_numpy()))
 
 
+def to_favorita(shop, until="2017-08-20"):
+    "Point the project to a folder like Kaggle's with the same sales up to a day; the rows of the days after it."
+    from cd4ml_nb.data.sources import tiny
+
+    source = shop / "kaggle"
+    source.mkdir()
+    tiny(source)
+    (source / "promotions.csv").unlink()
+    params = yaml.safe_load((shop / "params.yaml").read_text())
+    params["ingest"] = {"source": "favorita", "path": str(source), "until": None}
+    (shop / "params.yaml").write_text(yaml.safe_dump(params))
+    head, *rows = (source / "train.csv").read_text().splitlines()
+    day = lambda row: row.split(",")[1]
+    (source / "train.csv").write_text("\n".join([head, *(row for row in rows if day(row) <= until), ""]))
+    return source, [row for row in rows if day(row) > until]
+
+
+def append(source, rows):
+    "Add rows at the end of the sales."
+    with open(source / "train.csv", "a") as file:
+        file.writelines(f"{row}\n" for row in rows)
+
+
+def whole_night(shop, day, folder):
+    "The data version of a whole prepare of a folder like Kaggle's."
+    params = read_params(root=shop)
+    values = stage_values("prepare", params) | {"windows": None, "last_day": None}
+    with raw_folder(shop, "favorita", params["ingest"]["path"], day, favorita=params.get("favorita") or {}) as raw:
+        prepare_folder(raw, folder, **values)
+    return read_json(folder / "version.json")["data_version"]
+
+
+NEW_ROWS = {  # What comes besides the day's own rows
+    "2017-08-22": [
+        "900001,2017-08-22,3,108,4.0,",
+        "900002,2017-08-22,4,101,2.0,",
+    ],  # a product and a store that are new
+    "2017-08-23": ["900003,2017-08-23,1,104,-1.0,"],  # brought back
+    "2017-08-24": ["900004,2017-08-25,1,101,1.0,"],  # a day early, in a file that is not in order
+}
+
+
+BESIDE = {  # And what other tables gain
+    "2017-08-22": {"items": "108,Bakery,Bakery (fresh),1,New bread\n", "stores": "4,Quito,Pichincha,B,4\n"},
+    "2017-08-25": {"holidays_events": "2017-08-28,Holiday,National,Ecuador,A new feast,False\n"},
+}
+
+
+@pytest.fixture
+def parsed(monkeypatch):
+    "The sizes of the files that a night reads as tables of sales."
+    sizes, read = [], prepare_module.heap_day
+
+    def note(con, raw, folder, earlier):
+        sizes.append((raw / "train.csv").stat().st_size)
+        return read(con, raw, folder, earlier)
+
+    monkeypatch.setattr(prepare_module, "heap_day", note)
+    return sizes
+
+
+@pytest.mark.parametrize("subset", [{}, {"stores": [1, 2, 3]}])
+def test_only_what_came_is_read_of_a_file_that_grows(shop, tmp_path, parsed, subset):
+    "Night for night the files of a whole prepare, byte for byte, with a holiday, too."
+    source, coming = to_favorita(shop)
+    params = yaml.safe_load((shop / "params.yaml").read_text())
+    (shop / "params.yaml").write_text(yaml.safe_dump({**params, "favorita": subset}))
+    size, read = (source / "train.csv").stat().st_size, []
+    for number in range(21, 27):
+        day = f"2017-08-{number}"
+        rows = [row for row in coming if row.split(",")[1] == day] + NEW_ROWS.get(day, [])
+        twice = {tuple(row.split(",")[1:4]) for row in NEW_ROWS.get("2017-08-24", []) if number == 25}
+        append(source, [row for row in rows if tuple(row.split(",")[1:4]) not in twice])
+        for table, row in BESIDE.get(day, {}).items():
+            with open(source / f"{table}.csv", "a") as file:
+                file.write(row)
+        done = turn(shop)
+        assert done["night"]["data_version"] == whole_night(shop, day, tmp_path / "whole"), day
+        read.append("Of the source only what came was read" in done["read"])
+    assert read == [False, True, True, True, True, True]
+    assert parsed[0] > size / 2 and max(parsed[1:]) < size / 20
+    known = set(map(tuple, done["tonight"].pairs[["store_nbr", "item_nbr"]].to_numpy()))
+    assert ("3", "108") in known and (("4", "101") in known) == (not subset)
+
+
+def test_days_that_the_file_held_before_are_not_read_again(shop, tmp_path):
+    "The file stays as it is, and nights go through it."
+    source, coming = to_favorita(shop)
+    append(source, coming)
+    says = [turn(shop)["read"] for _ in range(4)]
+    assert ["only what came" in said for said in says] == [False, True, True, True]
+    assert live_night(shop)["data_version"] == whole_night(shop, "2017-08-24", tmp_path / "whole")
+
+
+def spoil(source, old, new):
+    "Change one row of the sales."
+    text = (source / "train.csv").read_text()
+    assert text.count(old) == 1, text.count(old)
+    (source / "train.csv").write_text(text.replace(old, new))
+
+
+def one_row(source, day):
+    "A row of a day."
+    return next(row for row in (source / "train.csv").read_text().splitlines() if f",{day}," in row)
+
+
+def raised(source, day):
+    "The same row with 5 units more."
+    cells = one_row(source, day).split(",")
+    return ",".join([*cells[:4], str(float(cells[4]) + 5), *cells[5:]])
+
+
+@pytest.mark.parametrize(
+    "change, says",
+    [
+        (lambda source: append(source, ["7,2017-05-05,3,106,3.0,"]), "rows of 2017-05-05 came late"),
+        (lambda source: spoil(source, one_row(source, "2017-05-05"), raised(source, "2017-05-05")), "was changed"),
+        (lambda source: spoil(source, one_row(source, "2017-05-05") + "\n", ""), "was changed"),
+        (lambda source: (source / "items.csv").write_text(reordered(source / "items.csv")), ""),
+    ],
+)
+def test_what_is_more_than_a_new_day_has_all_read_and_is_said(shop, tmp_path, change, says):
+    source, coming = to_favorita(shop)
+    append(source, coming)
+    turn(shop), turn(shop)
+    change(source)
+    done = turn(shop)
+    assert done["night"]["data_version"] == whole_night(shop, "2017-08-23", tmp_path / "whole")
+    assert says in done["read"] and ("only what came" in done["read"]) == (not says)
+    assert "only what came" in turn(shop)["read"]
+
+
+def reordered(path):
+    "A table with its rows the other way round."
+    head, *rows = path.read_text().splitlines()
+    return "\n".join([head, *rows[::-1], ""])
+
+
+def test_a_delivery_that_comes_twice_is_refused_as_ever(shop):
+    source, coming = to_favorita(shop)
+    day = [row for row in coming if ",2017-08-21," in row]
+    append(source, day)
+    turn(shop)
+    append(source, day)
+    with pytest.raises(UserError, match="duplicate key"):
+        turn(shop, "2017-08-22")
+    assert live_night(shop)["day"] == "2017-08-21"
+
+
+def test_a_day_that_is_not_there_is_refused_and_a_night_goes_on_when_it_came(shop, tmp_path):
+    source, coming = to_favorita(shop)
+    by_day = lambda day: [row for row in coming if f",{day}," in row]
+    append(source, by_day("2017-08-21"))
+    turn(shop)
+    kept = bytes_of(shop / "production/prepared")
+    with pytest.raises(UserError, match="The source holds no sale of 2017-08-22 yet"):
+        turn(shop)
+    assert bytes_of(shop / "production/prepared") == kept
+    append(source, by_day("2017-08-22"))
+    done = turn(shop)
+    assert "only what came" in done["read"]
+    assert done["night"]["data_version"] == whole_night(shop, "2017-08-22", tmp_path / "whole")
+
+
+def test_another_subset_has_all_read_anew(shop, tmp_path):
+    source, coming = to_favorita(shop)
+    append(source, coming)
+    turn(shop)
+    params = yaml.safe_load((shop / "params.yaml").read_text())
+    (shop / "params.yaml").write_text(yaml.safe_dump({**params, "favorita": {"last_day": "2017-08-26"}}))
+    done = turn(shop)
+    assert "params.yaml asks for other sales than the night before" in done["read"]
+    assert done["night"]["data_version"] == whole_night(shop, "2017-08-22", tmp_path / "whole")
+
+
 def test_a_corrected_old_day_has_all_read_anew(shop, tmp_path):
     source = to_csv(shop)
     turn(shop), turn(shop)
     add(source, "2.csv", date=["2017-05-05"], item_nbr=[101], unit_sales=[77.0], store_nbr=[1])
     done = turn(shop)
-    assert "All sales were read: the sales of 2017-05-05 are not what they were" in done["read"]
+    assert "All sales were prepared: the sales of 2017-05-05 are not what they were" in done["read"]
     assert done["night"]["data_version"] == prepared_anew(shop, "2017-08-23", tmp_path / "whole")
     assert "were added" in turn(shop)["read"]
 
@@ -468,26 +661,48 @@ NIGHT += "from cd4ml_nb.delivery.night import doubt_of, turn; sys.exit(call(lamb
 TURN = "from pathlib import Path; from cd4ml_nb.delivery.night import doubt_of, turn; turn(Path('.'))"
 
 
+# Counts what a night changes below its folder, is killed just before so many changes, or says how many there were.
+COUNTED = """
+import os, signal, sys
+home, last, done = os.getcwd(), int(sys.argv[1]), [0]
+WRITES = os.O_WRONLY | os.O_RDWR
+
+def note(act, given):
+    changes = act in ("os.rename", "os.remove", "os.mkdir", "os.rmdir")
+    if changes or act == "open" and isinstance(given[0], (str, os.PathLike)) and given[2] & WRITES:
+        if os.path.abspath(given[0]).startswith(home):
+            done[0] += 1
+            if done[0] == last:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(note)
+"""
+
+
+def counted_night(root, last=0):
+    "A night in a process of its own."
+    words = [sys.executable, "-c", f"{COUNTED}\n{TURN}\nprint(done[0])", str(last)]
+    return subprocess.run(words, cwd=root, env=os.environ | {"CD4ML_ROOT": str(root)}, **PIPES)
+
+
 @pytest.mark.prove
 def test_a_night_that_is_killed_is_done_again(shop, tmp_path):
     "Wherever it is killed, last night or tonight is live, whole; and what is done again is the same."
     quiet = tmp_path / "quiet"
     shutil.copytree(shop, quiet)
-    began = time.perf_counter()
-    subprocess.run([sys.executable, "-c", TURN], cwd=quiet, check=True, env=os.environ | {"CD4ML_ROOT": str(quiet)})
-    whole, killed = time.perf_counter() - began, 0
+    whole = counted_night(quiet)
+    assert whole.returncode == 0, whole.stderr
+    changes, live = int(whole.stdout.split()[-1]), []
     for part in range(1, 11):
         root = tmp_path / f"killed-{part}"
         shutil.copytree(shop, root)
-        child = subprocess.Popen([sys.executable, "-c", TURN], cwd=root, env=os.environ | {"CD4ML_ROOT": str(root)})
-        time.sleep(whole * (0.4 + 0.06 * part))
-        killed += child.poll() is None
-        child.send_signal(signal.SIGKILL)
-        child.wait()
+        assert counted_night(root, 1 + (changes - 1) * part // 11).returncode == -signal.SIGKILL
         night = live_night(root)
         load_forecaster(live_folder(root, state(root)["champion"]))
+        live.append(bool(night))
         if not night:
             turn(root)
+        night_module._take_place(root)  # as the next night begins
         assert bytes_of(root / FORECASTS) == bytes_of(quiet / FORECASTS)
         assert (root / LIVE).read_bytes() == (quiet / LIVE).read_bytes()
-    assert killed >= 5
+    assert changes > 20 and not live[0], (changes, live)

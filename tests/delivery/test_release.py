@@ -808,6 +808,40 @@ def test_no_machine_releases_what_had_nothing_fair_to_be_compared_with(tmp_path)
     approve(tmp_path, "trees-2", "Ana", "it is right")
 
 
+def judged_beside_other_data(root, name, live):
+    "A version that passed the gate while a model of other data was live."
+    version(root, name, live, day=2)
+    gate = core.read_json(root / f"data/registry/{name}/gate.json")
+    gate["checks"].append({"check": "ratchet", "title": "Not worse", "says": "Other data.", "verdict": "not judged"})
+    with new_version(root, name) as folder:
+        shutil.copytree(root / f"data/registry/{name}/package", folder / "package")
+        core.write_json(folder / "gate.json", gate | {"apart": "other data"})
+        core.write_json(folder / "registration.json", {"gate_passed": True, "releasable": True})
+
+
+def test_the_first_model_of_other_data_goes_live_where_a_rule_had_put_the_last_one_live(tmp_path):
+    "Who tried the default data and comes with a table is not stopped by the model of the default data."
+    (tmp_path / "params.yaml").write_text("release:\n  auto_approve: first\n")
+    version(tmp_path, "trees-1", day=1)
+    assert auto(tmp_path)["released"] == "trees-1"
+    judged_beside_other_data(tmp_path, "trees-2", "trees-1")
+    said = auto(tmp_path)
+    assert said["released"] == "trees-2" and "the first model of these data, while trees-1 is of others" in said["says"]
+    version(tmp_path, "trees-3", "trees-2", day=3)
+    assert auto(tmp_path)["released"] is None, "it is the second of its data"
+    assert verify(tmp_path) == []
+
+
+def test_what_a_person_put_live_no_rule_replaces_by_a_model_of_other_data(tmp_path):
+    (tmp_path / "params.yaml").write_text("release:\n  auto_approve: first\n")
+    live(tmp_path, "trees-1", day=1)
+    judged_beside_other_data(tmp_path, "trees-2", "trees-1")
+    said = auto(tmp_path)
+    assert said["released"] is None and "trees-2 waits for a person's decision" in said["says"]
+    (tmp_path / "params.yaml").write_text("release:\n  auto_approve: always\n")
+    assert "trees-2 was not compared with trees-1, which is of other data" in auto(tmp_path)["says"]
+
+
 def test_an_approval_after_which_another_went_live(shop):
     "The ratchet holds to the last moment: what was compared with an older champion is judged again first."
     version(shop, "trees-4", "trees-2")

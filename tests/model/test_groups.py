@@ -1,10 +1,11 @@
 "A model for each group, a sample of the series, a panel in parts: what each changes, and what none of them may."
 
-import functools, shutil
-import numpy as np, pandas as pd, pytest
+import functools, json, shutil
+import numpy as np, pandas as pd, pyarrow.parquet as pq, pytest
 from cd4ml_nb.core import UserError
 from cd4ml_nb.data.panel import read_series
 from cd4ml_nb.data.split import split
+from cd4ml_nb.delivery.onnx import onnx_pair
 from cd4ml_nb.delivery.package import package
 from cd4ml_nb.model.training import load_fitted, train
 from cd4ml_nb.tiny import tiny_project
@@ -15,6 +16,7 @@ from cd4ml_nb.model.features import make_encoding
 from cd4ml_nb.model.forecaster import load_forecaster
 from cd4ml_nb.model.kernel import item_factors
 from cd4ml_nb.model.loading import panel_days
+from cd4ml_nb.model.package import seal
 from cd4ml_nb.model.groups import fit_group, sample_items, sample_series, series_parts
 from cd4ml_nb.model import loading
 from cd4ml_nb.quality import backtest as module
@@ -181,8 +183,8 @@ def test_a_package_answers_with_the_groups_own_model(packaged):
         own = fitted.model(item).forecast(part, block.n_days - 1, 16)[0]
         answer = f.forecast(item)["mean"].to_numpy().reshape(own.shape) / item_factors(f.serving["levels"], [item])
         np.testing.assert_allclose(answer, own * (answer > 0), rtol=1e-4)
-    names = {path.name for path in (root / "data/model").glob("*.onnx")}
-    assert len(names) == 2 + 2 * about["models"] and {"mean.onnx", "log_mean.onnx"} < names
+    assert {path.name for path in (root / "data/model").glob("*.onnx")} == {"mean.onnx", "log_mean.onnx"}
+    assert len(np.unique(pq.read_table(root / "data/model/groups.parquet")["model"])) == 2 * about["models"]
     assert (
         f"one model for each item ({about['models']}; {about['too_small']} too small"
         in (root / "data/model/README.md").read_text()
@@ -201,9 +203,30 @@ def test_a_what_if_and_a_table_reach_the_groups_models(packaged):
     )
 
 
+def test_an_earlier_package_with_a_file_for_each_model_answers_the_same(packaged, tmp_path):
+    "Until November 2026 each group had two ONNX files."
+    root, folder = packaged[0], shutil.copytree(packaged[0] / "data/model", tmp_path / "model")
+    told, fitted = json.loads((folder / "forecaster.json").read_text()), load_fitted(root)
+    (folder / "groups.parquet").unlink()
+    for number, path in enumerate(fitted.models.values()):
+        for name, graph in zip(("mean", "log_mean"), onnx_pair(path)):
+            (folder / f"{name}-{number:05}.onnx").write_bytes(graph)
+    ends = {name: f"-{number:05}" for number, name in enumerate(fitted.models)}
+    new = {"features", "closed"}
+    serving = {name: value for name, value in told["serving"].items() if name not in new} | {"groups": ends}
+    (folder / "forecaster.json").unlink()
+    seal(folder, told["card"], serving)
+    old, now = load_forecaster(folder), load_forecaster(root / "data/model")
+    assert len(old.serving["groups"]) == len(ends) > 1
+    for promotion in (None, True):
+        before, after = (f.forecast(promotion=promotion) for f in (old, now))
+        np.testing.assert_allclose(after["mean"], before["mean"], rtol=1e-5)
+        np.testing.assert_allclose(after["log_mean"], before["log_mean"], rtol=1e-5)
+
+
 def test_a_changed_model_of_a_group_is_refused(packaged, tmp_path):
     shutil.copytree(packaged[0] / "data/model", tmp_path / "model")
-    path = sorted((tmp_path / "model").glob("mean-*.onnx"))[0]
+    path = tmp_path / "model/groups.parquet"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(UserError, match=f"The file {path.name} of the model"):
         load_forecaster(tmp_path / "model")

@@ -6,6 +6,7 @@ import json
 import numpy as np, pandas as pd, pytest
 from cd4ml_nb.data.silence import patience
 from cd4ml_nb.data.panel import read_prepared
+from cd4ml_nb.quality.metrics import quantile_table
 from cd4ml_nb.quality.slices import read_slices
 from copies import ROOT
 
@@ -154,6 +155,14 @@ def test_quantiles_are_calibrated_overall_and_in_each_volume_third(metrics):
     for where in (overall, *(slices[third]["coverage"] for third in THIRDS)):
         for name, level in (("q10", 0.1), ("q50", 0.5), ("q90", 0.9)):
             assert where[name]["below"] - 0.02 <= level <= where[name]["at_or_below"] + 0.02
+
+
+def test_quantiles_hold_where_they_can_fail_and_planted_faults_are_seen(metrics):
+    "On the days of which a unit or more is expected; 30 % less and half as much again are told as wrong."
+    said = pd.read_parquet(ROOT / "data/evaluation/gradient_boosting.parquet", filters=[("role", "==", "evaluation")])
+    names = ["q10", "q50", "q90"]
+    found = {k: quantile_table(said.assign(**said[names] * k))["calibrated"].tolist() for k in (0.7, 1, 1.5)}
+    assert found[1] == ["yes"] * 3 and "no" in found[0.7] and "no" in found[1.5], found
 
 
 def test_all_stores_intervals_hold_eight_times_in_ten(metrics):

@@ -4,7 +4,7 @@ import numpy as np, pandas as pd, pytest
 from copies import ROOT
 from cd4ml_nb.model.forecaster import load_forecaster
 from cd4ml_nb.model.intervals import calibrate_sums, window_sums
-from cd4ml_nb.model.kernel import dispersion, quantiles
+from cd4ml_nb.model.kernel import dispersion, open_curves, quantiles
 
 pytestmark = pytest.mark.pipeline
 KEYS = ["store_nbr", "item_nbr"]
@@ -30,8 +30,8 @@ def worst(windows, days, told=lambda table: table):
         mine = mine[mine["horizon"] <= days]
         sums = mine.groupby(KEYS).agg(sold=("unit_sales", "sum"), mean=("mean", "sum"), uneven=("dispersion", "first"))
         flags = mine.groupby(KEYS)["whole"].first().to_numpy()
-        levels, first = calibrate_sums(earlier, [days], ("series",)), np.ones(len(sums))
-        q = quantiles(levels, "series", sums["mean"], flags, sums["uneven"].to_numpy(float), days, first)
+        curves = open_curves(calibrate_sums(earlier, [days], ("series",)))["series"]
+        q = quantiles(curves, sums["mean"], flags, sums["uneven"].to_numpy(float), days)
         true = of_each[origin].groupby(KEYS)["dispersion"].first().to_numpy()
         off.append(pd.DataFrame({"sold": sums["sold"].to_numpy(), "mean": sums["mean"].to_numpy(), "uneven": true}))
         off[-1][["q10", "q50", "q90"]] = q

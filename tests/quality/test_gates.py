@@ -17,6 +17,7 @@ from cd4ml_nb.model.training import train
 from cd4ml_nb.tiny import tiny_project
 from cd4ml_nb.model.block import take_series
 from cd4ml_nb.model.estimators import ESTIMATORS, SeasonalNaive
+from cd4ml_nb.model.forecaster import load_forecaster
 from cd4ml_nb.model.intervals import window_sums
 from cd4ml_nb.model.package import _seal_of
 from cd4ml_nb.quality import gates
@@ -417,7 +418,7 @@ def test_a_champion_that_stopped_learning_earlier_is_asked_on_more_windows(own):
             content["card"]["model_version"],
             origins[-1:],
             "by the holdout shipped with it, as today's code cannot ask its package",
-            trained_to=origins[-2],
+            told=f"all sales up to {origins[-2]}",
         )
 
 
@@ -439,6 +440,18 @@ def test_a_champion_that_has_learnt_from_what_is_judged_is_no_measure(own):
     assert beside == without
 
 
+def test_a_champion_of_other_data_is_no_measure(own):
+    "The project was pointed to another table: what is live there knows nothing of it, and no check goes by it."
+    model = own / "data/model"
+    alone = read_case(own, "gradient_boosting", read_limits(read_params(root=own)["gate"]))
+    elsewhere = alone.judged.assign(store_nbr="another " + alone.judged["store_nbr"].astype(str))
+    case = with_champion(replace(alone, judged=elsewhere), own, model)
+    found = {c["check"]: c for c in gates.forecast_checks(case)}
+    for key in ("ratchet", "slices_champion"):
+        assert found[key]["verdict"] == "not judged" and "is of other data (the source " in found[key]["says"]
+    assert with_champion(alone, own, model).rival, "its own data are none of others"
+
+
 def test_a_champion_without_a_function_is_compared_by_its_estimators_backtest(own):
     "Such as seasonal naive, which our model must beat."
     params = read_params(root=own)
@@ -446,7 +459,7 @@ def test_a_champion_without_a_function_is_compared_by_its_estimators_backtest(ow
     with contextlib.redirect_stderr(io.StringIO()):
         train(own, "seasonal_naive", params["estimators"]["seasonal_naive"], params["training_rows"])
         package(own)
-    _, table, how = champion_forecasts(case, own, own / "data/model")
+    _, table, how = champion_forecasts(case, own, own / "data/model", load_forecaster(own / "data/model"))
     assert "backtest" in how and set(table.forecast_origin) == {case.origins[-1]}
     assert ratchet_check(with_champion(case, own, own / "data/model"))["value"] < 0
 

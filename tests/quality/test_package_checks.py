@@ -152,7 +152,7 @@ def test_a_card_without_a_score_is_found(root, fitted, planted):
 def test_intervals_that_are_too_narrow_are_found(root, fitted, planted):
     def narrow(folder, sealed):
         for entry in sealed["serving"]["calibration"]["series"].values():
-            entry["ratio"] = [[[middle] * 3 for _, middle, _ in knot] for knot in entry["ratio"]]
+            entry["deviation"] = [[[row[2]] * len(row) for row in knot] for knot in entry["deviation"]]
 
     assert list(failed(root, planted(narrow), fitted)) == ["package_intervals"]
 

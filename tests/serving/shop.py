@@ -10,6 +10,7 @@ from waiting import free_port, wait_for
 from cd4ml_nb.core import sha256_of
 from cd4ml_nb.delivery import registry, release
 from cd4ml_nb.delivery.state import state
+from cd4ml_nb.model.forecaster import make_ready
 from cd4ml_nb.model.package import _seal_of, read_state, write_state
 from cd4ml_nb.tiny import tiny_project
 
@@ -35,6 +36,7 @@ def write_package(root, package, version, times):
     told["card"] |= {"model_version": version, "data_version": f"data of {version}"}
     told["seal"] = _seal_of(told)
     (package / "forecaster.json").write_text(json.dumps(told))
+    make_ready(package)
 
 
 def register(root, version, times=1.0):

@@ -25,9 +25,11 @@ from cd4ml_nb.serving.events import EventStore
 
 said = Said(8.2, 12, 0.9, 12, "2017-12-31", "2018-01-16", "trees-1", "aaaa1111")
 with EventStore(Path(sys.argv[1])) as store:
+    last = ""
     for number in range(1, 10**6):
         made = Decision("367", sys.argv[2], "2018-01-01", "2018-01-03", number, sys.argv[2], "weather")
-        os.write(1, f"{record_decision(store, made, said).id}\\n".encode())
+        last = record_decision(store, made, said, replaces=last, sure=True).id
+        os.write(1, f"{last}\\n".encode())
 """
 
 
@@ -75,6 +77,29 @@ def test_another_decision_under_a_known_id_is_refused(tmp_path):
             with pytest.raises(UserError, match="on record with other content: 20 units of milk for store 367"):
                 record_decision(store, other, SAID, "order 1")
     assert [one.decision for one in read_decisions(tmp_path)] == [order()]
+
+
+def test_a_standing_decision_is_replaced_by_who_knows_it_only(tmp_path):
+    with EventStore(tmp_path) as store:
+        record_decision(store, order(), SAID, "order 1")
+        for replaces in ("", "order 9"):
+            with pytest.raises(UserError, match="Ada ordered 20 of milk .* decision 'order 1'"):
+                record_decision(store, order(ordered=33.0, by="Pia"), SAID, replaces=replaces)
+        record_decision(store, order(ordered=33.0, by="Pia"), SAID, "order 2", "order 1")
+        with pytest.raises(UserError, match="Pia ordered 33 of milk .* decision 'order 2'"):
+            record_decision(store, order(ordered=5.0), SAID, replaces="order 1")  # seen before Pia's
+        assert record_decision(store, order(), SAID, "order 1").id == "order 1"  # sent again, and not made again
+        record_decision(store, order("bread"), SAID)
+    assert [one.decision.ordered for one in read_decisions(tmp_path, item_nbr="milk")] == [33]
+
+
+def test_far_more_than_is_suggested_is_taken_from_who_is_sure(tmp_path):
+    with EventStore(tmp_path) as store:
+        with pytest.raises(UserError, match="9,000,000 is 750,000 times what is suggested, 12"):
+            record_decision(store, order(ordered=9e6), SAID)
+        record_decision(store, order(ordered=240.0), SAID)  # 20 times
+        record_decision(store, order("bread", ordered=9e6), SAID, sure=True)
+    assert [one.decision.ordered for one in read_decisions(tmp_path)] == [9e6, 240]
 
 
 def test_a_decision_that_is_not_on_disk_is_an_error(tmp_path):
@@ -130,6 +155,18 @@ def test_from_the_order_list_to_a_decision_and_back(shop, tmp_path, monkeypatch,
         "a school trip",
         0.9,
     )
+    far = ["decisions", "record", *asked, "--item", item, "--ordered", "9000000", *why, "--replace", made["decision"]]
+    assert main([str(word) for word in far]) != 0 and "add --sure" in capsys.readouterr().err
+    another = ["decisions", "record", *asked, "--item", item, "--ordered", "43", *why[:-1], "Pia"]
+    assert main([str(word) for word in another]) != 0
+    assert f"add --replace {made['decision']}" in capsys.readouterr().err
+    first = made["decision"]
+    cd4ml(*another, "--replace", first)
+    assert [one["ordered"] for one in json.loads(cd4ml("decisions", "list", "--json"))] == [43]
+    (standing,) = json.loads(cd4ml("decisions", "list", "--json"))
+    again = ["decisions", "record", *asked, "--item", item, "--ordered", "41.5", *why]
+    cd4ml(*again, "--replace", standing["decision"])
+    (made,) = json.loads(cd4ml("decisions", "list", "--json"))
     shown = {row["item_nbr"]: row for row in json.loads(cd4ml("orders", *asked, "--json"))}
     assert shown[item]["ordered"] == 41.5 and made["said"]["suggested"] == shown[item]["suggested"]
     assert shown[item]["decision"] == made["decision"]

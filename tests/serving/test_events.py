@@ -188,6 +188,28 @@ def test_a_folder_that_cannot_be_is_said(tmp_path):
     assert isinstance(error, UserError) and "a file stands where a folder should be" in str(error)
 
 
+@pytest.mark.parametrize("takes", ["moves", "removes"])
+def test_what_is_acknowledged_is_found_though_the_folder_is_taken_away(tmp_path, takes, capfd):
+    "By the programs that write into it meanwhile, too."
+    folder, away = tmp_path / "events", tmp_path / "elsewhere"
+    take = {"moves": lambda: folder.rename(away), "removes": lambda: shutil.rmtree(folder, True)}[takes]
+    with EventStore(folder) as store:
+        assert store.submit(Event("night", id="before")).result(timeout=60) == "written"
+        writer = start_writer(folder, threads=4, each=1_500)
+        lines = [writer.stdout.readline() for _ in range(200)]
+        take()
+        assert store.submit(Event("night", id="before")).result(timeout=60) == "written"  # it is known there no more
+        assert store.submit(Event("night", id="after")).result(timeout=60) == "written" and store.trouble is None
+        lines += writer.communicate()[0].splitlines()
+    acknowledged = [line.strip() for line in lines]
+    assert writer.returncode == 0 and len(acknowledged) == 6_000
+    here = {event.id for event in read_events(folder)}
+    there = {event.id for event in read_events(away)} if away.exists() else set(acknowledged[:300])  # removed by hand
+    assert {"before", "after"} <= here and set(acknowledged[-4_000:]) <= here
+    assert not set(acknowledged) - here - there
+    assert capfd.readouterr().err.count(f"{folder} was moved or removed") == 2  # by each program once
+
+
 def test_no_room_to_wait_is_said(tmp_path, monkeypatch):
     "Where the disk hangs, memory does not fill up."
     monkeypatch.setattr(events, "_WAITING", 3)

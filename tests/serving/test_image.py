@@ -1,60 +1,43 @@
 "The image that `make image` builds: small, without a shell, not root, and answering as the model does."
 
-import json, os, shutil, signal, subprocess, urllib.request
+import json, os, urllib.request
 from contextlib import contextmanager
-from pathlib import Path
 import pytest
-from copies import ROOT, environment
+from containers import NEEDS, built, say, started
 from shop import query
 from waiting import free_port, wait_for
+from cd4ml_nb.serving.events import EVENTS, read_events
 
-pytestmark = [
-    pytest.mark.prove,
-    pytest.mark.skipif(
-        not (shutil.which("buildah") and shutil.which("mmdebstrap") and os.geteuid() == 0),
-        reason="needs buildah and mmdebstrap (Debian and Ubuntu: apt install buildah mmdebstrap), and root",
-    ),
-]
+pytestmark = [pytest.mark.prove, NEEDS]
 IMAGE, TOKEN, MOST_BYTES = "cd4ml_nb:test", "a token of this test", 400_000_000
 
 
-def say(*command, **given):
-    done = subprocess.run([*map(str, command)], capture_output=True, text=True, **given)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout.strip()
+@pytest.fixture(scope="module")
+def image(shop):
+    with built(IMAGE, shop) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
-def container(shop):
+def container(image):
     "A container of the image, and where its files can be seen."
-    say(ROOT / "scripts/image.sh", env=environment(ROOT, CD4ML_ROOT=str(shop), IMAGE=IMAGE))
-    name = say("buildah", "from", "--pull-never", IMAGE)
-    yield name, Path(say("buildah", "mount", name))
-    say("buildah", "rm", name)
-    say("buildah", "rmi", IMAGE)
+    return image[:2]
 
 
 @pytest.fixture(scope="module")
-def config(container):
+def config(image):
     "How the image says it is to be run."
-    return json.loads(say("buildah", "inspect", container[0]))["Docker"]["config"]
+    return image[2]
 
 
 @contextmanager
-def served(container, config, tmp_path, token=TOKEN):
-    "The image's own command as its own user; yields the port and the log."
+def served(container, config, tmp_path, token=TOKEN, record=None):
+    "The image's own command as its own user, its record of events in a folder; yields the port and the log."
     port, log = free_port(), tmp_path / "log"
-    command = [*config["Entrypoint"], *config["Cmd"], "--port", str(port)]
-    given = ["--env", f"CD4ML_TOKEN={token}"] if token else []
-    words = ["buildah", "run", "--isolation", "chroot", "--user", config["User"], *given, container[0], "--", *command]
-    with open(log, "w") as out:
-        process = subprocess.Popen(words, stdout=out, stderr=out, start_new_session=True)
-        try:
-            yield port, log, process
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGTERM)
-                process.wait(30)
+    given = {"CD4ML_TOKEN": token} if token else {}
+    volumes = {record: f"/srv/live/{EVENTS}"} if record else {}
+    with started(container[0], config, log, "--port", port, volumes=volumes, **given) as process:
+        yield port, log, process
 
 
 def ask(port, path, token=TOKEN):
@@ -110,3 +93,28 @@ def test_without_a_token_it_does_not_listen(container, config, tmp_path):
     with served(container, config, tmp_path, token="") as (port, log, process):
         wait_for(lambda: process.poll() is not None)
     assert "CD4ML_TOKEN" in log.read_text() and "Traceback" not in log.read_text() and process.returncode != 0
+
+
+def test_what_was_said_outlives_the_container_on_its_volume(container, config, good, tmp_path):
+    record, path = tmp_path / "record", query(item=good["item_nbr"], store=good["store_nbr"], date=good["date"])
+    record.mkdir()
+    os.chown(record, 10001, 10001)
+    with served(container, config, tmp_path, record=record) as (port, log, process):
+        wait_for(lambda: is_ready(port), log.read_text, process)
+        event = ask(port, path)["event"]
+        assert ask(port, "/ready")["events"] == ""
+        wait_for(lambda: [one.id for one in read_events(record, kinds=["forecast"])] == [event], log.read_text)
+    with served(container, config, tmp_path, record=record) as (port, log, process):
+        wait_for(lambda: is_ready(port), log.read_text, process)
+        assert ask(port, f"/provenance/{event}")["event"]["id"] == event
+
+
+def test_without_a_place_for_its_record_it_answers_and_says_so(container, config, good, tmp_path):
+    record, path = tmp_path / "record", query(item=good["item_nbr"], store=good["store_nbr"], date=good["date"])
+    record.mkdir()  # of root, so that it cannot be written
+    with served(container, config, tmp_path, record=record) as (port, log, process):
+        wait_for(lambda: is_ready(port), log.read_text, process)
+        assert "event" in ask(port, path)
+        wait_for(lambda: "permissions" in ask(port, "/ready")["events"], log.read_text, process)
+        say(*config["Healthcheck"]["Test"][1:2], "-c", config["Healthcheck"]["Test"][3].replace("8868", str(port)))
+    assert not list(record.iterdir())

@@ -7,9 +7,11 @@ import pyarrow as pa, pytest, yaml
 from shop import live_shop, put_live, query, serving
 from waiting import PATIENCE, wait_for
 from cd4ml_nb.core import sha256_of
+from cd4ml_nb.delivery.provenance_words import lineage_in_words
 from cd4ml_nb.serving.arrow import ARROW
 from cd4ml_nb.serving.decisions import read_decisions
 from cd4ml_nb.serving.events import events_folder, read_events
+from cd4ml_nb.serving.origins import explain
 
 TOKEN = {"authorization": "Bearer secret"}
 
@@ -49,9 +51,14 @@ def test_an_order_is_on_record_and_can_be_taken_back(own, desk, order, model):
     total = model.total(order["item_nbr"], order["store_nbr"], days[0], days[2])["mean"]
     assert made["said"]["mean"] == pytest.approx(total) and (made["first_day"], made["last_day"]) == (days[0], days[2])
     assert desk("/decisions", "POST", {**order, "decision": "till 7"}) == (200, made)  # sent again
+    told = lineage_in_words(explain(own, "till 7")).splitlines()[0]
+    assert told.startswith("Decision till 7, ") and f": 24.5 units of {order['item_nbr']} for store " in told
+    assert ", by Ada (event: the fair)" in told
     for other in ({"ordered": 99}, {"by": "Grace"}, {"text": ""}, {"days": 4}, {"service_level": 0.8}):
         status, said = desk("/decisions", "POST", {**order, "decision": "till 7", **other})
         assert status == 409 and "'till 7' is on record with other content: 24.5 units" in said["error"]
+    status, said = desk("/decisions", "POST", {**order, "ordered": 33, "by": "Pia"})
+    assert status == 409 and "Ada ordered 24.5" in said["error"] and '"replaces": "till 7"' in said["error"]
     listed = [
         desk(query("/decisions", **asked))[1]["decisions"]
         for asked in ({"store": order["store_nbr"]}, {"day": days[1]})
@@ -88,6 +95,7 @@ BAD = {
     "a wrong type": ({"ordered": "many"}, 422, "$.ordered"),
     "a misspelt field": ({"ordred": 2}, 422, "ordred"),
     "a day that is past": ({"first_day": "1999-12-31"}, 422, "forecasts reach from"),
+    "far too many": ({"ordered": 9_000_000}, 422, 'Send the order with "sure": true'),
     "a long id": ({"decision": "x" * 201}, 422, "1 to 200 printable characters"),
 }
 
@@ -131,6 +139,24 @@ def test_any_answer_leads_to_all_that_stands_behind_it(own, good):
     assert event["state"]["live"] and event["trouble"] == []
     same = set(version) - {"event", "how_to_get_it_back"}
     assert all(event[name] == version[name] == data[name] for name in same) and version["event"] is None
+
+
+def test_a_service_whose_record_is_moved_away_says_so_and_begins_a_new_one(tmp_path, good):
+    own = live_shop(tmp_path / "shop")
+    folder, asked = events_folder(own), query(item=good["item_nbr"], store=good["store_nbr"], date=good["date"])
+    with serving(own) as service:
+        before = service.ask_all(asked)[1]["event"]
+        wait_for(lambda: read_events(folder, ids=[before]))
+        assert service.ask("/ready")[1]["events"] == ""
+        folder.rename(tmp_path / "elsewhere")
+        wait_for(lambda: "was moved or removed" in service.ask("/ready")[1]["events"])
+        after = service.ask_all(asked)[1]["event"]
+        assert service.ask(f"/provenance/{after}")[1]["event"]["id"] == after
+        status, said = service.ask(f"/provenance/{before}")
+        assert status == 404 and "nor an event of this id" in said["error"]
+        wait_for(lambda: read_events(folder, kinds=["forecast"]))
+    assert [event.id for event in read_events(tmp_path / "elsewhere", ids=[before, after])] == [before]
+    assert "kept in a new one" in service.log.read_text()
 
 
 def hear(connection):

@@ -107,7 +107,8 @@ function render({ model, el }) {
       const cell = tag("th", { scope: "row" }, link)
       if (row.note) cell.append(" ", tag("small", { className: "cd-note", textContent: row.note }))
       if (made) cell.append(tag("small", { className: "cd-made", textContent: `${made.by}: ${made.why}` }))
-      else if (row.decided) cell.append(tag("small", { className: "cd-note", textContent: "A decision was withdrawn" }))
+      else if (row.rule) cell.append(tag("small", { className: "cd-ruled", textContent: row.rule }))
+      if (row.decided && !made) cell.append(tag("small", { className: "cd-note", textContent: "A decision was withdrawn" }))
       return cell
     })
     const fresh = tag("tr", { className: made ? "chosen" : "" }, ...cells)
@@ -122,6 +123,9 @@ function render({ model, el }) {
     return tag("tr", { className: "cd-group" }, ...cells)
   }
   function draw() {
+    // Looked for before a row is moved: what moves loses the focus, also on its way into a new body.
+    const focused = table.contains(document.activeElement) ? document.activeElement : null
+    const item = focused?.closest("tr[data-item]")?.dataset.item
     const all = model.get("rows"), rows = all.filter(row => fits(row) && filters[state.show][1](row)).sort(compare)
     const bodies = []
     if (grouped.checked) {
@@ -131,8 +135,6 @@ function render({ model, el }) {
         if (own.length) bodies.push(tag("tbody", {}, group(name, own, own.length === all.filter(row => row.family === name).length), ...own.map(line)))
       }
     } else bodies.push(tag("tbody", {}, ...rows.map(line)))
-    const focused = table.contains(document.activeElement) ? document.activeElement : null
-    const item = focused?.closest("tr[data-item]")?.dataset.item
     for (const body of [...table.tBodies]) body.remove()
     table.append(...bodies)
     if (editor) {
@@ -195,7 +197,7 @@ function render({ model, el }) {
     wrong.setAttribute("role", "alert")
     form.append(buttons, wrong)
     if (made?.history.length) form.append(tag("ol", { className: "cd-history" }, ...made.history.map(textContent => tag("li", { textContent }))))
-    const expects = `The model expects ${row.cells.mean[0]}, likely ${row.cells.likely[0]}; ${row.cells.quantile[0]} are enough, and it suggests ${row.cells.suggested[0]}.`
+    const expects = `The model expects ${row.cells.mean[0]}, likely ${row.cells.likely[0]}; ${row.cells.quantile[0]} are enough, and ${row.rule ? "a rule makes it" : "it suggests"} ${row.cells.suggested[0]}.${row.rule ? " " + row.rule : ""}`
     const line = tag("tr", { className: "cd-editor" }, tag("td", { colSpan: model.get("columns").length },
       tag("div", {}, tag("p", { className: "cd-expects" }, tag("b", { textContent: row.cells.name[0] }), " ", expects), form)))
     const packs = () => {

@@ -40,10 +40,11 @@ function render({ model, el }) {
   document.addEventListener("change", e => { if (e.target.matches(".cd-controls select")) document.body.classList.add("cd-busy") })
 
   for (const button of el.querySelectorAll(".cd-csv")) button.addEventListener("click", () => model.send({ what: button.dataset.kind }))
-  el.querySelector(".cd-print")?.addEventListener("click", () => window.print())
+  el.querySelector(".cd-print")?.addEventListener("click", () => model.send({ what: "print" }))
   const followed = query => { if (query === follows) { follows = null; corrects = true; address() } }
   model.on("msg:custom", (file, buffers) => {
     if ("followed" in file) return followed(file.followed)
+    if ("print" in file) return void setTimeout(() => window.print(), 50) // once the rows that came before stand there
     const content = buffers?.length ? buffers : ["\ufeff" + file.text]
     const url = URL.createObjectURL(new Blob(content, { type: file.name.endsWith(".csv") ? "text/csv;charset=utf-8" : "application/octet-stream" }))
     const a = Object.assign(document.createElement("a"), { href: url, download: file.name })
