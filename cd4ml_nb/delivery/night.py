@@ -105,9 +105,9 @@ def _card_of(card, block, origin, data_version):
 # %% ../../nbs/delivery/09_night.ipynb #eb03e9ad
 def _check_own_data(card, package, prepared, source):
     "A UserError where the sales are others than those of a model."
-    read = lambda path: set(pd.read_parquet(path, columns=["store_nbr", "item_nbr"]).astype(str).agg(tuple, axis=1))
+    read = lambda path: pd.read_parquet(path, columns=["store_nbr", "item_nbr"]).astype(str)
     its, here = read(package / "state.parquet"), read(prepared / "series.parquet")
-    known, learnt_from = len(its & here), card.get("source")
+    known, learnt_from = len(here.merge(its)), card.get("source")
     if is_other_data(known / max(len(here), 1), learnt_from == source):
         said = (
             f"{card['model_version']} is of other data ({learnt_from}): of the {say_count(len(here), 'series')} of the"

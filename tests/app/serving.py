@@ -9,9 +9,18 @@ sys.path.append(str(Path(__file__).parents[1]))  # here also by benchmark 03 and
 from waiting import PATIENCE, answers, free_port, wait_for
 from cd4ml_nb.delivery import registry, release
 from cd4ml_nb.model.package import _seal_of
+from cd4ml_nb.serving.events import events_folder
 
 PROJECT = Path(__file__).resolve().parents[2]
 APPS = PROJECT / "nbs" / "apps"
+
+
+def make_unwritable(folder):
+    "A project whose record of events cannot be written: a file stands where its folder should be."
+    shop = make_root(folder)
+    (shop / "production").mkdir(exist_ok=True)
+    events_folder(shop).write_text("in the way")
+    return shop
 
 
 def make_root(folder, by="Prüferin"):

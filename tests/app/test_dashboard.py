@@ -315,9 +315,7 @@ def test_what_is_shown_is_on_record(visit, root, forecaster, item):
 
 def test_a_record_that_cannot_be_written_stops_no_page(chromium, tmp_path, item, forecaster):
     "The page is as ever; its log says so once, whatever is looked at."
-    shop = serving.make_root(tmp_path / "shop")
-    (shop / "production").mkdir(exist_ok=True)
-    events_folder(shop).write_text("a file where the folder should be")
+    shop = serving.make_unwritable(tmp_path / "shop")
     with serving.dashboard(shop) as address:
         page = serving.Watched(chromium, address + link(item=item["item"], store=item["store"]), ".number b")
         for place, day in zip((1, 3), days(forecaster)):

@@ -185,9 +185,7 @@ def test_somebody_else_was_quicker(planner, store, items):
 
 def test_a_record_that_cannot_be_written_loses_nothing(chromium, tmp_path, store, items):
     "The editor says why, and what was typed is ordered as soon as there is a place for it."
-    shop = serving.make_root(tmp_path / "shop")
-    (shop / "production").mkdir(exist_ok=True)
-    events_folder(shop).write_text("in the way")
+    shop = serving.make_unwritable(tmp_path / "shop")
     with serving.dashboard(shop) as address:
         one = Planner(chromium, f"{address}orders{query(store=store)}")
         one.open(items[0])
