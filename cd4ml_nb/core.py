@@ -12,7 +12,7 @@ __all__ = ['RENAMED', 'MOST_NAMED', 'YES', 'NO', 'ALL_STORES', 'shorten', 'UserE
 # %% ../nbs/core.ipynb #4a4c7bb7
 import codecs, difflib, fcntl, glob, hashlib, json, math, os, re, shutil, signal, subprocess, sys, time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 import yaml
 from filelock import FileLock, Timeout
@@ -524,11 +524,15 @@ def hold_lock(
 
 # %% ../nbs/core.ipynb #1396284e
 def _who_holds(holder):
-    "What whoever holds a lock wrote beside it."
-    try:
-        return holder.read_text(encoding="utf-8") or "Another run"
-    except OSError:
-        return "Another run"
+    "What whoever holds a lock wrote beside it, which comes a moment after it was taken."
+    until = time.monotonic() + 0.5
+    while True:
+        with suppress(OSError):
+            if said := holder.read_text(encoding="utf-8"):
+                return said
+        if time.monotonic() > until:
+            return "Another run"
+        time.sleep(0.01)
 
 
 def who_holds(

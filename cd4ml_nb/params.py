@@ -134,6 +134,7 @@ PARAMETERS = {  # section.key: what it may be. A stage's keys of its own may be 
 
 # %% ../nbs/params.ipynb #ac355be9
 _ALL = null("for all")
+_BROKER = "nats://our-broker:4222, its key in the environment (NATS_USER and NATS_PASSWORD, or NATS_TOKEN)"
 PARAMETERS |= {
     "training_rows.first": whole(0, 36_500),
     "training_rows.every": _DAYS,
@@ -156,6 +157,7 @@ PARAMETERS |= {
     "release.owner": text("Ada Lovelace") | null("for Git's user.name"),
     "release.auto_approve": choice("first", "always", "never"),
     "release.store": text("s3://our-bucket/live", r"(s3|gs|file)://\S+") | null("for none"),
+    "release.broker": text(_BROKER, r"(nats|tls)://[^\s@/:]+(:\d{1,5})?") | null("for none"),
     "events.forecasts_kept": SHARE,
     "serving.rules": ANY,
 }
@@ -186,9 +188,9 @@ def _odd(value):
 
 
 def _written(value):
-    "A value as YAML writes it."
+    "A value as YAML writes it; what an address may hold of a key is not repeated."
     words = {None: "null", True: "true", False: "false"}
-    return words[value] if value is None or isinstance(value, bool) else repr(value)
+    return words[value] if value is None or isinstance(value, bool) else re.sub(r"//[^\s/]*@", "//…@", repr(value))
 
 # %% ../nbs/params.ipynb #fd9a4363
 def _number_in(text):

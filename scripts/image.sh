@@ -21,17 +21,17 @@ if [ ! -f "$context/base.tar" ]; then
 fi
 echo 'cd4ml:x:10001:10001::/tmp:/' > "$context/passwd"
 
-# The library and the locked versions of what it needs with an extra, without what compiles or tests. Of one, PyPI has the source only.
+# The library and the locked versions of what it needs with some extras, without what compiles or tests. Of one, PyPI has the source only.
 bring() {
     rm -rf "$2"
-    python scripts/pins.py "$1" > "$context/pins.lock"
+    python scripts/pins.py $1 > "$context/pins.lock"
     uv pip install --quiet --target "$2" --python-version 3.11 --only-binary :all: --no-binary antlr4-python3-runtime --no-deps --require-hashes -r "$context/pins.lock"
     uv pip install --quiet --python .venv/bin/python --target "$2" --no-deps --no-build-isolation .
     find "$2" -depth \( -type d \( -name tests -o -name include -o -name __pycache__ -o -name bin \) -o -name '*.px[di]' -o -name '*.pyx' -o -name '*.[cha]' \) -exec rm -rf {} +
 }
 
 if [ "$what" = night ]; then
-    bring pipeline "$context/night"
+    bring "pipeline broker" "$context/night"
     image=${IMAGE:-cd4ml_nb_night:live}
     buildah bud --quiet --isolation chroot --format docker --file deploy/image/Containerfile.night --tag "$image" "$context"
     echo "$image is built. Try it with: podman run --read-only --tmpfs /tmp --volume PROJECT:/srv/project $image"

@@ -8,7 +8,7 @@ __all__ = ['PAGES', 'KERNEL', 'WIDGETS', 'SERVE', 'ALONE', 'ASKED', 'FULL', 'fir
            'Leaving', 'Watching', 'Kernels']
 
 # %% ../../nbs/apps/02_kernels.ipynb #dfe8f6aa
-import asyncio, contextlib, gc, json, os, select, signal, subprocess, sys, threading, time, uuid
+import asyncio, contextlib, gc, json, os, select, signal, subprocess, sys, threading, time, uuid, zlib
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -27,7 +27,7 @@ from voila.tornado.handler import TornadoVoilaHandler
 from ..core import UserError, main_root, project_root, read_json
 from ..delivery.acts import LIVE, LOG
 from ..delivery.warm import Forked, SpareKernel, speak_to
-from ..serving.mirror import live_root
+from ..serving.mirror import live_root, trouble_of
 
 # %% ../../nbs/apps/02_kernels.ipynb #2160db3e
 def first_cells(
@@ -264,12 +264,14 @@ def chart_folder() -> str:
 
 # %% ../../nbs/apps/02_kernels.ipynb #565f7e3f
 def live_stamp() -> str:  # Empty where there is no project
-    "What changes when a model or a night goes live."
+    "What changes when a model or a night goes live, and when the store of what is live is away or back."
     try:
-        home = main_root(live_root(project_root()))
+        root = project_root()
+        home = main_root(live_root(root))
     except UserError:
         return ""
-    return " ".join(_size_and_time(home / file) for file in (LOG, LIVE))
+    away = f"{zlib.crc32(trouble_of(root).encode()):x}"
+    return " ".join([*(_size_and_time(home / file) for file in (LOG, LIVE)), away])
 
 
 def _size_and_time(file):

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['LEVELS', 'COLUMNS', 'FILES', 'PAGES', 'Asked', 'default_list', 'read_link', 'write_link', 'store_choices',
-           'level_choices', 'ended_in', 'Record', 'Shown', 'make_list', 'again', 'on_record', 'decided_items',
-           'Refused', 'Doubted', 'read_units', 'decide', 'withdraw', 'columns_of', 'rows_of', 'families_of',
-           'say_today', 'head_html', 'about_html', 'say_stock', 'file_name', 'list_csv', 'list_xlsx', 'file_of',
-           'nav_html', 'caption_of', 'answer', 'bring_stock', 'rehearse']
+           'level_choices', 'ended_in', 'Record', 'Shown', 'make_list', 'again', 'on_record', 'Refused', 'Doubted',
+           'read_units', 'decide', 'withdraw', 'columns_of', 'rows_of', 'families_of', 'say_today', 'head_html',
+           'about_html', 'say_stock', 'file_name', 'list_csv', 'list_xlsx', 'file_of', 'nav_html', 'caption_of',
+           'answer', 'bring_stock', 'rehearse']
 
 # %% ../../nbs/apps/order_page.ipynb #84ccc018
 import io, re
@@ -20,11 +20,13 @@ from urllib.parse import parse_qs, quote_plus, urlencode
 import pandas as pd, pyarrow.compute as pc
 from ..core import ALL_STORES, UserError, nearest
 from ..data.earlier import sold_last_year
-from ..delivery.rules import OF_RULES, rules_of
+from ..delivery.rules import OF_RULES, usable_rules
 from ..look import HTML, exact_units, say_count, say_day, say_days, say_range, say_units, say_when
 from ..serving.decisions import ORDER, REASONS, RULED, Decided, Decision, check_reason, decisions_of
-from ..serving.decisions import Doubtful, check_amount, check_suggested, record_decision, withdraw_decision
+from ..serving.decisions import Doubtful, check_amount, check_suggested, check_whole, record_decision
+from ..serving.decisions import withdraw_decision
 from ..serving.events import Event, as_events, events_folder, open_events, read_table
+from ..serving.kept_rules import keep_rules
 from ..serving.live import model_stamp
 from ..serving.mirror import live_root
 from ..serving.orders import OrderList, as_file, check_service_level, order_list, said_of, with_decisions
@@ -207,11 +209,12 @@ def make_list(
 ) -> Shown:
     "The list that is asked for, and what was decided."
     last_year = sold_last_year(root, asked.store, asked.first, asked.last)
-    rules = rules_of(live_root(root))
+    rules, doubt = usable_rules(live_root(root))
     ask = lambda stock: order_list(
         model.forecaster, asked.store, asked.days, asked.level, stock, last_year, asked.first, rules
     )
     kept, orders = _with_stock(lambda: kept_stock(root, asked.store), ask)
+    orders.notes.extend([doubt] * bool(doubt))
     _mark_seasons(orders, getattr(model, "season", {}))
     return again(Shown(asked, orders, orders.table, {}, kept), record)
 
@@ -248,14 +251,8 @@ def on_record(
     order = table["ordered"].fillna(table["suggested"])
     sums = {"products": len(table), "mean": float(table["mean"].sum()), "order": float(order.sum())}
     suggested = dict(zip(table["item_nbr"], table["suggested"].tolist()))
-    return question | {"service_level": asked.level}, model.card, sums | {"suggested": suggested}
-
-
-def decided_items(
-    shown: Shown,
-) -> set[str]:  # item_nbr
-    "The products for whose delivery a decision of somebody stands."
-    return {item for item, one in shown.decided.items() if one.stands}
+    told = {"suggested": suggested, "ruled": shown.orders.ruled}
+    return question | {"service_level": asked.level}, model.card, sums | told
 
 # %% ../../nbs/apps/order_page.ipynb #b7a8905a
 def _mark_seasons(orders, season):
@@ -350,6 +347,7 @@ def decide(
     said = said_of(shown.orders, item)
     with _in_field("ordered"):
         ordered = read_units(message["ordered"])
+        check_whole(item, ordered, said.whole)
     with _in_field("reason" if message["reason"] not in REASONS else "text"):
         _fitting(message, ordered, float(said.suggested))
     with _in_field("by"):
@@ -360,6 +358,7 @@ def decide(
         orders, replaces = now.orders, _standing(now, item)
         about = orders.store_nbr, item, orders.first_day, orders.last_day
         decision = Decision(*about, ordered, by, message["reason"], message["text"].strip())
+        keep_rules(root)
         with open_events(root) as store:
             event = record_decision(store, decision, said_of(orders, item), message["id"], replaces, sure)
     return f"On record: {_say_event(event)}"
@@ -525,10 +524,12 @@ def head_html(
     by_hand = f"; {decided:,} decided by a planner" if decided else ""
     products = f"{count:,} of {say_count(len(table), 'product')} to order, {exact_units(order.sum()) or '0'} units"
     days = f"{say_days(asked.first, asked.last)}, {say_count(asked.days, 'day')}"
-    level = f"enough {asked.level * 100:.4g}% of the time"
+    by_rule = f", {say_count(len(shown.orders.ruled), 'product')} by a rule" if shown.orders.ruled else ""
+    level = f"enough {asked.level * 100:.4g}% of the time{by_rule}"
     said = {"store": store_name(model, asked.store), "days": days, "level": level, "today": say_today(model.card)}
     doubts = [note for note in shown.orders.notes if note.startswith(OF_RULES)]  # a letter may be missing
-    warnings = list(filter(None, [model.card.get("against_gate"), shown.orders.held, *doubts]))
+    of_model = [model.card.get("against_gate"), model.card.get("doubt")]
+    warnings = list(filter(None, [*of_model, shown.orders.held, *shown.orders.missed, *doubts]))
     return _HEAD.render(said=f"{products}{by_hand}.", warnings=warnings, **said).strip()
 
 # %% ../../nbs/apps/order_page.ipynb #7aa25d9c

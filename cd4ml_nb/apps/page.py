@@ -6,8 +6,8 @@
 __all__ = ['PROMOTION_SWITCH', 'remember', 'sorted_stores', 'open_shelf', 'product_name', 'store_name', 'product_options',
            'store_options', 'Choice', 'switch_name', 'default_choice', 'as_known', 'read_link', 'write_link',
            'question_of', 'warning', 'total_of', 'answer_html', 'season_of', 'why_html', 'model_html', 'notice_html',
-           'news_of', 'look_back', 'since_html', 'day_table', 'store_table', 'weeks_html', 'forecast_csv', 'file_name',
-           'empty_chart', 'new_figure', 'draw', 'rehearse']
+           'news_of', 'away_of', 'look_back', 'since_html', 'day_table', 'store_table', 'weeks_html', 'forecast_csv',
+           'file_name', 'empty_chart', 'new_figure', 'draw', 'rehearse']
 
 # %% ../../nbs/apps/page.ipynb #4ea6b2b7
 import os
@@ -28,6 +28,7 @@ from ..monitoring.since import change_since, night_before, past_of, read_past, s
 from ..quality.accuracy import nearest_accuracy
 from ..quality.explain import caution, promotion_effect, reasons, say_closed, say_model, say_promotion
 from ..serving.live import Shelf, load_champion
+from ..serving.mirror import trouble_of
 from ..serving.totals import family_totals, weekly_totals
 from .widgets import CHART
 
@@ -380,7 +381,12 @@ def answer_html(
     "The forecast as a number, with its interval in words and the what-if."
     total = total_of(model, choice)
     effect = promotion_effect(model, choice.item, choice.store, choice.days)
-    said = [model.card.get("against_gate"), model.season.get(choice.item), warning(model, choice)]
+    said = [
+        model.card.get("against_gate"),
+        model.card.get("doubt"),
+        model.season.get(choice.item),
+        warning(model, choice),
+    ]
     closed = say_closed(model, choice.item, choice.store, choice.days)
     return _ANSWER.render(
         product=product_name(model, choice.item),
@@ -513,6 +519,14 @@ def news_of(
         what = f"A newer forecast is live{known}"
     return f"{what}. The numbers here are those of before."
 
+
+def away_of(
+    root,  # The project's folder
+) -> str:  # Sentences; empty where all is well
+    "That the store of what is live is away, or holds what is refused, while the last good one is shown."
+    trouble = trouble_of(root)
+    return f"{trouble} The numbers here are of the last that could be brought." if trouble else ""
+
 # %% ../../nbs/apps/page.ipynb #3927800e
 def look_back(
     model,  # A remembered forecaster
@@ -551,16 +565,16 @@ def since_html(
 
 # %% ../../nbs/apps/page.ipynb #7f59d363
 def _past_table(past):
-    "What was forecast and sold, by when the forecasts were made."
-    rows = []
+    "What was forecast and sold, by when the forecasts were made; the days stand with those within the range, or alone."
+    single, rows = past[0]["inside"] is not None, []
     for one in past:
         off = shown_units(one["said"]) - shown_units(one["sold"])
-        told = [one["made"], one["days"], say_units(one["said"]), say_units(one["sold"]), say_units(off, signed=True)]
-        rows.append([*told, "" if one["inside"] is None else f"{one['inside']} of {one['days']}"])
-    head = ["Forecast made", "Days", "Forecast", "Sold", "Difference", "In the likely range"]
-    single = past[0]["inside"] is not None
-    width = len(head) if single else len(head) - 1
-    return table_html(head[:width], [row[:width] for row in rows], "Units of the days that are over", titled=True)
+        units = [say_units(one["said"]), say_units(one["sold"]), say_units(off, signed=True)]
+        range_of = [f"{one['inside']} of {one['days']}"]
+        rows.append([one["made"], *units, *range_of] if single else [one["made"], one["days"], *units])
+    units = ["Forecast", "Sold", "Off"]
+    head = ["Made", *units, "Days in the likely range"] if single else ["Made", "Days", *units]
+    return table_html(head, rows, "Units of the days that are over", titled=True)
 
 # %% ../../nbs/apps/page.ipynb #2aaf1a61
 def day_table(

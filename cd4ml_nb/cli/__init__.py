@@ -26,7 +26,10 @@ COMMAND_GROUPS = {  # Command: its module in this package, and what it is for
     "mlflow": ("servers", "Open MLflow's own pages of runs and registered models."),
     "pipeline": ("pipeline", "Run the stages that a change touches (make pipeline does this, and more)."),
     "stage": ("pipeline", "Run one stage of the pipeline (DVC calls this; you want: make pipeline)."),
-    "report": ("pipeline", "Write reports/index.html, the page that leads to every report."),
+    "report": (
+        "pipeline",
+        "Write reports/index.html, the page that leads to every report, and say what to do next with the newest model.",
+    ),
     "night": ("pipeline", "Bring the day's sales in, and put the coming days' forecasts live."),
     "bench": ("pipeline", "Run the benchmark notebooks; their reports go to reports/benchmarks."),
 }

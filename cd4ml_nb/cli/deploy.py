@@ -8,7 +8,7 @@ __all__ = ['COMMANDS', 'deploy_settle', 'deploy_auto', 'deploy_publish', 'deploy
 
 # %% ../../nbs/cli/06_deploy.ipynb #21039c6b
 from pathlib import Path
-from ..core import project_root
+from ..core import project_root, read_params
 
 # %% ../../nbs/cli/06_deploy.ipynb #fe7e5877
 def deploy_settle():
@@ -114,12 +114,15 @@ def deploy_live(
     A folder: `cd4ml serve` answers from it where CD4ML_ROOT names it.
     A store: whoever names it in CD4ML_LIVE follows it. With release.store in params.yaml this is done after each
     release and night."""
+    from cd4ml_nb.delivery.broker import tell_where_told
     from cd4ml_nb.delivery.live_copy import copy_live
     from cd4ml_nb.delivery.store import publish_live
 
     root = project_root()
     live = publish_live(root, place, anew=True) if "://" in place else copy_live(root, Path(place))
     print(f"{live['model_version']}, released by {live['by']} ({live['reason']}), is copied to {place}.")
+    if place == (read_params(root=root).get("release") or {}).get("store"):
+        tell_where_told(root)  # who listens at the broker looks there
 
 # %% ../../nbs/cli/06_deploy.ipynb #5fe44f04
 def deploy_cluster(

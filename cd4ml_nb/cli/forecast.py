@@ -7,6 +7,7 @@ __all__ = ['COMMANDS', 'in_words', 'read_table', 'read_cells', 'write_table', 'f
 
 # %% ../../nbs/cli/02_forecast.ipynb #a3dd4fd6
 import re
+from contextlib import closing, suppress
 from datetime import date as day
 from io import StringIO
 from pathlib import Path
@@ -111,9 +112,9 @@ def write_table(
 def _model(folder):
     "The live model, or another packaged one."
     if folder is None:
-        from cd4ml_nb.serving.live import load_champion
+        from cd4ml_nb.serving.live import load_once
 
-        return load_champion(project_root())
+        return load_once(project_root())
     from cd4ml_nb.model.forecaster import load_forecaster
 
     return load_forecaster(Path(folder))
@@ -129,16 +130,19 @@ def _said_of(card):
     from cd4ml_nb.look import say_when
 
     live = f"{said}; live since {say_when(card['live_since'])}, released by {card['released_by']}"
-    return f"{live}. {against}" if (against := card.get("against_gate")) else live
+    more = [said for said in (card.get("against_gate"), card.get("doubt")) if said]
+    return f"{live}. {' '.join(more)}" if more else live
 
 # %% ../../nbs/cli/02_forecast.ipynb #909815d7
-def _one_forecast(forecaster, item, store, date, promotion):
-    "One answer as a dict, as the service gives it."
+def _one_forecast(forecaster, item, store, date, promotion, live=False):
+    "One answer as a dict, as the service gives it; that of the live model is on record."
     from cd4ml_nb.serving.answers import Question, compute_answer
 
     if why := forecaster.switch_note(item, store, promotion):
         raise UserError(f"{why} Leave --promotion out for the forecast as planned.")
-    return compute_answer(forecaster, Question(item, store, date, promotion=promotion))
+    answer = compute_answer(forecaster, Question(item, store, date, promotion=promotion))
+    asked = {"item_nbr": item, "store_nbr": store, "date": date, "promotion": promotion}
+    return _kept(forecaster.card, asked, answer) if live else answer
 
 # %% ../../nbs/cli/02_forecast.ipynb #66cdcce2
 def _other_stores(forecaster, item, date):
@@ -185,8 +189,8 @@ def _check_output(input, output):
         raise UserError(f"{output} is the table of questions itself. Name another file for the answers.")
 
 
-def _batch(forecaster, input, output):
-    "Many questions in one call."
+def _batch(forecaster, input, output, live=False):
+    "Many questions in one call, which are on record where the live model answers."
     _check_output(Path(input), Path(output))
     table = read_table(input)
     progress(f"{len(table):,} forecasts ...")
@@ -195,6 +199,8 @@ def _batch(forecaster, input, output):
     except UserError as e:
         raise UserError(f"{input}: {e}") from None
     write_table(answers, output)
+    if live:
+        _keep_table(forecaster.card, table, answers)
     progress(f"Written to {output}")
 
 # %% ../../nbs/cli/02_forecast.ipynb #8a9d0f3f
@@ -246,6 +252,38 @@ def _said(forecaster, item, store, date, answer):
     shown = whole_ends(answer, forecaster.sells_whole(item, store))
     return in_words(names.get(item) or item or "", store, date, shown, closed)
 
+# %% ../../nbs/cli/02_forecast.ipynb #2f2d39c1
+def _kept(card, asked, answer):
+    "An answer with its event, which is on record; the same answer where none is kept."
+    from cd4ml_nb.serving.events import Event, events_folder, in_sample, share_kept, write_events
+
+    root, inputs = project_root(), {name: value for name, value in asked.items() if value is not None}
+    event = Event("forecast", inputs, answer, card["model_version"], card["data_version"])
+    if in_sample(event.id, share_kept(root)):
+        with suppress(UserError):  # the disk's trouble was said
+            write_events(events_folder(root), [event])
+            return {**answer, "event": event.id}
+    return answer
+
+# %% ../../nbs/cli/02_forecast.ipynb #d3c6c412
+def _keep_table(card, table, answers):
+    "Put the answers to a table of questions on record, all of them or none."
+    from cd4ml_nb.model.forecaster import question_columns
+    from cd4ml_nb.serving.events import Disk, Event, events_folder, in_sample, insert_packed, share_kept
+
+    root, event = project_root(), Event("forecast")
+    if not in_sample(event.id, share_kept(root)):
+        return
+    answers = answers.assign(date=answers["date"].astype(str).str[:10])
+    table = table.rename(columns=question_columns(table))
+    table = table.assign(**{name: answers[name] for name in ("item_nbr", "store_nbr", "date")})
+    as_json = {"orient": "records", "lines": True, "double_precision": 15}
+    lines = [part.to_json(**as_json).splitlines() for part in (table, answers)]
+    stood = event.id, int(event.id[:14], 16), "forecast", card["model_version"], card["data_version"]
+    rows = [(f"{stood[0]}.{number}", *stood[1:], *told) for number, told in enumerate(zip(*lines), 1)]
+    with closing(Disk(events_folder(root))) as disk, suppress(UserError):  # the disk's trouble was said
+        disk.keep(rows, insert_packed)
+
 # %% ../../nbs/cli/02_forecast.ipynb #7b62f8d5
 def forecast(
     *,
@@ -266,9 +304,9 @@ def forecast(
     day_asked, switch = _iso(date) if date else "", _switch(promotion)
     forecaster = _model(model)
     if input is not None:
-        return _batch(forecaster, input, output)
+        return _batch(forecaster, input, output, live=model is None)
     store = _store(forecaster, store)
-    answer = _one_forecast(forecaster, item, store, day_asked, switch)
+    answer = _one_forecast(forecaster, item, store, day_asked, switch, live=model is None)
     if json:
         return print(say_json(answer))
     print(_said(forecaster, item, store, day_asked, answer))

@@ -6,7 +6,6 @@
 __all__ = ['COMMANDS', 'whole_number', 'stock_table', 'live_orders', 'in_words', 'orders']
 
 # %% ../../nbs/cli/02a_orders.ipynb #f9395939
-from contextlib import suppress
 from pathlib import Path
 from ..core import UserError, progress, project_root
 from .parser import say_json
@@ -47,21 +46,33 @@ def live_orders(
     days: int,
     service_level: float,
     stock: str | None,  # A file
-):  # An OrderList of the live model
+) -> tuple:  # An OrderList of the live model, and why no rule is applied, mostly empty
     "The order list of a store, with last year's units where the prepared data hold them."
     from cd4ml_nb.data.earlier import sold_last_year
-    from cd4ml_nb.delivery.rules import rules_of
-    from cd4ml_nb.serving.live import load_champion
+    from cd4ml_nb.delivery.rules import usable_rules
+    from cd4ml_nb.serving.live import load_once
+    from cd4ml_nb.serving.mirror import live_root
     from cd4ml_nb.serving.orders import check_service_level, order_list
     from cd4ml_nb.serving.stock import kept_stock
 
     check_service_level(service_level)
     known = stock_table(stock) if stock else kept_stock(root, store).table
-    forecaster = load_champion(root)
+    forecaster = load_once(root)
     dates = forecaster.dates
     span = (str(day)[:10] for day in (dates[0], dates[min(max(days, 1), len(dates)) - 1]))
     last_year = sold_last_year(root, store, *span)
-    return order_list(forecaster, store, days, service_level, known, last_year, rules=rules_of(root))
+    rules, doubt = usable_rules(live_root(root))
+    made = order_list(forecaster, store, days, service_level, known, last_year, rules=rules)
+    return made, doubt
+
+# %% ../../nbs/cli/02a_orders.ipynb #5c92d4a9
+def _say_rest(rest):
+    "What is said of the products of which nothing is suggested: that by a rule, or that they need not be ordered."
+    from cd4ml_nb.look import say_count
+
+    by_rule = int(rest["rule"].notna().sum())
+    counts = {"need be ordered": len(rest) - by_rule, "is suggested, by a rule": by_rule}
+    return [f"Of {say_count(count, 'other product')} nothing {what}." for what, count in counts.items() if count]
 
 # %% ../../nbs/cli/02a_orders.ipynb #5c92d4aa
 def in_words(
@@ -79,28 +90,29 @@ def in_words(
         told += [exact_units(row[name]) for name in ("quantile", "stock", "pack_size", "suggested", "ordered")]
         rows.append(told + [rounded(row[name]) for name in ("last_week", "last_year")])
     when, level = say_days(orders.first_day, orders.last_day), f"{orders.service_level:.4g}"
-    said = f"Store {orders.store_nbr}, {when}, enough with a probability of {level}:"
-    rest = len(table) - len(shown)
-    none = "nothing is suggested." if orders.held else "nothing need be ordered."
+    by_rule = f", {say_count(len(orders.ruled), 'product')} by a rule" if orders.ruled else ""
+    said = f"Store {orders.store_nbr}, {when}, enough with a probability of {level}{by_rule}:"
+    rest = table.drop(shown.index)
+    none = "nothing is suggested." if orders.held or rest["rule"].notna().any() else "nothing need be ordered."
     lines = [said, table_text(head, rows)] if rows else [f"{said} {none}"]
-    if rows and rest and not orders.held:
-        lines.append(f"Of {say_count(rest, 'other product')} nothing need be ordered.")
+    lines += _say_rest(rest) if rows and not orders.held else []
     return "\n".join([*lines, *orders.notes, f"Model {orders.model_version} on data {orders.data_version}."])
 
 # %% ../../nbs/cli/02a_orders.ipynb #856a660d
 def _decided(root, made):
-    "The list's table with what was decided; what rules order where nobody decided is put on record."
+    "The list's table with what was decided."
     from cd4ml_nb.serving.decisions import read_decisions
-    from cd4ml_nb.serving.events import events_folder, write_events
-    from cd4ml_nb.serving.kept_rules import rule_events
+    from cd4ml_nb.serving.events import events_folder
     from cd4ml_nb.serving.orders import with_decisions
 
-    decisions = read_decisions(events_folder(root), made.store_nbr)
-    decided = {one.decision.item_nbr for one in decisions if one.decision.first_day == made.first_day}
-    if events := rule_events(made, decided):
-        with suppress(UserError):  # a full disk, which is said, stops no list
-            write_events(events_folder(root), events)
-    return with_decisions(made, decisions)
+    return with_decisions(made, read_decisions(events_folder(root), made.store_nbr))
+
+
+def _say_list(words, doubt):
+    "Print a list; where no rule could be applied, that comes first, and the command has not done all that it should."
+    print("\n".join([*filter(None, [doubt]), words]))
+    if doubt:
+        raise UserError("The list above is made without any rule.")
 
 # %% ../../nbs/cli/02a_orders.ipynb #dc4f94b0
 def orders(
@@ -120,7 +132,9 @@ def orders(
     from cd4ml_nb.serving.orders import as_file
 
     root = project_root()
-    made = live_orders(root, store, whole_number("--days", days), service_level, stock)
+    made, doubt = live_orders(root, store, whole_number("--days", days), service_level, stock)
+    if doubt and (csv is not None or json):
+        raise UserError(f"{doubt} Until then no file and no JSON is written, for who reads them would not see it.")
     table = _decided(root, made)
     whole = as_file(made, table)
     if csv is not None:
@@ -129,7 +143,7 @@ def orders(
     if json:
         return print(say_json(whole.astype(object).where(whole.notna(), None).to_dict("records")))
     if csv is None:
-        print(in_words(made, table))
+        _say_list(in_words(made, table), doubt)
 
 # %% ../../nbs/cli/02a_orders.ipynb #f106df16
 COMMANDS = {"orders": orders}

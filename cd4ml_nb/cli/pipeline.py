@@ -34,19 +34,22 @@ def pipeline(
     from cd4ml_nb.delivery.reports import refresh_index
     from cd4ml_nb.delivery.verdict import after_pipeline
 
-    run_pipeline(*stages, force=force)
+    ran = run_pipeline(*stages, force=force)
     refresh_index(project_root())
-    if not stages and (said := after_pipeline(project_root())):
+    if not stages and (said := after_pipeline(project_root(), bool(ran))):
         progress(said)
 
 # %% ../../nbs/cli/08_pipeline.ipynb #2942806a
 def report():
-    "Write reports/index.html, the page that leads to every report."
+    "Write reports/index.html, the page that leads to every report, and say what to do next with the newest model."
+    from cd4ml_nb.delivery.release import say_next
     from cd4ml_nb.delivery.reports import to_commit, write_index
 
     print(f"Reports: {write_index()}")
     if keep := to_commit(project_root()):
         print(keep)
+    if said := say_next(project_root()):
+        print(said)
 
 
 def bench():
@@ -84,9 +87,9 @@ def night(
 # %% ../../nbs/cli/08_pipeline.ipynb #2bcc5419
 def _one_night(until, insist=False):
     "One night, and what is to be on record of it."
+    from cd4ml_nb.delivery.broker import announce
     from cd4ml_nb.delivery.night import check_turn, doubt_of, next_day
     from cd4ml_nb.delivery.stages import run_night
-    from cd4ml_nb.delivery.store import publish_where_told
 
     root = project_root()
     day = check_turn(root, next_day(root) if until is None else until)
@@ -99,9 +102,11 @@ def _one_night(until, insist=False):
         record_failure(root, day, str(e))
         raise
     from cd4ml_nb.monitoring.record import record_nights, say_alerts
+    from cd4ml_nb.serving.kept_rules import try_rules
 
+    try_rules(root)
     record_nights(root)
-    publish_where_told(root)
+    announce(root)
     say_alerts(root)
     if doubt := doubt_of(root, day):
         progress(doubt)

@@ -15,10 +15,16 @@ from ..delivery.verdict import failed_titles, say_compared, say_others, verdict_
 def gate(
     *,
     json: bool = False,  # One JSON object instead of words
+    again: bool = False,  # Judge it again first, against the champion of now
 ):
     """Say what the gate found in the packaged model; fails when it must not go live.
 
-    cd4ml gate"""
+    cd4ml gate
+    cd4ml gate --again"""
+    if again:
+        from cd4ml_nb.delivery.pipeline import judge_again
+
+        judge_again(project_root())
     found = verdict_here(project_root())
     if json:
         print(say_json(found))
@@ -44,7 +50,12 @@ def release_status(
     from cd4ml_nb.delivery.state import state
 
     found = state(project_root())
-    print(say_json(found) if json else in_time(status_in_words(found)))
+    doubt = ""
+    if found["champion"]:
+        from cd4ml_nb.delivery.grounds import doubt_grounds  # heavy
+
+        doubt = doubt_grounds(project_root(), found["champion"])
+    print(say_json({**found, "doubt": doubt}) if json else in_time(status_in_words(found, doubt)))
     _require_sound(project_root())
 
 

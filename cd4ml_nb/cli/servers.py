@@ -112,6 +112,9 @@ def dashboard(
 ):
     "Serve the dashboard on this machine until Ctrl-C."
     where = f"http://127.0.0.1:{port}"
+    from cd4ml_nb.serving.kept_rules import try_rules
+
+    try_rules(project_root())
     said = f"The dashboard: {where}, its order lists: {where}/orders (Ctrl-C ends it; its log: reports/dashboard.log)"
     _serve_app("forecast.ipynb", port, "share", said, f"make dashboard PORT={_another(port, 8866)}")
 
@@ -138,9 +141,11 @@ def serve(
 ):
     "Answer questions over HTTP from the live model, until Ctrl-C."
     from cd4ml_nb.serving.http import check_host, serve as answer
+    from cd4ml_nb.serving.kept_rules import try_rules
 
     check_host(host, os.environ.get("CD4ML_TOKEN", ""))
     check_port(port, f"make serve PORT={_another(port, 8868)}")
+    try_rules(project_root())
     answer(host, port, workers)
 
 # %% ../../nbs/cli/07_servers.ipynb #eabc2da6

@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['ENGINE_TYPES', 'EXPECTED', 'SHOWN_ROWS', 'typed', 'read_header', 'read_text', 'read_raw', 'Finding', 'finding',
-           'list_violations', 'require_contract', 'cell_conditions', 'number_lines', 'line_in_file', 'check_cells',
-           'rejected_lines', 'broken_lines', 'find_broken', 'check_keys_unique', 'check_references', 'readable_tables',
-           'check_file', 'check_raw', 'check_types', 'check_prepared']
+           'list_violations', 'require_contract', 'cell_conditions', 'number_lines', 'line_in_file', 'empty_lines',
+           'LostLines', 'check_cells', 'rejected_lines', 'broken_lines', 'find_broken', 'check_keys_unique',
+           'check_references', 'readable_tables', 'check_file', 'check_raw', 'check_types', 'check_prepared']
 
 # %% ../../nbs/data/02_contract.ipynb #11c1cead
-import csv, gzip, io, zlib
-from collections.abc import Callable, Iterable, Iterator
+import csv, gzip, io, operator, zlib
+from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import NamedTuple, TypedDict
 import duckdb, ibis
@@ -231,12 +232,66 @@ def number_lines(
 
 def line_in_file(
     line: int,  # A row's number, as number_lines gives it
-    broken: Iterable[int],  # Numbers of the lines that could not be read
+    lost: Iterable[int],  # Numbers of the lines that are no rows
 ) -> int:  # The line in the file
-    "A row's line in its file, where lines that could not be read count, too."
-    for lost in sorted(broken):
-        line += lost <= line
+    "A row's line in its file, where lines that are no rows count, too."
+    for number in sorted(lost):
+        if number > line:
+            break
+        line += 1
     return line
+
+# %% ../../nbs/data/02_contract.ipynb #98159fa1
+def empty_lines(
+    path: Path,  # A CSV file in UTF-8, plain or gzip
+    delimiter: str = ",",  # What stands between two columns
+) -> list[int]:  # Their numbers, where a quoted line break is none
+    "The lines of a CSV file in which nothing stands."
+    opener = gzip.open if path.name.lower().endswith(".gz") else open
+    with opener(path, "rb") as file:
+        if not _may_have_empty(file):
+            return []
+    found: list[int] = []
+    with opener(path, "rt", encoding="utf-8", errors="replace", newline="") as file:
+        try:
+            found.extend(number for number, row in enumerate(csv.reader(file, delimiter=delimiter), 1) if not row)
+        except csv.Error:
+            pass  # a cell of endless length: what stands below it is numbered as well as may be
+    return found
+
+
+def _may_have_empty(file):
+    "Whether two line breaks follow each other anywhere: quickly told of a large file."
+    last = b""
+    while part := file.read(1 << 24):
+        part = last + part
+        if b"\n\n" in part or b"\n\r\n" in part:
+            return True
+        last = part[-2:]
+    return False
+
+# %% ../../nbs/data/02_contract.ipynb #98159fa4
+class LostLines:
+    "The lines of a CSV file that are no rows: those that could not be read and, once asked for, empty ones."
+
+    def __init__(
+        self,
+        path: Path,  # A CSV file in UTF-8, plain or gzip
+        broken: Collection[int],  # Numbers of the lines that could not be read
+        delimiter: str = ",",
+    ):
+        self.path, self.broken, self.delimiter = path, broken, delimiter
+
+    def __bool__(self) -> bool:
+        return bool(self.broken)
+
+    @cached_property
+    def numbers(self) -> list[int]:
+        "Found in one pass over the file."
+        return sorted({*self.broken, *empty_lines(self.path, self.delimiter)})
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.numbers)
 
 # %% ../../nbs/data/02_contract.ipynb #eb378fad
 def _look_up(table, conditions, broken):
@@ -252,6 +307,20 @@ def _look_up(table, conditions, broken):
         for i, rows in zip(conditions, found)
     }
 
+# %% ../../nbs/data/02_contract.ipynb #f81c7d41
+_EMPTY = "empty line"
+
+
+def _with_empty(table, conditions):
+    "The conditions on text as read, where a row without any value is one violation, and of no column."
+    cells = [table[name] for name in table.columns]
+    if not all(cell.type().is_string() for cell in cells) or not any(one.kind == "missing value" for one in conditions):
+        return conditions
+    blank = reduce(operator.and_, (typed(cell, "text").isnull() for cell in cells))
+    some = [one._replace(wrong=one.wrong & ~blank) if one.kind == "missing value" else one for one in conditions]
+    expectation = "a value in some column; nothing but separators is no row. Remove such lines"
+    return [_Condition(_EMPTY, table.columns[0], expectation, blank), *some]
+
 # %% ../../nbs/data/02_contract.ipynb #f81c7d3d
 def check_cells(
     table: ibis.Table,  # Text columns as read, or typed ones
@@ -260,7 +329,7 @@ def check_cells(
     broken: Iterable[int] = (),  # Numbers of the lines that could not be read
 ) -> list[Finding]:  # Empty if all is well
     "Count every violation of a type, a range or nullability in one pass, then look up the first ones in another."
-    conditions = dict(enumerate(cell_conditions(table, spec)))
+    conditions = dict(enumerate(_with_empty(table, cell_conditions(table, spec))))
     counted = {f"n{i}": condition.wrong.fill_null(False).sum().fill_null(0) for i, condition in conditions.items()}
     counts = table.agg(rows=table.count(), **counted).execute().iloc[0]
     findings = []
@@ -269,7 +338,7 @@ def check_cells(
     violated = {i: condition for i, condition in conditions.items() if counts[f"n{i}"] > 0}
     rows = _look_up(table, violated, broken) if violated else {}
     for i, condition in violated.items():
-        where = (file, condition.kind, condition.column, condition.expectation)
+        where = (file, condition.kind, None if condition.kind == _EMPTY else condition.column, condition.expectation)
         findings.append(finding(*where, counts[f"n{i}"], rows[i]))
     return findings
 
@@ -424,7 +493,7 @@ def check_file(
     assert path is not None  # its table has been read
     try:
         broken = broken_lines(con, path)
-        lost = [line for line, *_ in broken]
+        lost = LostLines(path, [line for line, *_ in broken])
         findings = find_broken(broken, path.name) + check_cells(table, spec, path.name, lost)
         if spec.key:
             findings += check_keys_unique(table, spec, path.name, lost)

@@ -16,7 +16,7 @@ from ..params import check_value
 from .favorita import between_days, count_rows, extract_rows, favorita, find_tables, in_place, select_rows
 from .engines import explain_engine_trouble, quote_sql
 from .layout import raw_path
-from .seen import SEEN, asked_for, bring_new, keep_later, note_seen, why_not
+from .seen import SEEN, asked_for, bring_new, keep_later, note_seen, why_altered, why_not
 from .sources import NOT_YET, complete_journey, complete_journey_folder, digest_of, tiny
 from .synthetic import synthetic
 from .deliveries import table
@@ -193,6 +193,8 @@ def ingest(
 # %% ../../nbs/data/02b_ingest.ipynb #c2d2598a
 def _bring_day(folder, root, source, path, settings, until, before, kept):
     "Bring of a source what came since the night before; why that is not enough, or nothing."
+    if why := why_altered(before):
+        return why
     folder.mkdir()
     if source == "complete_journey":
         return _bring_journey_day(folder, until, before, kept)

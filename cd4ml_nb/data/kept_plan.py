@@ -123,5 +123,6 @@ def keep_plan(
     "Keep a plan for the next night."
     if plan is not None:
         con.con.execute(
-            f"COPY {plan.get_name()} TO {quote_sql(Path(folder) / PLAN)} (FORMAT parquet, COMPRESSION zstd)"
+            f"COPY (FROM {plan.get_name()} ORDER BY ALL) TO {quote_sql(Path(folder) / PLAN)} "
+            "(FORMAT parquet, COMPRESSION zstd)"
         )

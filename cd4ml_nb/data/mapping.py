@@ -138,6 +138,8 @@ def read_mapping(
         )
     _require_known(mapping, ["sales", "columns", *WHOLE, *FORMS], "table")
     places, whole = places_of(mapping), {**WHOLE, **FORMS, **mapping}
+    if whole["country"] is False:
+        raise UserError('params.yaml, table.country: YAML reads NO as false; write Norway in quotes, "NO".')
     if whole["grain"] not in ("day", "line"):
         says = "should be day (one row for each item, store and day) or line (several, to be added up)."
         raise UserError(f"params.yaml, table.grain: '{whole['grain']}' {says}")

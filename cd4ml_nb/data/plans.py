@@ -60,12 +60,13 @@ def _covered(rows, first_day, n_days):
 
 # %% ../../nbs/data/02fd_plans.ipynb #87b84357
 def _contradict_store(heaps, store, rows):
-    "What contradicts the plan in a store, some items at a time."
-    sale, n_days = heaps.read("sale", store), heaps.n_days
-    day, covered = sale["day"] - heaps.first_day, _covered(rows, heaps.first_day, n_days)
+    "What contradicts the plan in a store, some items at a time, from the first planned day on."
+    first_day = max(heaps.first_day, int(rows["first_date"].cast(pa.int32()).to_numpy().min()))
+    n_days, sale = heaps.last_day + 1 - first_day, heaps.read_since("sale", store, first_day)
+    day, covered = sale["day"] - first_day, _covered(rows, first_day, n_days)
     says = ~np.isnan(sale["promotion"]) & (day >= 0) & (day < n_days)
     item, day, promoted = sale["item"][says], day[says], sale["promotion"][says] > 0
-    for grid in cut_items(len(heaps.items), heaps.first_day, n_days) if len(item) else ():
+    for grid in cut_items(len(heaps.items), first_day, n_days) if len(item) else ():
         row = item.astype(np.int64) - grid.first_item
         own = (row >= 0) & (row < grid.n_items)
         names = heaps.items[grid.first_item : grid.first_item + grid.n_items]

@@ -18,6 +18,7 @@ import ibis
 import numpy as np, pandas as pd
 import pyarrow as pa, pyarrow.parquet as pq
 from ..core import UserError, find_json, refuse_together, replace_folder, sha256_of
+from .added import do_or_add
 from .axis import holidays_by_store, settle
 from .check import find_twice
 from .closed import read_day_rules, source_rule
@@ -26,10 +27,10 @@ from .days import day_of
 from .engines import connect, explain_engine_trouble, quote_sql
 from .layout import RAW, SCHEMA_VERSION, raw_path
 from .opening import closed_table
-from .panel import DAYS_AHEAD, data_version, prepared_folder
+from .panel import DAYS_AHEAD, data_version, prepared_folder, table_files
 from .roll import Earlier, heap_day, keep_days, look_back, read_plan
 from .sales import heap_raw
-from .seen import SEEN
+from .seen import SEEN, keep_files
 from .schema import check_evolution, describe_scales, describe_schema, describe_source, last_known_day
 from .spark import do_stores_spark, heap_raw_spark, read_text_spark
 from .stores import do_stores
@@ -120,7 +121,7 @@ def _steps_of(engine, con, memory, earlier):
     "An engine's own functions."
     if engine == "duckdb" and earlier:
         read = lambda con, raw, name: read_plan(con, raw, earlier) if name == "promotions" else read_raw(con, raw, name)
-        return Steps(partial(heap_day, con, earlier=earlier), do_stores, read, con.create_table)
+        return Steps(partial(heap_day, con, earlier=earlier), do_or_add, read, con.create_table)
     if engine == "duckdb":
         return Steps(partial(heap_raw, con), do_stores, read_raw, con.create_table)
     return Steps(
@@ -322,11 +323,13 @@ def _fill(folder, con, steps, settings):
         _write_returns(heaps, folder)
         shutil.rmtree(heap_folder)
         if settings.earlier:
-            keep_days(con, folder, settings.earlier, heaps.rows, tables["promotions"], raw)
+            keep_days(con, folder, settings.earlier, heaps, choice.counts, tables["promotions"], raw)
         schema["scales"] = describe_scales(folder)
         check_evolution(settings.previous, schema, settings.accept_schema)
         about = _describe(folder, settings, heaps, choice, hashes.result(), schema) | {"opening": stores.about()}
     (folder / "version.json").write_text(json.dumps(about, indent=1) + "\n")
+    if settings.earlier:
+        keep_files(folder)
     return count_steps(heaps.rows, choice.counts, len(choice.series), settings.delisted_after)
 
 # %% ../../nbs/data/03_prepare.ipynb #7cffdb2f
@@ -380,10 +383,10 @@ def open_prepared(
     "A prepared table as it stands on disk, as an Ibis table; the panel without its zeros."
     prepared = prepared_folder(root)
     if table == "panel":
-        paths = prepared / "panel" / "*" / "*.parquet"
+        paths = [prepared / "panel" / "*" / "*.parquet"]
         options = "hive_partitioning = true, hive_types = {'store_nbr': 'VARCHAR'}"
     else:
-        paths, options = prepared / f"{table}.parquet", "hive_partitioning = false"
-    read = f"SELECT * FROM read_parquet({quote_sql(paths)}, {options})"
+        paths, options = table_files(prepared, table), "hive_partitioning = false"
+    read = f"SELECT * FROM read_parquet([{', '.join(map(quote_sql, paths))}], {options})"
     con.raw_sql(f"CREATE OR REPLACE VIEW prepared_{table} AS {read}")
     return con.table(f"prepared_{table}")

@@ -116,6 +116,10 @@ class Heaps(DayCounts):
                 found[name].append(np.fromfile(file, dtype, n))
         return {name: np.concatenate(parts) for name, parts in found.items()}
 
+    def read_since(self, kind: str, store: int, day: int) -> dict[str, np.ndarray]:
+        "The same of the days from one on, counted from 1970-01-01; earlier ones may be among them."
+        return self.read(kind, store)
+
 # %% ../../nbs/data/02e_sales.ipynb #9cc10014
 def known_keys(
     table: ibis.Table,  # A raw table as text

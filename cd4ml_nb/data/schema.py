@@ -15,6 +15,7 @@ from typing import TypedDict
 import numpy as np
 from ..core import UserError, find_json
 from .layout import RAW, Table, raw_path
+from .panel import table_files
 
 # %% ../../nbs/data/02c_schema.ipynb #997f02b6
 _PATTERNS = {
@@ -134,15 +135,15 @@ def describe_scales(
     scales = {}
     with duckdb.connect() as con:
         for column, (table, key, value) in _SCALES.items():
-            path = str(Path(prepared) / f"{table}.parquet")
-            if not Path(path).exists() or value not in con.read_parquet(path).columns:
+            paths = [str(path) for path in table_files(prepared, table) if path.exists()]
+            if not paths or value not in con.read_parquet(paths).columns:
                 continue
             known = f"SELECT {key} AS name, {value} AS v FROM read_parquet(?) WHERE {value} > 0"
             order = f"ORDER BY count(*) DESC, name LIMIT {_LARGEST}"
             largest = f"SELECT name FROM known GROUP BY name HAVING count(*) >= 5 {order}"
             medians = "SELECT name, median(v) FROM known SEMI JOIN largest USING (name) GROUP BY name ORDER BY name"
             query = f"WITH known AS ({known}), largest AS ({largest}) {medians}"
-            rows = con.execute(query, [path]).fetchall()
+            rows = con.execute(query, [paths]).fetchall()
             if rows:
                 scales[column] = {name: float(f"{middle:.4g}") for name, middle in rows}
     return scales

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['BEFORE', 'BY_CHANCE', 'SEVERAL', 'WEEK', 'ENDED_BY_CHANCE', 'LONGEST', 'SALES', 'log_chance', 'silent_too_long',
-           'patience', 'days_given', 'tells_by_silence', 'together']
+           'patience', 'Before', 'days_given', 'tells_by_silence', 'together']
 
 # %% ../../nbs/data/02fba_silence.ipynb #70b02f7a
+from typing import NamedTuple
 import numpy as np
 
 # %% ../../nbs/data/02fba_silence.ipynb #fbf814ec
@@ -86,13 +87,25 @@ def patience(
     return low
 
 # %% ../../nbs/data/02fba_silence.ipynb #fc3c362d
+class Before(NamedTuple):
+    "What some things sold before the first day that is looked at, from which days are counted."
+
+    sales: np.ndarray  # Days with a sale, shape (n,)
+    first: np.ndarray  # The first of all days with a sale, also of those that are looked at, same shape
+    last: np.ndarray  # The last before them; as long ago as you like where that no longer matters
+
+
 def days_given(
-    sold: np.ndarray,  # Whether each of some things sold, shape (n, n_days); all that is known
+    sold: np.ndarray,  # Whether each of some things sold, shape (n, n_days); all that is known, but for `before`
     least: int,  # Days that everything is given
+    before: Before | None = None,
 ) -> np.ndarray:  # Days, shape (n,)
     "The patience with each of them, by all that it sold; `least` for what never did."
-    first, last = sold.argmax(axis=1), sold.shape[1] - 1 - sold[:, ::-1].argmax(axis=1)
-    return patience(sold.sum(axis=1), np.maximum(last - first, 0), least)
+    first, last, sales = sold.argmax(axis=1), sold.shape[1] - 1 - sold[:, ::-1].argmax(axis=1), sold.sum(axis=1)
+    if before:
+        last = np.where(sales > 0, last, before.last)
+        first, sales = np.where(before.sales > 0, before.first, first), sales + before.sales
+    return patience(sales, np.maximum(last - first, 0), least)
 
 
 def tells_by_silence(

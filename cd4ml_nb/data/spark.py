@@ -17,8 +17,9 @@ from .engines import connect
 from .layout import raw_path
 from .sales import HEAP_COLUMNS, Heaps, check_small, classify, known_keys, text_promotion
 from .session import spark_reason, spark_session
-from .stores import POOL_COLUMNS, KeptSeries, PartSummary, Pool
-from .stores import cut_items, gather_parts, part_table, store_part, summarise_part, write_part
+from .stores import KeptSeries, PartSummary, Pool
+from .stores import by_year, cut_items, gather_parts, part_table, store_part, summarise_part
+from .stores import write_part, write_pool
 from .tasks import parallelism, run_tasks
 
 # %% ../../nbs/data/03a_spark.ipynb #e5fc7c8b
@@ -177,7 +178,8 @@ def _do_store(
     heap, parts, added = folders.read("sale", store), [], []
     for number, grid in enumerate(cut_items(len(folders.items), folders.first_day, folders.n_days)):
         part = store_part(heap, grid, delisted_after, is_open)
-        write_part(out, folders.stores[store], number, part_table(part, folders.items, grid))
+        for year, own in by_year(part.cells, grid):
+            write_part(out, folders.stores[store], year, number, part_table(own, folders.items, grid))
         parts.append(summarise_part(store, grid, part))
         added.append(_share_of_pool(part, grid))
     pq.write_table(pa.concat_tables(added), out / "heaps" / "pool" / f"{store}.parquet", compression="zstd")
@@ -227,17 +229,16 @@ def do_stores_spark(
     do_some = lambda stores: [part for store in stores for part in one(store)]
     done = run_tasks(do_some, tasks, engine, 1, names, "prepare")
     with explained("adding up the item pool"):
-        _write_pool(add_pools(con, out / "heaps" / "pool"), folders, out / "item_pool.parquet")
+        _write_pool(add_pools(con, out / "heaps" / "pool"), folders, out)
     return gather_parts(folders.stores, folders.items, [part for parts in done for part in parts])
 
 # %% ../../nbs/data/03a_spark.ipynb #c87c4525
-def _write_pool(total, folders, path):
+def _write_pool(total, folders, out):
     "The item pool as one machine writes it."
     item, day = total["item"].to_numpy(), total["day"].to_numpy()
-    with pq.ParquetWriter(path, POOL_COLUMNS, compression="zstd") as writer:
-        for grid in cut_items(len(folders.items), folders.first_day, folders.n_days):
-            pool, row = Pool(grid), item - grid.first_item
-            inside = (row >= 0) & (row < grid.n_items)
-            for name, sums in (("sales", pool.sales), ("logs", pool.logs), ("offers", pool.offers)):
-                sums[row[inside], day[inside]] = total[name].to_numpy()[inside]
-            writer.write_table(pool.table(folders.items))
+    for number, grid in enumerate(cut_items(len(folders.items), folders.first_day, folders.n_days)):
+        pool, row = Pool(grid), item - grid.first_item
+        inside = (row >= 0) & (row < grid.n_items)
+        for name, sums in (("sales", pool.sales), ("logs", pool.logs), ("offers", pool.offers)):
+            sums[row[inside], day[inside]] = total[name].to_numpy()[inside]
+        write_pool(out, number, pool.table(folders.items))

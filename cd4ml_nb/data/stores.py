@@ -4,23 +4,24 @@
 
 # %% auto #0
 __all__ = ['CELLS_AT_ONCE', 'POOL_COLUMNS', 'Grid', 'cut_items', 'Cells', 'lay_out', 'days_sold', 'StorePart', 'store_part',
-           'part_table', 'write_part', 'Pool', 'PartSummary', 'summarise_part', 'KeptSeries', 'gather_parts',
-           'do_stores']
+           'by_year', 'part_table', 'write_part', 'Pool', 'write_pool', 'PartSummary', 'summarise_part', 'KeptSeries',
+           'gather_parts', 'do_stores']
 
 # %% ../../nbs/data/02h_stores.ipynb #e57404c4
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 import numpy as np, pandas as pd
-import pyarrow as pa, pyarrow.parquet as pq
+import pyarrow as pa, pyarrow.compute as pc, pyarrow.parquet as pq
 from ..core import progress
 from .absent import offered
 from .exact import exact, exact_mean
 from .panel import store_folder
 
 # %% ../../nbs/data/02h_stores.ipynb #0ad9bc0f
-CELLS_AT_ONCE = 8_000_000
+CELLS_AT_ONCE = 9_000_000  # Of the days of five years and a half 4,394 items
 
 
 class Grid(NamedTuple):
@@ -37,8 +38,9 @@ def cut_items(
     first_day: int,  # Counted from 1970-01-01
     n_days: int,
 ) -> list[Grid]:
-    "All items × all days, in grids that fit into memory."
-    step = max(1, CELLS_AT_ONCE // max(1, n_days))
+    "All items × all days, in grids that fit into memory; a day more seldom changes which items they are."
+    room = 1 << max(0, n_days - 1).bit_length()  # the next power of two
+    step = max(1, CELLS_AT_ONCE // room)
     return [Grid(first, min(step, n_items - first), first_day, n_days) for first in range(0, n_items, step)]
 
 # %% ../../nbs/data/02h_stores.ipynb #a45c5803
@@ -105,13 +107,25 @@ def store_part(
     return StorePart(cells, chosen, days, on_offer, counts)
 
 # %% ../../nbs/data/02h_stores.ipynb #39382e52
+def by_year(
+    cells: Cells,
+    grid: Grid,  # Where they were laid out
+) -> Iterator[tuple[int, Cells]]:  # Years in order, and their cells
+    "A store's sales cut by calendar year."
+    days = (grid.first_day + np.arange(grid.n_days)).astype("datetime64[D]")
+    own = (days.astype("datetime64[Y]").astype(np.int16) + 1970)[cells.number % grid.n_days]
+    for year in np.unique(own):
+        rows = own == year
+        yield int(year), Cells(cells.number[rows], cells.units[rows], cells.promotion[rows], 0)
+
+# %% ../../nbs/data/02h_stores.ipynb #39382e53
 def part_table(
-    part: StorePart,
+    cells: Cells,
     names: list[str],  # All items, by number
-    grid: Grid,  # Where the part was laid out
+    grid: Grid,  # Where they were laid out
 ) -> pa.Table:  # item_nbr, date, unit_sales, onpromotion: a row a sale, in order of item and day
     "A store's sales as they are kept."
-    item, at = np.divmod(part.cells.number.astype(np.int32), np.int32(grid.n_days))
+    item, at = np.divmod(cells.number.astype(np.int32), np.int32(grid.n_days))
     sold = np.bincount(item, minlength=grid.n_items) > 0
     code = (np.cumsum(sold) - 1)[item].astype(np.int32)
     present = pa.array([names[grid.first_item + i] for i in np.flatnonzero(sold)], pa.string())
@@ -119,8 +133,8 @@ def part_table(
         {
             "item_nbr": pa.DictionaryArray.from_arrays(pa.array(code), present),
             "date": pa.array(at + np.int32(grid.first_day), pa.int32()).cast(pa.date32()),
-            "unit_sales": part.cells.units,
-            "onpromotion": pa.array(part.cells.promotion.astype(np.float64), from_pandas=True),
+            "unit_sales": cells.units,
+            "onpromotion": pa.array(cells.promotion.astype(np.float64), from_pandas=True),
         }
     )
 
@@ -128,13 +142,14 @@ def part_table(
 def write_part(
     folder: Path,  # Folder of prepared files
     store: str,  # The store's name
+    year: int,
     number: int,  # Which range of its items
     rows: pa.Table,  # From `part_table`
 ) -> None:
-    "Write a store's sales as Parquet; nothing if it has none."
+    "Write a store's sales of a year as Parquet; nothing if it has none."
     if not len(rows):
         return
-    path = store_folder(folder, store) / f"{number}.parquet"
+    path = store_folder(folder, store) / f"{year}-{number}.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(
         rows,
@@ -179,6 +194,19 @@ class Pool:
         days = pa.array((at + self.grid.first_day).astype(np.int32), pa.int32()).cast(pa.date32())
         sales, logs = (exact_mean(total[item, at], count) for total in (self.sales, self.logs))
         return pa.table([items, days, pa.array(sales), pa.array(logs)], schema=POOL_COLUMNS)
+
+# %% ../../nbs/data/02h_stores.ipynb #1bed37d6
+def write_pool(
+    folder: Path,  # Folder of prepared files
+    number: int,  # Which range of items
+    rows: pa.Table,  # As in `POOL_COLUMNS`
+) -> None:
+    "Write the item pool of some items as Parquet."
+    years = pc.year(rows["date"])
+    for year in sorted(pc.unique(years).to_pylist()):
+        path = Path(folder) / "item_pool" / f"{year}-{number}.parquet"
+        path.parent.mkdir(exist_ok=True)
+        pq.write_table(rows.filter(pc.equal(years, year)).combine_chunks(), path, compression="zstd")
 
 # %% ../../nbs/data/02h_stores.ipynb #2ece54de
 class PartSummary(NamedTuple):
@@ -247,19 +275,19 @@ def do_stores(
 ) -> KeptSeries:
     "Write every store's sales and the item pool."
     grids, parts = cut_items(len(heaps.items), heaps.first_day, heaps.n_days), []
-    with pq.ParquetWriter(folder / "item_pool.parquet", POOL_COLUMNS, compression="zstd") as pools:
-        for number, grid in enumerate(grids):
-            pool = Pool(grid)
+    for number, grid in enumerate(grids):
+        pool = Pool(grid)
 
-            def do_store(store, grid=grid, number=number, pool=pool):
-                part = store_part(heaps.read("sale", store), grid, delisted_after, is_open[store])
-                write_part(folder, heaps.stores[store], number, part_table(part, heaps.items, grid))
-                pool.add(part)
-                return summarise_part(store, grid, part)
+        def do_store(store, grid=grid, number=number, pool=pool):
+            part = store_part(heaps.read("sale", store), grid, delisted_after, is_open[store])
+            for year, own in by_year(part.cells, grid):
+                write_part(folder, heaps.stores[store], year, number, part_table(own, heaps.items, grid))
+            pool.add(part)
+            return summarise_part(store, grid, part)
 
-            with ThreadPoolExecutor(2) as threads:
-                parts += threads.map(do_store, range(len(heaps.stores)))
-            pools.write_table(pool.table(heaps.items))
-            if len(grids) > 1:
-                progress(f"items {grid.first_item + grid.n_items:,} of {len(heaps.items):,} done ...")
+        with ThreadPoolExecutor(2) as threads:
+            parts += threads.map(do_store, range(len(heaps.stores)))
+        write_pool(folder, number, pool.table(heaps.items))
+        if len(grids) > 1:
+            progress(f"items {grid.first_item + grid.n_items:,} of {len(heaps.items):,} done ...")
     return gather_parts(heaps.stores, heaps.items, parts)

@@ -18,6 +18,7 @@ from cd4ml_nb.data.contract import (
     EXPECTED,
     SHOWN_ROWS,
     Finding,
+    LostLines,
     check_cells,
     check_keys_unique,
     check_references,
@@ -34,7 +35,16 @@ from .engines import quote_name, quote_sql
 from .fetch import local_place, scheme_of
 from .layout import Table
 from ..core import nearest
-from .mapping import SPECS, cell_sql, copy_as_utf8, csv_shape, files_of, other_end, read_mapping
+from cd4ml_nb.data.mapping import (
+    SPECS,
+    cell_sql,
+    copy_as_utf8,
+    csv_shape,
+    files_of,
+    number_sql,
+    other_end,
+    read_mapping,
+)
 
 # %% ../../nbs/data/02ab_table.ipynb #5e1f6613
 @contextmanager
@@ -128,7 +138,9 @@ def _scan_sql(opened, shape, numbers):
             cell = cell_sql(declared.type, columns[place], opened.given["forms"], held[place])
             cells.append(f"{cell} AS {quote_name(raw)}")
     if "unit_sales" in opened.spec.columns and "store_nbr" not in opened.given["columns"]:
-        cells.append("'all' AS store_nbr")
+        places = [names.index(column) for column in opened.given["columns"].values()]
+        nothing = " AND ".join(f"{quote_name(columns[place])} IS NULL" for place in places)
+        cells.append(f"CASE WHEN {nothing} THEN NULL ELSE 'all' END AS store_nbr")
     return f"SELECT {', '.join(cells)} FROM {source}"
 
 # %% ../../nbs/data/02ab_table.ipynb #c0633502
@@ -302,7 +314,7 @@ def _halve(opened, first, end, check, lost):
 # %% ../../nbs/data/02ab_table.ipynb #6b32d102
 def _check_opened(opened, tables, grain):
     "Findings of a scanned table, file by file if there are any."
-    lost = lambda number: [line for line, *_ in opened.broken.get(number, [])]
+    lost = lambda number: _lost_lines(opened, number)
     check = lambda *file, many=False: _check_rows(opened, *file, tables, grain, many)
     findings = []
     for number, lines in opened.broken.items():
@@ -319,6 +331,13 @@ def _good_line(reason):
     if "nicode" in reason:
         return "UTF-8 text. If the file comes from Windows, set encoding: cp1252 below table in params.yaml"
     return f"a line like the others ({reason})"
+
+
+def _lost_lines(opened, number):
+    "The lines of a file that are no rows; where a line has a single cell, an empty one is a row."
+    broken = [line for line, *_ in opened.broken.get(number, [])]
+    kind, names, mark = opened.shapes.get(number, ("", (), ""))
+    return LostLines(Path(opened.paths[number]), broken, mark) if kind == "csv" and len(names) > 1 else broken
 
 # %% ../../nbs/data/02ab_table.ipynb #5f58b305
 _DATE_FORMATS = (
@@ -342,8 +361,10 @@ def date_hint(
     con,  # A DuckDB connection
     cells: str,  # SQL of the cells that cannot be read, in the column `cell`
     forms: dict,  # How the user writes, as read_mapping returns
+    where: str = "",  # Such as table.promotions. for another table than that of the sales
 ) -> str:  # Empty if no form of ours reads them
     "Which other form of date would read the cells."
+    cells = f"SELECT regexp_replace(cell, ' \\?$', '') AS cell FROM ({cells})"  # a mark of doubt is ours
     tries = ", ".join(f"count(try_strptime(cell, {quote_sql(form)}))" for form in _DATE_FORMATS)
     offsets = f"count(*) FILTER (regexp_matches(cell, {quote_sql(_OFFSET)}))"
     offsets, count, *read = con.execute(f"SELECT {offsets}, count(*), {tries} FROM ({cells})").fetchall()[0]
@@ -355,35 +376,47 @@ def date_hint(
     most = max(able.values())
     best = [form for form, number in able.items() if number == most]
     hint = f"{most} of {count} can be read as {' or as '.join(best)}"
-    mixed = "If all dates look so, set date_format to it; if the column mixes forms, write them in one"
+    mixed = f"If all dates look so, set {where}date_format to it; if the column mixes forms, write them in one"
     return f"{hint}. {mixed}" + (" (several would fit: you alone know which)" if len(best) > 1 else "")
 
 # %% ../../nbs/data/02ab_table.ipynb #c587f361
-_COMMA, _GROUPED = r"^[+-]?\d+,\d+$", r"^[+-]?\d{1,3}([., '’\x{A0}\x{202F}]\d{3})+([.,]\d+)?$"
+_WAYS = ((",", None), (".", ","), (",", "."), (".", " "), (",", " "), (".", "'"), (",", "'"))  # decimal, thousands
+
+
+def _changes(way, now):
+    "Which parts of a way of writing numbers are another than now."
+    return {name: mark for name, mark, other in zip(("decimal", "thousands"), way, now) if mark != other}
+
+
+def _say_way(way, now, where):
+    "What to write in params.yaml for a way of writing numbers."
+    written = lambda mark: f'"{mark}"' if mark else "null"
+    return " and ".join(f"{where}{name}: {written(mark)}" for name, mark in _changes(way, now).items())
 
 # %% ../../nbs/data/02ab_table.ipynb #502a24c7
 def number_hint(
     con,  # A DuckDB connection
     cells: str,  # SQL of the cells that cannot be read, in the column `cell`
     forms: dict,  # How the user writes, as read_mapping returns
+    where: str = "",  # Such as table.items. for another table than that of the sales
+    points: int = 0,  # Cells of the column that are read, and have a decimal point
 ) -> str:  # Empty if no form of ours reads them
     "Which other form of number would read the cells."
-    like = (
-        f"regexp_matches(cell, {quote_sql(_COMMA)})",
-        f"regexp_matches(cell, {quote_sql(_GROUPED)})",
-        "cell LIKE '% ?'",
-    )
-    counts = ", ".join(f"count(*) FILTER ({condition})" for condition in like)
-    commas, grouped, points, count = con.execute(f"SELECT {counts}, count(*) FROM ({cells})").fetchall()[0]
-    said = []
-    if commas and forms["decimal"] == ".":
-        said.append(f'{commas} of {count} have a decimal comma: set decimal: ","')
-    if grouped and not forms["thousands"]:
-        said.append(f"{grouped} of {count} can be read with a mark between thousands: set thousands to it")
-    if points and forms["decimal"] == ",":
+    now = forms["decimal"], forms["thousands"]
+    ways = [way for way in _WAYS if way != now and not (points and now[0] == "." != way[0])]
+    read = [number_sql("cell", {"decimal": decimal, "thousands": thousands}) for decimal, thousands in ways]
+    counts = ", ".join(f"count(try_cast({sql} AS DOUBLE))" for sql in read)
+    doubtful = "count(*) FILTER (cell LIKE '% ?')"
+    doubtful, count, *able = con.execute(f"SELECT {doubtful}, count(*), {counts} FROM ({cells})").fetchall()[0]
+    if doubtful and now[0] == ",":
         doubt = 'a point where decimal is "," may be a decimal point or stand between thousands'
-        said.append(f'{doubt}: set thousands: "." if it does')
-    return "; ".join(said)
+        return f'{doubt}: set {where}thousands: "." if it does'
+    if not max(able):
+        return ""
+    best = [way for way, number in zip(ways, able) if number == max(able)]
+    best = [way for way in best if not any(_changes(one, now).items() < _changes(way, now).items() for one in best)]
+    hint = f"{max(able)} of {count} can be read: set {', or '.join(_say_way(way, now, where) for way in best)}"
+    return f"{hint} (both would fit: you alone know which)" if len(best) > 1 else hint
 
 # %% ../../nbs/data/02ab_table.ipynb #fc7b494a
 def holidays_of(
@@ -393,11 +426,12 @@ def holidays_of(
     "Public holidays in the words of holidays_events.csv."
     import holidays  # a moment to load, and needed only where a country is named
 
-    code, _, part = str(country).partition("-")
-    known = holidays.list_supported_countries()
+    code, _, part = str(country).replace("_", "-").partition("-")
+    code, known = code.upper(), holidays.list_supported_countries()
     if code not in known:
         says = f"'{country}' is not the ISO code of a country whose holidays we know{nearest(code, known)}."
         raise UserError(f"params.yaml, table.country: {says} Write one such as EC or DE-BY, or null.")
+    part = next((name for name in known[code] if name.upper() == part.upper()), part)
     if part and part not in known[code]:
         raise UserError(f"params.yaml, table.country: {code} has no part '{part}'. It has: {', '.join(known[code])}.")
     found = holidays.country_holidays(code, subdiv=part or None, years=years, language="en_US")
@@ -408,9 +442,16 @@ def holidays_of(
     )
 
 # %% ../../nbs/data/02ab_table.ipynb #00849588
+def _points(column):
+    "How many cells of a column of numbers are read, and have a point."
+    read = typed(column, "number").notnull() & column.contains(".")
+    return int(read.sum().execute() or 0)
+
+
 def _add_hints(con, opened, findings):
     "Say in the findings which other way of writing would read the cells."
     hints = {"date": date_hint, "number": number_hint}
+    where = "" if opened.name == "sales" else f"table.{opened.name}."
     wrong = {f["column"] for f in findings if f["kind"] == "wrong type"}
     for raw in wrong & set(opened.table.columns):
         kind, column = opened.spec.columns[raw].type, opened.table[raw]
@@ -418,7 +459,8 @@ def _add_hints(con, opened, findings):
             continue
         misread = typed(column, "text").notnull() & typed(column, kind).isnull()
         cells = ibis.to_sql(opened.table.filter(misread).select(cell=column.strip()), dialect="duckdb")
-        hint = hints[kind](con, cells, opened.given["forms"])
+        more = {"points": _points(column)} if kind == "number" else {}
+        hint = hints[kind](con, cells, opened.given["forms"], where, **more)
         for f in findings:
             if hint and (f["kind"], f["column"]) == ("wrong type", raw):
                 f["expectation"] += f". {hint[0].upper()}{hint[1:]}"
@@ -437,6 +479,8 @@ def _translate(opened, findings):
         if f["kind"] == "unknown reference":
             table = "stores" if f["column"] == "store_nbr" else "items"
             f["expectation"] = f"a value that the table of {table} has, too"
+        if f["kind"] == "out of order" and opened.spec.stretch:
+            f["expectation"] = f"{mine[opened.spec.stretch[0]]} or a later day"
         if f["column"] is not None:
             f["column"] = names
         if f["file"].lower().endswith(".parquet"):

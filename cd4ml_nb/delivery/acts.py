@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['LOG', 'HEAD', 'LIVE', 'NIGHTS', 'STATUS', 'release_log', 'registrations', 'Act', 'read_log', 'whoever', 'now',
-           'Standing', 'bytes_of', 'standing_after', 'impossible_acts', 'log_trouble', 'trusted_log', 'find_champion']
+           'Standing', 'bytes_of', 'standing_after', 'impossible_acts', 'log_trouble', 'trusted_log', 'find_champion',
+           'act_id']
 
 # %% ../../nbs/delivery/04a_acts.ipynb #1de1d6ed
-import getpass
+import getpass, hashlib, json
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -202,3 +203,12 @@ def find_champion(
     "The act by which the live model is live."
     champions = standing_after(trusted_log(root)).champions
     return champions[-1] if champions else None
+
+# %% ../../nbs/delivery/04a_acts.ipynb #b5fc8a24
+def act_id(
+    number: int,  # Of the line in the log of releases
+    act: Act,  # What it says
+) -> str:
+    "The id of an act's event."
+    digest = hashlib.sha256(json.dumps(act, sort_keys=True).encode()).hexdigest()[:16]
+    return f"release {number:06} {digest}"

@@ -10,7 +10,8 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from ..core import UserError, explain_disk_trouble, find_json, hold_lock, main_root, sha256_of, write_json
-from .night import PREPARED, bring_up, check_sound, publish
+from .grounds import PREPARED, say_other_data
+from .night import bring_up, check_sound, publish
 from .nights import LIVE, Night, live_night, newest_night, night_folder
 from .registry import package_folder
 from ..model.forecaster import load_forecaster
@@ -26,6 +27,12 @@ def _day_behind(root, held):
     released = unseal(package_folder(root, held, "model that goes live"))["card"]["forecast_origin"]
     known = max(released, own["day"] if own else released)
     return night["day"] if known < night["day"] else None
+
+
+def _is_of_others(root, held):
+    "Whether a model is of other data than the night's, so that no night brings it up."
+    prepared, package = main_root(root) / PREPARED, package_folder(root, held, "model that goes live")
+    return prepared.is_dir() and bool(say_other_data(unseal(package)["card"], package, prepared))
 
 # %% ../../nbs/delivery/09a_catch_up.ipynb #197c2f5d
 def _bring_beside(root, held, day):
@@ -59,11 +66,11 @@ def _say_day(root):
 def catch_up(
     root: Path,  # The project's folder
     held: Mapping,  # A released model, as `state` tells it: one that goes live
-) -> str:  # What was done, or what is left to do; empty where nothing is
+) -> str:  # What was done, or what is left to do; empty where nothing is, or can be
     "Give a model that goes live the night of the live day; a model that cannot have it goes live all the same."
     try:
         day = _day_behind(root, held)
-        if not day:
+        if not day or _is_of_others(root, held):
             return ""
         with explain_disk_trouble(main_root(root) / "production"):
             task = f"the night of {day} for {held['model_version']}"

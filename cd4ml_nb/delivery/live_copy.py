@@ -8,9 +8,9 @@ __all__ = ['copy_live']
 # %% ../../nbs/delivery/06c_live_copy.ipynb #35136d14
 import shutil
 from pathlib import Path
-from ..core import UserError, main_root, replace_folder
+from ..core import UserError, main_root, replace_folder, write_json
 from .acts import LOG, HEAD, registrations
-from .nights import LIVE, live_folder, live_night
+from .nights import LIVE, live_folder, night_of
 from .registry import registry_folder
 from .state import Held, nothing_live, state
 
@@ -19,11 +19,22 @@ def _files_of(root, champion):
     "Files and folders that say and hold what is live, relative to the project's folder."
     registry, ledger = registry_folder(root), registrations(root / HEAD)
     found = [root / "params.yaml", root / LOG, root / HEAD, ledger.path, ledger.root / ledger.head]
-    found.append(registry / champion["model_version"])
-    night = live_night(root)
-    if night and night["model_version"] == champion["model_version"]:
-        found += [root / LIVE, live_folder(root, champion)]
+    version = registry / champion["model_version"]
+    found.append(version)
+    if (stands := live_folder(root, champion)) != version / "package":
+        found.append(stands)
     return [path.relative_to(root) for path in found]
+
+
+def _copy(root, path, folder):
+    "Copy a file or a folder to its place; a UserError where it is gone."
+    (folder / path).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        (shutil.copytree if (root / path).is_dir() else shutil.copy)(root / path, folder / path)
+    except FileNotFoundError:
+        raise UserError(
+            f"{root / path} is gone, and it is a part of what is live. Bring it back from a backup."
+        ) from None
 
 
 def _check_is_copy(root, folder):
@@ -46,7 +57,8 @@ def copy_live(
     _check_is_copy(root, folder)
     with replace_folder(folder) as tmp:
         for path in _files_of(root, champion):
-            (tmp / path).parent.mkdir(parents=True, exist_ok=True)
-            (shutil.copytree if (root / path).is_dir() else shutil.copy)(root / path, tmp / path)
+            _copy(root, path, tmp)
+        if night := night_of(root, champion["model_version"]):  # live, also where the file that says so is gone
+            write_json(tmp / LIVE, night)
         live_folder(tmp, champion)  # A release or a night may have come between
     return champion

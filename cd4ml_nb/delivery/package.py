@@ -27,7 +27,7 @@ from ..model.families import calibrate_families
 from ..model.intervals import calibrate
 from ..model.kernel import item_factors
 from ..model.levels import learn_levels, window_levels
-from ..model.loading import load_block_once, panel_days
+from ..model.loading import ended_until, load_block_once, panel_days
 from ..model.package import Card, seal, write_groups, write_state
 from ..model.remainder import Remainders, item_rows, remainders, window_remainders
 from ..model.training import load_fitted
@@ -136,16 +136,20 @@ def last_state(
     horizon: int,  # Days ahead
     look: Callable[[Block], None] | None = None,  # Shown each block of all days, as a panel may be too large for two
 ) -> tuple:  # Block of every series' last days; the estimator's mean and log_mean, shape (n_series, horizon)
-    "What the package will stand on, and what it should answer."
+    "What the package will stand on, and what it should answer; without an estimator only the last days are loaded."
     series, days, done = read_series(prepared), panel_days(prepared), []
+    wanted = None if fitted else HISTORY + horizon
     grouped = isinstance(fitted, Grouped)
     for part in group_batches(series, fitted.per, days) if grouped else series_parts(series, days):
-        block = load_block_once(prepared, part)
+        block = load_block_once(prepared, part, wanted)
         if look:
             look(block)
         nothing = np.empty((2, block.n_series, 0))
         answer = fitted.forecast(block, block.n_days - 1, horizon) if fitted else nothing
         until = offered_until(block, block.n_days - 1)
+        if block.before:
+            silent = ~(block.sales > 0).any(axis=1)
+            until[silent] = ended_until(prepared, part[silent])
         block = replace(block, series=block.series.assign(offered_until=until))
         done.append((part.index.to_numpy(), last_days(block, HISTORY + horizon), *answer))
     rows, blocks, means, log_means = zip(*done)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['aliases', 'mirror_aliases', 'Outside', 'signed', 'Refused', 'approve', 'reject', 'promote', 'rollback', 'auto',
-           'verify', 'history', 'history_in_words', 'status_in_words', 'Known', 'show', 'version_in_words']
+           'say_next', 'verify', 'history', 'history_in_words', 'status_in_words', 'Known', 'show', 'version_in_words']
 
 # %% ../../nbs/delivery/05_release.ipynb #06690aee
 from dataclasses import dataclass
@@ -130,6 +130,16 @@ def _bring_level(root, act):
         progress(said)
 
 # %% ../../nbs/delivery/05_release.ipynb #0c2ba76e
+def _tell_of(root, done):
+    "Tell of a model that has gone live: others, as far as params.yaml says, and who released it what to know of it."
+    from cd4ml_nb.delivery.broker import announce  # a moment to load, and not for who only asks
+    from cd4ml_nb.delivery.grounds import doubt_grounds
+
+    announce(root)
+    if said := doubt_grounds(root, done):
+        progress(said)
+
+# %% ../../nbs/delivery/05_release.ipynb #289675d9
 def _act(root, task, decide, outside, first=lambda: None):
     "Run one act; `decide(state)` gives its line or refuses; `first()` is done when nothing else can refuse."
     folder = registry_folder(root)
@@ -154,9 +164,7 @@ def _act(root, task, decide, outside, first=lambda: None):
             progress(f"{said} The next act will set them.")
     refresh_index(root)
     if act["role"] == "champion":
-        from cd4ml_nb.delivery.store import publish_where_told  # a moment to load, and not for who only asks
-
-        publish_where_told(root)
+        _tell_of(root, done)
     return {"line": len(earlier) + 1, **done}
 
 # %% ../../nbs/delivery/05_release.ipynb #76b9ac54
@@ -224,6 +232,10 @@ def approve(
         doubts = _doubts(gate, before, found["champion"])
         if doubts and not override:
             raise _unless_overridden(f"{name} cannot be approved: {'; '.join(doubts)}", "approve")
+        from cd4ml_nb.delivery.grounds import say_older
+
+        if older := say_older(root, name):
+            progress(older)
         return _line("approve", "", entry, gate, by, reason, doubts)
 
     return _act(root, f"approve {version}", decide, outside)
@@ -427,6 +439,32 @@ def auto(
     done = f"approved and promoted by the {by} in params.yaml, as {reason}"
     return {"released": name, "says": f"{name} is live: {done}. Later models {later}."}
 
+# %% ../../nbs/delivery/05_release.ipynb #bfcc78e0
+def say_next(
+    root: Path,  # The project's folder
+) -> str:  # One sentence; empty where the newest run registered nothing, or the gate stopped it
+    "What a person does next with the model of the newest run, which passed the gate."
+    try:
+        found, rule = state(root), _rule(root)
+        first = not found["champion"] or _is_first_of_data(root, found)
+    except UserError:
+        return ""  # whoever goes on is told why
+    name = (find_json(Path(root) / "data/registered.json") or {}).get("model_version")
+    entry = next((one for one in found["versions"] if one["model_version"] == name), None)
+    if entry is None or not entry["gate_passed"]:
+        return ""
+    if entry["live"]:
+        return f"{name} is live."
+    if not entry["releasable"]:
+        return f"{name} may not go live: {(entry.get('why_not') or 'its run was an experiment').rstrip('.')}."
+    if entry["status"] == "approved":
+        return f'Put {name} live with: cd4ml release promote {name} --reason "…"'
+    if entry["status"] != "undecided":
+        return f"{name} was {entry['status']}."
+    if rule == "always" or rule == "first" and first:
+        return f"Put {name} live with: make release"
+    return f'Decide on {name} on the review page (make review), or with: cd4ml release approve {name} --reason "…"'
+
 # %% ../../nbs/delivery/05_release.ipynb #364a3025
 def verify(
     root: Path,  # The project's folder
@@ -512,10 +550,13 @@ def history_in_words(
 # %% ../../nbs/delivery/05_release.ipynb #0cacf94a
 def status_in_words(
     found: State,
+    doubt: str = "",  # From `doubt_grounds`
 ) -> str:  # A few lines
     "What is live, what waits, what to do."
     live, waits = found["champion"], found["candidate"]
     rows = _live_rows(live) if live else []
+    if doubt:
+        rows.append(["", doubt])
     for role in ("previous", "challenger", "shadow"):
         if held := found[role]:
             more = "what a rollback would bring back" if role == "previous" else f"since {say_when(held['since'])}"

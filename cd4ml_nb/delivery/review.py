@@ -584,7 +584,8 @@ def version_choices(
 
 # %% ../../nbs/delivery/06_review.ipynb #bcace695
 _STANDING = HTML.from_string("""
-<p>{{ live }}</p><p><b>{{ name }}</b>: {{ stands }}</p>
+<p>{{ live }}</p>{% for said in doubts %}<p class="cd-doubt">{{ said }}</p>{% endfor %}
+<p><b>{{ name }}</b>: {{ stands }}</p>
 {% if acts %}
 <ul class="cd-acts">
 {% for act in acts %}
@@ -615,6 +616,7 @@ def standing_html(
     found: State,  # What is live and what waits
     entry: Listed,  # The version that is shown
     acts: list[Act],  # The log of releases
+    doubts: tuple[str, ...] = (),  # What to know of the sales that the live model, or this one, knows
 ) -> Markup:
     "Which model is live, how this one stands, and who has decided what about it."
     live, name, said = found["champion"], entry["model_version"], "No model is live yet."
@@ -622,7 +624,9 @@ def standing_html(
         since = live["since"][:16].replace("T", " ")
         said = f"Live now: {live['model_version']}, since {since} UTC, released by {live['by']}."
     own = [act for act in acts if act["model_version"] == name]
-    return Markup(_STANDING.render(live=said, name=name, stands=_say_standing(entry), acts=own, did=_DID))
+    return Markup(
+        _STANDING.render(live=said, name=name, stands=_say_standing(entry), acts=own, did=_DID, doubts=doubts)
+    )
 
 # %% ../../nbs/delivery/06_review.ipynb #f98a7870
 _DONE = {

@@ -24,6 +24,7 @@ from cd4ml_nb.core import (
     read_params,
     refuse_together,
     replace_file,
+    who_holds,
 )
 from cd4ml_nb.delivery.parameters import (
     check_params,
@@ -142,6 +143,13 @@ def _lock_of(root, label):
     "Whoever runs a stage holds the project; a pipeline holds it for all its stages, and each of them only itself."
     return root / "reports" / (f".lock-{label}" if os.environ.get("CD4ML_WARM_ROOT") == str(root) else ".lock")
 
+
+def _refuse_beside_pipeline(root, label):
+    "A UserError for a stage that is none of a pipeline's: waiting, its DVC would keep what the pipeline needs."
+    lock = _lock_of(root, label)
+    if lock.name == ".lock" and (holder := who_holds(lock) or "").startswith("'cd4ml pipeline'"):
+        raise UserError(f"A run is under way here: {holder}. Nothing was run; try again when it is done.")
+
 # %% ../../nbs/delivery/01_stages.ipynb #6d69642c
 def _task(label, values):
     "What is being done, as somebody who waits for it reads it."
@@ -153,6 +161,8 @@ def _task(label, values):
 # %% ../../nbs/delivery/01_stages.ipynb #5ffba4a6
 def _run_notebook(root, notebook, label, given, values, fork=False, prepared="data/prepared"):
     "Run a notebook while this project is held, write its report and give the record of its run."
+    if values is not None:
+        _refuse_beside_pipeline(root, label)
     with hold_lock(_lock_of(root, label), _task(label, values)):
         progress(f"{label} ...")
         began, now = time.perf_counter(), datetime.now()

@@ -286,13 +286,15 @@ def fetch_live(
 # %% ../../nbs/delivery/06d_store.ipynb #3846f7aa
 def publish_where_told(
     root: Path,  # The project's folder
-) -> None:
+) -> bool:  # False where there is a store, and what is live is not in it
     "Publish what is live to the store that params.yaml names, if it names one; trouble is said and stops nothing."
     home = main_root(root)
     told = read_params(root=home) if (home / "params.yaml").is_file() else {}
     if not (url := (told.get("release") or {}).get("store")):
-        return
+        return True
     try:
         publish_live(root, url)
     except UserError as e:
         progress(f"What is live was not published: {e} Once that is mended: cd4ml deploy live {url}")
+        return False
+    return True

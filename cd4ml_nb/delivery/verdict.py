@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FAR_OFF', 'packaged_model', 'judged_here', 'verdict_here', 'registered_newest', 'is_outdated', 'count_checks',
-           'is_compared', 'say_compared', 'is_of_others', 'say_others', 'say_far_off', 'failed_titles',
+           'is_compared', 'say_compared', 'is_of_others', 'say_others', 'say_far_off', 'failed_titles', 'say_passed',
            'after_pipeline']
 
 # %% ../../nbs/delivery/03a_verdict.ipynb #18f51ed0
@@ -168,9 +168,19 @@ def failed_titles(
     return [check["title"] for check in verdict["checks"] if check["verdict"] == "failed"]
 
 
+def say_passed(
+    verdict: dict,  # As in gate.json
+) -> str:  # Two or three sentences
+    "That the gate let a model pass, and its main number."
+    passed = f"The pipeline came to its end. {verdict['model_version']} passed the gate: {count_checks(verdict)}."
+    absolute = next((check for check in verdict["checks"] if check.get("check") == "absolute"), None)
+    return f"{passed} {absolute['says'].removesuffix(': passed.')}." if absolute else passed
+
+# %% ../../nbs/delivery/03a_verdict.ipynb #55fd6fcf
 def after_pipeline(
     root: Path,  # The project's folder
-) -> str:  # Sentences; empty where the gate passed, or said nothing of this model
+    ran: bool = True,  # Whether any stage ran; that a gate passed long ago is no news
+) -> str:  # Sentences; empty where the gate said nothing of this model
     "What a person should know when a pipeline has come to its end."
     try:
         verdict = judged_here(root)
@@ -178,7 +188,7 @@ def after_pipeline(
         return ""
     failed = failed_titles(verdict)
     if not failed:
-        return ""
+        return say_passed(verdict) if ran else ""
     stopped = f"The gate stopped {verdict['model_version']}: {', '.join(failed)}"
     live = verdict.get("champion")
     stays = f"{live} stays live" if live else "Nothing goes live"

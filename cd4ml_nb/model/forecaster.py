@@ -21,7 +21,7 @@ from .kernel import cold_forecast, day_quantiles, forecast_horizon, open_curves,
 from .kernel import days_seen, dispersion, sells_whole_units, spread, what_if
 from .notes import HANDFUL, allowed_lift, items_seen, last_sold, promotion_lifts, switch_factors
 from .notes import promotion_assumed, say_date, say_gone, say_shut, say_silent_part, silence
-from .package import Card, open_intervals, open_models, read_ready, read_state, unseal, write_ready
+from .package import Card, open_intervals, open_models, Ready, read_ready, read_state, unseal, write_ready
 
 # %% ../../nbs/model/05_forecaster.ipynb #72ca918b
 _ITEM_COLUMNS = ["item_nbr", "item_name", "family", "class", "perishable"]
@@ -55,7 +55,7 @@ class Forecaster(_WorkedOut):
     "A loaded model: forecasts by item, store and day; `load_forecaster` makes one."
 
     tested, promotions = None, {}
-    ready: tuple | None = None  # Rows, mean and log_mean that the package holds
+    ready: Ready | None = None  # What the package holds
 
     def __init__(self, card: Card, serving: dict, block: Block, models, calendar: pd.DataFrame, rest=None):
         self.card, self.serving, self.models, self.calendar, self.rest = card, serving, models, calendar, rest or {}
@@ -240,7 +240,7 @@ def plan(self: Forecaster) -> None:
     "Have the horizon of every series at hand, so that each question that follows is a look-up."
     self._asked_before = True
     if self.ready is not None:
-        self._take_ready(*self.ready)
+        self._take_ready(self.ready)
     self._planned(np.flatnonzero(self.offered))
 
 
@@ -261,9 +261,9 @@ def _planned(self: Forecaster, rows: np.ndarray) -> _Answers:
 
 # %% ../../nbs/model/05_forecaster.ipynb #6be53218
 @patch
-def _take_ready(self: Forecaster, rows: np.ndarray, mean: np.ndarray, log_mean: np.ndarray) -> None:
+def _take_ready(self: Forecaster, ready: Ready) -> None:
     "Take over forecasts of some series; their quantiles are quickly found."
-    held, ahead = self._held, np.arange(1, self.horizon + 1)
+    held, ahead, (rows, mean, log_mean, _) = self._held, np.arange(1, self.horizon + 1), ready
     q = day_quantiles(self.curves["series"], mean, self.whole[rows], self.dispersion[rows], ahead)
     held.mean[rows], held.log_mean[rows], held.q[rows] = mean, log_mean, q
     self._done[rows] = True
@@ -445,20 +445,30 @@ def _factors(self: Forecaster, block: Block, places: np.ndarray, promotion: bool
 # %% ../../nbs/model/05_forecaster.ipynb #ca6fcef2
 @patch
 def _lifts_of(self: Forecaster, items: Iterable) -> dict:
-    "What goes with a promotion of some products, and how much of it their stores suppose, computed once: by item."
-    if todo := [item for item in dict.fromkeys(items) if item not in self._lifts]:
-        own = [self._chosen([item], None) for item in todo]
-        rows = np.concatenate(own)
-        block, span = self._taken(rows), (self.origin, self.horizon)
-        lifts = promotion_lifts(self.models, block, *span, rows)
-        shares = np.split(promotion_assumed(block, *span), np.cumsum([len(rows) for rows in own])[:-1])
-        for item, share in zip(todo, shares):
-            usual = share[np.isfinite(share)].mean() if np.isfinite(share).any() else 0.0
-            family = str(self._light.series["family"][self.index.by_item[item][0]])
-            self._lifts[item] = allowed_lift(lifts[item], self.promotions.get(family or None)), usual, lifts[item]
+    "What goes with a promotion of some products, and how much of it their stores suppose, found once: by item."
+    todo = [item for item in dict.fromkeys(items) if item not in self._lifts]
+    ready = self.ready.lifts if self.ready else {}
+    told = {item: ready[item] for item in todo if item in ready}
+    for item, (*lift, usual) in (told | self.compute_lifts([item for item in todo if item not in told])).items():
+        family, lift = str(self._light.series["family"][self.index.by_item[item][0]]), np.array(lift)
+        self._lifts[item] = allowed_lift(lift, self.promotions.get(family or None)), usual, lift
     return self._lifts
 
 
+@patch
+def compute_lifts(self: Forecaster, items: list[str]) -> dict:
+    "What the models say of a promotion of some products, as `Ready` holds it."
+    if not items:
+        return {}
+    own = [self._chosen([item], None) for item in items]
+    rows, span = np.concatenate(own), (self.origin, self.horizon)
+    block = self._taken(rows)
+    lifts = promotion_lifts(self.models, block, *span, rows)
+    shares = np.split(promotion_assumed(block, *span), np.cumsum([len(rows) for rows in own])[:-1])
+    usual = [share[np.isfinite(share)].mean() if np.isfinite(share).any() else 0.0 for share in shares]
+    return {item: [*map(float, lifts[item]), float(share)] for item, share in zip(items, usual)}
+
+# %% ../../nbs/model/05_forecaster.ipynb #11070e62
 @patch
 def learnt_lift(self: Forecaster, item_nbr: str) -> float:
     "How many times as much the model expects of an item with a promotion as without, whatever its family's past says."
@@ -1109,5 +1119,17 @@ def make_ready(
     forecaster = load_forecaster(folder)
     if forecaster.models.takes_features:
         forecaster.plan()
-        rows = np.flatnonzero(forecaster.offered)
-        write_ready(folder, rows, forecaster._held.mean[rows], forecaster._held.log_mean[rows])
+        rows, held = np.flatnonzero(forecaster.offered), forecaster._held
+        forecaster.ready = None  # what others once made ready
+        write_ready(folder, Ready(rows, held.mean[rows], held.log_mean[rows], _every_lift(forecaster)))
+
+
+_AT_ONCE = 40  # Products whose lifts are computed together, so that memory stays small
+
+
+def _every_lift(f):
+    "What goes with a promotion of each product; nothing in a package whose switch asks the models."
+    offered = f._light.series["item_nbr"][f.offered].astype(str)
+    items = sorted(set(offered)) if "unknown_plan" in f.serving else []
+    parts = [f.compute_lifts(items[first : first + _AT_ONCE]) for first in range(0, len(items), _AT_ONCE)]
+    return {item: lift for part in parts for item, lift in part.items()}

@@ -7,22 +7,21 @@ __all__ = ['fit_knots', 'Sums', 'item_sums', 'window_sums', 'calibrate_sums', 'c
 
 # %% ../../nbs/model/04_intervals.ipynb #4a2d8ab5
 from dataclasses import dataclass
+from statistics import NormalDist
 import numpy as np, pandas as pd
 from ..core import UserError
 from ..data.split import LEAST_ERRORS
 from .kernel import LEVELS, usual_deviation
 
 # %% ../../nbs/model/04_intervals.ipynb #671a2791
-_MANY = 30  # Errors; with fewer, the next one is likelier outside
-
-
-def _places(n):
-    "Where in n sorted errors, 0 to 1, the quantiles of a next one stand."
-    levels = np.array(LEVELS)
-    at = (n + 1) * levels
-    if n < _MANY:  # further out, to an error that was made
-        at = np.select([levels < 0.5, levels > 0.5], [np.floor(at), np.ceil(at)], at)
-    return np.clip((at - 1) / max(n - 1, 1), 0, 1)
+def _of_next(values, overlap):
+    "Quantiles of a next value; where so few cannot tell a level, it goes on from the outermost as a normal one does."
+    alone = max(len(values) / overlap, LEAST_ERRORS)
+    told = np.clip(LEVELS, 1 / (alone + 1), alone / (alone + 1))
+    found = np.quantile(values, np.clip(((alone + 1) * told - 1) / (alone - 1), 0, 1))
+    middle, scale = found[LEVELS.index(0.5)], NormalDist().inv_cdf
+    further = [1 if level == own else scale(level) / scale(own) for level, own in zip(LEVELS, told.tolist())]
+    return (middle + (found - middle) * further).tolist()
 
 # %% ../../nbs/model/04_intervals.ipynb #ecb74cff
 _KNOTS, _CLASSES = 16, 4  # At most
@@ -47,25 +46,26 @@ def fit_knots(
     dispersion: np.ndarray | None,  # How unevenly it sold, shape (n,); None where only the mean counts
     rng: np.random.Generator,  # For the random part of counts
     days: int = 1,  # Days summed
+    overlap: float = 1,  # So many of the forecasts, which share days, say as much as one
     per_class: int = 150,  # Forecasts behind each class of dispersion, at least
     enough: int = 200_000,  # Forecasts to look at, at most
-) -> dict:  # mean [k], dispersion [k][c], deviation [k][c][levels]; without dispersion mean [k], ratio [k][levels]
+) -> dict:  # sums, mean [k]; dispersion [k][c] and error [k][c][levels], or without dispersion ratio [k][levels]
     "Quantiles of the error, as a function of the forecast's size and of how unevenly a series sells."
     if len(y) > enough:
         some = rng.choice(len(y), enough, replace=False)
         y, mean, whole = y[some], mean[some], whole[some]
         dispersion = None if dispersion is None else dispersion[some]
     spread = y + np.where(whole, rng.random(len(y)), 0.5)
-    at = lambda values: np.quantile(values, _places(len(values))).tolist()
+    at = lambda values: _of_next(values, overlap)
     parts = _cut(mean, np.sqrt(mean), _KNOTS, per_class * (1 if dispersion is None else 2))
-    knots = {"mean": [float(mean[part].mean()) for part in parts]}
+    knots = {"sums": int(len(y) / overlap), "mean": [float(mean[part].mean()) for part in parts]}
     if dispersion is None:
         ratio = spread / (mean + 1)
         return {**knots, "ratio": [at(ratio[part]) for part in parts]}
     apart = (spread - mean - 0.5) / usual_deviation(mean, dispersion, days)
     classes = [[part[own] for own in _cut(dispersion[part], np.ones(len(part)), _CLASSES, per_class)] for part in parts]
     uneven = [[float(dispersion[rows].mean()) for rows in own] for own in classes]
-    return {**knots, "dispersion": uneven, "deviation": [[at(apart[rows]) for rows in own] for own in classes]}
+    return {**knots, "dispersion": uneven, "error": [[at(apart[rows]) for rows in own] for own in classes]}
 
 # %% ../../nbs/model/04_intervals.ipynb #13d23f96
 _COLUMNS = ["horizon", "unit_sales", "mean", "whole"]
@@ -132,9 +132,6 @@ def window_sums(
     return done
 
 # %% ../../nbs/model/04_intervals.ipynb #d044480c
-_LEAST_SUMS = 30  # Sums behind an entry of the calibration, at least
-
-
 def _running(units):
     "Sums from the first day on, shape (n, days + 1)."
     return np.concatenate([np.zeros((len(units), 1)), np.cumsum(np.nan_to_num(units), axis=1)], axis=1)
@@ -151,11 +148,17 @@ def _spans(sold, said, unknown, days, by_week):
     return [(f"{days} week {week + 1}", sold[:, weeks == week], said[:, weeks == week]) for week in np.unique(weeks)]
 
 # %% ../../nbs/model/04_intervals.ipynb #51bf805f
+def _overlap(sums, days):
+    "How many sums of so many days, one from each start, say as much as one: all of them have few stretches' days."
+    starts = sums.shape[1]
+    return starts * days / (starts + days - 1)
+
+
 def _knots_of(sums, sold, said, known, rng, days=1):
     "The knots of some of the days or stretches, shape (n, days) as `sold` and `said`."
     each = lambda values: np.broadcast_to(values[:, None], sold.shape)[known]
     dispersion = None if sums.dispersion is None else each(sums.dispersion)
-    return fit_knots(sold[known], said[known], each(sums.whole), dispersion, rng, days)
+    return fit_knots(sold[known], said[known], each(sums.whole), dispersion, rng, days, _overlap(sold, days))
 
 
 def _few_knots(sums, rng):
@@ -192,7 +195,7 @@ def calibrate_sums(
         for days in spans:
             for key, sold, said in _spans(sold_sums, said_sums, unknown, days, days == 1 and level == "series"):
                 known = np.isfinite(sold) & (said > 0)
-                if known.sum() >= _LEAST_SUMS:
+                if known.sum() >= LEAST_ERRORS * _overlap(sold, days):
                     found[level][key] = _knots_of(sums, sold, said, known, rng, days)
         first = "1 week 1" if level == "series" else "1"
         if first not in found[level]:

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['FORMAT', 'write_state', 'read_state', 'Card', 'seal', 'unseal', 'write_groups', 'open_models', 'open_intervals',
-           'write_ready', 'read_ready']
+           'Ready', 'write_ready', 'read_ready', 'is_other_data']
 
 # %% ../../nbs/model/04c_package.ipynb #dbe1946b
 import hashlib, json
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 import numpy as np
 import pyarrow as pa, pyarrow.parquet as pq
 from ..core import UserError, read_json, sha256_of, tidy, write_json
@@ -86,7 +86,17 @@ def read_state(
     return Block(series, first_day, **arrays, delisted_after=after)
 
 # %% ../../nbs/model/04c_package.ipynb #c4ec0101
-class Card(TypedDict, total=False):
+class _Live(TypedDict, total=False):
+    "What is added where a model is live."
+
+    live_since: str  # Who released it, when and why
+    released_by: str
+    release_reason: str
+    against_gate: str  # That it was put live against the gate; empty where it was not
+    doubt: str  # What to know of the sales from which it answers; empty where they are the newest that are known
+
+# %% ../../nbs/model/04c_package.ipynb #d20841a9
+class Card(_Live, total=False):
     "What a reader of a package wants to know of its making."
 
     model_version: str
@@ -111,10 +121,6 @@ class Card(TypedDict, total=False):
     per: str  # With a model for each group: of what
     models: int
     too_small: int
-    live_since: str  # Of a live model: who released it, when and why
-    released_by: str
-    release_reason: str
-    against_gate: str  # That it was put live against the gate; empty where it was not
 
 # %% ../../nbs/model/04c_package.ipynb #2def028a
 def _seal_of(told):
@@ -230,31 +236,77 @@ def _makers(sealed):
     return hashlib.sha256(json.dumps([files, sealed["serving"], days], sort_keys=True).encode()).hexdigest()
 
 
+class Ready(NamedTuple):
+    "What the models of a package say of all that is on offer."
+
+    rows: np.ndarray  # Which series of the state, shape (n,)
+    mean: np.ndarray  # What is forecast of them, shape (n, horizon)
+    log_mean: np.ndarray  # The same
+    lifts: dict  # Item -> of mean and log_mean, how many times as much with a promotion; how much its stores suppose
+
+# %% ../../nbs/model/04c_package.ipynb #0e31377f
 def write_ready(
     folder: Path,  # A sealed folder; sealed again
-    rows: np.ndarray,  # Which series of the state, shape (n,)
-    mean: np.ndarray,  # What its models forecast of them, shape (n, horizon)
-    log_mean: np.ndarray,  # The same
+    ready: Ready,
 ) -> None:
     "Put forecasts beside the models that made them."
     path = Path(folder) / "forecaster.json"
     sealed = read_json(path)
-    table = pa.table({"row": rows, "mean": _as_bytes(mean), "log_mean": _as_bytes(log_mean)})
-    table = table.replace_schema_metadata({"made_by": _makers(sealed)})
+    table = pa.table({"row": ready.rows, "mean": _as_bytes(ready.mean), "log_mean": _as_bytes(ready.log_mean)})
+    table = table.replace_schema_metadata({"made_by": _makers(sealed), "lifts": json.dumps(ready.lifts)})
     pq.write_table(table, path.parent / _READY, compression="zstd", use_dictionary=False)
     path.unlink()
     seal(path.parent, sealed["card"], sealed["serving"])
+
+# %% ../../nbs/model/04c_package.ipynb #04c0f00c
+def _check_units(units, shape):
+    "A ValueError for forecasts that are no units, or not of each row and day."
+    if units.shape != shape:
+        raise ValueError(f"forecasts of shape {units.shape} instead of {shape}")
+    if units.size and not (units.min() >= 0 and units.max() < np.inf):  # a number that is none is not above 0 either
+        raise ValueError("units that are no numbers from 0 on")
+
+
+def _check_ready(ready, n_series, horizon):
+    "A ValueError for what no models say of so many series."
+    rows, lifts = ready.rows, ready.lifts
+    if rows.dtype.kind not in "iu" or len(rows) and not 0 <= rows.min() <= rows.max() < n_series:
+        raise ValueError(f"rows that are none of {n_series:,} series")
+    if len(rows) and np.bincount(rows).max() > 1:
+        raise ValueError("a row that stands twice")
+    for units in (ready.mean, ready.log_mean):
+        _check_units(units, (len(rows), horizon))
+    told = np.array(list(lifts.values())) if lifts else np.ones((0, 3))
+    if told.dtype.kind not in "iuf" or told.shape[1:] != (3,):
+        raise ValueError("lifts that are not three numbers of each product")
+    if not (np.isfinite(told) & (told >= 0)).all() or (told[:, 2] > 1).any():
+        raise ValueError("lifts below 0, or more than all of a store on promotion")
 
 # %% ../../nbs/model/04c_package.ipynb #04c0f005
 def read_ready(
     folder: Path,  # A packaged model
     sealed: dict,  # From `unseal`
-) -> tuple | None:  # Rows, mean and log_mean, as `write_ready` took them; None where none are there, or of others
-    "The forecasts that lie ready in a package."
+) -> Ready | None:  # None where none are there, or of others
+    "The forecasts that lie ready in a package; a UserError where they make no sense."
     if _READY not in sealed["files"]:
         return None
-    table = pq.read_table(Path(folder) / _READY)
-    if table.schema.metadata[b"made_by"].decode() != _makers(sealed):
-        return None
-    mean, log_mean = (_as_array(table[name].combine_chunks(), float) for name in ("mean", "log_mean"))
-    return table["row"].to_numpy(), mean, log_mean
+    try:
+        table = pq.read_table(Path(folder) / _READY)
+        if table.schema.metadata[b"made_by"].decode() != _makers(sealed):
+            return None
+        mean, log_mean = (_as_array(table[name].combine_chunks(), float) for name in ("mean", "log_mean"))
+        lifts = json.loads(table.schema.metadata.get(b"lifts", "{}"))  # none of before 27 November 2026
+        ready = Ready(table["row"].to_numpy(), mean, log_mean, lifts)
+        _check_ready(ready, pq.read_metadata(Path(folder) / "state.parquet").num_rows, sealed["card"]["horizon"])
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
+        why = f"what lies ready in it makes no sense ({e})"
+        raise UserError(f"The model in {folder} is refused: {why}. {_RESTORE}") from None
+    return ready
+
+# %% ../../nbs/model/04c_package.ipynb #fd2146af
+def is_other_data(
+    known: float,  # Share of the series that a model knows, 0…1
+    one_source: bool,  # Whether it learnt from a source of the same name
+) -> bool:
+    "Whether data are others than a model learnt from: it knows none of them or, from another source, less than half."
+    return known == 0 if one_source else known < 0.5

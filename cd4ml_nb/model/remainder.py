@@ -63,18 +63,19 @@ def expect_remainder(
 class RemainderSums:
     "By grain and day, over a panel: `left_over`, units of the 28 days before, series on offer, share of open stores."
 
-    def __init__(self, days: list[int], horizon: int):
-        self.days, self.horizon = days, horizon
+    def __init__(self, days: list[int], horizon: int, first_day: np.datetime64):
+        self.days, self.horizon, self.first_day = days, horizon, first_day
         self.over, self.sold, self.offers, self.is_open = ({grain: {} for grain in GRAINS} for _ in range(4))
 
     def add(self, block: Block) -> None:
         "Add some series, each once."
         codes = {grain: pd.factorize(block.series[grain], sort=True) for grain in GRAINS}
         for day in self.days:
-            lately = pd.Series(np.nansum(block.sales[:, max(0, day - 27) : day + 1], axis=1))
-            ahead = pd.DataFrame(block.is_open[:, day + 1 : day + 1 + self.horizon].astype(float))
-            left = pd.DataFrame(left_over(block, day, self.horizon))
-            offered = pd.Series(on_offer(block, day).astype(int))
+            at = block.day(self.first_day + day)  # the block may begin later
+            lately = pd.Series(np.nansum(block.sales[:, max(0, at - 27) : at + 1], axis=1))
+            ahead = pd.DataFrame(block.is_open[:, at + 1 : at + 1 + self.horizon].astype(float))
+            left = pd.DataFrame(left_over(block, at, self.horizon))
+            offered = pd.Series(on_offer(block, at).astype(int))
             for grain, own in codes.items():
                 by_name = lambda values: values.groupby(own[0])
                 totals = by_name(left).sum(min_count=1), by_name(lately).sum(), by_name(offered).sum()
@@ -97,7 +98,7 @@ class Remainders:
         self.day_of = {origin: int((np.datetime64(origin) - first).astype(int)) for origin in origins}
         self.past = {day: past_origins(day, horizon, after) for day in self.day_of.values()}
         days = sorted({*self.past, *(one for many in self.past.values() for one in many)})
-        self.sums = RemainderSums(days, horizon)
+        self.sums = RemainderSums(days, horizon, first)
         self.add = self.sums.add
 
     def table(self) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 import pandas as pd, pyarrow.parquet as pq
 from ..core import UserError, find_json, main_root, progress, sha256_of
-from ..delivery.nights import Night, forecast_file, live_night, published_nights
+from ..delivery.nights import Night, forecast_file, live_night, night_id, published_nights
 from .actuals import OUTCOMES, score_day
 from ..serving.events import Event, events_folder, open_events, read_events
 
@@ -32,7 +32,7 @@ def night_event(
         told,
         night["model_version"],
         night["data_version"],
-        id=f"night-{night['day']}-{night['model_version']}-{night['data_version']}",
+        id=night_id(night),
     )
 
 # %% ../../nbs/monitoring/01a_record.ipynb #b1655b19

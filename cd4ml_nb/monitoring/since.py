@@ -17,7 +17,8 @@ from ..delivery.registry import registry_folder
 from ..look import say_day, say_interval, say_units, shown_units, whole_ends
 from ..model.forecaster import Forecaster, load_forecaster
 from .actuals import OUTCOMES
-from ..quality.explain import effects
+from ..model.features import HOLIDAY_REACH
+from ..quality.explain import effects, forecaster_behind
 
 # %% ../../nbs/monitoring/01b_since.ipynb #c17d9b68
 def night_before(
@@ -45,11 +46,11 @@ def night_before(
 # %% ../../nbs/monitoring/01b_since.ipynb #d059e7d3
 WHY = {
     "sales": "what was sold meanwhile",
-    "promotion": "promotions, and what they add",
-    "calendar": "weekdays, holidays and closed days",
+    "promotion": "promotions, as they are planned or supposed by now",
+    "calendar": "holidays and closed days, as they are known by now",
     "elsewhere": "stores where it comes back or is new",
 }
-_GROUP = {"usual": "sales", "level": "sales", "weekday": "calendar", "holiday": "calendar", "closed": "calendar"}
+_NAMED = {"promotion": "promotion", "holiday": "calendar", "closed": "calendar", "elsewhere": "elsewhere"}
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,14 @@ class Change:
     sold: float = np.nan  # Units on it; NaN where it was closed
     said: dict = field(default_factory=dict)  # What had been forecast for it: mean, q10, q90
 
+# %% ../../nbs/monitoring/01b_since.ipynb #0edce596
+def _parts(was, now, other):
+    "What changed, as a planner would name it; where nothing else is known of a kind of reason, it was sold otherwise."
+    parts = dict.fromkeys(WHY, 0.0)
+    for kind in was | now:
+        parts[_NAMED[kind] if kind in other else "sales"] += now.get(kind, 0.0) - was.get(kind, 0.0)
+    return parts
+
 # %% ../../nbs/monitoring/01b_since.ipynb #47f679f0
 def change_since(
     before,  # From `night_before`
@@ -81,26 +90,60 @@ def change_since(
     if last < first or first < before.card["first_day"]:
         return None
     try:
-        was, now = (_grouped(one, item_nbr, store_nbr, first, last) for one in (before, tonight))
+        asked = item_nbr, store_nbr, first, last
+        was, now = (_reasons(one, *asked) for one in (before, tonight))
+        other = _other_facts(_facts(before, *asked), _facts(tonight, *asked))
         said = before.total(item_nbr, store_nbr, day, day) if day <= before.card["last_day"] else {}
         said = said and whole_ends(said, tonight.sells_whole(item_nbr, store_nbr))
     except UserError:
         return None
-    parts = {key: now[key] - was[key] for key in WHY}
     sold = float(tonight.recent(item_nbr, store_nbr, 1)["unit_sales"].iloc[-1])
     known = before.card["forecast_origin"]
-    return Change(known, first, last, sum(was.values()), sum(now.values()), parts, day, sold, said)
+    return Change(known, first, last, sum(was.values()), sum(now.values()), _parts(was, now, other), day, sold, said)
 
 # %% ../../nbs/monitoring/01b_since.ipynb #cb037677
-def _grouped(forecaster, item, store, first, last):
-    "A forecast as a sum of what a planner would name; without reasons it is all of what was sold."
-    found = effects(forecaster, item, store, first, last) or {
+def _reasons(forecaster, item, store, first, last):
+    "A forecast as a sum of reasons; without reasons it is all of what was sold."
+    return effects(forecaster, item, store, first, last) or {
         "usual": forecaster.total(item, store, first, last)["mean"]
     }
-    total = dict.fromkeys(WHY, 0.0)
-    for kind, units in found.items():
-        total[_GROUP.get(kind, kind)] += float(units)
-    return total
+
+
+def _facts(forecaster, item, store, first, last):
+    "What is known of some days ahead: each kind of reason -> (store, date) -> what is known."
+    known = forecaster.known(item, store)
+    known = known[known["date"].between(first, last)]
+    places = list(zip(known["store_nbr"], known["date"]))
+    supposed = forecaster.supposed(item, store, first, last)
+    plan = known["onpromotion"].fillna(supposed).round(3).fillna(-1.0)
+    loaded = forecaster_behind(forecaster)
+    told = {
+        "closed": zip(places, known["is_open"].astype(bool)),
+        "promotion": zip(places, plan),
+        "holiday": _holidays(loaded, item, store, first, last),
+    }
+    return {kind: dict(facts) for kind, facts in told.items()}
+
+# %% ../../nbs/monitoring/01b_since.ipynb #ffd4fa8f
+def _holidays(loaded, item, store, first, last):
+    "Whether there is a holiday, for each store and each day that is felt on some days ahead."
+    block = loaded.block_of(item, store)[0]
+    days = pd.date_range(first, last)
+    reach = pd.date_range(days[0] - pd.Timedelta(days=HOLIDAY_REACH), days[-1] + pd.Timedelta(days=HOLIDAY_REACH))
+    at = (reach.to_numpy("datetime64[D]") - block.first_day).astype(int)
+    seen = np.pad(block.holiday, ((0, 0), (0, max(0, at[-1] + 1 - block.holiday.shape[1]))))[:, at]
+    places = [(shop, day) for shop in block.series["store_nbr"] for day in reach]
+    return zip(places, seen.ravel())
+
+
+def _other_facts(was, now):
+    "The kinds of reasons of which other things are known by now, where both know a store and a day; and what has none."
+    told = {
+        kind
+        for kind in was
+        if any(now[kind][place] != was[kind][place] for place in was[kind].keys() & now[kind].keys())
+    }
+    return told | {"elsewhere"}
 
 # %% ../../nbs/monitoring/01b_since.ipynb #2d88ee0b
 def say_change(

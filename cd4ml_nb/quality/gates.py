@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['FORECAST_KEYS', 'RATCHET', 'OF_FORECASTS', 'Champion', 'Case', 'make_case', 'read_case', 'row_and_day', 'sane_check',
            'few_series', 'luck_of_shares', 'luck_of_volume', 'luck_of_orders', 'scores_by_window', 'absolute_check',
-           'too_good_check', 'naive_check', 'bias_check', 'quantile_check', 'dispersion_check', 'all_stores_check',
-           'champion_windows', 'is_of_other_data', 'champion_forecasts', 'beside_champion', 'with_champion',
-           'ratchet_check', 'orders_check', 'slice_table', 'slice_checks', 'slice_orders_check', 'store_groups',
-           'fairness_table', 'forecast_checks', 'beside_only', 'other_estimators']
+           'too_good_check', 'naive_check', 'bias_check', 'quantile_check', 'dispersion_check', 'high_levels_check',
+           'all_stores_check', 'champion_windows', 'is_of_other_data', 'champion_forecasts', 'beside_champion',
+           'with_champion', 'ratchet_check', 'orders_check', 'slice_table', 'slice_checks', 'slice_orders_check',
+           'store_groups', 'fairness_table', 'forecast_checks', 'beside_only', 'other_estimators']
 
 # %% ../../nbs/quality/08_gates.ipynb #1a4449ab
 from dataclasses import dataclass, replace
@@ -24,11 +24,12 @@ from ..model.estimators import ESTIMATORS, SeasonalNaive, Trees
 from ..model.loading import forget_block, load_block_once
 from ..model.forecaster import Forecaster, load_forecaster
 from ..model.remainder import window_remainders
-from ..model.kernel import item_factors
-from ..model.package import Card
+from ..model.intervals import calibrate_sums, window_sums
+from ..model.kernel import ENOUGH_ABOVE, item_factors, open_curves, sum_quantiles
+from ..model.package import Card, is_other_data
 from .backtest import join_tables, window_table
 from .bootstrap import SERIES_KEYS, draws, log_errors, paired_difference
-from .checks import Check, Criterion, Limits, guarded, is_other_data
+from .checks import Check, Criterion, Limits, guarded
 from .evaluate import all_stores, backtested, held
 from .slices import THIRDS, slice_columns, volume_thirds
 from .metrics import levels_missed, merge_terms, nwrmsle, orders_of, share_of, shares
@@ -369,6 +370,53 @@ def dispersion_check(case: Case) -> Check:
     says = f"Of {often}, by how evenly they sold in twenty weeks, worst are {name}: {said}, "
     says += f"{slack:.1%} and {luck:.1%} for luck (two standard errors) is allowed"
     return _BY_DISPERSION.judged(says, bool(over <= 0), off, slack + luck)
+
+# %% ../../nbs/quality/08_gates.ipynb #8c9097c1
+_HIGH = Criterion("high_levels", "Orders at 95 and 99%")
+_HIGH_LEVELS = (0.95, 0.99)
+
+
+def _high_sums(case):
+    "Of judged series of which a unit or more is expected: what the horizon sold, and its quantiles as it was learnt."
+    earlier, sold, enough, horizon = [], [], [], int(case.table["horizon"].max())
+    for window in case.windows:
+        own = case.table[(case.table["forecast_origin"] == window["forecast_origin"]).to_numpy()]
+        sums = window_sums(own, horizon, levels=("series",))["series"]
+        if earlier and window["role"] != "calibration":
+            curves = open_curves(calibrate_sums(earlier, [horizon], ("series",)))["series"]
+            some = np.isfinite(sums.sold).all(axis=1) & (np.nansum(sums.said, axis=1) >= 1)
+            habits = sums.whole[some], sums.dispersion[some]
+            sold.append(sums.sold[some].sum(axis=1))
+            enough.append(sum_quantiles(curves, sums.said[some], *habits, 1, _HIGH_LEVELS))
+        earlier += [{"series": sums}] if len(own) else []
+    return np.concatenate(sold), np.concatenate(enough)
+
+# %% ../../nbs/quality/08_gates.ipynb #8c9097c2
+_TIMES = [0.5, 2.0]  # How often they are, against how often they should be
+
+
+def _exceeded(level, sold, enough):
+    "How many times as often as it should a level is exceeded, as near to once as ties allow; and what luck adds."
+    share = 1 - level
+    times = np.clip(1, (sold > enough).mean() / share, (sold >= enough).mean() / share)
+    return float(times), 2 * float(np.sqrt(level / share / len(sold)))
+
+
+def high_levels_check(case: Case) -> Check:
+    "Sums over the horizon exceed their quantiles at 95 and 99% about as often as these say."
+    sold, enough = _high_sums(case)
+    least = {level: round(ENOUGH_ABOVE / (1 - level)) for level in _HIGH_LEVELS}
+    found = {level: _exceeded(level, sold, own) for level, own in zip(least, enough.T) if len(sold) >= least[level]}
+    few = " and ".join(f"{count:,} for {level:.0%}" for level, count in least.items() if level not in found)
+    rest = f"; of fewer than {few} nothing can be told" if few else ""
+    orders = f"{len(sold):,} sums over {int(case.table['horizon'].max())} days of which a unit or more is expected"
+    if not found:
+        return _HIGH.not_judged(f"There are {orders}{rest}", _TIMES)
+    worst, luck = max(found.values(), key=lambda one: max(_TIMES[0] - one[0], one[0] - _TIMES[1]) - one[1])
+    told = " and ".join(f"{times * (1 - level):.1%} were above {level:.0%}" for level, (times, _) in found.items())
+    says = f"Of {orders}, {told}; half as many to twice as many as the level says are allowed"
+    says += f", and {luck:.2f} times for luck (two standard errors){rest}"
+    return _HIGH.judged(says, bool(_TIMES[0] - luck <= worst <= _TIMES[1] + luck), worst, _TIMES)
 
 # %% ../../nbs/quality/08_gates.ipynb #625710b0
 def _how_often(totals):
@@ -874,6 +922,7 @@ def _plan():
         (_VOLUME, bias_check),
         (_DAY_INTERVALS, quantile_check),
         (_BY_DISPERSION, dispersion_check),
+        (_HIGH, high_levels_check),
         (_ALL_STORES, all_stores_check),
     ]
 

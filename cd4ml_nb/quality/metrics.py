@@ -115,7 +115,8 @@ def quantile_table(
     for name, level in _LEVELS.items():
         below, up_to = (np.nan, np.nan) if often.empty else shares(often["unit_sales"], often[name]).values()
         right = "yes" if below - slack <= level <= up_to + slack else "no"
-        says = "not judged" if often.empty else right
+        luck = 2 * np.sqrt(level * (1 - level) / max(len(often), 1))  # two standard errors
+        says = "not judged" if luck > slack else right
         rows[name] = {"level": level, "days": len(often), "days below": below, "days at or below": up_to}
         rows[name]["calibrated"] = says
     return pd.DataFrame.from_dict(rows, orient="index")

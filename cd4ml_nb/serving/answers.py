@@ -8,6 +8,7 @@ __all__ = ['number_texts', 'Texts', 'Planned', 'write_planned', 'Question', 'Ref
 
 # %% ../../nbs/serving/06_answers.ipynb #c2e2087d
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
@@ -188,6 +189,7 @@ class Answers:
         self.forecaster, self.planned = forecaster, write_planned(forecaster)
         self.card = forecaster.card
         self.stores = frozenset(forecaster.index.by_store)
+        _warm_up(self)
 
     def store(self, said: str) -> str | None:
         "A store's number, or None for all stores, by whatever word they are called, unless a store is called so."
@@ -204,6 +206,13 @@ class Answers:
         found = compute_answer(self.forecaster, asked)
         finite = {name: None if value != value else value for name, value in found.items()}
         return _dumps(finite).encode()
+
+# %% ../../nbs/serving/06_answers.ipynb #4dbca761
+def _warm_up(answers):
+    "Ask a first what-if, so that nobody waits for it."
+    for store, item in list(answers.planned.places)[:1]:
+        with suppress(Refusal):
+            compute_answer(answers.forecaster, Question(item, store, answers.card["first_day"], promotion=True))
 
 
 def load_answers(root) -> Answers:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['REASONS', 'LONGEST_TEXT', 'MOST_UNITS', 'ORDER', 'WITHDRAWAL', 'RULED', 'check_reason', 'Said', 'Decision',
-           'least_units', 'check_units', 'check_suggested', 'Doubtful', 'check_amount', 'check_decision',
+           'least_units', 'check_units', 'check_suggested', 'check_whole', 'Doubtful', 'check_amount', 'check_decision',
            'decision_event', 'said_fields', 'Decided', 'decided_of', 'decisions_of', 'as_row', 'withdrawal_event',
            'Taken', 'Stands', 'check_replaced', 'record_decision', 'read_decisions', 'withdraw_decision']
 
@@ -17,7 +17,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 from ..core import UserError, nearest
-from .events import KNOWN, Event, EventStore, read_events
+from .events import KNOWN, Event, EventStore, one_at_a_time, read_events
 
 # %% ../../nbs/serving/03_decisions.ipynb #ed6c6abb
 REASONS = {
@@ -64,6 +64,7 @@ class Said:
     model_version: str
     data_version: str
     rule: str = ""  # Which rule of params.yaml made the suggestion what it is, if one did
+    whole: bool = False  # Whether it was only ever sold in whole units; not kept
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,19 @@ def check_suggested(
         where = f"{suggested:,.10g} are suggested, and {ordered:,.10g} are ordered"
         raise UserError(f"{where}: choose the reason for the difference.")
 
+# %% ../../nbs/serving/03_decisions.ipynb #a193bf36
+def check_whole(
+    item_nbr: str,
+    units: float,  # Of an order, or of a pack
+    whole: bool,  # Whether it was only ever sold in whole units
+) -> None:
+    "Raise a UserError for parts of a unit where there are none."
+    if not whole or abs(units - round(units)) < 1e-9:
+        return
+    below = math.floor(units)
+    near = f"{below:,} or {below + 1:,}" if below else "1"
+    raise UserError(f"{units:,.10g} of {item_nbr} cannot be: it is only sold in whole units. Give {near}.")
+
 # %% ../../nbs/serving/03_decisions.ipynb #e7b05c36
 _MANY, _TIMES = 100, 20  # More than so many units, and so many times what is usual, is asked about
 
@@ -150,6 +164,7 @@ def check_decision(
     for name in ("store_nbr", "item_nbr", "by"):
         _name(name, getattr(decision, name))
     check_units("ordered", decision.ordered)
+    check_whole(decision.item_nbr, decision.ordered, said.whole)
     for name in ("mean", "quantile", "suggested"):
         check_units(name, getattr(said, name))
     check_reason(decision.reason, decision.text)
@@ -163,7 +178,7 @@ def check_decision(
         raise UserError(f"The days {first} to {last} are not those of the forecast, {span}.")
 
 # %% ../../nbs/serving/03_decisions.ipynb #323225e3
-ORDER, WITHDRAWAL, RULED = "order", "withdrawal", "rule"  # What a decision does; the last: what a rule ordered
+ORDER, WITHDRAWAL, RULED = "order", "withdrawal", "rule"  # What a decision does; the last in records of before
 _VERSIONS = ("model_version", "data_version")
 _KEY = ("store_nbr", "item_nbr", "first_day")  # What makes a delivery: a later decision for it replaces this one
 
@@ -186,7 +201,8 @@ def said_fields(
     said: Said,
 ) -> dict:  # What is known of it, without the versions, which an event has itself
     "What the model said, as an event keeps it."
-    return {name: value for name, value in asdict(said).items() if name not in _VERSIONS and value != ""}
+    left_out = (*_VERSIONS, "whole")
+    return {name: value for name, value in asdict(said).items() if name not in left_out and value != ""}
 
 # %% ../../nbs/serving/03_decisions.ipynb #91e1a937
 @dataclass(frozen=True)
@@ -202,7 +218,7 @@ class Decided:
 
 # %% ../../nbs/serving/03_decisions.ipynb #63ce6cee
 def decided_of(
-    event: Event,  # Of an order, or of a rule
+    event: Event,  # Of an order
     stands: bool = True,
     history: Iterable[Event] = (),  # Of its delivery
 ) -> Decided:
@@ -352,10 +368,12 @@ def record_decision(
     **when,  # time: when it was made, now by default
 ) -> Event:  # As it is on record
     "Put a decision on record; a UserError when it is refused, or not on disk; Taken, Stands, Doubtful."
-    event = decision_event(decision, said, event_id, **when)
+    check_decision(decision, said)
     check_amount(decision.ordered, said, sure)
-    check_replaced(read_events(store.folder, kinds=["decision"]), event, replaces)
-    return _kept(store, event)
+    with one_at_a_time(store.folder):
+        event = decision_event(decision, said, event_id, **when)
+        check_replaced(read_events(store.folder, kinds=["decision"]), event, replaces)
+        return _kept(store, event)
 
 # %% ../../nbs/serving/03_decisions.ipynb #d2e1f0b5
 def read_decisions(
@@ -376,4 +394,5 @@ def withdraw_decision(
     text: str,  # Why
 ) -> Event:  # As it is on record
     "Put the withdrawal of a decision on record; a UserError when it does not stand, or is not on disk."
-    return _kept(store, withdrawal_event(read_events(store.folder, kinds=["decision"]), decision_id, by, text))
+    with one_at_a_time(store.folder):
+        return _kept(store, withdrawal_event(read_events(store.folder, kinds=["decision"]), decision_id, by, text))

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['EVENTS', 'KINDS', 'WRITTEN', 'KNOWN', 'LEFT_OUT', 'events_folder', 'utc_now', 'id_at', 'time_of_id', 'Event',
            'in_sample', 'check_share', 'insert_each', 'insert_many', 'insert_packed', 'Disk', 'is_left', 'write_events',
-           'EventStore', 'share_kept', 'open_events', 'read_table', 'read_events', 'as_events', 'roll_events']
+           'EventStore', 'share_kept', 'open_events', 'read_table', 'read_events', 'as_events', 'one_at_a_time',
+           'roll_events']
 
 # %% ../../nbs/serving/02_events.ipynb #a7f4f0c2
 import fcntl, hashlib, json, os, queue, sqlite3, threading, time
@@ -165,11 +166,11 @@ _INDEX = "CREATE INDEX IF NOT EXISTS events_by_time ON events (time)"
 
 
 @contextmanager
-def _turn(folder):
+def _turn(folder, name="events.lock"):
     "Wait for one's turn to write among all processes."
     with explain_disk_trouble(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / "events.lock", os.O_RDWR | os.O_CREAT, 0o644)
+        handle = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
@@ -634,6 +635,13 @@ def as_events(
     "The rows of a table as events."
     rows = ((row, {name: json.loads(row[name]) for name in ("inputs", "outputs")}) for row in table.to_pylist())
     return [Event(**row | parts) for row, parts in rows]
+
+# %% ../../nbs/serving/02_events.ipynb #b7fd634f
+def one_at_a_time(
+    folder: Path,  # Such as production/events
+):  # A context manager
+    "Wait until nobody else, in this or another process, reads the record in order to write what depends on it."
+    return _turn(Path(folder), "decisions.lock")
 
 # %% ../../nbs/serving/02_events.ipynb #1f7d15ae
 _AT_A_TIME = 5_000  # Events deleted in one commit, so that who writes never waits long

@@ -36,7 +36,8 @@ from .follow import Follower, follow
 from .lane import Lane, LaneProtocol, knows
 from .mirror import live_root
 from .news import MOST_LISTENERS, News, keep_acts, listen
-from .ordering import Withdrawal, keep_order, keep_withdrawal, known_rules, prepare_order, read_order
+from .ordering import Withdrawal, keep_known_rules, keep_order, keep_withdrawal, known_rules
+from .ordering import prepare_order, read_order
 from .origins import explain
 from .openapi import OPEN, OPERATIONS, document
 from .protocol import MODEL, check_model, model_metadata, read_inference, write_inference
@@ -324,6 +325,12 @@ def _record(own) -> EventStore:
         own.store = EventStore(events_folder(own.root))
     return own.store
 
+# %% ../../nbs/serving/07_http.ipynb #8f1ac1dd
+def _keep_order(own, made, said, asked):
+    "An order on record, and before it the rules by which it was made, where these are not there yet."
+    keep_known_rules(own.root)
+    return keep_order(_record(own), made, said, asked.decision, asked.replaces, asked.sure)
+
 
 async def post_decision(request: Request) -> Response:
     "An order, or the end of one, on record."
@@ -334,7 +341,7 @@ async def post_decision(request: Request) -> Response:
     else:
         rules = await _beside(request, known_rules, live_root(request.app.state.root))
         made, said = await _beside(request, prepare_order, answers.forecaster, asked, rules)
-        keep = lambda: keep_order(_record(request.app.state), made, said, asked.decision, asked.replaces, asked.sure)
+        keep = lambda: _keep_order(request.app.state, made, said, asked)
     return Json(msgspec.json.encode(await _beside(request, keep, desk=True)))
 
 # %% ../../nbs/serving/07_http.ipynb #388fe7d5

@@ -6,13 +6,13 @@
 __all__ = ['MOST_LISTENERS', 'HEARTBEAT', 'write_news', 'kind_of', 'News', 'listen', 'act_event', 'keep_acts']
 
 # %% ../../nbs/serving/06g_news.ipynb #23d7edcc
-import asyncio, hashlib, json
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import Future
 from datetime import datetime
 from pathlib import Path
 import msgspec
-from ..delivery.acts import Act, read_log
+from ..delivery.acts import Act, act_id, read_log
 from .events import Event, EventStore, read_events
 
 # %% ../../nbs/serving/06g_news.ipynb #4ac7f56a
@@ -94,8 +94,7 @@ def act_event(
 ) -> Event:
     "An act of approval or release as an event."
     rest = {name: value for name, value in act.items() if name not in ("time", "model_version", "data_version")}
-    digest = hashlib.sha256(json.dumps(act, sort_keys=True).encode()).hexdigest()[:16]
-    versions, name = (act["model_version"], act["data_version"]), f"release {number:06} {digest}"
+    versions, name = (act["model_version"], act["data_version"]), act_id(number, act)
     return Event("release", {}, rest, *versions, time=datetime.fromisoformat(act["time"]), id=name)
 
 

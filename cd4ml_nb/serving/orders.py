@@ -15,7 +15,7 @@ import numpy as np, pandas as pd
 from ..core import UserError, name_rows, nearest
 from ..delivery.rules import doubt_names
 from ..model.forecaster import Forecaster
-from ..model.kernel import LEVELS, QUANTILES, sum_quantiles
+from ..model.kernel import LEVELS, QUANTILES, sum_quantiles, told_levels
 from ..model.notes import say_date
 from .decisions import MOST_UNITS, Decided, Said, least_units
 from .ruled import apply_rules
@@ -39,14 +39,15 @@ def check_service_level(
 
 def say_level(
     level: float,
-    learnt: tuple = LEVELS,  # Levels that a package has learnt; one of before 28 November 2026 knows QUANTILES
+    learnt: tuple = LEVELS,  # Levels that past sums could tell, from `told_levels`
 ) -> str:  # A sentence
     "How well founded a service level is."
     said = f"The service level {level:.4g}"
     if level in learnt:
         return f"{said} is calibrated: past forecasts were held against it."
     if level > learnt[-1]:
-        return f"{said} lies beyond the highest calibrated one, {learnt[-1]}: it is extended from there, and less sure."
+        beyond = f"{learnt[-1]}, the highest for which there are enough past forecasts"
+        return f"{said} lies beyond {beyond}: it is less sure."
     low, high = max(one for one in learnt if one < level), min(one for one in learnt if one > level)
     return f"{said} lies between the calibrated ones {low} and {high}: it is interpolated."
 
@@ -138,6 +139,8 @@ class OrderList:
     notes: list[str] = field(default_factory=list)  # What to know of it
     held: str = ""  # Why nothing is suggested at all
     ruled: dict[str, str] = field(default_factory=dict)  # item_nbr -> the rule that made its suggestion, in words
+    missed: list[str] = field(default_factory=list)  # What no delivery brings by a rule, though it is expected to sell
+    whole: frozenset[str] = frozenset()  # item_nbr of what was only ever sold in whole units, in any store
 
 # %% ../../nbs/serving/04_orders.ipynb #fd53f262
 def said_of(
@@ -151,7 +154,8 @@ def said_of(
         raise UserError(f"Store {orders.store_nbr} has no product '{item_nbr}' on its list{near}.")
     mean, quantile, suggested = (float(row[name].iloc[0]) for name in ("mean", "quantile", "suggested"))
     told = orders.forecast_origin, orders.reach, orders.model_version, orders.data_version
-    return Said(mean, quantile, orders.service_level, suggested, *told, rule=row["rule"].iloc[0] or "")
+    rule, whole = row["rule"].iloc[0] or "", item_nbr in orders.whole
+    return Said(mean, quantile, orders.service_level, suggested, *told, rule=rule, whole=whole)
 
 # %% ../../nbs/serving/04_orders.ipynb #9b30ac1a
 def _span(f, days, first_day):
@@ -164,12 +168,14 @@ def _span(f, days, first_day):
     return first, first + days - 1
 
 
-def _notes(f, store_nbr, last, level):
+def _notes(f, store_nbr, first, last, level):
     "What to know of all rows."
     weeks = weeks_back(last)
     earlier = f"last_week is of the same weekdays {7 * weeks} days earlier." if weeks > 1 else None
-    said = say_level(level, f.curves["series"].levels)
-    return list(filter(None, [f.card.get("against_gate"), f.ended(None, store_nbr), said, earlier]))
+    said = say_level(level, told_levels(f.curves["series"], last - first + 1, (first - 1) // 7 + 1))
+    return list(
+        filter(None, [f.card.get("against_gate"), f.card.get("doubt"), f.ended(None, store_nbr), said, earlier])
+    )
 
 
 def _row_notes(f, items, store_nbr):
@@ -178,7 +184,7 @@ def _row_notes(f, items, store_nbr):
     return [shut or f.may(item, store_nbr) for item in items]
 
 # %% ../../nbs/serving/04_orders.ipynb #133fb661
-def _stock_of(stock, items, store_nbr):
+def _stock_of(stock, items, store_nbr, whole=frozenset()):
     "Stock and pack size of each product of the list, and what to know of them."
     if stock is None:
         return pd.DataFrame(np.nan, index=items, columns=list(_STOCK)), []
@@ -191,7 +197,19 @@ def _stock_of(stock, items, store_nbr):
         notes.append(f"Not on the list, and not used of the table of stock: {len(others):,}, such as {others[0]}.")
     if missing := int((found["stock"].isna()).sum()) if stock["stock"].notna().any() else 0:
         notes.append(f"The stock of {missing:,} of {len(items):,} products is not known, and supposed to be none.")
-    return found, notes
+    found, odd = _whole_packs(found, whole)
+    return found, notes + odd
+
+
+def _whole_packs(found, whole):
+    "Without packs that hold parts of a unit of what is only sold in whole ones, and what to know of that."
+    parts = (found["pack_size"] % 1 > 0) & found.index.isin(whole)
+    if not parts.any():
+        return found, []
+    size = found["pack_size"][parts]
+    such = f"such as {size.iloc[0]:g} of {size.index[0]}"
+    note = f"Not used, for a pack holds whole units: {len(size):,} of the pack sizes, {such}."
+    return found.assign(pack_size=found["pack_size"].where(~parts)), [note]
 
 # %% ../../nbs/serving/04_orders.ipynb #8829ce78
 def _numbers(f, store_nbr, first, last, level):
@@ -209,6 +227,12 @@ def _numbers(f, store_nbr, first, last, level):
     numbers = {"mean": daily.sum(axis=1), "low": low, "high": high, "quantile": enough}
     return {**names, **numbers, **before, "history": found["history"]}, whole
 
+
+def _sold_whole(f, items):
+    "Which products were only ever sold in whole units, in any store."
+    in_parts = set(np.asarray(f.block.series["item_nbr"])[~f.whole])
+    return frozenset(items) - in_parts
+
 # %% ../../nbs/serving/04_orders.ipynb #b4195e29
 def _why_held(f, store_nbr):
     "Why nothing is suggested: that the store may be shut; mostly nothing."
@@ -218,22 +242,44 @@ def _why_held(f, store_nbr):
     silent = f"Store {store_nbr} has sold nothing since {say_date(last)}, longer than by chance: it may be shut."
     return f"{silent} Nothing is suggested for it; what it does need is ordered by hand."
 
+# %% ../../nbs/serving/04_orders.ipynb #27da2b50
+def _missed(by, mean, begin, end):
+    "What is not delivered by a rule though it is expected to sell until the next delivery: a sentence for each rule."
+    rules = list(dict.fromkeys(rule for rule in by if rule is not None and rule.closed))
+    return [_say_missed(rule, mean[[one == rule for one in by]], say_date(begin), say_date(end)) for rule in rules]
+
+
+def _say_missed(rule, mean, begin, end):
+    "That no delivery comes, why, and what is expected to sell all the same."
+    count, units = len(mean), f"about {mean.sum():,.0f} units are"
+    if mean.sum() < 1.5:
+        units = "about 1 unit is" if mean.sum() >= 0.5 else "less than 1 unit is"
+    products = "1 product" if count == 1 else f"{count:,} products"
+    said = f"{str(rule)[0].upper()}{str(rule)[1:]}: nothing of {products} comes on {begin}"
+    return f"{said}, though {units} expected to sell until {end}."
+
 # %% ../../nbs/serving/04_orders.ipynb #27da2b4f
 _CARD = ("forecast_origin", "last_day", "model_version", "data_version")
 _COLUMNS = "item_nbr item_name family mean low high quantile stock pack_size suggested".split()
 _COLUMNS += "last_week last_year history note rule".split()
 
 
-def _keep_rules(rules, store_nbr, begin, columns, amounts, whole):
+def _keep_rules(rules, store_nbr, begin, end, columns, amounts, whole):
     "The suggestions as rules leave them, as columns, the rule behind each that one made, and what to know of them."
     enough, stock, packs = columns["quantile"], amounts["stock"], amounts["pack_size"]
     order = lambda least: suggest(np.maximum(enough, least), whole, stock, packs)
-    ruled = apply_rules(rules, store_nbr, columns["item_nbr"], begin, columns["mean"], order)
+    ruled = apply_rules(rules, store_nbr, columns["item_nbr"], begin, columns["mean"], order, whole)
     by = {item: str(rule) for item, rule in zip(columns["item_nbr"], ruled.by) if rule is not None}
     told = pd.Series(by, dtype=object).value_counts(sort=False)
     some = lambda count: "1 suggestion follows" if count == 1 else f"{count:,} suggestions follow"
     notes = [f"By a rule of params.yaml {some(count)}: {rule}." for rule, count in told.items()]
-    return {"suggested": ruled.suggested, "rule": ruled.rule}, by, notes
+    return {"suggested": ruled.suggested, "rule": ruled.rule}, by, notes, _missed(ruled.by, columns["mean"], begin, end)
+
+
+def _last_year(columns, given):
+    "What sold a year ago: what the package remembers, else what is given."
+    known = [given.get(item, math.nan) for item in columns["item_nbr"]]
+    return np.where(np.isnan(columns["last_year"]), known, columns["last_year"])
 
 # %% ../../nbs/serving/04_orders.ipynb #dbb11c8c
 def order_list(
@@ -249,21 +295,21 @@ def order_list(
     "How much of each product to order for one store."
     level, (first, last) = check_service_level(service_level), _span(f, days, first_day)
     columns, whole = _numbers(f, str(store_nbr), first, last, level)
-    found, notes = _stock_of(stock, columns["item_nbr"], store_nbr)
+    in_units = _sold_whole(f, columns["item_nbr"])
+    found, notes = _stock_of(stock, columns["item_nbr"], store_nbr, in_units)
     amounts = {name: found[name].to_numpy() for name in _STOCK}
     begin, end = (str(f.dates[day - 1])[:10] for day in (first, last))
-    ruled, by, told = _keep_rules(rules, str(store_nbr), begin, columns, amounts, whole)
+    ruled, by, told, missed = _keep_rules(rules, str(store_nbr), begin, end, columns, amounts, whole)
     told += doubt_names(rules, f.index.by_item, f.index.by_store)
     if held := _why_held(f, str(store_nbr)):
-        ruled, by, told = {"suggested": 0.0, "rule": None}, {}, [held]
-    if last_year:
-        known = [last_year.get(item, math.nan) for item in columns["item_nbr"]]
-        columns["last_year"] = np.where(np.isnan(columns["last_year"]), known, columns["last_year"])
+        ruled, by, told, missed = {"suggested": 0.0, "rule": None}, {}, [held], []
+    columns["last_year"] = _last_year(columns, last_year or {})
     columns["note"] = _row_notes(f, columns["item_nbr"], str(store_nbr))
     table = pd.DataFrame(columns | amounts | ruled)[_COLUMNS].sort_values(["family", "item_name"], ignore_index=True)
     origin, reach, model, data = (f.card[name] for name in _CARD)
-    notes = [*_notes(f, str(store_nbr), last, level), *notes, *told]
-    return OrderList(str(store_nbr), begin, end, level, table, origin, reach, model, data, notes, held, by)
+    notes = [*missed, *_notes(f, str(store_nbr), first, last, level), *notes, *told]
+    about = origin, reach, model, data, notes, held, by, missed, in_units
+    return OrderList(str(store_nbr), begin, end, level, table, *about)
 
 # %% ../../nbs/serving/04_orders.ipynb #4f86bef1
 def with_decisions(

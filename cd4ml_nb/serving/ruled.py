@@ -8,9 +8,10 @@ __all__ = ['Ruled', 'apply_rules']
 # %% ../../nbs/serving/03a_ruled.ipynb #2e5fcd87
 from collections.abc import Callable, Sequence
 from datetime import date
+from functools import lru_cache
 from typing import NamedTuple
 import numpy as np
-from ..delivery.rules import WEEKDAYS, Rule
+from ..delivery.rules import WEEKDAYS, Rule, counting, is_for
 
 # %% ../../nbs/serving/03a_ruled.ipynb #e2cf985a
 class Ruled(NamedTuple):
@@ -23,8 +24,7 @@ class Ruled(NamedTuple):
 
 def _fits(rule, store, items):
     "Which products of a store's list a rule is for."
-    here = rule.store in (None, store)
-    return np.array([here and rule.item in (None, item) for item in items], bool)
+    return np.array([is_for(rule, store, item) for item in items], bool)
 
 
 def _falls_on(rule, day):
@@ -32,14 +32,19 @@ def _falls_on(rule, day):
     return rule.closed in (day, day[5:], WEEKDAYS[date.fromisoformat(day).weekday()])
 
 # %% ../../nbs/serving/03a_ruled.ipynb #e49ff06f
-def _least_of(rules, store, items, mean):
-    "The largest minimum of each product that is expected to sell, and its rule."
-    least, by = np.zeros(len(items)), np.full(len(items), None, object)
-    for rule in rules:
-        if rule.least is not None:
-            more = _fits(rule, store, items) & (rule.least > least) & (mean > 0)
-            least[more], by[more] = rule.least, rule
-    return least, by
+def _choose(rules, store, item, sells):
+    "The minimum and the fixed order that count for a product; None where there is none."
+    counts = counting([rule for rule in rules if sells or rule.least is None], store, item)
+    minima = [rule for rule in counts if rule.least is not None]
+    fixed = next((rule for rule in counts if rule.order is not None), None)
+    return max(minima, key=lambda rule: rule.least, default=None), fixed
+
+
+def _chosen(rules, store, items, mean):
+    "The same for each product of a list; what no rule names is worked out once."
+    named = {rule.item for rule in rules}
+    choose = lru_cache(None)(lambda item, sells: _choose(rules, store, item, sells))
+    return [choose(item if item in named else None, bool(units > 0)) for item, units in zip(items, mean)]
 
 # %% ../../nbs/serving/03a_ruled.ipynb #df6b4036
 def apply_rules(
@@ -49,16 +54,18 @@ def apply_rules(
     first_day: str,  # The day of the delivery
     mean: np.ndarray,  # Units that are expected to sell, shape (n,)
     order: Callable[[np.ndarray], np.ndarray],  # (units that are to be there at least) → units to order, shape (n,)
+    whole: Sequence[bool] = (),  # Which are sold in whole units only, and so ordered; none by default
 ) -> Ruled:
     "What is suggested for a store, as the rules will have it."
-    model, (least, by) = order(np.zeros(len(items))), _least_of(rules, store, items, mean)
-    units = order(least)
-    by[units == model] = None
-    names = lambda rule: (rule.store is not None) + (rule.item is not None)
-    for rule in sorted(rules, key=names):  # the narrower ones last
-        fits = _fits(rule, store, items)
-        if rule.order is not None:
-            units[fits], by[fits] = rule.order, rule
+    chosen, model = _chosen(rules, store, items, mean), order(np.zeros(len(items)))
+    units = order(np.array([0.0 if least is None else least.least for least, _ in chosen]))
+    by = np.full(len(items), None, object)
+    for place, (least, fixed) in enumerate(chosen):
+        if fixed is not None:
+            units[place] = np.ceil(fixed.order) if place < len(whole) and whole[place] else fixed.order
+            by[place] = fixed
+        elif units[place] != model[place]:
+            by[place] = least
     for rule in rules:
         if rule.closed is not None and _falls_on(rule, first_day):
             fits = _fits(rule, store, items) & (units > 0)

@@ -11,6 +11,7 @@ import serving
 from jupyter_client.connect import write_connection_file
 from cd4ml_nb.apps.kernels import Warm
 from cd4ml_nb.delivery import acts, registry, release
+from cd4ml_nb.monitoring.actuals import OUTCOMES
 from cd4ml_nb.quality.explain import promotion_effect
 from cd4ml_nb.look import BAND, FORECAST, SOLD, say_day, say_days, say_interval, say_range, say_units, shown_units
 from cd4ml_nb.look import whole_ends
@@ -400,6 +401,28 @@ def test_phone(visit, forecaster, item, screenshots):
     )
     assert small == 0
     v.page.screenshot(path=screenshots / "phone.png", full_page=True)
+
+
+@pytest.mark.prove
+def test_all_columns_of_how_the_last_forecasts_did_are_in_sight(chromium, tmp_path, item, screenshots):
+    "On a phone, on a tablet and beside the chart, with numbers of three digits and 28 days."
+    shop = serving.make_root(tmp_path / "shop")
+    (shop / OUTCOMES).mkdir(parents=True)
+    about = {"store_nbr": item["store"], "item_nbr": item["item"], "mean": 412.4, "q10": 300.0, "q90": 500.0}
+    table = pd.DataFrame(about | {"horizon": [1, 7], "unit_sales": 371.0})
+    for day in pd.date_range("2017-11-01", periods=28):
+        table.to_parquet(shop / OUTCOMES / f"{day:%Y-%m-%d}.parquet")
+    frame = "document.querySelector('.cd-since .scroll')"
+    with serving.dashboard(shop) as address:
+        serving.warm(address)
+        v = serving.Watched(chromium, address + link(item=item["item"], store=item["store"]), ".number b")
+        v.shows("28 of 28", ".cd-since")
+        for width in (390, 901, 1280):
+            v.page.set_viewport_size({"width": width, "height": 844})
+            v.page.locator(".cd-since").screenshot(path=screenshots / f"since-{width}.png")
+            sizes = v.page.evaluate(f"[{frame}.scrollWidth, {frame}.clientWidth]")
+            assert sizes[0] <= sizes[1], f"a column is cut at {width}: {sizes}"
+        v.close()
 
 
 SEEN = """new MutationObserver(() => {

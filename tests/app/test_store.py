@@ -1,6 +1,6 @@
 "The dashboard of a place without a model, as `cd4ml dashboard` serves it, follows what is live in a store."
 
-import os, shutil, signal, subprocess, sys
+import os, shutil, signal, subprocess, sys, time
 import psutil
 import serving
 from conftest import Visit
@@ -33,6 +33,16 @@ def test_the_dashboard_follows_a_store_and_its_helper_ends_with_it(chromium, tmp
         visit.page.get_by_label("Off", exact=True).check(force=True)
         visit.shows("Another model is live now", ".cd-notice")
         visit.shows("a-newer-one", ".cd-model")
+        (tmp_path / "store").rename(tmp_path / "away")
+        ask = lambda: visit.page.evaluate("dispatchEvent(new Event('keyup'))")  # the page asks soon after each key
+        said = lambda: [ask(), time.sleep(1.5), visit.page.locator(".cd-newer").inner_text()][2]
+        wait_for(lambda: "The numbers here are of the last that could be brought." in said(), said)
+        assert url in said() and visit.page.get_by_role("button", name="Show the new forecast").is_hidden()
+        orders = serving.Watched(chromium, f"http://127.0.0.1:{port}/orders", ".cd-orders tr[data-item]", ("404",))
+        orders.shows("The numbers here are of the last that could be brought.", ".cd-newer")
+        orders.close()
+        (tmp_path / "away").rename(tmp_path / "store")
+        wait_for(lambda: not said().strip(), said)
         visit.close()
     finally:
         server.send_signal(signal.SIGTERM)

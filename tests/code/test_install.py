@@ -200,13 +200,13 @@ ROOMS = {
 
 
 def test_every_import_is_declared():
-    "In the extra of its room, or in the bare requirements; Spark's in an extra of its own."
+    "In the extra of its room, or in the bare requirements; Spark's and the broker's in extras of their own."
     known, installed, missing = declared(), packages_distributions(), []
     for folder in ("cd4ml_nb", "nbs/apps", "nbs/stages"):
         for path, code in sources(folder):
             where = str(path.relative_to(ROOT))
             extra = next(extra for part, extra in ROOMS.items() if where == part or where.startswith(part + "/"))
-            allowed = known[""] | known["spark"] | (known[extra] if extra else set())
+            allowed = known[""] | known["spark"] | known["broker"] | (known[extra] if extra else set())
             for name in outside(code):
                 if not {canonical(found) for found in installed.get(name, [name])} & allowed:
                     missing.append(f"{where} imports {name}, which [{extra}] does not declare")

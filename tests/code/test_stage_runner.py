@@ -279,3 +279,18 @@ def test_params_changed_in_the_middle_are_not_taken_for_those_that_ran(tmp_path)
     (root / "hold").unlink()
     said = process.communicate(timeout=300)[1]
     assert process.returncode == 1 and "params.yaml was changed while the stage 'write' ran" in said, said
+
+
+def test_whoever_has_just_taken_a_lock_is_named(tmp_path, capfd):
+    "Its name comes a moment after the lock: a second one that asks in between waits for it."
+    import fcntl
+    from threading import Timer
+    from cd4ml_nb.core import hold_lock
+
+    with (tmp_path / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        holder = tmp_path / ".lock.holder"
+        Timer(0.2, lambda: holder.write_text("the night of 2017-12-01 (process 269)")).start()
+        Timer(1.0, lambda: fcntl.flock(lock, fcntl.LOCK_UN)).start()
+        with hold_lock(tmp_path / ".lock", "another night"):
+            assert "Waiting for: the night of 2017-12-01 (process 269) ..." in capfd.readouterr().err

@@ -141,6 +141,10 @@ FAULTS = {
         text("promotions.csv", "\n", "\n2017-05-10,2017-05-01,1,101,1\n"),
         ["promotions.csv, column last_date: out of order", "line 2: '2017-05-01'"],
     ),
+    "an empty line above": (
+        text("promotions.csv", "\n", "\n\n\n2017-05-10,2017-05-01,1,101,1\n"),
+        ["promotions.csv, column last_date: out of order", "line 4: '2017-05-01'"],
+    ),
     "a missing file": (lambda raw: (raw / "items.csv").unlink(), ["items.csv: missing file"]),
 }
 

@@ -131,9 +131,19 @@ REFUSED = {  # content, mapping, what the message must say
     "a decimal comma": (
         faulty(4, "pieces", '"3,5"'),
         {},
-        ["line 4: '3,5'", '1 of 1 have a decimal comma: set decimal: ","'],
+        ["line 4: '3,5'", '1 of 1 can be read: set decimal: ","'],
     ),
-    "a thousands mark": (faulty(4, "pieces", '"1,234.5"'), {}, ["line 4: '1,234.5'", "set thousands"]),
+    "a thousands mark": (faulty(4, "pieces", '"1,234.5"'), {}, ["line 4: '1,234.5'", 'set thousands: ","']),
+    "a comma that may be either": (
+        csv([(*row[:3], '"1,234"') for row in ROWS]),
+        {},
+        ['4 of 4 can be read: set decimal: ",", or thousands: "," (both would fit: you alone know which)'],
+    ),
+    "a comma beside decimal points": (
+        faulty(4, "pieces", '"1,234"').replace("2018-01-01,milk,A,2", "2018-01-01,milk,A,2.5"),
+        {},
+        ['1 of 1 can be read: set thousands: ","'],
+    ),
     "a point in decimal commas": (
         csv(header="day;sku;shop;pieces", mark=";"),
         {"decimal": ","},
@@ -270,6 +280,49 @@ def test_lines_are_right_below_a_broken_line(tmp_path):
     (tmp_path / "sales.csv").write_text(csv([ROWS[0], ("2018-01-01", "short"), ("2018-01-03", "milk", "A", "?")]))
     found = {f["kind"]: f["rows"][0][0] for f in check_table(MAPPING, tmp_path)}
     assert found == {"broken line": 3, "wrong type": 4}
+
+
+HOLES = 'day,sku,shop,pieces\n2018-01-01,a,A,1\n\n2018-01-01,"b\n\nc",A,1\n2018-01-02,short\n\n\n2018-01-01,a,A,x\n'
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252"])
+def test_lines_are_right_below_empty_ones(tmp_path, end, encoding):
+    "As an editor counts them; a quoted line break is in the middle of its line."
+    (tmp_path / "sales.csv").write_bytes(HOLES.replace("\n", end).encode(encoding))
+    found = check_table({**MAPPING, "encoding": encoding}, tmp_path)
+    told = {f["kind"]: [line for line, _ in f["rows"]] for f in found}
+    assert told == {"broken line": [5], "wrong type": [8], "duplicate key": [2, 8]}
+
+
+def test_lines_are_right_below_empty_ones_in_each_file_and_each_table(tmp_path):
+    (tmp_path / "sales").mkdir()
+    (tmp_path / "sales/1.csv").write_text("day,sku,shop,pieces\n\n2018-01-01,a,A,1\n")
+    with gzip.open(tmp_path / "sales/2.csv.gz", "wt") as file:
+        file.write("day,sku,shop,pieces\n2018-01-02,a,A,1\n\n\n2018-01-02,b,A,y\n")
+    (tmp_path / "items.csv").write_text("sku,group\n\na,LÃ¡cteos\n\na,Bread\n")
+    items = {"table": "items.csv", "columns": {"item": "sku", "family": "group"}}
+    found = check_table({"sales": "sales", "columns": COLUMNS, "items": items}, tmp_path)
+    told = {(f["file"], f["kind"]): [line for line, _ in f["rows"]] for f in found}
+    assert told == {
+        ("sales/2.csv.gz", "wrong type"): [5],
+        ("sales/2.csv.gz", "unknown reference"): [5],
+        ("items.csv", "garbled text"): [3],
+        ("items.csv", "contradicting rows"): [3, 5],
+    }
+
+
+@pytest.mark.parametrize("shop", [True, False])
+@pytest.mark.parametrize("mark", [",", ";"])
+def test_a_line_of_nothing_but_separators_is_told_once(tmp_path, shop, mark):
+    "As a spreadsheet leaves it behind; a line that lacks something only is told by its column."
+    rows = [ROWS[0], ("", "", "", ""), ("2018-01-05", "", "A", "1"), ("", "", "", "")]
+    (tmp_path / "sales.csv").write_text(csv(rows, mark.join("day,sku,shop,pieces".split(",")), mark))
+    columns = COLUMNS if shop else {name: column for name, column in COLUMNS.items() if name != "store"}
+    found = check_table({**MAPPING, "columns": columns}, tmp_path)
+    told = {(f["kind"], f["column"]): [line for line, _ in f["rows"]] for f in found}
+    assert told == {("empty line", None): [3, 5], ("missing value", "sku"): [4]}
+    assert "Remove such lines" in found[0]["expectation"]
 
 
 GARBLED = {  # as it stands in the file: what it was, whichever encoding it was read in
@@ -537,7 +590,7 @@ def test_a_promotion_may_hold_for_years(tmp_path):
 
 def test_a_promotion_that_ends_before_it_begins_is_shown_where_it_stands(tmp_path):
     plan = plan_of(tmp_path, "2018-01-01,2018-01-05,bread\n2018-01-06,2018-01-01,milk")
-    with pytest.raises(UserError, match=r"(?s)plan\.csv, column to.*first_date or a later day.*line 3: '2018-01-01'"):
+    with pytest.raises(UserError, match=r"(?s)plan\.csv, column to.*from or a later day.*line 3: '2018-01-01'"):
         bring(tmp_path, csv(), promotions=plan)
 
 
@@ -573,3 +626,25 @@ def test_points_that_may_stand_between_thousands_are_mentioned(tmp_path, pieces,
     assert any(line.startswith("doubt: every point in pieces") for line in said["fits"]) == (
         doubtful or "2.500.000" in pieces
     )
+
+
+def test_dates_of_a_plan_written_otherwise_name_the_plans_own_section(tmp_path):
+    "The sales' form of date holds for the plan as well, until the plan's section has one of its own."
+    German = csv([("01.01.2018", "milk", "A", "2")])
+    (tmp_path / "plan.csv").write_text("from,until,what\n2018-01-08,2018-01-14,milk\n")
+    columns = {"first_date": "from", "last_date": "until", "item": "what"}
+    plan = {"table": "plan.csv", "columns": columns}
+    with pytest.raises(UserError) as e:
+        bring(tmp_path, German, date_format="%d.%m.%Y", promotions=plan)
+    assert "1 of 1 can be read as %Y-%m-%d. If all dates look so, set table.promotions.date_format to it" in str(
+        e.value
+    )
+    bring(tmp_path, German, date_format="%d.%m.%Y", promotions={**plan, "date_format": "%Y-%m-%d"})
+    (tmp_path / "plan.csv").write_text("from,until,what\n2018-01-14,2018-01-08,milk\n")
+    with pytest.raises(UserError, match="column until: out of order in 1 rows. Expected: from or a later day"):
+        bring(tmp_path, csv(), promotions=plan)
+
+
+def test_norway_is_no_false(tmp_path):
+    with pytest.raises(UserError, match='YAML reads NO as false; write Norway in quotes, "NO"'):
+        bring(tmp_path, csv(), country=False)

@@ -129,6 +129,24 @@ def test_the_end_of_a_source_is_said(shop):
         turn(shop)
 
 
+def test_the_data_of_another_model_that_begin_later_are_said_to_be_others(shop):
+    "Another table was named and run, whose sales begin after the live model's next day."
+    source = to_csv(shop)
+    for table in source.glob("*.csv"):
+        rows = pd.read_csv(table, dtype=str)
+        moved = {"date": lambda rows: (pd.to_datetime(rows["date"]) + pd.DateOffset(years=5)).dt.strftime("%Y-%m-%d")}
+        if "date" in rows:
+            rows.assign(**moved).to_csv(table, index=False)
+    others = shop / "data/prepared"
+    series = pd.read_parquet(others / "series.parquet")
+    series.assign(item_nbr="other " + series["item_nbr"].astype(str)).to_parquet(others / "series.parquet")
+    told = read_json(others / "version.json")
+    (others / "version.json").write_text(json.dumps(told | {"source": "table"}))
+    with pytest.raises(UserError, match="is of other data .*Put a model of these data live first"):
+        turn(shop)
+    assert live_night(shop) is None
+
+
 def test_a_delivery_that_lost_a_store_is_refused(shop):
     source = to_csv(shop)
     turn(shop)

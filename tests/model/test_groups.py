@@ -79,7 +79,7 @@ def test_only_the_sample_is_loaded_and_learnt_from(project, monkeypatch):
     monkeypatch.setattr(
         loading,
         "load_block",
-        lambda prepared, series: asked.append(series) or load_block(prepared, series=series),
+        lambda prepared, series, days: asked.append(series) or load_block(prepared, series=series, days=days),
     )
     rows = {**ROWS, "max_series": 5}
     sampled, _ = forecasts(project, rows=rows)

@@ -3,9 +3,9 @@
 import json, shutil
 import numpy as np, pandas as pd, pyarrow as pa, pyarrow.parquet as pq, pytest
 from dataclasses import replace
-from cd4ml_nb.core import sha256_of
+from cd4ml_nb.core import UserError, sha256_of
 from cd4ml_nb.model.forecaster import load_forecaster, make_ready
-from cd4ml_nb.model.package import read_state, seal, write_state
+from cd4ml_nb.model.package import read_ready, read_state, seal, unseal, write_ready, write_state
 from cd4ml_nb.tiny import tiny_project
 
 
@@ -49,8 +49,21 @@ def test_what_lies_ready_is_not_computed(folder, monkeypatch):
     monkeypatch.setattr(f.models, "on_block", None)
     f.plan()
     f.forecast()
+    f.forecast(promotion=True)
+    f.ready, f._lifts = None, {}
     with pytest.raises(TypeError):
-        f.forecast(promotion=True)  # a what-if asks the models
+        f.forecast(promotion=True)
+
+
+@pytest.mark.parametrize("promotion", [True, False])
+def test_a_what_if_is_what_the_models_say(folder, promotion):
+    ready, models = load_forecaster(folder), load_forecaster(folder)
+    assert ready.ready.lifts and len({lift[0] for lift in ready.ready.lifts.values()}) > 1
+    models.ready = None
+    ready.plan()
+    said, computed = ready.forecast(promotion=promotion), models.forecast(promotion=promotion)
+    pd.testing.assert_frame_equal(said, computed, check_exact=True)
+    assert not said["mean"].equals(ready.forecast()["mean"])
 
 
 def other_state(folder):
@@ -101,3 +114,54 @@ def test_the_gate_sees_ready_numbers_that_the_models_do_not_say(made, folder):
     reseal(folder)
     assert load_forecaster(folder).ready is not None
     assert check_packaging(gather(made, folder, fitted))["verdict"] == "failed"
+
+
+def test_the_gate_sees_ready_lifts_that_the_models_do_not_say(made, folder):
+    from cd4ml_nb.model.training import load_fitted
+    from cd4ml_nb.quality.equivalence import check_packaging, gather
+
+    table = pq.read_table(folder / "ready.parquet")
+    told = table.schema.metadata
+    lifts = {item: [lift[0] * 1.01, *lift[1:]] for item, lift in json.loads(told[b"lifts"]).items()}
+    table = table.replace_schema_metadata({**told, b"lifts": json.dumps(lifts)})
+    pq.write_table(table, folder / "ready.parquet")
+    reseal(folder)
+    assert load_forecaster(folder).ready.lifts == lifts
+    assert check_packaging(gather(made, folder, load_fitted(made)))["verdict"] == "failed"
+
+
+def units(number):
+    "Another mean of the first day of the first series."
+    return lambda ready, _: ready.mean.__setitem__((0, 0), number)
+
+
+def lift(told):
+    "Other lifts of all products."
+    return lambda ready, _: ready.lifts.update(dict.fromkeys(ready.lifts, told))
+
+
+SENSELESS = {
+    "no number": (units(np.nan), "units that are no numbers from 0 on"),
+    "negative": (units(-1.0), "units that are no numbers from 0 on"),
+    "infinite": (units(np.inf), "units that are no numbers from 0 on"),
+    "lift of no number": (lift([float("nan"), 1.0, 0.5]), "lifts below 0"),
+    "negative lift": (lift([-1.5, 1.0, 0.5]), "lifts below 0"),
+    "lift of text": (lift(["1.5", 1.0, 0.5]), "lifts that are not three numbers"),
+    "two numbers": (lift([1.5, 1.0]), "lifts that are not three numbers"),
+    "no numbers": (lift(None), "lifts that are not three numbers"),
+    "beyond all series": (lambda ready, n: ready.rows.__setitem__(-1, n), "rows that are none of"),
+    "negative row": (lambda ready, _: ready.rows.__setitem__(0, -1), "rows that are none of"),
+    "row twice": (lambda ready, _: ready.rows.__setitem__(0, ready.rows[1]), "a row that stands twice"),
+    "other days": (lambda ready, _: ready._replace(mean=ready.mean[:, 1:].copy()), "forecasts of shape"),
+}
+
+
+@pytest.mark.parametrize("change, says", SENSELESS.values(), ids=SENSELESS)
+def test_what_makes_no_sense_is_refused_in_words(folder, change, says):
+    "Somebody who makes a package by hand can seal nonsense, too."
+    ready, n_series = read_ready(folder, unseal(folder)), len(load_forecaster(folder).pairs)
+    ready = ready._replace(rows=ready.rows.copy(), mean=ready.mean.copy())
+    changed = change(ready, n_series)
+    write_ready(folder, changed if isinstance(changed, type(ready)) else ready)
+    with pytest.raises(UserError, match=f"is refused: what lies ready in it makes no sense .{says}.*Restore it with"):
+        load_forecaster(folder)

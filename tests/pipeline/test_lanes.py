@@ -241,11 +241,13 @@ def slow(tmp_path):
     return root
 
 
-def start(root):
+def start(root, *stages):
     "Begin the pipeline as a user does, in a process group of its own."
     said = (root / "said.tmp").open("a")
     streams = {"stdin": subprocess.DEVNULL, "stdout": said, "stderr": said}
-    return subprocess.Popen(["cd4ml", "pipeline"], cwd=root, env=environment(root), start_new_session=True, **streams)
+    return subprocess.Popen(
+        ["cd4ml", "pipeline", *stages], cwd=root, env=environment(root), start_new_session=True, **streams
+    )
 
 
 def at_work(root):
@@ -428,3 +430,81 @@ def test_a_run_that_is_under_way_or_was_killed(settled):
     wait_for(lambda: "did not come to its end" in stale(settled), "the killed run's stages to end")
     with hold_lock(settled / "reports/.lock", "stage first"):
         assert "A run is under way here: stage first" in stale(settled)
+
+
+# ---------------------------------------------------------------- a second command beside a run
+def busy_toy(root):
+    "The slow toy with a fifth stage, which reads what the last one writes; left takes longer than a refusal."
+    stages = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]
+    stages["extra"] = {"cmd": "scripts/stage extra", "deps": ["last.txt"], "outs": [{"extra.txt": {"persist": True}}]}
+    (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
+    notebook = nbformat.read(root / "nbs/stages/right.ipynb", 4)
+    notebook.cells[1].source = NOTEBOOK.format(name="extra")
+    nbformat.write(notebook, root / "nbs/stages/extra.ipynb")
+    write_params(root, left=15, right=2)
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    (root / "params.yaml").write_text(yaml.safe_dump(params | {"extra": {"seconds": 0, "word": "a"}}, sort_keys=False))
+    return root
+
+
+@pytest.mark.parametrize(
+    "second", [["cd4ml", "gate", "--again"], ["dvc", "repro", "--force", "--single-item", "extra"]]
+)
+def test_a_gate_beside_a_run_is_refused_at_once_and_the_run_goes_on(slow, second):
+    "What the gate reads is what the run is about to write; asked by DVC's own command, it gives way all the same."
+    root = busy_toy(slow)
+    (root / "last.txt").write_text("of a former run")
+    process = start(root)
+    try:
+        wait_for((root / "reports/.lock-left.holder").exists, (root / "said.tmp").read_text, process)
+        refused = run(root, *second)
+        assert (root / "reports/.lock-left.holder").exists(), refused.stderr
+        assert process.wait(timeout=PATIENCE) == 0, (root / "said.tmp").read_text()
+    finally:
+        for left in at_work(root):
+            left.kill()
+    assert refused.returncode and f"'cd4ml pipeline' (process {process.pid})" in refused.stderr, refused.stderr
+    assert len(re.findall(r"stage \d of 5", (root / "said.tmp").read_text())) == 5
+
+
+def own_dvc(root, stage):
+    "Somebody's own DVC, which forces a stage of the toy."
+    words = ["dvc", "repro", "--force", "--single-item", stage]
+    return subprocess.Popen(words, cwd=root, env=environment(root), stdout=subprocess.DEVNULL)
+
+
+def test_a_run_waits_for_what_somebodys_own_dvc_has(settled):
+    "A DVC that was begun during the first stage writes what the next one is to read: that waits, and nothing dies."
+    (settled / "after-first").write_text("go on")
+    (settled / "after-extra").write_text("enough")
+    stages = yaml.safe_load((settled / "dvc.yaml").read_text())["stages"]
+    stages["extra"] = {"cmd": "./step extra 0 a left.txt", "deps": ["left.txt"], "outs": ["extra.txt"]}
+    (settled / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
+    change(settled, "first", word="b")
+    tell = lambda word: (settled / "log").open("a").write(f"{word}\n")
+    heard = lambda word: word in ((settled / "log").read_text() if (settled / "log").exists() else "")
+    process, said = start(settled, "last"), lambda: (settled / "said.tmp").read_text()
+    try:
+        wait_for(lambda: heard("first begins"), said, process)
+        second = own_dvc(settled, "extra")  # it reads what the stage 'left' is to write
+        wait_for(lambda: heard("extra begins"), said, process)
+        tell("go on")
+        wait_for(lambda: "Waiting for: 'dvc repro --force --single-item extra'" in said(), said, process)
+        tell("enough")
+        assert (second.wait(timeout=PATIENCE), process.wait(timeout=PATIENCE)) == (0, 0), said()
+    finally:
+        for left in at_work(settled):
+            left.kill()
+    assert said().count("Waiting for") == 1 and (settled / "last.txt").read_text() == "b\na\nb\na\na\n"
+
+
+def test_a_run_is_refused_while_somebodys_own_dvc_is_at_work(settled):
+    "It is the longer one here, and comes to its end."
+    (settled / "after-first").write_text("go on")
+    second = own_dvc(settled, "first")
+    wait_for(lambda: "first begins" in ((settled / "log").read_text() if (settled / "log").exists() else ""))
+    code, said = pipeline(settled)
+    with (settled / "log").open("a") as out:
+        out.write("go on\n")
+    assert second.wait(timeout=PATIENCE) == 0
+    assert code == 1 and f"(process {second.pid}) is at work in this folder, so nothing was run" in said, said

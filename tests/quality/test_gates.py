@@ -49,6 +49,7 @@ CHECKS = {
     "bias",
     "quantiles",
     "quantiles_by_dispersion",
+    "high_levels",
     "all_stores",
     "slices_naive",
     "slices_champion",
@@ -211,6 +212,12 @@ def intervals_of_totals_off(real, t):
     return t.assign(mean=np.where(t.role == "calibration", t.unit_sales * 0.98, t["mean"] * t.item_nbr.map(factor)))
 
 
+def far_too_little_for_half(real, t):
+    "While intervals are learnt all is well; later every other series is forecast at two fifths, and ordered so."
+    half = t.groupby(["store_nbr", "item_nbr"], observed=True).ngroup() % 2 == 0
+    return t.assign(mean=np.where(half & (t.role != "calibration"), t["mean"] * 0.4, t["mean"]))
+
+
 @pytest.mark.parametrize(
     "bad, stopped_by",
     [
@@ -227,6 +234,7 @@ def intervals_of_totals_off(real, t):
         (too_sure, "quantiles"),
         (blind_to_evenness, "quantiles_by_dispersion"),
         (intervals_of_totals_off, "all_stores"),
+        (far_too_little_for_half, "high_levels"),
         (infinite, "sane"),
     ],
 )

@@ -152,7 +152,7 @@ def test_a_card_without_a_score_is_found(root, fitted, planted):
 def test_intervals_that_are_too_narrow_are_found(root, fitted, planted):
     def narrow(folder, sealed):
         for entry in sealed["serving"]["calibration"]["series"].values():
-            entry["deviation"] = [[[row[2]] * len(row) for row in knot] for knot in entry["deviation"]]
+            entry["error"] = [[[row[2]] * len(row) for row in knot] for knot in entry["error"]]
 
     assert list(failed(root, planted(narrow), fitted)) == ["package_intervals"]
 

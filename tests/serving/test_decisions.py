@@ -1,6 +1,6 @@
 "Decisions of several planners at once: on record through kills, rolls and restarts, the latest one standing."
 
-import json, os, signal, subprocess, sys
+import json, os, signal, subprocess, sys, time
 from datetime import datetime, timezone
 import numpy as np, pandas as pd
 import pytest
@@ -93,6 +93,55 @@ def test_a_standing_decision_is_replaced_by_who_knows_it_only(tmp_path):
     assert [one.decision.ordered for one in read_decisions(tmp_path, item_nbr="milk")] == [33]
 
 
+# A planner who orders of one product after another, each at a moment that others wait for, too.
+AT_ONCE = """
+import sys, time
+from pathlib import Path
+from cd4ml_nb.serving.decisions import Decision, Said, Stands, record_decision
+from cd4ml_nb.serving.events import EventStore
+
+said = Said(8.2, 12, 0.9, 12, "2017-12-31", "2018-01-16", "trees-1", "aaaa1111")
+with EventStore(Path(sys.argv[1])) as store:
+    print("ready", flush=True)
+    moments = map(float, sys.stdin.readline().split())
+    for number, moment in enumerate(moments):
+        made = Decision("367", f"item {number}", "2018-01-01", "2018-01-03", 20, sys.argv[2], "weather")
+        while time.time() < moment:
+            pass
+        try:
+            print(record_decision(store, made, said).outputs["by"])
+        except Stands as e:
+            print(e)
+"""
+
+
+def test_of_planners_who_order_in_the_same_instant_one_is_on_record_and_the_others_are_told(tmp_path):
+    names, rounds = ("Ada", "Grace", "Pia"), 8
+    planners = [
+        subprocess.Popen(
+            [sys.executable, "-c", AT_ONCE, str(tmp_path), name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment(ROOT),
+        )
+        for name in names
+    ]
+    assert [planner.stdout.readline() for planner in planners] == ["ready\n"] * len(names)
+    moments = [time.time() + 0.3 * (1 + number) for number in range(rounds)]
+    for planner in planners:
+        planner.stdin.write(" ".join(map(str, moments)) + "\n")
+        planner.stdin.flush()
+    said = [planner.communicate()[0].splitlines() for planner in planners]
+    standing = {one.decision.item_nbr: one for one in read_decisions(tmp_path)}
+    assert [len(standing[f"item {number}"].history) for number in range(rounds)] == [1] * rounds
+    for number, told in enumerate(zip(*said)):
+        by = standing[f"item {number}"].decision.by
+        assert [answer == by for answer in told] == [name == by for name in names]
+        others = [answer for answer in told if answer != by]
+        assert all(f"{by} ordered 20 of item {number}" in answer and "and that stands" in answer for answer in others)
+
+
 def test_far_more_than_is_suggested_is_taken_from_who_is_sure(tmp_path):
     with EventStore(tmp_path) as store:
         with pytest.raises(UserError, match="9,000,000 is 750,000 times what is suggested, 12"):
@@ -147,10 +196,13 @@ def test_from_the_order_list_to_a_decision_and_back(shop, tmp_path, monkeypatch,
     assert row["suggested"] == 6 * np.ceil(max(row["quantile"] - 1, 0) / 6) and row["low"] <= row["high"]
 
     why = ["--reason", "other", "--text", "a school trip", "--by", "Ada"]
-    cd4ml("decisions", "record", *asked, "--item", item, "--ordered", "41.5", *why)
+    cd4ml("decisions", "record", *asked, "--item", item, "--ordered", "41", *why)
+    half = ["decisions", "record", *asked, "--item", item, "--ordered", "41.5", *why]
+    assert main([str(word) for word in half]) != 0
+    assert f"41.5 of {item} cannot be: it is only sold in whole units. Give 41 or 42." in capsys.readouterr().err
     (made,) = json.loads(cd4ml("decisions", "list", "--json"))
     assert (made["ordered"], made["by"], made["text"], made["said"]["service_level"]) == (
-        41.5,
+        41,
         "Ada",
         "a school trip",
         0.9,
@@ -164,13 +216,13 @@ def test_from_the_order_list_to_a_decision_and_back(shop, tmp_path, monkeypatch,
     cd4ml(*another, "--replace", first)
     assert [one["ordered"] for one in json.loads(cd4ml("decisions", "list", "--json"))] == [43]
     (standing,) = json.loads(cd4ml("decisions", "list", "--json"))
-    again = ["decisions", "record", *asked, "--item", item, "--ordered", "41.5", *why]
+    again = ["decisions", "record", *asked, "--item", item, "--ordered", "41", *why]
     cd4ml(*again, "--replace", standing["decision"])
     (made,) = json.loads(cd4ml("decisions", "list", "--json"))
     shown = {row["item_nbr"]: row for row in json.loads(cd4ml("orders", *asked, "--json"))}
-    assert shown[item]["ordered"] == 41.5 and made["said"]["suggested"] == shown[item]["suggested"]
+    assert shown[item]["ordered"] == 41 and made["said"]["suggested"] == shown[item]["suggested"]
     assert shown[item]["decision"] == made["decision"]
 
     cd4ml("decisions", "withdraw", made["decision"], "--text", "the trip is off", "--by", "Ada")
     assert "No decision stands" in cd4ml("decisions", "list")
-    assert "withdrawn (41.5)" in cd4ml("decisions", "list", "--withdrawn")
+    assert "withdrawn (41)" in cd4ml("decisions", "list", "--withdrawn")

@@ -40,25 +40,25 @@ def write_serving(own):
 
 @pytest.fixture
 def order(good):
-    sent = {"store_nbr": good["store_nbr"], "item_nbr": good["item_nbr"], "days": 3, "ordered": 24.5}
+    sent = {"store_nbr": good["store_nbr"], "item_nbr": good["item_nbr"], "days": 3, "ordered": 24}
     return {**sent, "by": "Ada", "reason": "event", "text": "the fair"}
 
 
 def test_an_order_is_on_record_and_can_be_taken_back(own, desk, order, model):
     status, made = desk("/decisions", "POST", {**order, "decision": "till 7"})
-    assert (status, made["decision"], made["ordered"], made["stands"]) == (200, "till 7", 24.5, True)
+    assert (status, made["decision"], made["ordered"], made["stands"]) == (200, "till 7", 24, True)
     days = [str(day)[:10] for day in model.dates[:3]]
     total = model.total(order["item_nbr"], order["store_nbr"], days[0], days[2])["mean"]
     assert made["said"]["mean"] == pytest.approx(total) and (made["first_day"], made["last_day"]) == (days[0], days[2])
     assert desk("/decisions", "POST", {**order, "decision": "till 7"}) == (200, made)  # sent again
     told = lineage_in_words(explain(own, "till 7")).splitlines()[0]
-    assert told.startswith("Decision till 7, ") and f": 24.5 units of {order['item_nbr']} for store " in told
+    assert told.startswith("Decision till 7, ") and f": 24 units of {order['item_nbr']} for store " in told
     assert ", by Ada (event: the fair)" in told
     for other in ({"ordered": 99}, {"by": "Grace"}, {"text": ""}, {"days": 4}, {"service_level": 0.8}):
         status, said = desk("/decisions", "POST", {**order, "decision": "till 7", **other})
-        assert status == 409 and "'till 7' is on record with other content: 24.5 units" in said["error"]
+        assert status == 409 and "'till 7' is on record with other content: 24 units" in said["error"]
     status, said = desk("/decisions", "POST", {**order, "ordered": 33, "by": "Pia"})
-    assert status == 409 and "Ada ordered 24.5" in said["error"] and '"replaces": "till 7"' in said["error"]
+    assert status == 409 and "Ada ordered 24" in said["error"] and '"replaces": "till 7"' in said["error"]
     listed = [
         desk(query("/decisions", **asked))[1]["decisions"]
         for asked in ({"store": order["store_nbr"]}, {"day": days[1]})
@@ -79,6 +79,8 @@ BAD = {
     "an unknown store": ({"store_nbr": "north pole"}, 404, "There is no store 'north pole'"),
     "too many days": ({"days": 99}, 422, "Ask for 1 to 16 days"),
     "less than nothing": ({"ordered": -1}, 422, "'ordered' is -1.0"),
+    "half a unit of what is sold in whole ones": ({"ordered": 2.5}, 422, "only sold in whole units. Give 2 or 3."),
+    "half a unit in a pack": ({"pack_size": 2.5}, 422, "only sold in whole units. Give 2 or 3."),
     "nobody": ({"by": " "}, 422, "'by' should be a text"),
     "no such reason": ({"reason": "evnt"}, 422, "There is no reason 'evnt' (did you mean event?)"),
     "another reason, untold": ({"reason": "other", "text": ""}, 422, "needs a text that says which"),

@@ -403,3 +403,30 @@ def test_no_answer_is_of_two_models_while_a_store_changes(bucket, own, elsewhere
     versions = [{(one["model_version"], one["data_version"]) for one in said["answers"]} for said in found]
     assert all(len(each) == 1 for each in versions)
     assert set.union(*versions) == {(name, f"data of {name}") for name in ("trees-1", "trees-2")}
+
+
+def test_a_command_answers_from_the_store_and_leaves_a_record(own, elsewhere, good, tmp_path):
+    "`cd4ml forecast` as the service: what CD4ML_LIVE names answers, and is on record by its event; --model is not."
+    from cd4ml_nb.serving.events import events_folder, read_events
+
+    url = f"file://{tmp_path / 'store'}"
+    publish_live(own, url)
+    asked = [f"--{name}={value}" for name, value in good.items()]
+    ask = lambda *more: subprocess.run(
+        [sys.executable, "-c", "from cd4ml_nb.start import main; raise SystemExit(main())", "forecast", *asked, *more],
+        env=environment(elsewhere, PYTHONPATH=str(ROOT), CD4ML_LIVE=url, XDG_CACHE_HOME=str(tmp_path / "cache")),
+        cwd=elsewhere,
+        capture_output=True,
+        text=True,
+    )
+    done = ask("--json")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    (event,) = read_events(events_folder(elsewhere))
+    assert (said["model_version"], said["event"]) == ("trees-1", event.id) and event.outputs["mean"] == said["mean"]
+    assert event.inputs == {"item_nbr": good["item"], "store_nbr": good["store"], "date": good["date"]}
+    (tmp_path / "store/live.json").unlink()
+    done = ask()
+    assert "is gone" in done.stderr and "Model trees-1" in done.stdout  # the copy of before answers
+    own_model = ask("--json", f"--model={own / 'data/registry/trees-1/package'}")
+    assert "event" not in json.loads(own_model.stdout) and len(read_events(events_folder(elsewhere))) == 2
