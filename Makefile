@@ -109,18 +109,17 @@ night: .venv/ready
 replay: .venv/ready
 	@cd4ml night --nights $(or $(NIGHTS),7)
 
-# The pipeline (the real default data) and, beside it, the tests that need none; then the others and, beside them, the browser.
+# Two at a time: the pipeline (the real default data), then the browser and the tests that need its run; beside them all others.
 test: check
-	@$(MAKE) --no-print-directory $(BESIDE) pipeline test-beside
-	@$(MAKE) --no-print-directory $(BESIDE) test-pipeline test-browser
+	@$(MAKE) --no-print-directory $(BESIDE) WHOLE=1 test-beside test-browser test-pipeline
 
 test-beside: .venv/ready
 	@$(PYTEST) -m "not pipeline and not prove" $(TWO) tests --ignore tests/app $(CHECKED)
 
-test-pipeline: .venv/ready
+test-pipeline: .venv/ready $(if $(WHOLE),pipeline)
 	@$(PYTEST) -m "pipeline and not prove" $(TWO) tests --ignore tests/app
 
-test-browser: .venv/ready
+test-browser: .venv/ready $(if $(WHOLE),pipeline)
 	@$(PYTEST) -m "not prove" tests/app
 
 # What takes long: every kill point, the queue of experiments, Spark, remote tables, browser loads.
@@ -173,6 +172,7 @@ tidy: .venv/ready
 	@nbdev_clean
 	@nbdev_export
 	@python scripts/dependencies.py
+	@python scripts/ops.py
 	@python scripts/readme.py
 
 spark: .venv/ready

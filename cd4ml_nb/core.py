@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['RENAMED', 'MOST_NAMED', 'YES', 'NO', 'ALL_STORES', 'shorten', 'UserError', 'project_root', 'main_root',
-           'current_name', 'wide_text', 'text_of', 'read_yaml', 'read_params', 'alike', 'nearest', 'check_keys',
-           'refuse_together', 'name_rows', 'read_truth', 'explain_disk_trouble', 'sync', 'replace_file',
+           'current_name', 'wide_text', 'text_of', 'read_yaml', 'read_params', 'alike', 'nearest', 'find_named',
+           'check_keys', 'refuse_together', 'name_rows', 'read_truth', 'explain_disk_trouble', 'sync', 'replace_file',
            'replace_folder', 'tidy', 'write_json', 'Lacking', 'Told', 'read_json', 'find_json', 'sha256_of', 'progress',
            'hold_lock', 'who_holds', 'run_git', 'git_revision', 'become']
 
 # %% ../nbs/core.ipynb #4a4c7bb7
 import codecs, difflib, fcntl, glob, hashlib, json, math, os, re, shutil, signal, subprocess, sys, time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 import yaml
@@ -220,6 +220,21 @@ def nearest(
     "A question that names what was probably meant."
     meant = " or ".join(f"{mark}{known}" for known in alike(name, names))
     return f" (did you mean {meant}?)" if meant else ""
+
+# %% ../nbs/core.ipynb #e4a5210d
+def find_named(
+    wanted: str,  # A number, a name, or some words of one
+    names: Mapping,  # Number -> name
+) -> list:  # Numbers; none where nothing fits
+    "Who is meant: who has that number, else who has that name, else whose number or name has all the words."
+    said = wanted.strip().casefold()
+    if by_number := [number for number in names if str(number).casefold() == said]:
+        return by_number[:1]
+    if by_name := [number for number, name in names.items() if str(name).casefold() == said]:
+        return by_name
+    words = said.split()
+    fits = lambda number: all(word in f"{number} {names[number]}".casefold() for word in words)
+    return [number for number in names if words and fits(number)]
 
 # %% ../nbs/core.ipynb #0c3a3277
 def check_keys(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DAY', 'SHARES', 'SHARE', 'TEXTS', 'VALUES', 'ANY', 'PARAMETERS', 'GONE', 'Kind', 'null', 'whole', 'number', 'choice',
-           'text', 'check_value', 'keys_of', 'check_name', 'check_parameters']
+           'text', 'check_value', 'each_parameter', 'keys_of', 'check_name', 'check_parameters']
 
 # %% ../nbs/params.ipynb #89ae347c
 import datetime, math, re
@@ -163,6 +163,7 @@ PARAMETERS |= {
 }
 
 # %% ../nbs/params.ipynb #d13a36e4
+_PEERS = "fluentd://127.0.0.1:24224 or https://our-elasticsearch:9200, its key in the environment (cd4ml ship --help)"
 _LIMITS = ("nwrmsle", "nwrmsle_floor", "naive_margin", "ratchet_tolerance", "bias", "quantile_slack")
 PARAMETERS |= {f"gate.{key}": number() for key in (*_LIMITS, "slice_tolerance", "packaging")}
 PARAMETERS |= {
@@ -171,6 +172,12 @@ PARAMETERS |= {
     "gate.resamples": whole(100, 100_000),
     "gate.confidence": Kind(lambda value: _is_number(value) and 0 < value < 1, "between 0 and 1, such as 0.95"),
     "gate.seed": _SEED,
+}
+PARAMETERS["monitoring.ship.to"] = text(_PEERS, r"(fluentd(\+tls)?|https?)://[^\s@/]+(/\S*)?") | null("for nobody")
+_HOOK = "https://our-chat/hook, or alertmanager+http://our-alertmanager:9093; a token: CD4ML_WEBHOOK_TOKEN"
+PARAMETERS |= {
+    "monitoring.alerts": ANY,
+    "monitoring.webhook": text(_HOOK, r"(alertmanager\+)?https?://[^\s@]+") | null("for none"),
 }
 GONE = {  # Parameters of earlier versions: what took their place
     "prepare.min_days": "everything on offer is forecast now",
@@ -216,21 +223,25 @@ def check_value(
         raise UserError(f"{said} holds {odd}; write a number.")
 
 # %% ../nbs/params.ipynb #46964ada
-def _each(params, section=""):
+def each_parameter(
+    params: dict,  # Of params.yaml, or of a section of it
+    section: str = "",  # Its name and a dot
+):  # Pairs of name and value
     "Every parameter by its dotted name; lists are values, and so is what stands where a value should."
     for key, value in params.items():
         name = f"{section}{key}"
         if isinstance(value, dict) and value and name not in PARAMETERS:
-            yield from _each(value, f"{name}.")
+            yield from each_parameter(value, f"{name}.")
         else:
             yield name, value
 
-
+# %% ../nbs/params.ipynb #72033eef
 def keys_of(
     section: str,  # Such as split, or estimators.ets
 ) -> set[str]:
     "The keys of a section that stand in the table."
-    return {name.rpartition(".")[2] for name in PARAMETERS if name.rpartition(".")[0] == section}
+    begins = f"{section}."
+    return {name.removeprefix(begins).partition(".")[0] for name in PARAMETERS if name.startswith(begins)}
 
 
 def check_name(
@@ -251,4 +262,6 @@ def check_parameters(
     params: dict,  # The whole of params.yaml, or a part
 ) -> None:
     "A UserError with every value that cannot be so."
-    refuse_together(*(lambda name=name, value=value: check_value(name, value) for name, value in _each(params)))
+    refuse_together(
+        *(lambda name=name, value=value: check_value(name, value) for name, value in each_parameter(params))
+    )

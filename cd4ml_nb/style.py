@@ -36,6 +36,19 @@ dl.now dd { margin: 0 0 .4rem; overflow-wrap: anywhere; }
 .best { font-weight: 600; }
 """
 
+# %% ../nbs/style.ipynb #1f17b45b
+_NARROW_STYLE = """
+td.number { white-space: nowrap; }
+@media (max-width: 34rem) {
+  body { padding: 1rem .75rem 3rem; }
+  table { font-size: .8rem; }
+  th, td { padding: .3rem .25rem; }
+  th { hyphens: auto; }
+  td:first-child, .index td + td { white-space: normal; }
+  .output img, .output svg { max-width: none; width: 32rem; }
+}
+"""
+
 # %% ../nbs/style.ipynb #d97877d2
 _TABLE_STYLE = """
 table { border: 0; border-collapse: collapse; margin: .75rem 0; font-size: .9rem; font-variant-numeric: tabular-nums; }
@@ -65,4 +78,4 @@ def page(
     body: str,  # HTML, whatever came from data escaped
 ) -> str:  # A whole page
     "A page of the reports, in their common style."
-    return _PAGE.render(title=title, style=Markup(_STYLE + _TABLE_STYLE), body=Markup(body))
+    return _PAGE.render(title=title, style=Markup(_STYLE + _TABLE_STYLE + _NARROW_STYLE), body=Markup(body))

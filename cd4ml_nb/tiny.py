@@ -8,7 +8,9 @@ __all__ = ['TINY', 'tiny_notebook', 'stage_function', 'tiny_project', 'tiny_live
 
 # %% ../nbs/tiny.ipynb #2a282efa
 import hashlib, io, json, os, shutil, sqlite3, tempfile, time
+from collections.abc import Callable
 from contextlib import closing, contextmanager, redirect_stderr
+from importlib import import_module
 from pathlib import Path
 import pandas as pd, yaml
 from .core import UserError, hold_lock, project_root, replace_folder, write_json
@@ -70,25 +72,28 @@ release: {auto_approve: first}
 
 # %% ../nbs/tiny.ipynb #ad0d0653
 _copies = []  # Temporary folders of this process
+_STEPS = (*STAGES, "release", "night")  # Before a night, a model is registered and live
 
 # %% ../nbs/tiny.ipynb #68f52450
+_WORK = {
+    "ingest": ("data.ingest", "ingest"),
+    "prepare": ("data.prepare", "prepare"),
+    "split": ("data.split", "split"),
+    "backtest": ("quality.backtest", "backtest"),
+    "evaluate": ("quality.evaluate", "evaluate"),
+    "train": ("model.training", "train"),
+    "package": ("delivery.package", "package"),
+    "gate": ("delivery.gate", "judge_model"),
+    "register": ("delivery.register", "register"),
+}
+
+
 def stage_function(
     stage: str,  # A name in `STAGES`
-):  # What the stage's notebook calls first; takes the project's folder and the stage's values
+) -> Callable:  # What the stage's notebook calls first; takes the project's folder and the stage's values
     "The library function that does a stage's main work."
-    # Here, because a tiny project that is there already needs none of them
-    from cd4ml_nb.data.ingest import ingest
-    from cd4ml_nb.data.prepare import prepare
-    from cd4ml_nb.data.split import split
-    from cd4ml_nb.delivery.gate import judge_model
-    from cd4ml_nb.delivery.package import package
-    from cd4ml_nb.model.training import train
-    from cd4ml_nb.delivery.register import register
-    from cd4ml_nb.quality.backtest import backtest
-    from cd4ml_nb.quality.evaluate import evaluate
-
-    functions = [ingest, prepare, split, backtest, evaluate, train, package, register]
-    return {"gate": judge_model, **{function.__name__: function for function in functions}}[stage]
+    module, name = _WORK[stage]
+    return getattr(import_module(f"cd4ml_nb.{module}"), name)  # when it is asked for: all together take seconds
 
 # %% ../nbs/tiny.ipynb #7dc9dec9
 def _tiny_params(until):
@@ -105,17 +110,21 @@ def _tiny_folder(until):
     return Path(tempfile.gettempdir()) / f"cd4ml-tiny-{os.getuid()}-{digest.hexdigest()[:12]}"
 
 
-def _tiny_stage(name, root, params):
-    "Run one stage's function on the tiny project."
+def _tiny_step(name, root, params):
+    "Run one stage's function on the tiny project, or release what it registered."
+    if name == "release":
+        from cd4ml_nb.delivery.release import auto
+
+        return auto(root)
     each = [{"estimator": e} for e in params["estimators"]] if name == "backtest" else [{}]
     for given in each:
         stage_function(name)(root, **stage_values(name, params, **given))
 
 # %% ../nbs/tiny.ipynb #b830c569
 @contextmanager
-def _tiny_upto(stage, until):
-    "The folder in which every stage before this one has run; done once, whoever asks first."
-    folder, before = _tiny_folder(until), STAGES[: STAGES.index(stage)]
+def _tiny_upto(step, until):
+    "The folder in which every step before this one was done; done once, whoever asks first."
+    folder, before = _tiny_folder(until), _STEPS[: _STEPS.index(step)]
     params = yaml.safe_load(_tiny_params(until))
     for old in folder.parent.glob(f"cd4ml-tiny-{os.getuid()}-*"):
         if old != folder and time.time() - old.stat().st_mtime > 86400:
@@ -132,11 +141,22 @@ def _tiny_upto(stage, until):
                     if last:
                         shutil.copytree(last, tmp, dirs_exist_ok=True)
                     (tmp / "params.yaml").write_text(_tiny_params(until))
-                    _tiny_stage(name, tmp, params)
+                    _tiny_step(name, tmp, params)
             last = root
         yield last
 
 # %% ../nbs/tiny.ipynb #ab34f8cf
+def _tiny_copy(step, until):
+    "A copy of the folder in which every step before this one was done."
+    copy = tempfile.TemporaryDirectory(prefix=f"cd4ml-tiny-{step}-")
+    with _tiny_upto(step, until) as done:
+        if done:
+            shutil.copytree(done, copy.name, dirs_exist_ok=True)
+    (Path(copy.name) / "params.yaml").write_text(_tiny_params(until))
+    _copies.append(copy)
+    return Path(copy.name)
+
+
 def tiny_project(
     stage: str,  # A name in `STAGES`
     until: str | None = None,  # The last day whose sales are known; None: 2017-08-27, the last there is
@@ -144,26 +164,14 @@ def tiny_project(
     "A small project in a temporary folder, ready for this stage."
     if stage not in STAGES:
         raise UserError(f"There is no stage '{stage}'; there are: {', '.join(STAGES)}.")
-    copy = tempfile.TemporaryDirectory(prefix=f"cd4ml-tiny-{stage}-")
-    with _tiny_upto(stage, until) as done:
-        if done:
-            shutil.copytree(done, copy.name, dirs_exist_ok=True)
-    (Path(copy.name) / "params.yaml").write_text(_tiny_params(until))
-    _copies.append(copy)
-    return Path(copy.name)
+    return _tiny_copy(stage, until)
 
 # %% ../nbs/tiny.ipynb #1dc2af22
 def tiny_live(
     until: str,  # The last day whose sales the released model knows, such as 2017-08-20
 ) -> Path:  # As `tiny_project`
     "A small project with a live model, a week or so before its source ends: nights can follow."
-    from cd4ml_nb.delivery.release import auto
-
-    root = tiny_project("register", until)
-    with redirect_stderr(io.StringIO()):
-        stage_function("register")(root, "any")
-        auto(root)
-    return root
+    return _tiny_copy("night", until)
 
 # %% ../nbs/tiny.ipynb #2cea7aa6
 _TINY_LIBRARY = """import json

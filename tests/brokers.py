@@ -2,7 +2,7 @@
 
 import asyncio, json, os, shutil, subprocess
 from contextlib import contextmanager
-import nats
+import nats, pytest
 from waiting import answers, free_port, wait_for
 
 SERVER = shutil.which("nats-server", path=f"{os.environ['PATH']}:/usr/sbin")
@@ -33,7 +33,9 @@ class Broker:
 
 @contextmanager
 def broker(folder, start=True, **how):
-    "A broker; killed afterwards."
+    "A broker; killed afterwards. A test that asks for one is left out where the program is not there."
+    if SERVER is None:
+        pytest.skip(WHY_NOT)
     found = Broker(folder, **how)
     try:
         yield found.start() if start else found

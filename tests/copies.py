@@ -3,6 +3,7 @@
 import os, shutil, subprocess, sys
 from pathlib import Path
 import warm
+from cd4ml_nb.data.corrections import start_record
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = [
@@ -33,6 +34,7 @@ def copy_project(to):
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "*.tmp"))
         elif source.exists():
             shutil.copy(source, target)
+    start_record(to)
     return Path(to)
 
 

@@ -26,10 +26,11 @@ from ..serving.decisions import ORDER, REASONS, RULED, Decided, Decision, check_
 from ..serving.decisions import Doubtful, check_amount, check_suggested, check_whole, record_decision
 from ..serving.decisions import withdraw_decision
 from ..serving.events import Event, as_events, events_folder, open_events, read_table
-from ..serving.kept_rules import keep_rules
+from ..serving.kept_rules import keep_needed_rules
 from ..serving.live import model_stamp
 from ..serving.mirror import live_root
-from ..serving.orders import OrderList, as_file, check_service_level, order_list, said_of, with_decisions
+from ..serving.orders import OrderList, as_file, check_service_level, list_record, order_list, said_of
+from ..serving.orders import with_decisions
 from ..serving.stock import Kept, keep_stock, kept_stock, read_stock_text
 from .page import product_name, sorted_stores, store_name
 
@@ -246,13 +247,8 @@ def on_record(
     model,  # A remembered forecaster
 ) -> tuple[dict, dict, dict]:  # What was asked, the model's card, what the page says
     "A list as it stands on record."
-    asked, table = shown.asked, shown.table
-    question = {"page": "orders", "store_nbr": asked.store, "date": asked.first, "to": asked.last}
-    order = table["ordered"].fillna(table["suggested"])
-    sums = {"products": len(table), "mean": float(table["mean"].sum()), "order": float(order.sum())}
-    suggested = dict(zip(table["item_nbr"], table["suggested"].tolist()))
-    told = {"suggested": suggested, "ruled": shown.orders.ruled}
-    return question | {"service_level": asked.level}, model.card, sums | told
+    asked, told = list_record(shown.orders, shown.table)
+    return {"page": "orders", **asked}, model.card, told
 
 # %% ../../nbs/apps/order_page.ipynb #b7a8905a
 def _mark_seasons(orders, season):
@@ -358,7 +354,7 @@ def decide(
         orders, replaces = now.orders, _standing(now, item)
         about = orders.store_nbr, item, orders.first_day, orders.last_day
         decision = Decision(*about, ordered, by, message["reason"], message["text"].strip())
-        keep_rules(root)
+        keep_needed_rules(root)
         with open_events(root) as store:
             event = record_decision(store, decision, said_of(orders, item), message["id"], replaces, sure)
     return f"On record: {_say_event(event)}"
@@ -495,7 +491,8 @@ _HEAD = HTML.from_string("""
 <h2>{{ store }} <span>{{ days }}</span> <span>{{ level }}</span></h2>
 <p class="cd-sum">{{ said }}</p>
 <p class="aside">{{ today }}</p>
-{% for note in warnings %}<p class="note">{{ note }}</p>{% endfor %}
+{% for note in unusual %}<p class="unusual">{{ note }}</p>
+{% endfor %}{% for note in warnings %}<p class="note">{{ note }}</p>{% endfor %}
 """)
 _ABOUT = HTML.from_string("""
 <h3>What to know of this list</h3>
@@ -530,7 +527,8 @@ def head_html(
     doubts = [note for note in shown.orders.notes if note.startswith(OF_RULES)]  # a letter may be missing
     of_model = [model.card.get("against_gate"), model.card.get("doubt")]
     warnings = list(filter(None, [*of_model, shown.orders.held, *shown.orders.missed, *doubts]))
-    return _HEAD.render(said=f"{products}{by_hand}.", warnings=warnings, **said).strip()
+    told = {"unusual": shown.orders.unusual, "warnings": warnings}
+    return _HEAD.render(said=f"{products}{by_hand}.", **told, **said).strip()
 
 # %% ../../nbs/apps/order_page.ipynb #7aa25d9c
 def about_html(
@@ -540,7 +538,8 @@ def about_html(
     orders = shown.orders
     made = f"Model {orders.model_version} on data {orders.data_version}."
     weeks = [] if any(note.startswith("last_week") for note in orders.notes) else ["Last week: the same weekdays."]
-    notes = [note.replace("last_week is", "Last week is") for note in orders.notes if not note.startswith(OF_RULES)]
+    later = [note for note in orders.notes if not note.startswith(OF_RULES) and note not in orders.unusual]
+    notes = [note.replace("last_week is", "Last week is") for note in later]
     return _ABOUT.render(notes=[*notes, *weeks, say_stock(shown.stock), made]).strip()
 
 

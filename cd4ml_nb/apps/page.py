@@ -18,7 +18,7 @@ from functools import lru_cache
 from types import SimpleNamespace
 from urllib.parse import parse_qs, urlencode
 import pandas as pd
-from ..core import ALL_STORES, UserError, read_truth
+from ..core import ALL_STORES, UserError, find_named, read_truth
 from ..data.earlier import all_sold_last_year
 from ..delivery.nights import live_night
 from ..look import BAND, FORECAST, HTML, SOLD, say_chance, say_day, say_days, say_interval, say_range, say_units
@@ -213,38 +213,22 @@ def default_choice(
     return Choice(item, None, model.card["first_day"], model.card["first_day"])
 
 # %% ../../nbs/apps/page.ipynb #4b97d28a
-def _by_text(names):
-    "The keys of `names` by their text and by their name; a key comes before another's name."
-    return {str(v).casefold(): k for k, v in names.items()} | {str(k).casefold(): k for k in names}
-
-
-def _find(wanted, names, what):
-    "The key of `names` that `wanted` names by number or by name; a UserError says what is close."
-    lower, said = _by_text(names), wanted.strip().casefold()
-    if said in lower:
-        return lower[said]
-    close = [str(names[lower[c]]) for c in get_close_matches(said, lower, 3, 0.5)]
+def _none_such(wanted, names, what):
+    "A UserError that says what is close, by number or by name."
+    lower = {str(v).casefold(): k for k, v in names.items()} | {str(k).casefold(): k for k in names}
+    close = [str(names[lower[c]]) for c in get_close_matches(wanted.strip().casefold(), lower, 3, 0.5)]
     hint = f" Did you mean {' or '.join(dict.fromkeys(close))}?" if close else ""
-    raise UserError(f"There is no {what} “{wanted[:60]}”.{hint}")
-
-
-def _fitting(wanted, names, model):
-    "The products whose name or number has all the words of `wanted`, the one that most stores sell first."
-    words = wanted.casefold().split()
-    found = [item for item in names if words and all(word in f"{item} {names[item]}".casefold() for word in words)]
-    return sorted(found, key=lambda item: (-len(model.sellers.get(item, [])), names[item]))
+    return UserError(f"There is no {what} “{wanted[:60]}”.{hint}")
 
 # %% ../../nbs/apps/page.ipynb #191c7381
 def _find_item(text, model):
     "The product that a link means, ended or not, None where there is none; and a sentence where that is not clear."
     names = {item: product_name(model, item) for item in model.every_item}
-    fitting = [] if text.strip().casefold() in _by_text(names) else _fitting(text, names, model)
+    fitting = find_named(text, names)
+    if not fitting:
+        return None, str(_none_such(text, names, "product"))
     fitting = [item for item in fitting if item in model.sellers] or fitting  # what is on offer, where any fits
-    try:
-        return _find(text, names, "product"), ""
-    except UserError as e:
-        if not fitting:
-            return None, str(e)
+    fitting.sort(key=lambda item: (-len(model.sellers.get(item, [])), names[item]))
     first, *others = [names[item] for item in fitting]
     more = f" and {len(others) - 3} more" if len(others) > 3 else ""
     also = f"“{text[:60]}” also fits {', '.join(others[:3])}{more}. Here is {first}, which most stores sell."
@@ -269,7 +253,11 @@ def _find_store(text, model):
     "A store's number, or None for all of them."
     if text.strip().casefold() in ALL_STORES and text.strip() not in model.every_store:  # As in tables of questions
         return None
-    return _find(text, model.every_store, "store")
+    if not (found := find_named(text, model.every_store)):
+        raise _none_such(text, model.every_store, "store")
+    if len(found) > 1:
+        raise UserError(f"“{text[:60]}” fits more than one store: {', '.join(found[:5])}. Name one by its number.")
+    return found[0]
 
 # %% ../../nbs/apps/page.ipynb #5398777f
 def _find_switch(text, model):

@@ -15,14 +15,22 @@ COMMAND_GROUPS = {  # Command: its module in this package, and what it is for
     "forecast": ("forecast", "Say how many units will sell."),
     "orders": ("orders", "Say how much of each product to order for a store, until the next delivery."),
     "decisions": ("decisions", "What was ordered, by whom and why"),
+    "monitor": ("monitor", "Say whether the live model is still what was approved."),
+    "alerts": ("monitor", "What is wrong in production, since when, and who has seen it"),
     "data": ("data", "Check, prepare, invent and compare data"),
+    "corrections": ("corrections", "What people know of single days that the sales do not say"),
     "experiments": ("experiments", "Which idea was best, and by more than luck?"),
     "gate": ("release", "Say what the gate found in the packaged model; fails when it must not go live."),
     "review": ("servers", "Serve the page on which a model is reviewed, approved or rejected, until Ctrl-C."),
     "release": ("release", "Approve, promote and roll back models; who did it, and why"),
     "deploy": ("deploy", "For machines: bring a model to production, and the former one back"),
+}
+
+# %% ../../nbs/cli/09_command.ipynb #0f210577
+COMMAND_GROUPS |= {
     "dashboard": ("servers", "Serve the dashboard on this machine until Ctrl-C."),
     "serve": ("servers", "Answer questions over HTTP from the live model, until Ctrl-C."),
+    "ship": ("ship", "Send what production says and does to Fluentd, Elasticsearch or OpenSearch, until Ctrl-C."),
     "mlflow": ("servers", "Open MLflow's own pages of runs and registered models."),
     "pipeline": ("pipeline", "Run the stages that a change touches (make pipeline does this, and more)."),
     "stage": ("pipeline", "Run one stage of the pipeline (DVC calls this; you want: make pipeline)."),
@@ -34,7 +42,7 @@ COMMAND_GROUPS = {  # Command: its module in this package, and what it is for
     "bench": ("pipeline", "Run the benchmark notebooks; their reports go to reports/benchmarks."),
 }
 
-
+# %% ../../nbs/cli/09_command.ipynb #69eef805
 def find_command(
     name: str,  # Such as forecast or data
 ):  # A function, or a dict of name to function
@@ -45,7 +53,7 @@ def find_command(
 _ABOUT = """How many units will sell? Forecasts from the command line, and the parts of the pipeline.
 
   cd4ml forecast --item fluid-milk-products --store 367 --date 2017-12-05
-      Fluid milk products, store 367, Tuesday 5 December 2017: about 3.1 units, likely 1 to 6
+      Fluid milk products, store 367, Tuesday 5 December 2017: about 3 units, likely 1 to 5
   cd4ml forecast --item fluid-milk-products --date 2017-12-05 --promotion yes --json
   cd4ml forecast --input questions.csv --output answers.csv
 

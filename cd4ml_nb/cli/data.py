@@ -11,7 +11,7 @@ from pathlib import Path
 from ..core import UserError, find_json, progress, project_root, read_params, refuse_together
 from .parser import say_json
 from ..delivery.parameters import check_estimators, check_opening, check_params, stage_values
-from ..delivery.rules import doubt_names, rules_of
+from ..delivery.rules import name_rules, rules_of
 from ..params import check_value
 
 # %% ../../nbs/cli/03_data.ipynb #2f48fad2
@@ -54,11 +54,14 @@ def data_check(
     cd4ml data check
     cd4ml data check --source favorita --path ~/favorita
     cd4ml data check --source table --path sales.csv"""
+    from cd4ml_nb.data.corrections import in_force
+
     root = project_root()
     sections, params = chosen_source(root, source, path), read_params(root=root)
     refuse_together(
         lambda: check_params(params, root),
         lambda: check_estimators(params),
+        lambda: in_force(root),
         lambda: _check_tables(root, sections, path, memory),
     )
     own = sections["source"] == "table"
@@ -81,7 +84,7 @@ def _check_raw(root, sections, place, memory):
             stores = check_folder(con, raw, previous, accepted, place, **_time_rule(root))
         finally:
             con.disconnect()
-    return [*say_opening(stores), *(f"doubt: {said}" for said in doubt_names(_rules(root), *stores.names))]
+    return [*say_opening(stores), *(f"doubt: {said}" for said in name_rules(_rules(root), *stores.names)[1])]
 
 
 def _rules(root):
@@ -147,6 +150,7 @@ def data_prepare(
     """Run the prepare stage's code alone, without the pipeline.
 
     cd4ml data prepare --source favorita --path ~/favorita --out prepared --memory 4GB"""
+    from cd4ml_nb.data.corrections import in_force
     from cd4ml_nb.data.ingest import raw_folder, refuse_left_behind
     from cd4ml_nb.data.prepare import prepare_folder
     from cd4ml_nb.look import table_text
@@ -154,9 +158,10 @@ def data_prepare(
     root = project_root()
     _refuse_foreign_folder(Path(out))
     values = _prepare_values(root, memory=memory, engine=engine)
+    said = in_force(root) if source is None and path is None else []  # they are about the project's own data
     with raw_folder(root, **chosen_source(root, source, path)) as raw:
         refuse_left_behind(raw)
-        steps = prepare_folder(raw, Path(out), **values)
+        steps = prepare_folder(raw, Path(out), corrections=said, **values)
     rows = [[step["step"], f"{step['rows_out']:,}", step["what"]] for step in steps]
     print(table_text(["step", "rows after it", "what was done"], rows))
 

@@ -117,9 +117,7 @@ def decisions_record(
     from cd4ml_nb.serving.orders import said_of
 
     root, units, span = project_root(), _ordered(ordered), whole_number("--days", days)
-    made, doubt = live_orders(root, store, span, service_level, stock)
-    if doubt:
-        progress(doubt)
+    made, _ = live_orders(root, store, span, service_level, stock)
     said = said_of(made, item)
     known = {"store_nbr": made.store_nbr, "item_nbr": item, "first_day": made.first_day, "last_day": made.last_day}
     _record(root, known | {"ordered": units, "reason": reason, "text": text or ""}, by, said, replace or "", sure)
@@ -132,10 +130,10 @@ def _record(root, known, by, said, replaces, sure):
     from cd4ml_nb.look import say_days
     from cd4ml_nb.serving.decisions import Decision, Doubtful, Stands, record_decision
     from cd4ml_nb.serving.events import open_events
-    from cd4ml_nb.serving.kept_rules import keep_rules
+    from cd4ml_nb.serving.kept_rules import keep_needed_rules
 
     decision = Decision(by=by or whoever(root), **known)
-    keep_rules(root)
+    keep_needed_rules(root)
     with open_events(root) as store:
         try:
             event = record_decision(store, decision, said, replaces=replaces, sure=sure)

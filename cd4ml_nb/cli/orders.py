@@ -84,28 +84,50 @@ def in_words(
 
     shown = table[(table["suggested"] > 0) | table["ordered"].notna()]
     head = ["product", "expected", "likely", "enough", "stock", "pack", "order", "decided", "last week", "last year"]
+    head += ["note"] if (noted := shown["note"].fillna("").ne("").any()) else []
     rows, rounded = [], lambda units: "" if units != units else say_units(units)
     for row in shown.to_dict("records"):
         told = [row["item_name"], rounded(row["mean"]), say_range({"q10": row["low"], "q90": row["high"]})]
         told += [exact_units(row[name]) for name in ("quantile", "stock", "pack_size", "suggested", "ordered")]
-        rows.append(told + [rounded(row[name]) for name in ("last_week", "last_year")])
+        told += [rounded(row[name]) for name in ("last_week", "last_year")]
+        rows.append([*told, row["note"] or ""] if noted else told)
     when, level = say_days(orders.first_day, orders.last_day), f"{orders.service_level:.4g}"
     by_rule = f", {say_count(len(orders.ruled), 'product')} by a rule" if orders.ruled else ""
     said = f"Store {orders.store_nbr}, {when}, enough with a probability of {level}{by_rule}:"
     rest = table.drop(shown.index)
     none = "nothing is suggested." if orders.held or rest["rule"].notna().any() else "nothing need be ordered."
-    lines = [said, table_text(head, rows)] if rows else [f"{said} {none}"]
+    lines = [said, *orders.unusual, table_text(head, rows)] if rows else [f"{said} {none}", *orders.unusual]
     lines += _say_rest(rest) if rows and not orders.held else []
-    return "\n".join([*lines, *orders.notes, f"Model {orders.model_version} on data {orders.data_version}."])
+    notes = [note for note in orders.notes if note not in orders.unusual]
+    return "\n".join([*lines, *notes, f"Model {orders.model_version} on data {orders.data_version}."])
 
 # %% ../../nbs/cli/02a_orders.ipynb #856a660d
 def _decided(root, made):
-    "The list's table with what was decided."
+    "The list's table with what was decided, put on record as it is shown."
     from cd4ml_nb.serving.decisions import read_decisions
     from cd4ml_nb.serving.events import events_folder
     from cd4ml_nb.serving.orders import with_decisions
 
-    return with_decisions(made, read_decisions(events_folder(root), made.store_nbr))
+    table = with_decisions(made, read_decisions(events_folder(root), made.store_nbr))
+    _keep(made, table)
+    return table
+
+
+def _keep(made, table):
+    "Put a list that somebody looks at on record, as the order page does."
+    from cd4ml_nb.cli.forecast import keep_answer
+    from cd4ml_nb.serving.orders import list_record
+
+    asked, told = list_record(made, table)
+    versions = {"model_version": made.model_version, "data_version": made.data_version}
+    keep_answer(versions, {"command": "orders", **asked}, told)
+
+# %% ../../nbs/cli/02a_orders.ipynb #ba1b3956
+def _say_rows(made, whole):
+    "Print a list as JSON; what it says first goes beside it."
+    if made.unusual:
+        progress("\n".join(made.unusual))
+    print(say_json(whole.astype(object).where(whole.notna(), None).to_dict("records")))
 
 
 def _say_list(words, doubt):
@@ -141,7 +163,7 @@ def orders(
         write_table(whole, csv)
         progress("\n".join([f"{len(whole):,} products written to {csv}", *made.notes]))
     if json:
-        return print(say_json(whole.astype(object).where(whole.notna(), None).to_dict("records")))
+        return _say_rows(made, whole)
     if csv is None:
         _say_list(in_words(made, table), doubt)
 

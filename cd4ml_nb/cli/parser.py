@@ -73,7 +73,7 @@ def _option(parameter, help):
 
 # %% ../../nbs/cli/01_parser.ipynb #6fa24c36
 def make_parser(
-    commands,  # A function, or a dict of name to function
+    commands,  # A function, or a dict of name to function; the one named "" is meant where none is named
     parser: argparse.ArgumentParser,  # Where they go
 ) -> argparse.ArgumentParser:  # The same parser
     "A parser for one command or a group of them, from the functions' own signatures and comments."
@@ -84,9 +84,12 @@ def make_parser(
         parser.set_defaults(function=commands)
         return parser
     parser.set_defaults(function=None, parser=parser)
+    if "" in commands:
+        make_parser(commands[""], parser)
     each = parser.add_subparsers(title="commands", metavar="COMMAND")
     for name, command in commands.items():
-        make_parser(command, add_command(each, name, inspect.getdoc(command) or ""))
+        if name:
+            make_parser(command, add_command(each, name, inspect.getdoc(command) or ""))
     return parser
 
 # %% ../../nbs/cli/01_parser.ipynb #d30e9124

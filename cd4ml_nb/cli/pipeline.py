@@ -46,10 +46,9 @@ def report():
     from cd4ml_nb.delivery.reports import to_commit, write_index
 
     print(f"Reports: {write_index()}")
-    if keep := to_commit(project_root()):
-        print(keep)
-    if said := say_next(project_root()):
-        print(said)
+    for said in (say_next(project_root()), to_commit(project_root())):  # the record holds the decision, too
+        if said:
+            print(said)
 
 
 def bench():
@@ -69,6 +68,9 @@ def night(
     """Bring the day's sales in, and put the coming days' forecasts live.
 
     The live model is brought up to these sales and not trained.
+    --until names the day whose sales this night brings, as 2017-12-01: the day after the last one that what is
+    live knows (cd4ml release status says which), no later, for each night is lived through, and the source holds
+    its sales. Left out, it is just that day; a night that failed or was missed is brought by naming its day.
     A night that fails a check says why, and last night's forecasts stay; it is an alert on record.
     cd4ml night              the day after last night's
     cd4ml night --nights 31  a month, day by day"""
@@ -76,10 +78,9 @@ def night(
         raise UserError("--nights takes a number of nights from 1 on, and goes without --until.")
     if insist and nights > 1:
         raise UserError("--insist speaks of one day; live through that night alone: cd4ml night --insist")
-    (
-        import_module("cd4ml_nb.delivery.stages"),
-        import_module("cd4ml_nb.delivery.night"),
-    )  # each night is forked from here
+    import_module("cd4ml_nb.monitoring.alerts").read_rules(project_root())  # who would be told if it failed
+    for module in ("delivery.stages", "delivery.night"):  # each night is forked from here
+        import_module(f"cd4ml_nb.{module}")
     for _ in range(nights):
         if code := _one_night(until, insist) if nights == 1 else _forked(_one_night, until):
             raise SystemExit(code)
@@ -96,18 +97,18 @@ def _one_night(until, insist=False):
     try:
         report = run_night(root, day, fork=True, insist=insist)
     except Exception as e:
-        from cd4ml_nb.monitoring.record import record_failure, say_alerts
+        from cd4ml_nb.monitoring.watch import watch_failure
 
-        say_alerts(root)
-        record_failure(root, day, str(e))
+        watch_failure(root, day, str(e))
         raise
-    from cd4ml_nb.monitoring.record import record_nights, say_alerts
+    from cd4ml_nb.monitoring.record import record_nights
+    from cd4ml_nb.monitoring.watch import watch_night
     from cd4ml_nb.serving.kept_rules import try_rules
 
     try_rules(root)
     record_nights(root)
     announce(root)
-    say_alerts(root)
+    watch_night(root)
     if doubt := doubt_of(root, day):
         progress(doubt)
     print(f"Report: {report}", flush=True)

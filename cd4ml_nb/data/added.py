@@ -45,7 +45,8 @@ def can_add(
     earlier = heaps.earlier
     rule = read_json(earlier.folder / "version.json")["parameters"]["delisted_after"]
     same = rule == delisted_after and earlier.told["grids"] == grid_names(heaps)
-    return same and earlier.day == str(day_of(heaps.last_day)) and _same_days(heaps, is_open)
+    marked = any((marks.day == heaps.last_day).any() for marks in heaps.marks.values())
+    return same and not marked and earlier.day == str(day_of(heaps.last_day)) and _same_days(heaps, is_open)
 
 # %% ../../nbs/data/02ib_added.ipynb #ad0000a8
 class DaySales(NamedTuple):

@@ -75,7 +75,7 @@ class Stores:
     facts: list[dict]  # what, stores, which
     days: dict[str, int]  # Kind of day: stores' days
     doubts: list[str]
-    names: tuple[list[str], list[str]] = ([], [])  # Products and stores of the sales, where they were looked at
+    names: tuple[dict[str, str], list[str]] = ({}, [])  # Of the sales: products by number, and stores; where looked at
 
     def about(self) -> dict[str, object]:  # As version.json keeps it
         "What was learnt, for a report."

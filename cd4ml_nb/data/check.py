@@ -138,6 +138,14 @@ def _measure(con, raw, heaps, folder, delisted_after):
     return describe_schema(raw, folder, describe_source(raw)["of"])
 
 # %% ../../nbs/data/02i_check.ipynb #cf7ffda9
+def _called(con, raw, items):
+    "Products by number, each with its name; where it has none, with its number."
+    table = read_raw(con, raw, "items")
+    rows = [] if table is None else table.select("item_nbr", "item_name").execute().dropna().values.tolist()
+    names = dict(rows)
+    return {item: names.get(item, item) for item in items}
+
+
 def _look(con, raw, heaps, rule):
     "The stores behind sound sales; a UserError with all that is wrong."
     rule = dict(rule)
@@ -145,7 +153,7 @@ def _look(con, raw, heaps, rule):
     tables = {name: read_raw(con, raw, name) for name in ("stores", "holidays_events", "promotions")}
     stores = settle(heaps, tables, describe_source(raw)["source"], span, **rule)
     doubts = _doubt_series(heaps, stores.opening, rule["delisted_after"])
-    return replace(stores, doubts=[*stores.doubts, *doubts], names=(heaps.items, heaps.stores))
+    return replace(stores, doubts=[*stores.doubts, *doubts], names=(_called(con, raw, heaps.items), heaps.stores))
 
 # %% ../../nbs/data/02i_check.ipynb #f1b93453
 def check_folder(

@@ -4,18 +4,20 @@
 
 # %% auto #0
 __all__ = ['ENGINE_TYPES', 'EXPECTED', 'SHOWN_ROWS', 'typed', 'read_header', 'read_text', 'read_raw', 'Finding', 'finding',
-           'list_violations', 'require_contract', 'cell_conditions', 'number_lines', 'line_in_file', 'empty_lines',
-           'LostLines', 'check_cells', 'rejected_lines', 'broken_lines', 'find_broken', 'check_keys_unique',
-           'check_references', 'readable_tables', 'check_file', 'check_raw', 'check_types', 'check_prepared']
+           'list_violations', 'require_contract', 'cell_conditions', 'number_lines', 'Records', 'find_records',
+           'LostLines', 'line_in_file', 'line_of', 'check_cells', 'rejected_lines', 'broken_lines', 'find_broken',
+           'check_keys_unique', 'check_references', 'readable_tables', 'check_file', 'check_raw', 'check_types',
+           'check_prepared']
 
 # %% ../../nbs/data/02_contract.ipynb #11c1cead
 import csv, gzip, io, operator, zlib
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import cached_property, reduce
 from pathlib import Path
 from typing import NamedTuple, TypedDict
 import duckdb, ibis
-import pandas as pd
+import numpy as np, pandas as pd
 from ..core import UserError, wide_text
 from .layout import PREPARED, RAW, SCHEMA_VERSION, Column, Table, raw_path
 
@@ -229,69 +231,97 @@ def number_lines(
     "Number a file's rows as an editor does: the header is line 1."
     return table.mutate(line=ibis.row_number() + 2)
 
-
-def line_in_file(
-    line: int,  # A row's number, as number_lines gives it
-    lost: Iterable[int],  # Numbers of the lines that are no rows
-) -> int:  # The line in the file
-    "A row's line in its file, where lines that are no rows count, too."
-    for number in sorted(lost):
-        if number > line:
-            break
-        line += 1
-    return line
-
 # %% ../../nbs/data/02_contract.ipynb #98159fa1
-def empty_lines(
+class Records(NamedTuple):
+    "What of a CSV file is not one row on one line."
+
+    empty: list[int]  # Numbers of the records in which nothing stands
+    longer: list[int]  # Numbers of those of several lines, each so often as it has lines beyond its first
+
+
+def find_records(
     path: Path,  # A CSV file in UTF-8, plain or gzip
     delimiter: str = ",",  # What stands between two columns
-) -> list[int]:  # Their numbers, where a quoted line break is none
-    "The lines of a CSV file in which nothing stands."
-    opener = gzip.open if path.name.lower().endswith(".gz") else open
+) -> Records:  # Ascending; the header is record 1
+    "The records of a CSV file that are empty, or of several lines."
+    opener, found = gzip.open if path.name.lower().endswith(".gz") else open, Records([], [])
     with opener(path, "rb") as file:
-        if not _may_have_empty(file):
-            return []
-    found: list[int] = []
+        if _is_plain(file):
+            return found
     with opener(path, "rt", encoding="utf-8", errors="replace", newline="") as file:
+        rows, before = csv.reader(file, delimiter=delimiter), 0
         try:
-            found.extend(number for number, row in enumerate(csv.reader(file, delimiter=delimiter), 1) if not row)
+            for number, row in enumerate(rows, 1):
+                found.empty.extend([] if row else [number])
+                found.longer.extend([number] * (rows.line_num - before - 1))
+                before = rows.line_num
         except csv.Error:
             pass  # a cell of endless length: what stands below it is numbered as well as may be
     return found
 
-
-def _may_have_empty(file):
-    "Whether two line breaks follow each other anywhere: quickly told of a large file."
-    last = b""
+# %% ../../nbs/data/02_contract.ipynb #0aa49d4d
+def _is_plain(file):
+    "Whether no line is empty, and no line break lies between quotes: quickly told of a large file."
+    last, odd = b"", 0
     while part := file.read(1 << 24):
+        codes = np.frombuffer(part, np.uint8)
+        quotes = np.cumsum(codes == ord('"'), dtype=np.uint8)  # overflows, and stays odd or even
+        if ((quotes[codes == ord("\n")] + odd) % 2).any():
+            return False
+        odd = (odd + int(quotes[-1])) % 2
         part = last + part
         if b"\n\n" in part or b"\n\r\n" in part:
-            return True
+            return False
         last = part[-2:]
-    return False
+    return True
 
 # %% ../../nbs/data/02_contract.ipynb #98159fa4
 class LostLines:
-    "The lines of a CSV file that are no rows: those that could not be read and, once asked for, empty ones."
+    "The records of a CSV file that are no rows: those that could not be read and, once asked for, empty ones."
 
     def __init__(
         self,
         path: Path,  # A CSV file in UTF-8, plain or gzip
-        broken: Collection[int],  # Numbers of the lines that could not be read
+        broken: Collection[int],  # Numbers of the records that could not be read
         delimiter: str = ",",
+        one_column: bool = False,  # Of a table with a single column an empty line is a row
     ):
-        self.path, self.broken, self.delimiter = path, broken, delimiter
+        self.path, self.broken, self.delimiter, self.one_column = path, broken, delimiter, one_column
 
     def __bool__(self) -> bool:
         return bool(self.broken)
 
     @cached_property
-    def numbers(self) -> list[int]:
+    def records(self) -> Records:
         "Found in one pass over the file."
-        return sorted({*self.broken, *empty_lines(self.path, self.delimiter)})
+        return find_records(self.path, self.delimiter)
+
+    def line_of(self, record: int) -> int:
+        "The line on which a record begins."
+        return record + bisect_left(self.records.longer, record)
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self.numbers)
+        return iter(sorted({*self.broken, *([] if self.one_column else self.records.empty)}))
+
+# %% ../../nbs/data/02_contract.ipynb #0fff7dfe
+def line_in_file(
+    line: int,  # A row's number, as number_lines gives it
+    lost: Iterable[int],  # Numbers of the records that are no rows; of a file with quoted line breaks its `LostLines`
+) -> int:  # The line in the file
+    "A row's line in its file, where lines that are no rows count, too, and those of a cell of several lines."
+    for number in sorted(lost):
+        if number > line:
+            break
+        line += 1
+    return line_of(line, lost)
+
+
+def line_of(
+    record: int,  # What stands between two line breaks that are not quoted; the header is 1
+    lost: Iterable[int],  # As `line_in_file` takes them
+) -> int:  # The line in the file on which it begins
+    "Where a record stands, as an editor counts."
+    return lost.line_of(record) if isinstance(lost, LostLines) else record
 
 # %% ../../nbs/data/02_contract.ipynb #eb378fad
 def _look_up(table, conditions, broken):
@@ -379,15 +409,16 @@ def broken_lines(
 def find_broken(
     broken: list[tuple],  # As broken_lines returns
     file: str,  # The file's name
+    lost: Iterable[int] = (),  # The file's `LostLines`, which know where each record stands
     expect: Callable[[str], str] = "a line like the others in UTF-8 ({})".format,  # What would be a good line
 ) -> list[Finding]:  # One for each reason
     "The findings for lines that could not be read."
     reasons: dict[str, list[tuple]] = {}
     for line, reason, beginning in broken:
         reasons.setdefault(reason, []).append((line, beginning))
+    told = lambda rows: [(line_of(line, lost), beginning) for line, beginning in rows[:SHOWN_ROWS]]
     return [
-        finding(file, "broken line", None, expect(reason), len(rows), rows[:SHOWN_ROWS])
-        for reason, rows in reasons.items()
+        finding(file, "broken line", None, expect(reason), len(rows), told(rows)) for reason, rows in reasons.items()
     ]
 
 # %% ../../nbs/data/02_contract.ipynb #af874c38
@@ -494,7 +525,7 @@ def check_file(
     try:
         broken = broken_lines(con, path)
         lost = LostLines(path, [line for line, *_ in broken])
-        findings = find_broken(broken, path.name) + check_cells(table, spec, path.name, lost)
+        findings = find_broken(broken, path.name, lost) + check_cells(table, spec, path.name, lost)
         if spec.key:
             findings += check_keys_unique(table, spec, path.name, lost)
         return findings + check_references({**tables, name: table}, RAW, name, path.name, lost)

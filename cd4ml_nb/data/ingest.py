@@ -16,7 +16,7 @@ from ..params import check_value
 from .favorita import between_days, count_rows, extract_rows, favorita, find_tables, in_place, select_rows
 from .engines import explain_engine_trouble, quote_sql
 from .layout import raw_path
-from .seen import SEEN, asked_for, bring_new, keep_later, note_seen, why_altered, why_not
+from .seen import SEEN, asked_for, bring_new, held_by, keep_later, note_seen, why_altered, why_not
 from .sources import NOT_YET, complete_journey, complete_journey_folder, digest_of, tiny
 from .synthetic import synthetic
 from .deliveries import table
@@ -131,7 +131,7 @@ def _bring_journey_day(folder, until, before, kept):
     with duckdb.connect() as con:
         if not _sales_in(con, folder)[0]:
             return f"there is no row of {until}"
-    note_seen(folder, asked=asked, sha256=asked["files"], until=until, only=until, why="")
+    note_seen(folder, asked=asked, sha256=asked["files"], until=until, only=until, why="", held=held_by(before))
     _say_left_out(folder, "complete_journey", origin, {}, until, rules)
     return ""
 

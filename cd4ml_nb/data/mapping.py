@@ -8,9 +8,10 @@ __all__ = ['PARTS', 'COMPULSORY', 'RAW_NAMES', 'FORMS', 'WHOLE', 'SPECS', 'read_
 
 # %% ../../nbs/data/02aa_mapping.ipynb #df61a6d7
 import codecs, csv, gzip, io, os, zlib
+from functools import partial
 from pathlib import Path
 import duckdb
-from ..core import NO, YES, UserError, nearest, wide_text
+from ..core import NO, YES, UserError, nearest, refuse_together, wide_text
 from .engines import quote_name, quote_sql
 from .layout import RAW, Column
 from .fetch import ENDINGS, places_of
@@ -70,22 +71,27 @@ SPECS = {name: _spec(name) for name in PARTS}
 
 # %% ../../nbs/data/02aa_mapping.ipynb #8ba48c0a
 def _require_known(given, names, where):
-    "Raise a UserError for a key that is not one of the names."
-    for key in given:
-        if key not in names:
-            says = f"unknown key '{key}'{nearest(key, names)}. Its keys are: {', '.join(names)}."
-            raise UserError(f"params.yaml, {where}: {says}")
+    "Raise a UserError for keys that are none of the names."
+    if unknown := [f"'{key}'{nearest(key, names)}" for key in given if key not in names]:
+        key = "key" if len(unknown) == 1 else "keys"
+        raise UserError(f"params.yaml, {where}: unknown {key} {', '.join(unknown)}. Its keys are: {', '.join(names)}.")
 
 # %% ../../nbs/data/02aa_mapping.ipynb #c76a813c
+def _require_parts(given, parts, where):
+    "Raise a UserError for what no column is said to be."
+    if missing := [part for part in parts if not given.get(part)]:
+        raise UserError(f"params.yaml, {where}: say which of your columns is the {' and the '.join(missing)}.")
+
+
 def _columns(name, given, where):
     "Raw column: the user's column, for those that are given."
     if not isinstance(given, dict):
         parts = ", ".join(f"{part}: …" for part in COMPULSORY[name])
         raise UserError(f"params.yaml, {where}: say which of your columns means what, such as {{{parts}}}.")
-    _require_known(given, list(PARTS[name]), where)
-    missing = [part for part in COMPULSORY[name] if not given.get(part)]
-    if missing:
-        raise UserError(f"params.yaml, {where}: say which of your columns is the {' and the '.join(missing)}.")
+    refuse_together(
+        lambda: _require_known(given, list(PARTS[name]), where),
+        lambda: _require_parts(given, COMPULSORY[name], where),
+    )
     columns = {PARTS[name][part]: str(column) for part, column in given.items() if column is not None}
     for column in columns.values():
         types = [SPECS[name].columns[raw].type for raw, named in columns.items() if named == column]
@@ -96,11 +102,9 @@ def _columns(name, given, where):
 
 # %% ../../nbs/data/02aa_mapping.ipynb #b69f83ca
 def _check_forms(forms, where):
-    "Raise a UserError for a form of writing that we don't know."
-
-    def refuse(form, says):
-        raise UserError(f"params.yaml, {where}.{form}: '{forms[form]}' {says}") from None
-
+    "Raise a UserError with each form of writing that we don't know."
+    wrong: list[str] = []
+    refuse = lambda form, says: wrong.append(f"params.yaml, {where}.{form}: '{forms[form]}' {says}")
     if forms["decimal"] not in (".", ","):
         refuse("decimal", 'should be "." or ",".')
     if forms["thousands"] not in (None, ".", ",", " ", "'") or forms["thousands"] == forms["decimal"]:
@@ -111,7 +115,13 @@ def _check_forms(forms, where):
         refuse("encoding", "is not known. Usual ones are utf-8, cp1252 (Windows), latin-1 and utf-16.")
     if forms["date_format"] is not None and "%" not in str(forms["date_format"]):
         refuse("date_format", 'should be written like "%d.%m.%Y" (day, month, year) or "%m/%d/%Y".')
-    _check_zones(forms["time_zone"], f"{where}.time_zone")
+    refuse_together(lambda: _check_zones(forms["time_zone"], f"{where}.time_zone"), lambda: _refuse_all(wrong))
+
+
+def _refuse_all(wrong):
+    "Raise a UserError with all of some sentences, if there are any."
+    if wrong:
+        raise UserError("\n".join(wrong))
 
 # %% ../../nbs/data/02aa_mapping.ipynb #c221fe84
 def _check_zones(given, where):
@@ -128,34 +138,47 @@ def _check_zones(given, where):
             raise UserError(f"params.yaml, {where}: {says}")
 
 # %% ../../nbs/data/02aa_mapping.ipynb #f3cb425c
+def _check_whole(whole):
+    "Raise a UserError for what is said of all tables and cannot be so."
+    wrong = []
+    if whole["country"] is False:
+        wrong.append('params.yaml, table.country: YAML reads NO as false; write Norway in quotes, "NO".')
+    if whole["grain"] not in ("day", "line"):
+        says = "should be day (one row for each item, store and day) or line (several, to be added up)."
+        wrong.append(f"params.yaml, table.grain: '{whole['grain']}' {says}")
+    _refuse_all(wrong)
+
+
+def _read_table(name, place, mapping, whole):
+    "One of the user's tables: its place, query, columns and forms; a UserError with all that is wrong of it."
+    given, where = (mapping, "table") if name == "sales" else (mapping[name], f"table.{name}")
+    forms, columns = {form: given.get(form, whole[form]) for form in FORMS}, {}
+    own = ["table", "query", "columns", *FORMS]
+    refuse_together(
+        lambda: _require_known(given, own, where) if name != "sales" else None,
+        lambda: columns.update(_columns(name, given.get("columns"), f"{where}.columns")),
+        lambda: _check_forms(forms, where),
+    )
+    return {"place": place[0], "query": place[1], "columns": columns, "forms": forms}
+
+# %% ../../nbs/data/02aa_mapping.ipynb #4ab65b1d
 def read_mapping(
     mapping: dict,  # The section `table` of params.yaml
 ) -> dict:  # tables: {name: place, query, columns, forms}, grain, country
-    "The section `table`, checked, with its defaults."
+    "The section `table`, checked, with its defaults; a UserError with all that is wrong in it."
     if not isinstance(mapping, dict):
         raise UserError(
             "params.yaml needs a section 'table' that says where your sales are; see the guide 'Bring your own data'."
         )
-    _require_known(mapping, ["sales", "columns", *WHOLE, *FORMS], "table")
-    places, whole = places_of(mapping), {**WHOLE, **FORMS, **mapping}
-    if whole["country"] is False:
-        raise UserError('params.yaml, table.country: YAML reads NO as false; write Norway in quotes, "NO".')
-    if whole["grain"] not in ("day", "line"):
-        says = "should be day (one row for each item, store and day) or line (several, to be added up)."
-        raise UserError(f"params.yaml, table.grain: '{whole['grain']}' {says}")
-    tables = {}
-    for name, (place, query) in places.items():
-        given, where = (mapping, "table") if name == "sales" else (mapping[name], f"table.{name}")
-        if name != "sales":
-            _require_known(given, ["table", "query", "columns", *FORMS], where)
-        forms = {form: given.get(form, whole[form]) for form in FORMS}
-        _check_forms(forms, where)
-        tables[name] = {
-            "place": place,
-            "query": query,
-            "columns": _columns(name, given.get("columns"), f"{where}.columns"),
-            "forms": forms,
-        }
+    whole: dict = {**WHOLE, **FORMS, **mapping}
+    places, tables = {}, {}
+    read = lambda name: tables.update({name: _read_table(name, places[name], mapping, whole)})
+    refuse_together(
+        lambda: _require_known(mapping, ["sales", "columns", *WHOLE, *FORMS], "table"),
+        lambda: _check_whole(whole),
+        lambda: places.update(places_of(mapping)),
+        lambda: refuse_together(*(partial(read, name) for name in places)),
+    )
     return {"tables": tables, "grain": whole["grain"], "country": whole["country"]}
 
 # %% ../../nbs/data/02aa_mapping.ipynb #6841c681

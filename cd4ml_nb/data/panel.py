@@ -9,14 +9,16 @@ __all__ = ['DAYS_AHEAD', 'MAKE', 'PreparedData', 'read_version', 'prepared_folde
 
 # %% ../../nbs/data/03b_panel.ipynb #9e14fefb
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypedDict
 from urllib.parse import quote
 import numpy as np, pandas as pd
 import pyarrow as pa, pyarrow.compute as pc, pyarrow.parquet as pq
 from ..core import UserError, read_json, sha256_of
 from .absent import look_back_days, offered
+from .marks import SCHEMA, lay_out_days, read_days
 from .opening import ENDED, NOTHING, REASONS, SHUT
 from .silence import Before
 
@@ -39,6 +41,7 @@ class PreparedData(TypedDict, total=False):
     parameters: dict[str, Any]
     schema: dict[str, Any]  # The raw tables' shape
     opening: dict[str, Any]  # When stores are open, as it was learnt
+    corrections: int  # Of people, that were applied
 
 # %% ../../nbs/data/03b_panel.ipynb #10b8b9dd
 DAYS_AHEAD = 60  # Days after the last day of sales that the calendar knows
@@ -92,11 +95,13 @@ def table_files(
 # %% ../../nbs/data/03b_panel.ipynb #e23371f1
 def data_version(
     folder: Path,  # A folder of prepared files
+    known: Mapping[str, str] = MappingProxyType({}),  # Path within it -> sha256, of files that need not be hashed again
 ) -> str:  # 12 hexadecimal digits
     "The content hash of prepared data: every Parquet file's path and bytes, in the order of their names."
     total = hashlib.sha256()
     for path in sorted(folder.rglob("*.parquet")):
-        total.update(f"{path.relative_to(folder).as_posix()} {sha256_of(path)}\n".encode())
+        name = path.relative_to(folder).as_posix()
+        total.update(f"{name} {known.get(name) or sha256_of(path)}\n".encode())
     return total.hexdigest()[:12]
 
 # %% ../../nbs/data/03b_panel.ipynb #2644e7b4
@@ -186,6 +191,7 @@ class StoreArrays(TypedDict):
     onpromotion: np.ndarray  # Promoted products, shape (n_series, n_days + 60); NaN where unknown
     is_open: np.ndarray  # Whether the store was expected to be, as far as could be known; shape (n_days + 60,)
     holiday: np.ndarray  # Whether there is one, same shape
+    unknown: np.ndarray  # Days of which people know that the sales tell nothing, of the shape of `sales`
     before: Before | None  # What was sold before the first day; None where that is the first of the data
 
 # %% ../../nbs/data/03b_panel.ipynb #7199fd96
@@ -207,6 +213,7 @@ def read_store(
     delisted_after: int,  # As the data were prepared
     plan: pa.Table | None = None,  # This store's, from `read_plans`; None where it has none
     skip: int = 0,  # Days at the calendar's beginning that tell what was on offer later, and are not wanted
+    corrections: pa.Table | None = None,  # What people know of days, from `read_days`
 ) -> StoreArrays:
     "A store's series as arrays, zeros filled in."
     first_day = calendar.date.iloc[0].to_datetime64().astype("datetime64[D]").astype(int)
@@ -216,16 +223,21 @@ def read_store(
     before, wanted = _sold_before(series, there, first_day, skip) if skip else (None, None)
     on_offer = offered(there, past_open, delisted_after, before)[:, skip:]
     sold, own, calendar = sold[:, skip:], own[:, skip:], calendar.iloc[skip:]
-    planned = lay_out_plan(plan, item_row, first_day + skip, (len(series), len(calendar)))
-    return _filled(sold, own, on_offer, planned, calendar) | {"before": wanted}
+    where = first_day + skip, (len(series), len(calendar))
+    planned = lay_out_plan(plan, item_row, *where)
+    unknown, ran = lay_out_days(SCHEMA.empty_table() if corrections is None else corrections, store, item_row, *where)
+    unknown = unknown[:, : sold.shape[1]]
+    filled = _filled(sold, own, on_offer & ~unknown, planned, calendar, ran)
+    return filled | {"unknown": unknown, "before": wanted}
 
 # %% ../../nbs/data/03b_panel.ipynb #7199fd97
-def _filled(sold, own, on_offer, planned, calendar):
-    "The arrays of a store by its sales, their own promotions, the days of offer and the plan."
+def _filled(sold, own, on_offer, planned, calendar, ran):
+    "The arrays of a store by its sales, their own promotions, the days of offer, the plan and what people know of it."
     n_days, known = sold.shape[1], calendar.plan_known.to_numpy(bool)
     sales = np.where(on_offer & np.isnan(sold), 0, sold)
     own = np.pad(own, ((0, 0), (0, DAYS_AHEAD)), constant_values=np.nan)
     onpromotion = np.where(known, np.nan_to_num(planned), own)
+    onpromotion = np.where(np.isnan(ran), onpromotion, ran)
     onpromotion[:, :n_days][~on_offer] = np.nan
     expected, holiday = _expected_open(calendar, n_days), calendar.holiday.notna().to_numpy()
     return {"sales": sales, "onpromotion": onpromotion.astype(np.float32), "is_open": expected, "holiday": holiday}
@@ -249,11 +261,12 @@ def each_store(
     delisted_after = version["parameters"]["delisted_after"]
     calendars = pq.read_table(prepared / "calendar.parquet", partitioning=None).to_pandas(date_as_object=False)
     calendar_of, plans = dict(list(calendars.groupby("store_nbr", sort=False))), read_plans(prepared, stores)
+    corrections = read_days(prepared)
     look_back = 0 if days is None else days + look_back_days(delisted_after) + DAYS_AHEAD
     for store, own in series.groupby("store_nbr", sort=True):
         own, calendar = own.reset_index(drop=True), calendar_of[store].iloc[-look_back:]
         skip = 0 if days is None else max(0, len(calendar) - DAYS_AHEAD - days)
-        arrays = read_store(prepared, store, own, calendar, delisted_after, plans.get(store), skip)
+        arrays = read_store(prepared, store, own, calendar, delisted_after, plans.get(store), skip, corrections)
         yield store, own, calendar.iloc[skip:], arrays
 
 # %% ../../nbs/data/03b_panel.ipynb #49a5b333

@@ -23,14 +23,16 @@ from .axis import holidays_by_store, settle
 from .check import find_twice
 from .closed import read_day_rules, source_rule
 from .contract import read_raw, require_contract
+from .corrections import Correction, corrected_days, digest_of, in_force
 from .days import day_of
 from .engines import connect, explain_engine_trouble, quote_sql
 from .layout import RAW, SCHEMA_VERSION, raw_path
+from .marks import MARKED, marks_by_store
 from .opening import closed_table
 from .panel import DAYS_AHEAD, data_version, prepared_folder, table_files
 from .roll import Earlier, heap_day, keep_days, look_back, read_plan
 from .sales import heap_raw
-from .seen import SEEN, keep_files
+from .seen import SEEN, hash_files, hashes_of_shared, keep_files
 from .schema import check_evolution, describe_scales, describe_schema, describe_source, last_known_day
 from .spark import do_stores_spark, heap_raw_spark, read_text_spark
 from .stores import do_stores
@@ -225,15 +227,16 @@ def count_steps(
     inside = rows["sale"] - rows.get("outside", 0)
     everything -= rows.get("outside", 0)  # counted among the sales, too
     left = [everything, everything, everything - rows["return"], rows["sale"], inside]
-    left += [counts["kept"], counts["full"], counts["opened"]]
+    left += [counts["kept"], counts["kept"], counts["full"], counts["opened"]]
     told = {
         "duplicates": "rows with the same date, store and item (the contract lets none pass)",
         "returns": "negative rows, kept in returns.parquet",
         "zero rows": "rows of exactly 0, treated as absent days",
         "other days": "before the first or after the last day of the data",
+        "corrections": "rows of days that people corrected: taken out, or with the number that is right",
         "panel choice": f"rows of no series; {n_series:,} series stay",
         "zero-filling": f"absent days within {delisted_after} days after a sale, more where sales are rare, as 0",
-        "closed days": "days on which the store was closed",
+        "closed days": "days on which the store was closed, or nothing is known",
     }
     steps = zip(told.items(), left, left[1:])
     return [
@@ -249,11 +252,11 @@ def _hash_raw(raw):
     return {path.name: seen if seen and path.name == "train.csv" else sha256_of(path) for path in paths}
 
 # %% ../../nbs/data/03_prepare.ipynb #3bdedd6d
-def _describe(folder, settings, heaps, choice, hashes, schema):
+def _describe(folder, settings, heaps, choice, hashes, schema, files):
     "What version.json says."
     origin, named = describe_source(settings.raw), ("delisted_after", "absent", "closed_days")
     return {
-        "data_version": data_version(folder),
+        "data_version": data_version(folder, files),
         "source": origin["source"],
         "origin": origin["origin"],
         "schema_version": SCHEMA_VERSION,
@@ -266,8 +269,14 @@ def _describe(folder, settings, heaps, choice, hashes, schema):
         "last_day": str(day_of(heaps.last_day)),
         "raw": hashes,
         "parameters": {name: getattr(settings, name) for name in named},
+        "corrections": len(settings.corrections),
         "schema": schema,
     }
+
+
+def _hash_once(folder, earlier):
+    "The hash of each prepared file; those of a night that only adds its day were held against theirs already."
+    return hash_files(folder, hashes_of_shared(folder, earlier.folder) if earlier and earlier.day else {})
 
 # %% ../../nbs/data/03_prepare.ipynb #109863a8
 @dataclass(frozen=True)
@@ -283,6 +292,7 @@ class Settings:
     windows: dict | None  # Settings of the windows; None: nobody asks whether there are days enough
     previous: dict | None  # Shape of the raw tables at the last good run
     accept_schema: list[str] | None
+    corrections: Sequence[Correction] = ()  # Those that stand
     earlier: Earlier | None = None  # What was prepared the night before; None outside of nights
 
 # %% ../../nbs/data/03_prepare.ipynb #04660550
@@ -294,6 +304,14 @@ def _do_sales(folder, con, steps, settings, heaps, opening):
             raise UserError("The new day is not enough: a row of it stands twice.")
         require_contract(find_twice(con, settings.raw), str(settings.raw))
     return choice
+
+
+def _mark(heaps, corrections, folder):
+    "Note what people know of days where it is applied, and for who reads the panel back."
+    days = corrected_days(corrections, day_of(heaps.first_day), day_of(heaps.last_day))
+    heaps.marks = marks_by_store(days, heaps.stores, heaps.items)
+    if days.num_rows:
+        pq.write_table(days, folder / MARKED, compression="zstd")
 
 
 def _settle(heaps, tables, settings):
@@ -317,6 +335,7 @@ def _fill(folder, con, steps, settings):
         _require_fit(findings, raw, settings.previous, schema, settings.accept_schema)
         tables = _raw_tables(con, raw, steps)
         stores = _settle(heaps, tables, settings)
+        _mark(heaps, settings.corrections, folder)
         choice = _do_sales(folder, con, steps, settings, heaps, stores.opening)
         for name, (table, keys) in _small_tables(tables, heaps, choice, stores.opening, steps).items():
             _write(table, folder, name, keys)
@@ -326,10 +345,11 @@ def _fill(folder, con, steps, settings):
             keep_days(con, folder, settings.earlier, heaps, choice.counts, tables["promotions"], raw)
         schema["scales"] = describe_scales(folder)
         check_evolution(settings.previous, schema, settings.accept_schema)
-        about = _describe(folder, settings, heaps, choice, hashes.result(), schema) | {"opening": stores.about()}
+        files = _hash_once(folder, settings.earlier)
+        about = _describe(folder, settings, heaps, choice, hashes.result(), schema, files) | {"opening": stores.about()}
     (folder / "version.json").write_text(json.dumps(about, indent=1) + "\n")
     if settings.earlier:
-        keep_files(folder)
+        keep_files(folder, files)
     return count_steps(heaps.rows, choice.counts, len(choice.series), settings.delisted_after)
 
 # %% ../../nbs/data/03_prepare.ipynb #7cffdb2f
@@ -338,27 +358,27 @@ def prepare_folder(
     out: Path,  # Folder to write or replace
     delisted_after: int = 56,  # Days without a sale that every series and store is given before it has ended
     absent: str | None = None,  # A store's day without a row: closed or sold_nothing; None as fits the source
-    closed_days: Sequence | None = None,  # Days on which stores are closed, or open; None as fits the source
+    closed_days: Sequence | None = None,  # Of stores, or open ones; None as fits the source
     first_day: str | None = None,  # First day of the data; None where the sales begin
     last_day: str | None = None,  # Last day of the data; None where the sales end
     windows: dict | None = None,  # The section split: are there days enough? None: nobody asks
     history: int = 56,  # Days before the first from which a model learns
-    memory: str = "1GB",  # What DuckDB may use
-    engine: str = "duckdb",  # duckdb: on this machine; spark: on many
-    accept_schema: list[str] | None = None,  # Changes of shape that are meant, as the refusal names them
+    memory: str = "1GB",  # DuckDB may use
+    engine: str = "duckdb",  # Or spark: on many machines
+    accept_schema: list[str] | None = None,  # Changes of shape
     before: Path | None = None,  # Prepared the night before: what holds still is kept
+    corrections: Sequence[Correction] = (),  # Those that stand
 ) -> list[dict]:  # The steps, each with rows_in, rows_out, change, what
     "Prepare a raw folder: check it, clean it, join it, write it by store."
     raw, out = Path(raw), Path(out)
-    meaning = source_rule(describe_source(raw)["source"], absent, closed_days)
-    read_day_rules(meaning[1])
+    read_day_rules((meaning := source_rule(describe_source(raw)["source"], absent, closed_days))[1])
     previous = find_json((before or out) / "version.json", {}).get("schema")
     rule = (delisted_after, *meaning, first_day, last_day, windows and {**windows, "history": history})
-    earlier = look_back(Path(before), raw) if before and engine == "duckdb" else None
+    earlier = look_back(Path(before), raw, digest_of(corrections)) if before and engine == "duckdb" else None
     con = connect(engine, memory)
     try:
         with explain_engine_trouble(out), replace_folder(out) as folder:
-            settings = Settings(raw, *rule, previous, accept_schema, earlier)
+            settings = Settings(raw, *rule, previous, accept_schema, corrections, earlier)
             return _fill(folder, con, _steps_of(engine, con, memory, earlier), settings)
     finally:
         con.disconnect()
@@ -372,7 +392,7 @@ def prepare(
     raw = Path(root) / "data" / "raw"
     if raw_path(raw, "train") is None:
         raise UserError(f"{raw}/train.csv is missing. Run the stage ingest first: make pipeline")
-    return prepare_folder(raw, Path(root) / "data" / "prepared", **parameters)
+    return prepare_folder(raw, Path(root) / "data" / "prepared", corrections=in_force(root), **parameters)
 
 # %% ../../nbs/data/03_prepare.ipynb #ab9fe777
 def open_prepared(

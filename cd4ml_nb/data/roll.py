@@ -21,7 +21,7 @@ from .kept_plan import HeldPlan, cut_added, hold_plan, join_added, keep_plan, ty
 from .layout import RAW, raw_path
 from .panel import read_series, store_folder, year_of
 from .sales import HEAP_COLUMNS, Heaps, heap_raw
-from .seen import SEEN, keep_seen, sales_only_of, why_altered
+from .seen import SEEN, keep_seen, sales_only_of, why_altered_since
 from .stores import cut_items
 
 # %% ../../nbs/data/02ia_roll.ipynb #af75b4ad
@@ -59,6 +59,7 @@ class Earlier:
     plan: HeldPlan | None = None  # What holds of the promotion plan, once `heap_day` has looked
     added: Path | None = None  # Folder with the plan's added rows; None where there is none
     only: bool = False  # Whether the raw folder holds the sales of the new day alone
+    corrected: str = ""  # Which corrections stand now, as `digest_of` says
 
     def require(self) -> "Earlier":
         "The same; a UserError where all has to be read, and the raw folder holds a day alone."
@@ -89,18 +90,24 @@ def _why_whole(version, told, days):
         return "there is no row of a new day" if not new else f"there are {len(new):,} new days"
     return ""
 
+
+def _why_corrected(told, corrected):
+    "The same by what people know of days."
+    return "" if told.get("corrected", "") == corrected else "other corrections stand than before"
+
 # %% ../../nbs/data/02ia_roll.ipynb #d5652754
 def look_back(
     folder: Path,  # Prepared before; it may not be there
     raw: Path,  # Folder of raw CSV files
+    corrected: str = "",  # Which corrections stand, as `digest_of` says
 ) -> Earlier:
     "Compare what was prepared before with the raw files of now."
     version, told, days = find_json(folder / "version.json", {}), find_json(folder / DAYS, {}), day_digests(raw)
     only = bool(sales_only_of(raw))
     if only:  # of the days before nothing came
         days = {**told.get("days", {}), **days}
-    why = _why_whole(version, told, days) or why_altered(folder)
-    earlier = Earlier(folder, days, told, max(days, default="") * (not why), why, only=only)
+    why = _why_whole(version, told, days) or _why_corrected(told, corrected) or why_altered_since(raw, folder)
+    earlier = Earlier(folder, days, told, max(days, default="") * (not why), why, only=only, corrected=corrected)
     return earlier.require()
 
 # %% ../../nbs/data/02ia_roll.ipynb #0f8580b2
@@ -251,5 +258,5 @@ def keep_days(
     keep_counts(heaps, folder)
     source = find_json(Path(raw) / SEEN, {}).get("why", "")  # why all of it was read
     told = {"days": earlier.days, "rows": heaps.rows, "counts": counts, "grids": grid_names(heaps)}
-    told |= {"day": earlier.day, "why": earlier.why, "source": source}
+    told |= {"day": earlier.day, "why": earlier.why, "source": source, "corrected": earlier.corrected}
     (folder / DAYS).write_text(json.dumps(told, indent=1) + "\n")

@@ -16,6 +16,7 @@ import duckdb, ibis
 import numpy as np
 from ..core import progress
 from .contract import readable_tables, cell_conditions, check_file, read_text, typed
+from .marks import Marks
 from .layout import RAW, raw_path
 from .engines import quote_sql
 
@@ -99,6 +100,7 @@ class Heaps(DayCounts):
         self.folder, self.items = Path(folder), items
         self.pieces: dict[tuple[str, int], list[int]] = {}  # Heap: lengths of its pieces
         self.rows = dict.fromkeys(_KINDS, 0)
+        self.marks: dict[int, Marks] = {}  # What people know of a store's days, by its number
 
     def append(self, kind: str, store: int, columns: list) -> None:
         "Add a piece to a heap's file."

@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['SEEN', 'LATER', 'FILES', 'Bytes', 'split_file', 'sales_only_of', 'note_seen', 'keep_seen', 'share_file', 'keep_later',
-           'keep_files', 'why_altered', 'asked_for', 'why_not', 'bring_new']
+           'hash_files', 'keep_files', 'why_altered', 'hashes_of_shared', 'held_by', 'why_altered_since', 'asked_for',
+           'why_not', 'bring_new']
 
 # %% ../../nbs/data/02ad_seen.ipynb #8e3cd331
 import datetime, hashlib, json, os, shutil
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 import duckdb
 from ..core import find_json, sha256_of, write_json
@@ -79,7 +81,7 @@ def sales_only_of(
 
 def note_seen(
     raw: Path,  # Folder of raw files in the making
-    **told,  # asked, size, sha256, until, rules, only, why
+    **told,  # asked, size, sha256, until, rules, only, why, held
 ) -> None:
     "Note what was read of a source."
     (Path(raw) / SEEN).write_text(json.dumps(told, indent=1) + "\n")
@@ -134,30 +136,61 @@ def _later_rows(folder, day, sign):
 FILES = "files.json"  # Beside prepared files: the sha256 of each
 
 
-def _hashes(folder):
-    "The sha256 of each file but of the list of them."
+def hash_files(
+    folder: Path,  # Prepared files
+    known: Mapping[str, str] = MappingProxyType({}),  # Some of their hashes, that need not be found again
+) -> dict[str, str]:  # Path within the folder -> sha256, of each file but of the list of them
+    "What each file is."
     files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != FILES)
-    return {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
+    names = ((path.relative_to(folder).as_posix(), path) for path in files)
+    return {name: known.get(name) or sha256_of(path) for name, path in names}
 
 
 def keep_files(
     folder: Path,  # Prepared files, all of them written
+    known: Mapping[str, str] = MappingProxyType({}),  # As for `hash_files`
 ) -> None:
     "Keep for the next night what each file is."
-    write_json(folder / FILES, _hashes(folder))
+    write_json(folder / FILES, hash_files(folder, known))
 
-
+# %% ../../nbs/data/02ad_seen.ipynb #b1c7d242
 def why_altered(
     folder: Path,  # Prepared before
 ) -> str:  # A part of a sentence; empty where each file is what it was
     "Why nothing can be built upon what was prepared before."
     if not (kept := find_json(folder / FILES, {})):
         return "what was prepared before is of an earlier version of the program, or was never finished"
-    found = _hashes(folder)
+    found = hash_files(folder)
     for name in sorted(kept.keys() | found.keys()):
         if kept.get(name) != found.get(name):
             return f"{name} of what was prepared before is {'not what it was' if name in found else 'missing'}"
     return ""
+
+# %% ../../nbs/data/02ad_seen.ipynb #b1c7d222
+def hashes_of_shared(
+    folder: Path,  # Prepared files
+    before: Path,  # Those of before, each of which was held against its hash tonight
+) -> dict[str, str]:  # Path within the folder -> sha256
+    "The hashes of those files that are files of before under a second name."
+    kept = find_json(before / FILES, {})
+    shared = lambda name: (folder / name).exists() and os.path.samefile(before / name, folder / name)
+    return {name: sha256 for name, sha256 in kept.items() if (before / name).exists() and shared(name)}
+
+# %% ../../nbs/data/02ad_seen.ipynb #b1c7d225
+def held_by(
+    folder: Path,  # Prepared before
+) -> str:  # Empty where nothing was kept
+    "What stands for prepared files each of which was held against its hash."
+    return sha256_of(folder / FILES) if (folder / FILES).exists() else ""
+
+
+def why_altered_since(
+    raw: Path,  # Tonight's raw files
+    folder: Path,  # Prepared before
+) -> str:  # As from `why_altered`
+    "The same, asked once a night: not again where it was asked as the raw files were brought."
+    held = find_json(Path(raw) / SEEN, {}).get("held")
+    return "" if held and held == held_by(folder) else why_altered(folder)
 
 # %% ../../nbs/data/02ad_seen.ipynb #db667e2d
 _IS_DAY = "regexp_full_match(date, '[0-9]{4}-[0-9]{2}-[0-9]{2}') AND TRY_CAST(date AS DATE) IS NOT NULL"
@@ -281,7 +314,8 @@ def bring_new(
             return f"there is no row of {day}", {}
         _copy_beside(con, raw, tables, conditions)
     rules = _count_rules(seen["rules"], known, later, others, day)
-    note_seen(raw, asked=asked, size=found.size, sha256=found.sha256, until=day, rules=rules, only=day, why="")
+    told = {"size": found.size, "sha256": found.sha256, "rules": rules, "held": held_by(before)}
+    note_seen(raw, asked=asked, until=day, only=day, why="", **told)
     return "", rules
 
 # %% ../../nbs/data/02ad_seen.ipynb #1174db1b

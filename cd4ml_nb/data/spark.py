@@ -15,6 +15,7 @@ from ..core import UserError
 from .contract import check_file, read_header, typed
 from .engines import connect
 from .layout import raw_path
+from .marks import NO_MARKS
 from .sales import HEAP_COLUMNS, Heaps, check_small, classify, known_keys, text_promotion
 from .session import spark_reason, spark_session
 from .stores import KeptSeries, PartSummary, Pool
@@ -177,7 +178,7 @@ def _do_store(
     "Prepare one store."
     heap, parts, added = folders.read("sale", store), [], []
     for number, grid in enumerate(cut_items(len(folders.items), folders.first_day, folders.n_days)):
-        part = store_part(heap, grid, delisted_after, is_open)
+        part = store_part(heap, grid, delisted_after, is_open, folders.marks.get(store, NO_MARKS))
         for year, own in by_year(part.cells, grid):
             write_part(out, folders.stores[store], year, number, part_table(own, folders.items, grid))
         parts.append(summarise_part(store, grid, part))

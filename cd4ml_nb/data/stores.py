@@ -17,6 +17,7 @@ import numpy as np, pandas as pd
 import pyarrow as pa, pyarrow.compute as pc, pyarrow.parquet as pq
 from ..core import progress
 from .absent import offered
+from .marks import NO_MARKS, Marks, correct
 from .exact import exact, exact_mean
 from .panel import store_folder
 
@@ -92,16 +93,17 @@ def store_part(
     grid: Grid,
     delisted_after: int,  # As in params.yaml
     is_open: np.ndarray,  # Whether the store was open, shape (n_days,)
+    marks: Marks = NO_MARKS,  # What people know of the store's days
 ) -> StorePart:
     "What prepare needs to know of some items of a store."
-    cells = lay_out(heap, grid)
+    cells = lay_out(correct(heap, marks), grid)
     days = days_sold(cells.number, grid)
     chosen = days > 0
     sold = np.zeros((grid.n_items, grid.n_days), bool)
     sold.ravel()[cells.number] = True
     sold = sold[chosen]
     filled = offered(sold, np.ones(grid.n_days, bool), delisted_after)
-    on_offer = filled & is_open
+    on_offer = filled & is_open & ~marks.unknown_in(grid)[chosen]
     rows = {"kept": sold, "full": filled, "opened": on_offer}
     counts = {"twice": cells.twice, **{name: int(there.sum()) for name, there in rows.items()}}
     return StorePart(cells, chosen, days, on_offer, counts)
@@ -279,7 +281,8 @@ def do_stores(
         pool = Pool(grid)
 
         def do_store(store, grid=grid, number=number, pool=pool):
-            part = store_part(heaps.read("sale", store), grid, delisted_after, is_open[store])
+            marks = heaps.marks.get(store, NO_MARKS)
+            part = store_part(heaps.read("sale", store), grid, delisted_after, is_open[store], marks)
             for year, own in by_year(part.cells, grid):
                 write_part(folder, heaps.stores[store], year, number, part_table(own, heaps.items, grid))
             pool.add(part)

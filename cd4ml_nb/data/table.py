@@ -318,7 +318,7 @@ def _check_opened(opened, tables, grain):
     check = lambda *file, many=False: _check_rows(opened, *file, tables, grain, many)
     findings = []
     for number, lines in opened.broken.items():
-        findings += find_broken(lines, opened.labels[number], _good_line)
+        findings += find_broken(lines, opened.labels[number], lost(number), _good_line)
     if len(opened.paths) == 1:
         return findings + check(opened.table, opened.labels[0], lost(0))
     findings += _halve(opened, 0, len(opened.paths), check, lost)
@@ -334,10 +334,10 @@ def _good_line(reason):
 
 
 def _lost_lines(opened, number):
-    "The lines of a file that are no rows; where a line has a single cell, an empty one is a row."
+    "The lines of a file that are no rows."
     broken = [line for line, *_ in opened.broken.get(number, [])]
     kind, names, mark = opened.shapes.get(number, ("", (), ""))
-    return LostLines(Path(opened.paths[number]), broken, mark) if kind == "csv" and len(names) > 1 else broken
+    return LostLines(Path(opened.paths[number]), broken, mark, len(names) == 1) if kind == "csv" else broken
 
 # %% ../../nbs/data/02ab_table.ipynb #5f58b305
 _DATE_FORMATS = (
@@ -487,6 +487,39 @@ def _translate(opened, findings):
             f["rows"] = [(line - 1, value) for line, value in f["rows"]]
     return findings
 
+# %% ../../nbs/data/02ab_table.ipynb #4d74c6f2
+def _is_foreign(f):
+    "Whether a finding is about lines that are no UTF-8."
+    return f["kind"] == "broken line" and "encoding: cp1252" in f["expectation"]
+
+
+def _as_windows(con, root, opened, scratch, found):
+    "A table whose lines are no UTF-8, read as Windows writes; None where there is no need, or no way."
+    if not any(map(_is_foreign, found)):
+        return None
+    forms = {**opened.given["forms"], "encoding": "cp1252"}
+    return _open(con, root, opened.name, {**opened.given, "forms": forms}, scratch, [])
+
+# %% ../../nbs/data/02ab_table.ipynb #24adc1a0
+_TOTAL = r"(?i)^\s*(grand |sub)?(zwischen|gesamt)?(total|totals|totale|totaal|sum|summe|suma|somme|gesamt)\b.*"
+
+
+def _add_totals(con, opened, findings):
+    "Say in the findings of a row without a day or a product that it looks like a total."
+    cells = [raw for raw in ("date", "item_nbr", "store_nbr") if raw in opened.given["columns"]]
+    if opened.name != "sales" or not any(f["column"] in cells for f in findings):
+        return
+    looks = " OR ".join(f"regexp_matches({raw}, {quote_sql(_TOTAL)})" for raw in cells)
+    lacks = " OR ".join(f"coalesce(trim({raw}), '') = ''" for raw in cells)
+    lacks += " OR try_cast(date AS DATE) IS NULL"
+    words = ", ".join(f"CASE WHEN regexp_matches({raw}, {quote_sql(_TOTAL)}) THEN trim({raw}) END" for raw in cells)
+    query = f"SELECT count(*), any_value(coalesce({words})) FROM sales WHERE ({looks}) AND ({lacks})"
+    count, word = con.execute(query).fetchall()[0]
+    for f in findings:
+        if count and f["column"] in cells and f["kind"] in ("wrong type", "missing value"):
+            rows = "1 row looks" if count == 1 else f"{count:,} rows look"
+            f["expectation"] += f". {rows} like a total ('{word.removesuffix(' ?')}'): remove such rows from the export"
+
 # %% ../../nbs/data/02ab_table.ipynb #a2089d15
 def check_tables(
     con,  # An Ibis DuckDB connection to a scratch database
@@ -501,9 +534,14 @@ def check_tables(
     scanned = {name: _open(con, root, name, given, scratch, findings) for name, given in settings["tables"].items()}
     opened = {name: table for name, table in scanned.items() if table}
     tables = {name: opened[name].table for name in ("items", "stores") if name in opened}
-    for one in opened.values():
+    for name, one in opened.items():
         found = _check_opened(one, tables, settings["grain"])
+        if again := _as_windows(con, root, one, scratch, found):
+            foreign = [f for f in found if _is_foreign(f)]
+            opened[name] = one = again  # what is wrong beside its encoding is known by that
+            found = foreign + [f for f in _check_opened(one, tables, settings["grain"]) if f["kind"] != "broken line"]
         _add_hints(con.con, one, found)
+        _add_totals(con.con, one, found)
         findings += _translate(one, found)
     return findings, opened
 
@@ -556,6 +594,30 @@ def _say_doubts(con, sales):
     read = 'They are read as decimal points; if they mark thousands, set decimal: "," and thousands: "."'
     return [f"doubt: every point in {column} stands before three digits ({points} of them). {read}"]
 
+# %% ../../nbs/data/02ab_table.ipynb #fc77bab2
+_LIKE_TOTALS = f"""
+WITH s AS (SELECT trim(item_nbr) AS item, trim(store_nbr) AS store, date, try_cast(unit_sales AS DOUBLE) AS q
+    FROM sales),
+t AS (SELECT item FROM s GROUP BY item
+    HAVING abs(sum(q) * 2 - (SELECT sum(q) FROM s)) <= 1e-6 * abs(sum(q)) OR regexp_matches(item, '{_TOTAL}')),
+d AS (SELECT *, sum(q) OVER day - q AS others, count(*) OVER day AS many, sum(q) OVER here - q AS beside,
+        count(*) OVER here AS near
+    FROM s WHERE date IN (SELECT date FROM s WHERE item IN (SELECT item FROM t))
+    WINDOW day AS (PARTITION BY date), here AS (PARTITION BY date, store))
+SELECT item, count(DISTINCT date) AS days FROM d WHERE item IN (SELECT item FROM t) GROUP BY item
+HAVING sum(q) > 0 AND bool_and(many > 2 AND abs(q - others) <= 1e-6 * abs(q) + 1e-9
+        OR near > 2 AND abs(q - beside) <= 1e-6 * abs(q) + 1e-9)
+    AND (count(*) > 2 OR regexp_matches(item, '{_TOTAL}')) ORDER BY item"""
+
+
+def _say_dated_totals(con):
+    "A sentence for each product that sells just what all others sell together."
+    days = lambda count: "its one day" if count == 1 else f"each of its {count:,} days"
+    just = "just what the others of that day sell together: it looks like a total"
+    mend = "Remove its rows, or every unit is counted twice"
+    found = con.execute(_LIKE_TOTALS).fetchall()
+    return [f"doubt: the item '{item}' sells on {days(count)} {just}. {mend}" for item, count in found]
+
 # %% ../../nbs/data/02ab_table.ipynb #5e9b16ee
 def _say_defaults(settings):
     "What stands in for what the user does not have."
@@ -581,5 +643,5 @@ def check_source(
         findings, opened = check_tables(con, root, settings, scratch)
         fits = [_say_fit(con.con, one) for one in opened.values()]
         if "sales" in opened:
-            fits += _say_doubts(con.con, opened["sales"])
+            fits += _say_doubts(con.con, opened["sales"]) + _say_dated_totals(con.con)
         return {"findings": findings, "fits": fits + _say_defaults(settings)}

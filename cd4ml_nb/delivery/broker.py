@@ -8,7 +8,7 @@ __all__ = ['SUBJECT', 'STREAM', 'TOLD', 'News', 'untold', 'begin', 'tell', 'tell
 # %% ../../nbs/delivery/06e_broker.ipynb #3147897d
 import asyncio, json, os, ssl, threading
 from contextlib import suppress
-from datetime import date, datetime, timedelta
+from datetime import datetime, timezone
 from heapq import merge
 from pathlib import Path
 from typing import NamedTuple
@@ -26,7 +26,7 @@ class News(NamedTuple):
 
     id: str  # That of the event on record
     moment: float  # When it happened, seconds since 1970
-    place: dict  # release: line of the log, or night: day; all up to there has then been told
+    place: dict  # release: line of the log, or night: day and nights: its ids; all up to there has then been told
     says: dict  # What it says
 
 
@@ -50,40 +50,59 @@ def _night_of(root, path):
         told.get(name, b"").decode() for name in (b"model_version", b"data_version", b"forecast_origin")
     )
     released = find_json(registry_folder(root) / model / "package/forecaster.json", {}).get("card", {})
-    is_night = day == path.stem and data != released.get("data_version")
+    is_night = day == path.stem[:10] and data != released.get("data_version")
     return {"day": day, "model_version": model, "data_version": data} if is_night else None
 
+# %% ../../nbs/delivery/06e_broker.ipynb #09063b29
+def _published_since(root, day):
+    "When each night from a day on was published, and which it is, in the order of days; damaged files are passed over."
+    live, found = live_night(root), []
+    for path in (main_root(root) / FORECASTS).glob("????-??-??*.parquet") if live else []:
+        with suppress(OSError, ValueError):
+            night = _night_of(root, path) if day <= path.stem[:10] <= live["day"] else None
+            found += [(path.stat().st_mtime, night)] if night else []
+    return sorted(found, key=lambda one: (one[1]["day"], one[0]))
 
-def _nights_since(root, day):
-    "The nights that went live after a day."
-    live = live_night(root)
-    for path in sorted((main_root(root) / FORECASTS).glob("????-??-??.parquet")) if live else []:
-        night = None
-        with suppress(OSError, ValueError):  # a damaged file is told of nobody
-            night = _night_of(root, path) if day < path.stem <= live["day"] else None
-        if night:
-            said = {"event": night_id(night), "kind": "night", **night}
-            yield News(night_id(night), path.stat().st_mtime, {"night": night["day"]}, said)
+
+def _nights_since(root, told):
+    "The nights that went live after what was told: of later days, and of its last day those of other models."
+    known: list[str] | None = told.get("nights")  # of before 28 November 2026 one was told of a day, the first
+    for moment, night in _published_since(root, told["night"]):
+        named = night_id(night)
+        if night["day"] > told["night"]:
+            told, known = {"night": night["day"]}, []
+        elif known is None:
+            known = [named]
+        if named not in known:
+            known = [*known, named]
+            when = datetime.fromtimestamp(moment, timezone.utc).isoformat(timespec="seconds")
+            said = {"event": named, "kind": "night", "time": when, **night}
+            yield News(named, moment, {"night": night["day"], "nights": known}, said)
 
 # %% ../../nbs/delivery/06e_broker.ipynb #f6e7da90
 def untold(
     root: Path,  # The project's folder
-    told: dict,  # Up to where the broker was told: release and night
+    told: dict,  # Up to where the broker was told: release, night, and the ids of that day's nights
 ) -> list[News]:  # In the order in which it happened
     "What the broker does not know yet."
-    kinds = _releases_since(root, told["release"]), _nights_since(root, told["night"])
+    kinds = _releases_since(root, told["release"]), _nights_since(root, told)
     return [*merge(*kinds, key=lambda one: one.moment)]  # each kind in its own order, whatever clocks say
 
 # %% ../../nbs/delivery/06e_broker.ipynb #41859c02
 def begin(
     root: Path,  # The project's folder
-) -> dict:  # release and night: all up to there counts as told
+) -> dict:  # release, night and nights: all up to there counts as told
     "Where a broker begins that was never told anything: with the model that is live, and its night."
-    releases, night = list(_releases_since(root, 0)), live_night(root)
-    last, day = releases[-1] if releases else None, night["day"] if night else ""
-    if night and last and night["model_version"] == last.says["model_version"]:
-        day = str(date.fromisoformat(day) - timedelta(days=1))
-    return {"release": last.place["release"] - 1 if last else 0, "night": day}
+    releases, live = list(_releases_since(root, 0)), live_night(root)
+    last, day = releases[-1] if releases else None, live["day"] if live else ""
+    nights = [night for _, night in _published_since(root, day) if not (last and _is_of(night, last, live))]
+    told = {"night": day, "nights": [night_id(night) for night in nights]}
+    return {"release": last.place["release"] - 1 if last else 0, **told}
+
+
+def _is_of(night, last, live):
+    "Whether a night is the live one, and of the model that went live last."
+    return night["model_version"] == last.says["model_version"] == live["model_version"]
 
 # %% ../../nbs/delivery/06e_broker.ipynb #6d4f4866
 SUBJECT, STREAM = "cd4ml.released", "CD4ML"

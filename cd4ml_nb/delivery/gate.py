@@ -32,6 +32,7 @@ from cd4ml_nb.quality.gates import (
     Case,
     beside_only,
     fairness_table,
+    items_off,
     forecast_checks,
     other_estimators,
     read_case,
@@ -327,6 +328,11 @@ def _write(path, text):
     with replace_file(path) as tmp:
         tmp.write_text(text, encoding="utf-8")
 
+# %% ../../nbs/delivery/03_gate.ipynb #97585cdd
+def _parts(case, slices, fair):
+    "Where a model is right and where it is not: by slice, by group of stores, by product."
+    return {"slices": slice_rows(slices), "fairness": fair.to_dict("records"), "items": items_off(case.judged)}
+
 # %% ../../nbs/delivery/03_gate.ipynb #ed949bc3
 def judge_model(
     root: Path,  # The project's folder, after the stage package
@@ -349,8 +355,7 @@ def judge_model(
         "apart": case.champion.apart if case.champion else "",
         "windows": judged_windows(case),
         "checks": judged + unexplained,
-        "slices": slice_rows(slices),
-        "fairness": fair.to_dict("records"),
+        **_parts(case, slices, fair),
     }
     _write(root / "reports/fairness.html", fairness_page(case, fair, card["model_version"]))
     write_json(root / "reports/explanation.json", steady(tidy(told)))

@@ -11,7 +11,7 @@ import ast
 from pathlib import Path
 from ..core import UserError, check_keys, nearest, read_json, read_yaml, refuse_together
 from .rules import read_rules
-from ..params import GONE, PARAMETERS, check_name, check_parameters
+from ..params import GONE, PARAMETERS, check_name, check_parameters, each_parameter
 
 # %% ../../nbs/delivery/00_parameters.ipynb #a0d5c130
 STAGES = ("ingest", "prepare", "split", "backtest", "evaluate", "train", "package", "gate", "register")
@@ -228,7 +228,8 @@ def _check_sections(params, root):
         for section in params
         if section not in stages | shared
     ]
-    keys = [f"{section}.{key}" for section in params if own(section) for key in params[section] or {}]
+    each = lambda section: each_parameter(params[section] or {}, f"{section}.")
+    keys = [name for section in params if own(section) for name, _ in each(section)]
     refuse_together(*(lambda name=name: check_name(name) for name in keys), lambda: _say_all(said))
 
 

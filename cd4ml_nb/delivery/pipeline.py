@@ -24,6 +24,7 @@ from cd4ml_nb.core import (
     read_yaml,
     replace_file,
 )
+from ..data.corrections import start_record
 from .parameters import check_estimators, check_params, pipeline_stages
 from .stale import note_run
 from .verdict import is_outdated
@@ -579,6 +580,7 @@ def run_pipeline(
     check_targets(targets, read_yaml(root / "dvc.yaml"))
     _check_lock(root / "dvc.lock")
     check_params(read_params(root=root), root)
+    start_record(root)
     os.chdir(root)
     alone = hold_lock(root / "reports/.pipeline.lock", "'cd4ml pipeline'", wait=MOMENT, refusal=BUSY)
     with alone, note_run(root, whole=not targets):

@@ -37,6 +37,7 @@ from ..params import check_value
 # %% ../../nbs/delivery/05a_register.ipynb #a45bfdb7
 from ..quality.bootstrap import SERIES_KEYS, series_errors
 from ..quality.metrics import SCORED
+from ..quality.promise import PROMISE, make_promise
 from ..quality.slices import read_slices
 from ..quality.tables import read_table
 
@@ -257,6 +258,9 @@ def _fill_version(root, folder):
         if (root / "reports" / name).exists():
             shutil.copy(root / "reports" / name, folder / name)
     shutil.copy(root / "params.yaml", folder / "params.yaml")
+    make_promise(root, read_json(root / "data/model/forecaster.json")["card"]["estimator"]).to_parquet(
+        folder / PROMISE, index=False
+    )
     write_card(folder)
     write_page(folder, champion_folder(root), root)
 

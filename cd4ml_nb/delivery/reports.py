@@ -151,7 +151,7 @@ _INDEX = HTML.from_string("""
 <h2>How good the forecasts are</h2><p>Means over {{ metrics.windows|length }} test windows, on data version
 {{ metrics.data_version }}; lower is better, and for bias nearer to 0. Order error: units off on each series' total
 of the horizon, as a share of units sold.</p>
-{{ scores }}
+<div class="scroll">{{ scores }}</div>
 {% endif %}
 <h2>Step by step</h2>
 <div class="index">{{ steps }}</div>
@@ -290,4 +290,5 @@ def to_commit(
     if not changed:
         return ""
     wanted = [name for name in _OF_A_RUN if any(line[3:].startswith(name) for line in changed)]
-    return f"To keep this run's record: git add {' '.join(wanted)} && git commit -m 'Record this run'"
+    keep = f"git add {' '.join(wanted)} && git commit -m 'Record this run'"
+    return f"To keep this run's record, with what was decided on its model: {keep}"

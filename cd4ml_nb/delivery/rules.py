@@ -4,16 +4,16 @@
 
 # %% auto #0
 __all__ = ['OF_RULES', 'WEEKDAYS', 'Rule', 'is_narrower', 'outweighs', 'is_for', 'counting', 'read_rules', 'rules_of',
-           'usable_rules', 'doubt_names']
+           'usable_rules', 'needed_rules', 'say_unruled', 'say_undecided', 'name_rules']
 
 # %% ../../nbs/delivery/00c_rules.ipynb #d5b11c9e
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from itertools import combinations
 from pathlib import Path
-from ..core import UserError, nearest, read_params
+from ..core import UserError, find_named, nearest, read_params
 
 # %% ../../nbs/delivery/00c_rules.ipynb #b06934cf
 _ACTS = ("least", "order", "closed")
@@ -32,10 +32,11 @@ class Rule:
     least: float | None = None  # Units on the shelf after the delivery, at least
     order: float | None = None  # Units of each order, no more and no less
     closed: str | None = None  # sunday, 12-25 or 2018-01-01: no delivery comes
+    called: str | None = None  # How params.yaml calls the product, where that is not its number
 
     def __str__(self) -> str:
         "In words, with the reason."
-        of = f" of {self.item}" if self.item else ""
+        of = f" of {self.called or self.item}" if self.item else ""
         where = f" in store {self.store}" if self.store else ""
         if self.closed:
             return f"no delivery{of}{where} on {self.closed.capitalize()} ({self.why})"
@@ -207,7 +208,7 @@ def rules_of(
         raise UserError(f"params.yaml, serving: there is no {wrong}{nearest(str(wrong), ['rules'])}.")
     return read_rules(said.get("rules"))
 
-
+# %% ../../nbs/delivery/00c_rules.ipynb #b6dfd575
 def usable_rules(
     root: Path,  # The project's folder
 ) -> tuple[list[Rule], str]:  # The rules, and a sentence where none is applied, mostly empty
@@ -215,20 +216,70 @@ def usable_rules(
     try:
         return rules_of(root), ""
     except UserError as e:
-        why = str(e).removeprefix(OF_RULES).strip()
-    return [], f"{OF_RULES} no rule is applied, and each suggestion is the model's own, until this is mended: {why}"
+        return [], say_unruled(e)
+
+
+def needed_rules(
+    root: Path,  # The project's folder
+) -> list[Rule]:
+    "What params.yaml says now; a UserError where one cannot be so: nobody decides by a list that lacks its rules."
+    try:
+        return rules_of(root)
+    except UserError as e:
+        raise UserError(say_undecided(e)) from None
+
+# %% ../../nbs/delivery/00c_rules.ipynb #40fc704a
+def say_unruled(
+    error: UserError,  # Why the rules cannot be so
+) -> str:
+    "That a list is made without them, and until when."
+    return _until("no rule is applied, and each suggestion is the model's own", error)
+
+
+def say_undecided(
+    error: UserError,  # Why the rules cannot be so
+) -> str:
+    "That nobody decides without them, and until when."
+    return _until("no decision is put on record", error)
+
+
+def _until(what, error):
+    "What is so as long as the rules cannot be read."
+    return f"{OF_RULES} {what}, until this is mended: {str(error).removeprefix(OF_RULES).strip()}"
 
 # %% ../../nbs/delivery/00c_rules.ipynb #7076286f
-def doubt_names(
-    rules: Sequence[Rule],
-    items: Collection[str],  # The products that there are
+def name_rules(
+    rules: Sequence[Rule],  # As they stand in params.yaml
+    items: Mapping[str, str],  # The products that there are: number -> name
     stores: Collection[str],  # The stores
-) -> list[str]:  # Sentences; none where all are known
-    "Which rules are for a product or a store that is not there."
-    said = []
+    offered: Collection[str] = (),  # The numbers of those that are sold now, where that is known
+) -> tuple[list[Rule], list[str]]:  # The rules by number, and a sentence for each that changes nothing
+    "Find the product of each rule that names one; a UserError where two rules contradict each other by that."
+    named, said = [], []
     for number, rule in enumerate(rules, 1):
-        for what, name, known in (("product", rule.item, items), ("store", rule.store, stores)):
-            if name is not None and name not in known:
-                where = f"{OF_RULES} rule {number} ({rule}) changes nothing"
-                said.append(f"{where}: there is no {what} {name}{nearest(name, known)}.")
-    return said
+        found, why = _product_of(rule, items, offered)
+        if rule.store is not None and rule.store not in stores:
+            why = why or f"there is no store {rule.store}{nearest(rule.store, stores)}"
+        if why:
+            said.append(f"{OF_RULES} rule {number} ({rule}) changes nothing: {why}.")
+        named.append(found)
+    _check_together(named)
+    return named, said
+
+# %% ../../nbs/delivery/00c_rules.ipynb #fa3aa720
+_TOLD = 4  # Products that are named where several fit
+
+
+def _product_of(rule, items, offered):
+    "The rule by its product's number, and why there is none."
+    if rule.item is None or rule.item in items:
+        return rule, ""
+    found = find_named(rule.item, items)
+    found = [item for item in found if item in offered] or found
+    if len(found) == 1:
+        return replace(rule, item=found[0], called=str(items[found[0]])), ""
+    if not found:
+        return rule, f"there is no product {rule.item}{nearest(rule.item, [*items, *items.values()])}"
+    told = ", ".join(f"{items[item]} ({item})" for item in found[:_TOLD])
+    more = f" and {len(found) - _TOLD:,} more" if len(found) > _TOLD else ""
+    return rule, f"“{rule.item}” fits {told}{more}; name one by its number, or by its whole name"

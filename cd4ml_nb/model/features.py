@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['FEATURES', 'HISTORY', 'HOLIDAY_REACH', 'CLOSABLE', 'PLAN', 'Past', 'stand_in', 'Rows', 'make_encoding', 'unpromoted',
            'usual_units', 'against_usual', 'build_features', 'days_around', 'feature_parts', 'as_learnt',
-           'reaches_back', 'without_plan', 'training_origins', 'row_chances', 'draw_rows', 'rows_by_origin',
-           'training_rows']
+           'reaches_back', 'without_plan', 'training_origins', 'days_between', 'row_chances', 'draw_rows',
+           'rows_by_origin', 'training_rows']
 
 # %% ../../nbs/model/02_features.ipynb #2eb2fd8e
 from dataclasses import dataclass, replace
@@ -136,8 +136,8 @@ def _since(flags, last, reach):
 def unpromoted(
     block: Block,
 ) -> np.ndarray:  # Units, shape (n_series, n_days)
-    "What was sold on days that are known to be without a promotion; NaN on all others."
-    return np.where(block.onpromotion[:, : block.n_days] == 0, block.sales, np.nan)
+    "What was sold on days that are not known to be with a promotion; NaN on those that are."
+    return np.where(block.onpromotion[:, : block.n_days] > 0, np.nan, block.sales)
 
 
 def _pasts(block):
@@ -382,6 +382,19 @@ def training_origins(
             "are needed. Give more days, or lower training_rows.first in params.yaml."
         )
     return origins
+
+# %% ../../nbs/model/02_features.ipynb #eb18715d
+_OFTENER = 4  # Times as often, at most
+
+
+def days_between(
+    there: int,  # Rows of one origin: series times days ahead
+    every: int = 7,  # Days between origins that are asked for
+    rows: int | None = None,  # To keep of an origin; None: all
+) -> int:  # A divisor of `every`
+    "Days between origins: fewer where each has so few rows that those of more do not exceed what is kept of one."
+    fit = min(_OFTENER, 1 if rows is None else rows // max(1, there))
+    return every // max(times for times in range(1, _OFTENER + 1) if times == 1 or times <= fit and every % times == 0)
 
 # %% ../../nbs/model/02_features.ipynb #7a11c002
 _SHORT_OFTENER = 4  # How much likelier the rows of series with a short history are

@@ -12,6 +12,7 @@ __all__ = ['QUANTILES', 'LEVELS', 'FAMILY', 'FAMILIES', 'LEVEL_OFF', 'ENOUGH_ABO
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
+from numbers import Real
 from statistics import NormalDist
 import numpy as np
 from .block import Block, on_offer
@@ -27,9 +28,18 @@ LEVEL_OFF = 0.02  # Share of the mean by which a forecast's level is off, howeve
 # 27 November 2026 did, and ratios, which need none
 _UNITS = {"error": LEVEL_OFF, "deviation": 0.0, "ratio": None}
 
+# %% ../../nbs/model/03b_kernel.ipynb #b1c7d241
+class _Remembered:
+    "What was worked out of curves once, and is asked for with each question."
+
+    @cached_property
+    def at_levels(self) -> dict:
+        "Levels, as a tuple -> the values at these, where others were learnt."
+        return {}
+
 # %% ../../nbs/model/03b_kernel.ipynb #cff50fd2
 @dataclass(frozen=True)
-class Curves:
+class Curves(_Remembered):
     "What was learnt of one kind of sums, as arrays: n sorts of sums, each with k means, each with c dispersions."
 
     entries: dict  # A sort of sums, as `calibrate` names it -> its place, 0…n − 1
@@ -67,6 +77,14 @@ def _unit_of(knots):
     return next((unit for unit in _UNITS if unit in knots), "ratio")
 
 
+def _read_sums(knots):
+    "How many sums one entry was learnt from, infinite where it does not say; a ValueError for what is no such number."
+    sums = knots.get("sums", np.inf)
+    if isinstance(sums, bool) or not isinstance(sums, Real) or not 1 <= sums:
+        raise ValueError("the number of its sums is none from 1 on")
+    return sums
+
+# %% ../../nbs/model/03b_kernel.ipynb #e986661b
 def _read_knots(knots):
     "Means, dispersions by knot and values by knot of one entry, as arrays; a ValueError that says what is wrong."
     values = knots[unit := _unit_of(knots)]
@@ -96,10 +114,10 @@ def _filled(rows, count, last):
 
 def _curves(known, one_series):
     "One kind of sums as arrays; a ValueError that says which sort of sums makes no sense, and why."
-    read, units = {}, {_unit_of(knots) for knots in known.values()}
+    read, sums, units = {}, [], {_unit_of(knots) for knots in known.values()}
     for name, knots in known.items():
         try:
-            read[name] = _read_knots(knots)
+            read[name], sums = _read_knots(knots), [*sums, _read_sums(knots)]
         except (ValueError, TypeError, KeyError, IndexError) as e:
             raise ValueError(f"{name}: {e}") from None
     every = [(own, rows) for _, classes, values in read.values() for own, rows in zip(classes, values)]
@@ -114,7 +132,6 @@ def _curves(known, one_series):
         values.append(_filled(rows, most, rows[-1]))
     means = [np.log1p(means) for means, _, _ in read.values()]
     places = {name: place for place, name in enumerate(read)}
-    sums = [knots.get("sums", np.inf) for knots in known.values()]
     arrays, bounded = (np.array(dispersion), np.array(values)), learnt == {len(LEVELS)}
     return Curves(places, means, *arrays, _UNITS[units.pop()], one_series, bounded, sums)
 
@@ -164,10 +181,23 @@ def _of_before(ratios, wanted):
     return np.stack(out, axis=-1)
 
 # %% ../../nbs/model/03b_kernel.ipynb #e78ce830
+_LEVELS_KEPT = 32  # Whoever asks for ever new levels fills no memory
+
+
+def _values_at(curves, wanted):
+    "What was learnt, at the levels that are wanted, worked out once."
+    values = curves.at_levels.get(wanted)
+    if values is None:
+        if len(curves.at_levels) >= _LEVELS_KEPT:
+            curves.at_levels.clear()
+        values = curves.at_levels[wanted] = curves.values @ _level_shares(wanted)
+    return values
+
+# %% ../../nbs/model/03b_kernel.ipynb #05d0d128
 def _at(curves, entries, mean, dispersion, wanted):
     "Ratios or errors at means (n, m), by dispersion (n,), each column from its own entry: (n, m, wanted)."
     before = curves.levels != LEVELS
-    values = curves.values if before else curves.values @ _level_shares(wanted)
+    values = curves.values if before else _values_at(curves, wanted)
     knots, classes, levels = values.shape[1:]
     grids, logs = [curves.means[entry] for entry in entries], np.log1p(mean)
     # 1.5: amid the second and the third knot

@@ -56,6 +56,8 @@ def _store_part(wanted, own, calendar, arrays):
         keep = np.flatnonzero(pd.MultiIndex.from_frame(own[["store_nbr", "item_nbr"]]).isin(wanted))
     pool, series = class_pool(arrays["sales"], own["class"].to_numpy()), own.iloc[keep]
     repeated = {name: np.repeat(arrays[name][None], len(series), axis=0) for name in ("is_open", "holiday")}
+    unknown = arrays["unknown"][keep]
+    repeated["is_open"][:, : unknown.shape[1]] &= ~unknown  # of such a day as much is known as of a closed one
     return {
         "series": series,
         "first_day": calendar["date"].iloc[0],

@@ -191,9 +191,9 @@ def promotion_lifts(
 
 
 def _ratio(throughout, without, own):
-    "How many times as much in some series together, shape (2,); 1 where nothing sells without."
+    "How many times as much in some series together, shape (2,); 1 where nothing sells without, or nothing with."
     above, below = (np.ascontiguousarray(units[:, own]).sum(axis=(1, 2)) for units in (throughout, without))
-    return np.divide(above, below, out=np.ones(2), where=below > 0)
+    return np.divide(above, below, out=np.ones(2), where=(below > 0) & (above > 0))
 
 # %% ../../nbs/model/04f_notes.ipynb #70ebe922
 def switch_factors(

@@ -17,9 +17,15 @@ from ..data.panel import read_series, read_version
 from ..data.split import read_windows
 from .block import take_series
 from .estimators import ESTIMATORS, Trees, make_estimator, open_estimator, pack_estimator
-from .features import make_encoding
+from .features import days_between, make_encoding
 from .groups import Grouped, check_per, fit_group, group_batches, group_rows, sample_series
 from .loading import load_block_once, panel_days
+
+# %% ../../nbs/model/04a_training.ipynb #6cb7d300
+def _horizon(root):
+    "Days of a window."
+    first, last = (date.fromisoformat(read_windows(root)[-1][name]) for name in ("first_target", "last_target"))
+    return (last - first).days + 1
 
 # %% ../../nbs/model/04a_training.ipynb #563d650f
 def make_plan(
@@ -32,14 +38,17 @@ def make_plan(
 ) -> dict:
     "What the tasks of a backtest or a training share: names and numbers, and the list of series."
     make_estimator(estimator, parameters, training_rows)  # a wrong name or parameter is said before anything is loaded
-    prepared = Path(root) / "data/prepared"
+    prepared, per = Path(root) / "data/prepared", check_per(per, estimator)
     series = read_series(prepared)
+    if not per and (every := training_rows.get("every")):
+        there = len(series) * _horizon(root)
+        training_rows = {**training_rows, "every": days_between(there, every, training_rows.get("rows"))}
     return {
         "prepared": prepared,
         "estimator": estimator,
         "parameters": parameters,
         "training_rows": training_rows,
-        "per": check_per(per, estimator),
+        "per": per,
         "windows": windows,
         "encoding": make_encoding(series),
         "series": series,

@@ -17,17 +17,21 @@ from ..model.forecaster import Forecaster
 
 # %% ../../nbs/monitoring/01_actuals.ipynb #37ef35c2
 OUTCOMES = "production/outcomes"  # A file for each day: what was forecast for it, and what was sold
-_TOLD = ["store_nbr", "item_nbr", "horizon", "mean", "q10", "q50", "q90", "log_mean"]
+_KEYS = ["store_nbr", "item_nbr"]
+_TOLD = [*_KEYS, "horizon", "mean", "q10", "q50", "q90", "log_mean"]
 
 
 def sold_on_day(
     known: Forecaster,  # A night that knows the day
     day: str,  # As 2017-12-01
-) -> pd.DataFrame:  # store_nbr, item_nbr, unit_sales: what sold
+) -> (
+    pd.DataFrame
+):  # store_nbr, item_nbr, unit_sales: what sold; NaN where the store was closed, or people say that nothing is known
     "What was sold on a day that a state still holds."
-    units = np.nan_to_num(known.block.sales[:, known.block.day(day)]).astype(float)
-    sold = known.pairs.assign(unit_sales=units)
-    return sold[sold["unit_sales"] > 0].reset_index(drop=True)
+    at = known.block.day(day)
+    units, is_open = known.block.sales[:, at].astype(float), known.block.is_open[:, at].astype(bool)
+    sold = known.pairs.assign(unit_sales=np.where(is_open, np.nan_to_num(units), units))
+    return sold[sold["unit_sales"].isna() | (sold["unit_sales"] > 0)].reset_index(drop=True)
 
 # %% ../../nbs/monitoring/01_actuals.ipynb #e0fc7ea2
 def published_for(
@@ -47,13 +51,16 @@ def join_day(
     pd.DataFrame
 ):  # forecast_origin, model_version, store_nbr, item_nbr, horizon, mean, q10, q50, q90, log_mean, unit_sales
     "What had been forecast for a day, and what was sold."
-    parts, keys = [], ["store_nbr", "item_nbr"]
+    parts, unknown = [], sold.loc[sold["unit_sales"].isna(), _KEYS].assign(unknown=True)
     for path in published_for(root, day):
         table = read_published(path, _TOLD, day)
         if len(table):
             about = {name: published_by(table)[name] for name in ("forecast_origin", "model_version")}
-            told = table.to_pandas().astype(dict.fromkeys(keys, str)).merge(sold, "outer", keys)
-            parts.append(told.fillna({"unit_sales": 0.0, "horizon": told["horizon"].max()}).assign(**about))
+            told = table.to_pandas().astype(dict.fromkeys(_KEYS, str)).merge(sold.dropna(), "outer", _KEYS)
+            told = told.fillna({"unit_sales": 0.0, "horizon": told["horizon"].max()}).assign(**about)
+            # what was foretold for a day of which nothing is known is neither right nor wrong; of a closed one 0 was
+            told = told.merge(unknown, "left", _KEYS)
+            parts.append(told[told["unknown"].isna() | ~(told["mean"] > 0)].drop(columns="unknown"))
     return (
         pd.concat(parts, ignore_index=True)
         if parts
@@ -67,9 +74,13 @@ _CORRECTED = 28  # Days back in which a correction is joined again
 def _changed(path, sold):
     "Whether a day that was joined has other sales now."
     try:
-        was = pq.read_table(path, columns=["store_nbr", "item_nbr", "unit_sales"]).to_pandas()
-    except (pa.ArrowException, OSError):  # damaged: it is made again
+        was = pq.read_table(path, columns=[*_KEYS, "unit_sales", "mean"]).to_pandas()
+    except (pa.ArrowException, OSError, KeyError):  # damaged: it is made again
         return True
+    unknown = pd.MultiIndex.from_frame(sold.loc[sold["unit_sales"].isna(), _KEYS])
+    if (pd.MultiIndex.from_frame(was[_KEYS]).isin(unknown) & (was.pop("mean") > 0)).any():
+        return True
+    sold = sold.dropna()
     was = was[was["unit_sales"] > 0].drop_duplicates(["store_nbr", "item_nbr"]).sort_values(["store_nbr", "item_nbr"])
     is_now = sold.sort_values(["store_nbr", "item_nbr"])
     return len(was) != len(is_now) or not (was.to_numpy() == is_now.to_numpy()).all()

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['over_windows', 'all_stores', 'held', 'sum_errors', 'covered', 'series_sums', 'outdone', 'backtested',
-           'read_forecasts', 'evaluate']
+           'read_forecasts', 'judged_block', 'evaluate']
 
 # %% ../../nbs/quality/03_evaluate.ipynb #adfa3814
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +15,7 @@ import pyarrow as pa, pyarrow.parquet as pq
 from ..core import UserError, progress, read_json, read_params, replace_file, write_json
 from ..data.panel import read_series, read_version
 from ..data.split import read_windows
-from ..model.block import on_offer, shut_without_notice
+from ..model.block import Block, on_offer, shut_without_notice
 from ..model.cold_start import cold_starts, cold_table
 from ..model.loading import forget_block, load_block_once
 from ..model.estimators import ESTIMATORS
@@ -213,7 +213,10 @@ def _estimator_scores(table, terms, totals, windows, rest):
     return over_windows({o: scores[o] for o in evaluation}, evaluation), {"forecast_origin": holdout, **scores[holdout]}
 
 # %% ../../nbs/quality/03_evaluate.ipynb #27d5708f
-def _judged_block(root, table):
+def judged_block(
+    root: Path,  # The project's folder
+    table: pd.DataFrame,  # Forecasts: item_nbr
+) -> Block:
     "The panel of the items that were forecast."
     prepared = Path(root) / "data/prepared"
     series = read_series(prepared)
@@ -326,7 +329,7 @@ def evaluate(
     "Score all forecasts; writes metrics.json, slices.csv and scores.csv, and data/evaluation."
     root, windows, paths = Path(root), read_windows(root), backtested(root)
     first = read_table(next(iter(paths.values())), ["item_nbr"])
-    block = _judged_block(root, first)
+    block = judged_block(root, first)
     rest = window_remainders(root / "data/prepared", windows, first["item_nbr"].unique())
     never_sold = _cold_starts(root, windows)
     forget_block()  # what is judged is in memory once

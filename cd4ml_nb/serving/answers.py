@@ -11,6 +11,7 @@ import json
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
 from ..core import ALL_STORES, UserError
 from .live import load_champion
@@ -208,11 +209,18 @@ class Answers:
         return _dumps(finite).encode()
 
 # %% ../../nbs/serving/06_answers.ipynb #4dbca761
+_FIRST = 100  # Series of which one is looked for whose promotion is known
+
+
 def _warm_up(answers):
-    "Ask a first what-if, so that nobody waits for it."
-    for store, item in list(answers.planned.places)[:1]:
+    "Ask once what is computed, so that nobody waits for what is worked out with the first question."
+    day, last = answers.card["first_day"], answers.card["last_day"]
+    for store, item in islice(answers.planned.places, _FIRST):
         with suppress(Refusal):
-            compute_answer(answers.forecaster, Question(item, store, answers.card["first_day"], promotion=True))
+            answers.compute(Question(item, store, day, promotion=True))
+            answers.compute(Question(item, store, day, last))
+            answers.compute(Question(item, None, day))
+            break
 
 
 def load_answers(root) -> Answers:

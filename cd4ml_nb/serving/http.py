@@ -10,7 +10,7 @@ __all__ = ['SLOWEST_BODY', 'LONGEST_ANSWER', 'TOKEN', 'Json', 'say_error', 'Unre
            'app_of_project', 'serve']
 
 # %% ../../nbs/serving/07_http.ipynb #6ce682f9
-import asyncio, ipaddress, os, signal, sys, tempfile, threading, time
+import asyncio, gc, ipaddress, os, signal, sys, tempfile, threading, time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -571,6 +571,7 @@ def make_app(
     @asynccontextmanager
     async def lifespan(app):
         sys.setswitchinterval(0.0005)  # look-ups have their turn while another model is loaded
+        gc.freeze()  # what stays forever is looked through no more, which would hold up every answer for 50 ms
         app.state.follower = lane.follower = follower or follow(root)
         telling = asyncio.create_task(_tell(app))
         _end_news(app.state.news)

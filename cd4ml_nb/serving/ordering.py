@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 import msgspec, pandas as pd
 from ..core import UserError
-from ..delivery.rules import Rule, rules_of
+from ..delivery.rules import Rule, needed_rules
 from .answers import Refusal
 from .decisions import Decision, Doubtful, Said, as_row, check_reason, decision_event, decisions_of
 from .decisions import Stands, Taken, check_units, check_whole, read_decisions
 from .decisions import record_decision, withdraw_decision
 from .events import EventStore, read_events
-from .kept_rules import keep_rules
+from .kept_rules import keep_needed_rules
 from .questions import read_fields
 from .orders import order_list, read_stock, said_of
 
@@ -98,14 +98,14 @@ def known_rules(
     root: Path,  # The project's folder
 ) -> list[Rule]:
     "The rules of order lists; a Refusal where params.yaml cannot be read."
-    return _refuse(rules_of, 503, root)
+    return _refuse(needed_rules, 503, root)
 
 
 def keep_known_rules(
     root: Path,  # The project's folder
 ) -> None:
     "Put the rules on record by which is ordered, where they are not there yet; a Refusal where that cannot be."
-    _refuse(keep_rules, 503, root)
+    _refuse(keep_needed_rules, 503, root)
 
 # %% ../../nbs/serving/06e_ordering.ipynb #d90adb52
 def prepare_order(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LEAST_LEVEL', 'MOST_LEVEL', 'check_service_level', 'say_level', 'suggest', 'read_stock', 'weeks_back', 'sold_before',
-           'OrderList', 'said_of', 'order_list', 'with_decisions', 'as_file']
+           'OrderList', 'said_of', 'order_list', 'with_decisions', 'as_file', 'list_record']
 
 # %% ../../nbs/serving/04_orders.ipynb #e9f26b04
 import math
@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 from numbers import Real
 import numpy as np, pandas as pd
 from ..core import UserError, name_rows, nearest
-from ..delivery.rules import doubt_names
+from ..delivery.rules import name_rules, say_undecided, say_unruled
+from ..model.block import take_series
 from ..model.forecaster import Forecaster
 from ..model.kernel import LEVELS, QUANTILES, sum_quantiles, told_levels
 from ..model.notes import say_date
+from .beside import say_far, say_multiples
 from .decisions import MOST_UNITS, Decided, Said, least_units
 from .ruled import apply_rules
 
@@ -141,6 +143,8 @@ class OrderList:
     ruled: dict[str, str] = field(default_factory=dict)  # item_nbr -> the rule that made its suggestion, in words
     missed: list[str] = field(default_factory=list)  # What no delivery brings by a rule, though it is expected to sell
     whole: frozenset[str] = frozenset()  # item_nbr of what was only ever sold in whole units, in any store
+    unusual: list[str] = field(default_factory=list)  # What it says first: that it is a multiple, or far from before
+    unruled: str = ""  # Why nobody can decide by it: its rules contradict each other
 
 # %% ../../nbs/serving/04_orders.ipynb #fd53f262
 def said_of(
@@ -148,6 +152,8 @@ def said_of(
     item_nbr: str,
 ) -> Said:
     "What the model said of one product of the list, for the record of a decision."
+    if orders.unruled:
+        raise UserError(orders.unruled)
     row = orders.table[orders.table["item_nbr"] == item_nbr]
     if row.empty:
         near = nearest(item_nbr, orders.table["item_nbr"])
@@ -178,10 +184,10 @@ def _notes(f, store_nbr, first, last, level):
     )
 
 
-def _row_notes(f, items, store_nbr):
-    "What to know of each product: that its store has ended, or that it may have."
+def _row_notes(f, items, store_nbr, beside):
+    "What to know of each product: that its store has ended, or that it may have, and what stands beside its number."
     shut = f.ended(None, store_nbr)
-    return [shut or f.may(item, store_nbr) for item in items]
+    return [shut or "; ".join(filter(None, [f.may(item, store_nbr), said])) for item, said in zip(items, beside)]
 
 # %% ../../nbs/serving/04_orders.ipynb #133fb661
 def _stock_of(stock, items, store_nbr, whole=frozenset()):
@@ -213,7 +219,7 @@ def _whole_packs(found, whole):
 
 # %% ../../nbs/serving/04_orders.ipynb #8829ce78
 def _numbers(f, store_nbr, first, last, level):
-    "Names and numbers of a store's products, as columns, and whether they are sold in whole units."
+    "Names and numbers of a store's products, as columns, whether they are sold in whole units, and their series."
     found = f.arrays(None, store_nbr)
     rows = f.rows_of(pd.DataFrame({name: found[name] for name in ("store_nbr", "item_nbr")}))
     daily, whole = found["mean"][:, first - 1 : last], f.whole[rows]
@@ -225,7 +231,7 @@ def _numbers(f, store_nbr, first, last, level):
         "last_year": sold_before(f, rows, first, last, _YEAR),
     }
     numbers = {"mean": daily.sum(axis=1), "low": low, "high": high, "quantile": enough}
-    return {**names, **numbers, **before, "history": found["history"]}, whole
+    return {**names, **numbers, **before, "history": found["history"]}, whole, rows
 
 
 def _sold_whole(f, items):
@@ -264,16 +270,43 @@ _COLUMNS = "item_nbr item_name family mean low high quantile stock pack_size sug
 _COLUMNS += "last_week last_year history note rule".split()
 
 
-def _keep_rules(rules, store_nbr, begin, end, columns, amounts, whole):
+def _named(f, rules):
+    "The rules by their products' numbers, what to know of their names, and why none counts, mostly nothing."
+    goods = dict.fromkeys(f.index.by_item, "")
+    if any(rule.item is not None and rule.item not in goods for rule in rules):  # it takes a moment
+        pairs = zip(f.block.series["item_nbr"], f.block.series["item_name"])
+        goods |= {item: name if isinstance(name, str) and name else item for item, name in pairs}
+    try:
+        return *name_rules(rules, goods, f.index.by_store, set(f.items["item_nbr"])), ""
+    except UserError as e:
+        return [], [say_unruled(e)], say_undecided(e)
+
+
+def _order(amounts, whole):
+    "What is suggested where so much is to be there, with the stock and the packs of a list."
+    return lambda enough: suggest(enough, whole, amounts["stock"], amounts["pack_size"])
+
+# %% ../../nbs/serving/04_orders.ipynb #26f2ef99
+def _keep_rules(rules, store_nbr, begin, end, columns, order, whole):
     "The suggestions as rules leave them, as columns, the rule behind each that one made, and what to know of them."
-    enough, stock, packs = columns["quantile"], amounts["stock"], amounts["pack_size"]
-    order = lambda least: suggest(np.maximum(enough, least), whole, stock, packs)
-    ruled = apply_rules(rules, store_nbr, columns["item_nbr"], begin, columns["mean"], order, whole)
+    least_order = lambda least: order(np.maximum(columns["quantile"], least))
+    ruled = apply_rules(rules, store_nbr, columns["item_nbr"], begin, columns["mean"], least_order, whole)
     by = {item: str(rule) for item, rule in zip(columns["item_nbr"], ruled.by) if rule is not None}
     told = pd.Series(by, dtype=object).value_counts(sort=False)
     some = lambda count: "1 suggestion follows" if count == 1 else f"{count:,} suggestions follow"
     notes = [f"By a rule of params.yaml {some(count)}: {rule}." for rule, count in told.items()]
     return {"suggested": ruled.suggested, "rule": ruled.rule}, by, notes, _missed(ruled.by, columns["mean"], begin, end)
+
+# %% ../../nbs/serving/04_orders.ipynb #a5f6202e
+def _unusual(f, rows, span, level, columns, order, ruled):
+    "What stands beside the number of each product, and what the list says first."
+    by_rule, suggested = np.array([rule is not None for rule in ruled["rule"]], bool), ruled["suggested"]
+    usual = np.where(by_rule, suggested, order(columns["high"]))
+    beside, head = say_multiples(level, columns["mean"], suggested, usual)
+    days = f.origin + span[0], f.origin + span[1]
+    own = take_series(f.block, rows)
+    far = say_far(own, columns["mean"], columns["last_week"], days, 7 * weeks_back(span[1]))
+    return beside, [*filter(None, [far, head])]
 
 
 def _last_year(columns, given):
@@ -286,29 +319,30 @@ def order_list(
     f,  # A Forecaster, of the live model
     store_nbr: str,
     days: int,  # Until the next delivery
-    service_level: float = 0.9,  # How often the order should be enough, 0.1…0.99
+    service_level: float = 0.9,  # How often it should be enough, 0.1…0.99
     stock: pd.DataFrame | None = None,  # From `read_stock`
-    last_year: Mapping | None = None,  # item_nbr -> units, from `data.earlier`, where the package does not remember
-    first_day: str | None = None,  # The first day forecast by default
-    rules: Sequence = (),  # From `delivery.rules`: what is ordered whatever the model suggests
-) -> OrderList:  # Columns: names, mean, low, high (80 %), quantile, stock, pack_size, suggested, last_week, last_year …
-    "How much of each product to order for one store."
+    last_year: Mapping | None = None,  # item_nbr -> units
+    first_day: str | None = None,  # The first forecast by default
+    rules: Sequence = (),  # From `delivery.rules`
+) -> OrderList:  # Columns: names, mean, low, high (80 %), quantile, stock, suggested, …
+    "How much of each product to order."
     level, (first, last) = check_service_level(service_level), _span(f, days, first_day)
-    columns, whole = _numbers(f, str(store_nbr), first, last, level)
+    columns, whole, rows = _numbers(f, str(store_nbr), first, last, level)
     in_units = _sold_whole(f, columns["item_nbr"])
     found, notes = _stock_of(stock, columns["item_nbr"], store_nbr, in_units)
     amounts = {name: found[name].to_numpy() for name in _STOCK}
     begin, end = (str(f.dates[day - 1])[:10] for day in (first, last))
-    ruled, by, told, missed = _keep_rules(rules, str(store_nbr), begin, end, columns, amounts, whole)
-    told += doubt_names(rules, f.index.by_item, f.index.by_store)
+    order, (rules, doubts, unruled) = _order(amounts, whole), _named(f, rules)
+    ruled, by, told, missed = _keep_rules(rules, str(store_nbr), begin, end, columns, order, whole)
+    columns["last_year"] = _last_year(columns, last_year or {})
+    beside, unusual = _unusual(f, rows, (first, last), level, columns, order, ruled)
     if held := _why_held(f, str(store_nbr)):
         ruled, by, told, missed = {"suggested": 0.0, "rule": None}, {}, [held], []
-    columns["last_year"] = _last_year(columns, last_year or {})
-    columns["note"] = _row_notes(f, columns["item_nbr"], str(store_nbr))
+        beside, unusual, doubts = [""] * len(rows), [], []
+    columns["note"] = _row_notes(f, columns["item_nbr"], str(store_nbr), beside)
     table = pd.DataFrame(columns | amounts | ruled)[_COLUMNS].sort_values(["family", "item_name"], ignore_index=True)
-    origin, reach, model, data = (f.card[name] for name in _CARD)
-    notes = [*missed, *_notes(f, str(store_nbr), first, last, level), *notes, *told]
-    about = origin, reach, model, data, notes, held, by, missed, in_units
+    notes = [*unusual, *missed, *_notes(f, str(store_nbr), first, last, level), *notes, *told, *doubts]
+    about = *(f.card[name] for name in _CARD), notes, held, by, missed, in_units, unusual, unruled
     return OrderList(str(store_nbr), begin, end, level, table, *about)
 
 # %% ../../nbs/serving/04_orders.ipynb #4f86bef1
@@ -334,3 +368,16 @@ def as_file(
     order = table["ordered"].where(table["ordered"].notna(), table["suggested"]).astype(float)
     about = {name: getattr(orders, name) for name in _ABOUT}
     return table.assign(**about, order=order)[[*_ABOUT, *table, "order"]]
+
+# %% ../../nbs/serving/04_orders.ipynb #8e091827
+def list_record(
+    orders: OrderList,
+    table: pd.DataFrame,  # Its table with what was decided, from `with_decisions`
+) -> tuple[dict, dict]:  # What was asked, and what the list says
+    "A list as it stands on record."
+    asked = {"store_nbr": orders.store_nbr, "date": orders.first_day, "to": orders.last_day}
+    order = table["ordered"].where(table["ordered"].notna(), table["suggested"]).astype(float)
+    sums = {"products": len(table), "mean": float(table["mean"].sum()), "order": float(order.sum())}
+    suggested = dict(zip(table["item_nbr"], table["suggested"].tolist()))
+    told = {"suggested": suggested, "ruled": orders.ruled, "forecast_origin": orders.forecast_origin}
+    return asked | {"service_level": orders.service_level}, sums | told

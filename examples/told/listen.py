@@ -3,6 +3,7 @@
 python listen.py nats://our-broker:4222 PLACE"""
 
 import asyncio, json, sys
+from datetime import datetime
 import nats
 from nats.errors import Error
 from nats.js.errors import NotFoundError
@@ -11,6 +12,7 @@ from cd4ml_nb.serving.follow import load_live
 
 SUBJECT = "cd4ml.released"
 MOMENT = 2  # Seconds between two looks at what is not there yet
+PATIENT = 100  # Looks, a tenth of a second each, after which a broker hears that a message is still worked at
 
 
 def say(line):
@@ -18,14 +20,25 @@ def say(line):
     print(line, flush=True)
 
 
-async def stands(live, said):
-    "The model of which a message speaks, or a later one: what is followed comes a second or two after the word of it."
-    for _ in range(100):
-        card = live.current().card
-        if card["model_version"] == said["model_version"] and card["forecast_origin"] >= said.get("day", ""):
-            break
+def follows(card, said):
+    "Whether what is followed is the model of which a message speaks, or one that went live after it."
+    if card["model_version"] == said["model_version"]:
+        return card["forecast_origin"] >= said.get("day", "")
+    told = said.get("time")  # a night has none in messages of before 28 November 2026
+    return told is None or datetime.fromisoformat(card["live_since"]) > datetime.fromisoformat(told)
+
+
+async def stands(live, message):
+    "The live model, once it is what a message speaks of; the broker is told to be patient for as long as that takes."
+    said = json.loads(message.data)
+    for look in range(sys.maxsize):
+        if follows(live.current().card, said):
+            return live.current()
+        if look % PATIENT == 0:
+            await message.in_progress()
+        if look == PATIENT:
+            say(f"{said['model_version']} is told, and not there yet; waiting for it.")
         await asyncio.sleep(0.1)
-    return live.current()
 
 
 async def connect(broker):
@@ -75,7 +88,7 @@ async def main(broker, place):
     live = load_live(place)
     news = await subscribe(await connect(broker))
     async for message in news.messages:
-        model = await stands(live, json.loads(message.data))
+        model = await stands(live, message)
         units = model.arrays()["mean"].sum()
         say(f"{model.card['model_version']} is live from {model.card['first_day']} on: {units:,.0f} units in all.")
         await message.ack()

@@ -114,6 +114,10 @@ FAULTS = {
         text("items.csv", "102,", "101,"),
         ["items.csv, column item_nbr: duplicate key in 2 rows", "line 2: '101'", "line 3: '101'"],
     ),
+    "an item twice, below a name of three lines": (
+        lambda raw: (text("items.csv", "102,", "101,")(raw), text("items.csv", "1,Milk", '1,"Milk,\n\nfresh"')(raw)),
+        ["items.csv, column item_nbr: duplicate key in 2 rows", "line 2: '101'", "line 5: '101'"],
+    ),
     "a perishable of 7": (
         text("items.csv", "(fresh),1,", "(fresh),7,"),
         ["items.csv, column perishable: wrong type", "True or False, or 1 or 0", "line 2: '7'"],

@@ -288,11 +288,31 @@ HOLES = 'day,sku,shop,pieces\n2018-01-01,a,A,1\n\n2018-01-01,"b\n\nc",A,1\n2018-
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 @pytest.mark.parametrize("encoding", ["utf-8", "cp1252"])
 def test_lines_are_right_below_empty_ones(tmp_path, end, encoding):
-    "As an editor counts them; a quoted line break is in the middle of its line."
+    "As an editor counts them: a row whose cell holds line breaks has so many lines, and is told by its first."
     (tmp_path / "sales.csv").write_bytes(HOLES.replace("\n", end).encode(encoding))
     found = check_table({**MAPPING, "encoding": encoding}, tmp_path)
     told = {f["kind"]: [line for line, _ in f["rows"]] for f in found}
-    assert told == {"broken line": [5], "wrong type": [8], "duplicate key": [2, 8]}
+    assert told == {"broken line": [7], "wrong type": [10], "duplicate key": [2, 10]}
+
+
+def test_lines_are_right_below_quoted_line_breaks(tmp_path):
+    "In each table, plain or gzip, where a quote stands within a cell, and in a table of one column."
+    shift = 'day,sku,shop,pieces\n2018-01-01,"a ""b"" c","A\nB\nC",1\n'
+    (tmp_path / "sales").mkdir()
+    (tmp_path / "sales/1.csv").write_text(shift + '2018-01-01,5" pipe,A,x\n2018-01-01,d,A,2,3\n')
+    with gzip.open(tmp_path / "sales/2.csv.gz", "wt") as file:
+        file.write(shift.replace("\n", "\r\n") + "2018-01-02,d,A,y\r\n")
+    (tmp_path / "items.csv").write_text('sku\n"a ""b"" c"\n5" pipe\n"d\ne"\nLÃ¡cteos\n')
+    items = {"table": "items.csv", "columns": {"item": "sku"}}
+    found = check_table({"sales": "sales", "columns": COLUMNS, "items": items}, tmp_path)
+    told = {(f["file"], f["kind"]): [line for line, _ in f["rows"]] for f in found}
+    assert told == {
+        ("sales/1.csv", "broken line"): [6],
+        ("sales/1.csv", "wrong type"): [5],
+        ("sales/2.csv.gz", "wrong type"): [5],
+        ("sales/2.csv.gz", "unknown reference"): [5],
+        ("items.csv", "garbled text"): [6],
+    }
 
 
 def test_lines_are_right_below_empty_ones_in_each_file_and_each_table(tmp_path):
@@ -648,3 +668,59 @@ def test_dates_of_a_plan_written_otherwise_name_the_plans_own_section(tmp_path):
 def test_norway_is_no_false(tmp_path):
     with pytest.raises(UserError, match='YAML reads NO as false; write Norway in quotes, "NO"'):
         bring(tmp_path, csv(), country=False)
+
+
+EXPORT = [
+    (f"{day:02d}.12.2017", item, shop, f"{day},5") for day in range(1, 5) for item in ("Käse", "Brot") for shop in "AB"
+]
+
+
+def export(tmp_path, *rows, encoding="utf-8"):
+    lines = [";".join(row) for row in [("day", "sku", "shop", "pieces"), *EXPORT, *rows]]
+    (tmp_path / "sales.csv").write_bytes("\n".join([*lines, ""]).encode(encoding))
+    return tmp_path
+
+
+def test_a_messy_export_is_told_in_one_run(tmp_path):
+    "Its encoding, its dates, its numbers and the total below; each was a run of its own."
+    found = check_table(MAPPING, export(tmp_path, ("Summe", "", "", "48,0"), encoding="cp1252"))
+    said = {(f["kind"], f["column"]): f["expectation"] for f in found}
+    assert "encoding: cp1252" in said["broken line", None]
+    assert "16 of 17 can be read as %d.%m.%Y" in said["wrong type", "day"]
+    assert '17 of 17 can be read: set decimal: ","' in said["wrong type", "pieces"]
+    assert all("1 row looks like a total ('Summe')" in said["missing value", column] for column in ("sku", "shop"))
+    mended = {**MAPPING, "encoding": "cp1252", "date_format": "%d.%m.%Y", "decimal": ","}
+    assert {(f["kind"], f["column"]) for f in check_table(mended, tmp_path)} == set(said) - {
+        ("broken line", None), ("wrong type", "pieces"),
+    }  # fmt: skip
+
+
+def test_all_that_is_wrong_in_the_mapping_is_told_at_once(tmp_path):
+    wrong = {"columns": {"date": "day", "articel": "sku"}, "decimal": ";", "date_format": "dd.mm", "grain": "week"}
+    with pytest.raises(UserError) as e:
+        check_table({**MAPPING, **wrong}, export(tmp_path))
+    said = str(e.value)
+    assert all(
+        words in said for words in ("did you mean", "the item and the quantity", "table.decimal", "dd.mm", "week")
+    )
+
+
+FORMS = {"date_format": "%d.%m.%Y", "decimal": ","}
+DATED = {
+    "of a day": ([(f"{day:02d}.12.2017", "Gesamt", "A", f"{4 * day + 2}") for day in range(1, 5)], ["Gesamt"]),
+    "of a day and shop, by a number": (
+        [(f"{day:02d}.12.2017", "Z99", shop, f"{2 * day + 1}") for day in range(1, 5) for shop in "AB"],
+        ["Z99"],
+    ),
+    "of the last day": ([("04.12.2017", "Total sales", "A", "18")], ["Total sales"]),
+    "called so, and no total": ([("04.12.2017", "Total cereal", "A", "17")], []),
+    "none": ([], []),
+}
+
+
+@pytest.mark.parametrize("rows, items", DATED.values(), ids=DATED)
+def test_a_total_that_bears_a_day_is_doubted(tmp_path, rows, items):
+    said = check_source({**MAPPING, **FORMS}, export(tmp_path, *rows))
+    doubts = [fit for fit in said["fits"] if "looks like a total" in fit]
+    assert (said["findings"], len(doubts)) == ([], len(items)), said
+    assert all(f"the item '{item}'" in doubt for item, doubt in zip(items, doubts))

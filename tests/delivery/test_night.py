@@ -17,7 +17,7 @@ from cd4ml_nb.model import groups, loading, remainder
 from cd4ml_nb.model.forecaster import load_forecaster
 from cd4ml_nb.monitoring.actuals import OUTCOMES, join_actuals
 from cd4ml_nb.serving.live import Shelf
-from cd4ml_nb.tiny import tiny_live
+from cd4ml_nb.tiny import stage_function, tiny_live
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +142,7 @@ def test_the_data_of_another_model_that_begin_later_are_said_to_be_others(shop):
     series.assign(item_nbr="other " + series["item_nbr"].astype(str)).to_parquet(others / "series.parquet")
     told = read_json(others / "version.json")
     (others / "version.json").write_text(json.dumps(told | {"source": "table"}))
-    with pytest.raises(UserError, match="is of other data .*Put a model of these data live first"):
+    with pytest.raises(UserError, match="is of other data .*Put a model of these data live "):
         turn(shop)
     assert live_night(shop) is None
 
@@ -155,6 +155,22 @@ def test_a_delivery_that_lost_a_store_is_refused(shop):
     with pytest.raises(UserError, match="are missing, such as .* in store 3"):
         turn(shop)
     assert live_night(shop)["day"] == "2017-08-21"
+
+
+def test_a_row_of_sums_that_bears_a_day_is_refused(shop):
+    "It is no new product, and what is live is left as it was; who knows better insists."
+    path = to_csv(shop) / "1.csv"
+    sales = pd.read_csv(path, dtype=str)
+    day = sales[sales["date"] == "2017-08-21"]
+    total = {"date": "2017-08-21", "store_nbr": "Total", "item_nbr": "Total"}
+    total["unit_sales"] = str(day["unit_sales"].astype(float).sum())
+    pd.concat([sales, pd.DataFrame([total])]).to_csv(path, index=False)
+    before = bytes_of(shop / "data")
+    with pytest.raises(UserError, match="Total is new and sold exactly what all others did together"):
+        turn(shop, "2017-08-21")
+    assert bytes_of(shop / "data") == before and not live_night(shop)
+    sales.to_csv(path, index=False)
+    assert turn(shop, "2017-08-21")["night"]["day"] == "2017-08-21"
 
 
 def test_a_corrected_day_is_joined_again_and_what_was_published_stays(shop):
@@ -194,8 +210,14 @@ def test_who_follows_what_is_live_sees_the_night(shop):
 
 def test_a_night_forecasts_what_a_package_of_the_day_would(shop):
     "The state is the one that the stage package makes of the same sales; the weights are the released ones."
+    other = shutil.copytree(shop, shop.with_name("other"))
+    params = yaml.safe_load((other / "params.yaml").read_text().replace("2017-08-20", "2017-08-21"))
+    given = {"backtest": {"estimator": "gradient_boosting"}}
+    for stage in ("ingest", "prepare", "split", "backtest", "train", "package"):
+        stage_function(stage)(other, **stage_values(stage, params, **given.get(stage, {})))
     turn(shop)
-    fresh = load_forecaster(tiny_live("2017-08-21") / "data/model")
+    fresh = load_forecaster(other / "data/model")
+    assert fresh.card["forecast_origin"] == "2017-08-21"
     tonight = load_forecaster(live_folder(shop, state(shop)["champion"]))
     for name in ("sales", "item_sales", "class_sales", "onpromotion", "is_open", "holiday"):
         ours, theirs = getattr(tonight.block, name), getattr(fresh.block, name)
@@ -596,6 +618,23 @@ def test_a_released_model_gets_the_night_of_the_live_day(after_a_release):
     assert done["night"]["day"] == "2017-08-23" and "were added" in done["read"]
 
 
+def test_the_night_of_a_model_that_goes_live_between_nights_is_news_of_its_own(after_a_release):
+    "Who was told of the live day's night, of the model before, is told of that of the model that is live now."
+    from cd4ml_nb.delivery.broker import begin, untold
+
+    shop, first = after_a_release
+    told = {"release": 2, "night": "2017-08-22"}  # as it was kept of a broker before 28 November 2026
+    news = untold(shop, told)
+    named = lambda news: [(one.says["kind"], one.says["model_version"], one.says.get("day")) for one in news]
+    assert named(news) == [("release", "trees-2", None), ("night", "trees-2", "2017-08-22")]
+    for one in news:
+        told |= one.place
+    assert untold(shop, told) == []
+    assert named(untold(shop, begin(shop))) == named(news)  # of a new broker the night before is no news
+    turn(shop)
+    assert named(untold(shop, told)) == [("night", "trees-2", "2017-08-23")]
+
+
 def test_a_rollback_between_nights_brings_the_night_of_the_model_that_comes_back(after_a_release, capfd):
     from cd4ml_nb.delivery.release import rollback
 
@@ -724,3 +763,55 @@ def test_a_night_that_is_killed_is_done_again(shop, tmp_path):
         assert bytes_of(root / FORECASTS) == bytes_of(quiet / FORECASTS)
         assert (root / LIVE).read_bytes() == (quiet / LIVE).read_bytes()
     assert changes > 20 and not live[0], (changes, live)
+
+
+def killed_as_it_goes_live(root, night, tonight, last):
+    "Put a night live in a process of its own that is killed just before so many changes; whether it was."
+    if (child := os.fork()) == 0:
+        done = []
+
+        def note(act, given):
+            changes = act in ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link")
+            written = act == "open" and isinstance(given[2], int) and given[2] & (os.O_WRONLY | os.O_RDWR)
+            if (changes or written) and str(given[0]).startswith((str(root), os.path.relpath(root))):
+                done.append(act)
+                if len(done) == last:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(note)
+        night_module._go_live(root, night, tonight)
+        os._exit(0)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
+def test_a_night_that_is_killed_at_any_change_as_it_goes_live(shop, tmp_path, monkeypatch):
+    "Before each file that is written, renamed or removed: the night before is live, or this one, and each is whole."
+    turn(shop)
+    found, go_live = {}, night_module._go_live
+
+    def keep(root, night, tonight):
+        found.update(night=night, tonight=tonight)
+        shutil.copytree(root, tmp_path / "made")
+        go_live(root, night, tonight)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(night_module, "_go_live", keep)
+        turn(shop)
+    old, new = (tmp_path / "made/production/prepared", shop / "production/prepared")
+    kept = {"2017-08-21": bytes_of(old), "2017-08-22": bytes_of(new)}
+    assert kept["2017-08-21"] != kept["2017-08-22"]
+    days, number, killed = [], 0, True
+    while killed:
+        number += 1
+        root = shutil.copytree(tmp_path / "made", tmp_path / f"killed-{number}")
+        killed = killed_as_it_goes_live(root, found["night"], found["tonight"], number)
+        day = live_night(root)["day"]
+        load_forecaster(live_folder(root, state(root)["champion"]))
+        night_module._take_place(root)  # as the next night begins
+        assert bytes_of(root / "production/prepared") == kept[day], (number, day)
+        published = bytes_of(shop / FORECASTS) if day == "2017-08-22" else bytes_of(tmp_path / "made" / FORECASTS)
+        assert bytes_of(root / FORECASTS) == published, (number, day)
+        assert not (root / "production/tonight").exists() and not (root / "production/prepared.old").exists()
+        days.append(day)
+        shutil.rmtree(root)
+    assert number > 10 and days == sorted(days) and {*days} == {*kept}, days

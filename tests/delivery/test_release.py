@@ -75,15 +75,21 @@ def live(root, name, **more):
     promote(root, name, by="Ana", reason=f"{name} is good")
 
 
-@pytest.fixture
-def shop(tmp_path):
-    "trees-1 was live, trees-2 is, trees-3 is approved: five lines of log."
-    root = tmp_path / "shop"
+@pytest.fixture(scope="module")
+def whole_shop(tmp_path_factory):
+    "trees-1 was live, trees-2 is, trees-3 is approved: five lines of log. Nothing writes to it."
+    root = tmp_path_factory.mktemp("whole") / "shop"
     live(root, "trees-1", day=1)
     live(root, "trees-2", day=2)
     version(root, "trees-3", "trees-2", day=3)
     approve(root, "trees-3", "Ben", "better on fresh food")
     return root
+
+
+@pytest.fixture
+def shop(whole_shop, tmp_path):
+    "A copy of it, to break: made at once, where each act waits for the disk."
+    return shutil.copytree(whole_shop, tmp_path / "shop", symlinks=True)
 
 
 def log(root):

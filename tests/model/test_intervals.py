@@ -119,6 +119,8 @@ PACKAGE = ROOT / "tests/model/packages/gradient_boosting"
         lambda knots: knots.pop("ratio"),
         lambda knots: knots.update(dispersion=[[0.5]]),
         lambda knots: knots.update(ratio=3),
+        lambda knots: knots.update(sums=0),
+        lambda knots: knots.update(sums="many"),
     ],
 )
 def test_a_package_with_a_right_seal_and_senseless_intervals_is_refused(tmp_path, wrong):

@@ -144,8 +144,9 @@ SENSELESS = {
     "no number": (units(np.nan), "units that are no numbers from 0 on"),
     "negative": (units(-1.0), "units that are no numbers from 0 on"),
     "infinite": (units(np.inf), "units that are no numbers from 0 on"),
-    "lift of no number": (lift([float("nan"), 1.0, 0.5]), "lifts below 0"),
-    "negative lift": (lift([-1.5, 1.0, 0.5]), "lifts below 0"),
+    "lift of no number": (lift([float("nan"), 1.0, 0.5]), "lifts that are not above 0"),
+    "negative lift": (lift([-1.5, 1.0, 0.5]), "lifts that are not above 0"),
+    "lift of nothing": (lift([0.0, 1.0, 0.5]), "lifts that are not above 0"),
     "lift of text": (lift(["1.5", 1.0, 0.5]), "lifts that are not three numbers"),
     "two numbers": (lift([1.5, 1.0]), "lifts that are not three numbers"),
     "no numbers": (lift(None), "lifts that are not three numbers"),
@@ -164,4 +165,57 @@ def test_what_makes_no_sense_is_refused_in_words(folder, change, says):
     changed = change(ready, n_series)
     write_ready(folder, changed if isinstance(changed, type(ready)) else ready)
     with pytest.raises(UserError, match=f"is refused: what lies ready in it makes no sense .{says}.*Restore it with"):
+        load_forecaster(folder)
+
+
+def settings(**wrong):
+    "Other settings of serving."
+    return lambda told: told["serving"].update(wrong)
+
+
+def days(**wrong):
+    "Other words on the card."
+    return lambda told: told["card"].update(wrong)
+
+
+NONSENSE = {
+    "a level of nothing": (settings(levels={"": 0.0}), "levels is not factors above 0"),
+    "a level of text": (settings(levels={"": "high"}), "levels is not factors above 0"),
+    "levels in a list": (settings(levels=[1.0]), "its settings make no sense"),
+    "a rate below 0": (settings(cold_start={"mean": -1.0, "log_mean": 0.0}), "cold_start is not two rates"),
+    "a rate too few": (settings(cold_start={"mean": 1.0}), "it lacks 'log_mean'"),
+    "an encoding of text": (settings(encoding={"family": "Dairy"}), "encoding is not lists of texts"),
+    "no encoding": (lambda told: told["serving"].pop("encoding"), "it lacks 'encoding'"),
+    "a link of text": (settings(log_link="yes"), "log_link is not true or false"),
+    "a gap of text": (settings(fill="none"), "fill is not a number"),
+    "a group without a model": (settings(per="family", groups={"Dairy": [0, 0]}, closed=[[]]), "whose model is not th"),
+    "no intervals": (lambda told: told["serving"].pop("calibration"), "it lacks 'calibration'"),
+    "a horizon of nothing": (days(horizon=0), "its horizon is no number of days"),
+    "a horizon of text": (days(horizon="16"), "its horizon is no number of days"),
+    "days that do not follow": (days(first_day="2030-01-01"), "its days are not those that follow"),
+    "a day of no calendar": (days(forecast_origin="soon"), "its settings make no sense"),
+    "days beyond the state": (
+        days(horizon=900, last_day=str(np.datetime64("2017-08-27") + 900)),
+        "it does not hold the days of the forecast",
+    ),
+}
+
+
+@pytest.mark.parametrize("change, says", NONSENSE.values(), ids=NONSENSE)
+def test_settings_that_make_no_sense_are_refused_in_words(folder, change, says):
+    told = json.loads((folder / "forecaster.json").read_text())
+    change(told)
+    (folder / "forecaster.json").unlink()
+    seal(folder, told["card"], told["serving"])
+    with pytest.raises(UserError, match=f"is (refused|damaged): .*{says}.*Restore it with"):
+        load_forecaster(folder)
+
+
+def test_what_no_series_forecasts_is_units(folder):
+    path = folder / "remainder.parquet"
+    table = pq.read_table(path)
+    wrong = pa.array(np.full(len(table), -1.0))
+    pq.write_table(table.set_column(table.schema.get_field_index("mean"), "mean", wrong), path)
+    reseal(folder)
+    with pytest.raises(UserError, match="its state makes no sense .units that are no numbers from 0 on"):
         load_forecaster(folder)

@@ -392,7 +392,7 @@ def test_a_refusal_names_the_estimators_that_would_pass_by_the_same_checks(own):
     refused, limits = gate_of(own), read_limits(read_params("gate", own))
     stops = lambda checks: [check["title"] for check in checks if check["verdict"] == "failed"]
     names = [one["estimator"] for one in refused["others"]]
-    assert set(names) == set(ESTIMATORS) - {"gradient_boosting", "seasonal_naive"}
+    assert set(names) == set(ESTIMATORS) - {"gradient_boosting"}
     alone = [(name, stops(forecast_checks(read_case(own, name, limits)))) for name in names]
     assert [(one["estimator"], one["failed"]) for one in refused["others"]] == alone
     passing = [name for name, failed in alone if not failed]

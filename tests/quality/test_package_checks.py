@@ -324,7 +324,13 @@ def test_bad_behaviour_is_found(root, fitted, monkeypatch, check, change):
 
 
 def test_a_shorter_horizon_breaks_contracts(root, fitted, planted):
-    wrong = failed(root, planted(lambda folder, sealed: sealed["card"].update(horizon=5)), fitted)
+    def edit(folder, sealed):
+        last = np.datetime64(sealed["card"]["forecast_origin"]) + 5
+        sealed["card"].update(horizon=5, last_day=str(last))
+        rest = pd.read_parquet(folder / "remainder.parquet")
+        rest.groupby(["grain", "name"], sort=False).head(5).to_parquet(folder / "remainder.parquet", index=False)
+
+    wrong = failed(root, planted(edit), fitted)
     assert "orders" in wrong["contract_orders"] and "reach 5 days ahead, and 7 are needed" in wrong["contract_orders"]
 
 

@@ -3,9 +3,9 @@
 import asyncio, socket, subprocess, sys, threading, time
 from pathlib import Path
 import pytest
-from brokers import SERVER, WHY_NOT, broker, heard
+from brokers import broker, heard
 from copies import ROOT, environment
-from shop import NO_MLFLOW, make_shop, put_live
+from shop import NO_MLFLOW, live_shop, make_shop, put_live
 from waiting import wait_for
 from cd4ml_nb.core import UserError
 from cd4ml_nb.delivery import broker as room
@@ -14,12 +14,11 @@ from cd4ml_nb.delivery.broker import TOLD, announce, tell
 from cd4ml_nb.delivery.night import turn
 from cd4ml_nb.delivery.release import rollback
 from cd4ml_nb.delivery.state import state
+from cd4ml_nb.delivery.store import publish_live
 from cd4ml_nb.monitoring.record import record_nights
 from cd4ml_nb.serving.events import open_events, read_events
 from cd4ml_nb.serving.news import keep_acts
 from cd4ml_nb.tiny import tiny_live
-
-pytestmark = pytest.mark.skipif(SERVER is None, reason=WHY_NOT)
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +44,12 @@ def told_to(root, url):
 @pytest.fixture
 def own(tmp_path):
     return make_shop(tmp_path / "shop")
+
+
+@pytest.fixture
+def lived(tmp_path):
+    "The same, in which a first version is live."
+    return live_shop(tmp_path / "shop")
 
 
 def go_back(root):
@@ -103,14 +108,13 @@ def test_a_broker_that_was_away_is_told_later_and_holds_up_nothing(own, tmp_path
         assert [said["model_version"] for _, said in heard(server.url)] == ["trees-1", "trees-2", "trees-1"]
 
 
-def test_a_broker_killed_midway_has_each_message_once(own, tmp_path, monkeypatch, capfd):
-    put_live(own, "trees-1")
+def test_a_broker_killed_midway_has_each_message_once(lived, tmp_path, monkeypatch, capfd):
     with broker(tmp_path / "nats") as server:
-        tell(own, server.url)
+        tell(lived, server.url)
         server.kill()
-        told_to(own, server.url)
+        told_to(lived, server.url)
         for n in range(2, 6):
-            put_live(own, f"trees-{n}", 1 + n / 10)
+            put_live(lived, f"trees-{n}", 1 + n / 10)
         server.start()
         publish, done = room._publish, []
 
@@ -122,28 +126,27 @@ def test_a_broker_killed_midway_has_each_message_once(own, tmp_path, monkeypatch
 
         monkeypatch.setattr(room, "_publish", killed_after_two)
         capfd.readouterr()
-        announce(own)
+        announce(lived)
         assert "The broker was not told what is live" in capfd.readouterr().err
         monkeypatch.setattr(room, "_publish", publish)
         server.start()
-        announce(own)
+        announce(lived)
         found = heard(server.url)
     assert [said["model_version"] for _, said in found] == [f"trees-{n}" for n in range(1, 6)]
 
 
-def test_what_was_confirmed_and_forgotten_here_is_not_heard_twice(own, tmp_path):
+def test_what_was_confirmed_and_forgotten_here_is_not_heard_twice(lived, tmp_path):
     "Killed between the broker's word and its note: told again, and left out by the broker."
-    put_live(own, "trees-1")
     with broker(tmp_path / "nats") as server:
-        tell(own, server.url)
-        before = (own / TOLD).read_bytes()
-        told_to(own, server.url)
-        put_live(own, "trees-2", 1.5)
-        (own / TOLD).write_bytes(before)
-        assert tell(own, server.url) == 1
+        tell(lived, server.url)
+        before = (lived / TOLD).read_bytes()
+        told_to(lived, server.url)
+        put_live(lived, "trees-2", 1.5)
+        (lived / TOLD).write_bytes(before)
+        assert tell(lived, server.url) == 1
         assert [said["model_version"] for _, said in heard(server.url)] == ["trees-1", "trees-2"]
-        (own / TOLD).write_text("{")  # damaged: it begins with what is live
-        assert tell(own, server.url) == 1 and len(heard(server.url)) == 2
+        (lived / TOLD).write_text("{")  # damaged: it begins with what is live
+        assert tell(lived, server.url) == 1 and len(heard(server.url)) == 2
 
 
 def test_a_new_broker_begins_with_what_is_live(own, tmp_path):
@@ -160,11 +163,11 @@ def why_not(root, url):
     return str(e.value)
 
 
-def test_without_jetstream_a_sentence_says_so(own, tmp_path):
-    put_live(own, "trees-1")
+def test_without_jetstream_a_sentence_says_so(lived, tmp_path):
     with broker(tmp_path / "nats", jetstream=False) as server:
         assert (
-            why_not(own, server.url) == f"{server.url}: its JetStream is off; turn it on with: nats-server --jetstream."
+            why_not(lived, server.url)
+            == f"{server.url}: its JetStream is off; turn it on with: nats-server --jetstream."
         )
 
 
@@ -175,18 +178,17 @@ def test_without_jetstream_a_sentence_says_so(own, tmp_path):
         (("--auth", "correct-horse"), {"NATS_TOKEN": "correct-horse"}),
     ],
 )
-def test_who_one_is_comes_from_the_environment_and_is_never_said(own, tmp_path, monkeypatch, capfd, keys, given):
-    put_live(own, "trees-1")
+def test_who_one_is_comes_from_the_environment_and_is_never_said(lived, tmp_path, monkeypatch, capfd, keys, given):
     with broker(tmp_path / "nats", keys=keys) as server:
-        assert "it does not let us in" in why_not(own, server.url)
+        assert "it does not let us in" in why_not(lived, server.url)
         for name, value in given.items():
             monkeypatch.setenv(name, value.replace("horse", "HORSE"))
-        assert "it does not let us in" in why_not(own, server.url)
+        assert "it does not let us in" in why_not(lived, server.url)
         for name, value in given.items():
             monkeypatch.setenv(name, value)
-        assert tell(own, server.url) == 1
+        assert tell(lived, server.url) == 1
     said = capfd.readouterr()
-    assert "orrect-" not in said.out + said.err + (own / TOLD).read_text()
+    assert "orrect-" not in said.out + said.err + (lived / TOLD).read_text()
 
 
 @pytest.mark.parametrize(
@@ -207,8 +209,7 @@ def test_a_wrong_address_is_said_and_the_release_stands(own, capfd, url, says):
 
 
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", None])
-def test_what_is_no_broker_is_left_in_time(own, answer):
-    put_live(own, "trees-1")
+def test_what_is_no_broker_is_left_in_time(lived, answer):
     with socket.create_server(("127.0.0.1", 0)) as server:
         held = []
 
@@ -223,11 +224,11 @@ def test_what_is_no_broker_is_left_in_time(own, answer):
 
         threading.Thread(target=serve, daemon=True).start()
         began = time.monotonic()
-        said = why_not(own, f"nats://127.0.0.1:{server.getsockname()[1]}")
+        said = why_not(lived, f"nats://127.0.0.1:{server.getsockname()[1]}")
         assert time.monotonic() - began < 10 and said.startswith("nats://127.0.0.1:")
 
 
-def test_somebody_elses_stream_of_the_subject_is_used(own, tmp_path):
+def test_somebody_elses_stream_of_the_subject_is_used(lived, tmp_path):
     import nats
 
     async def make(url):
@@ -235,10 +236,9 @@ def test_somebody_elses_stream_of_the_subject_is_used(own, tmp_path):
         await connection.jetstream().add_stream(name="OURS", subjects=["cd4ml.>"])
         await connection.close()
 
-    put_live(own, "trees-1")
     with broker(tmp_path / "nats") as server:
         asyncio.run(make(server.url))
-        tell(own, server.url)
+        tell(lived, server.url)
         assert [said["model_version"] for _, said in heard(server.url, "OURS")] == ["trees-1"]
 
 
@@ -269,25 +269,24 @@ def listening(own, url, log):
         return subprocess.Popen(words, env=environment(own, PYTHONPATH=str(ROOT)), stdout=out, stderr=out)
 
 
-def test_a_program_that_listens_waits_for_a_broker_that_is_not_there(own, tmp_path):
+def test_a_program_that_listens_waits_for_a_broker_that_is_not_there(lived, tmp_path):
     "Absent at first, empty then, killed and back: each is one line, and what was told meanwhile is heard."
-    put_live(own, "trees-1")
     with broker(tmp_path / "nats", start=False) as server:
-        told_to(own, server.url)
+        told_to(lived, server.url)
         log = tmp_path / "heard.log"
-        process = listening(own, server.url, log)
+        process = listening(lived, server.url, log)
         heard_of = lambda words: wait_for(lambda: words in log.read_text(), log.read_text, process)
         try:
             heard_of("cannot be reached; waiting for it.")
             server.start()
             heard_of("Nothing was published yet")
-            announce(own)
+            announce(lived)
             heard_of("trees-1 is live")
             server.kill()
             wait_for(lambda: log.read_text().count("cannot be reached") == 2, log.read_text, process)
             time.sleep(5)  # some attempts, about which nothing is said
             server.start()
-            put_live(own, "trees-2", 1.5)
+            put_live(lived, "trees-2", 1.5)
             heard_of("trees-2 is live")
         finally:
             process.kill()
@@ -298,10 +297,35 @@ def test_a_program_that_listens_waits_for_a_broker_that_is_not_there(own, tmp_pa
     assert lines == [*lost, "Nothing was published yet; waiting for it.", "trees-1", *lost, "trees-2"], lines
 
 
-def test_a_program_that_listens_where_nobody_lets_it_in_says_so_once(own, tmp_path):
-    put_live(own, "trees-1")
+def test_a_program_that_listens_waits_for_what_it_follows(lived, tmp_path):
+    "Told before the store has it, it confirms nothing, however long that takes; what came meanwhile comes after."
+    store = f"file://{tmp_path}/store"
+    publish_live(lived, store)
+    with broker(tmp_path / "nats") as server:
+        tell(lived, server.url)
+        log = tmp_path / "heard.log"
+        words = [sys.executable, str(ROOT / "examples/told/listen.py"), server.url, store]
+        with log.open("w") as out:
+            process = subprocess.Popen(words, env=environment(lived, PYTHONPATH=str(ROOT)), stdout=out, stderr=out)
+        try:
+            wait_for(lambda: "trees-1 is live" in log.read_text(), log.read_text, process)
+            put_live(lived, "trees-2", 1.5)
+            tell(lived, server.url)
+            wait_for(lambda: "trees-2 is told, and not there yet" in log.read_text(), log.read_text, process)
+            time.sleep(2)
+            assert log.read_text().count("is live from") == 1, log.read_text()
+            put_live(lived, "trees-3", 2.0)
+            tell(lived, server.url)
+            publish_live(lived, store)  # trees-3, which went live after trees-2
+            wait_for(lambda: log.read_text().count("trees-3 is live") == 2, log.read_text, process)
+        finally:
+            process.kill()
+            process.wait()
+
+
+def test_a_program_that_listens_where_nobody_lets_it_in_says_so_once(lived, tmp_path):
     with broker(tmp_path / "nats", keys=("--auth", "correct-horse")) as server:
-        process = listening(own, server.url, log := tmp_path / "heard.log")
+        process = listening(lived, server.url, log := tmp_path / "heard.log")
         try:
             wait_for(lambda: "does not let us in; waiting for it." in log.read_text(), log.read_text, process)
             time.sleep(5)  # some attempts
@@ -317,6 +341,6 @@ def test_news_is_told_in_the_order_of_its_kind_whatever_clocks_say(monkeypatch):
     news = lambda kind, place, moment: room.News(f"{kind} {place}", moment, {kind: place}, {})
     releases, nights = [news("release", 4, 90.0), news("release", 5, 10.0)], [news("night", "2017-12-01", 50.0)]
     monkeypatch.setattr(room, "_releases_since", lambda root, line: iter(releases))
-    monkeypatch.setattr(room, "_nights_since", lambda root, day: iter(nights))
+    monkeypatch.setattr(room, "_nights_since", lambda root, told: iter(nights))
     told = [one.id for one in room.untold(None, {"release": 3, "night": ""})]
     assert [one for one in told if "release" in one] == ["release 4", "release 5"] and len(told) == 3

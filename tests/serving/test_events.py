@@ -214,7 +214,7 @@ def test_no_room_to_wait_is_said(tmp_path, monkeypatch):
     "Where the disk hangs, memory does not fill up."
     monkeypatch.setattr(events, "_WAITING", 3)
     with EventStore(tmp_path) as store:
-        with events._turn(tmp_path):  # the disk hangs
+        with events.store_turn(tmp_path):  # the disk hangs
             store.submit(Event("night", id="held"))
             wait_for(lambda: store._committer.waiting.qsize() == 0)
             futures = [store.submit(Event("night", id=f"n{number}")) for number in range(5)]
@@ -351,7 +351,7 @@ def test_writing_together_is_worth_it(tmp_path, capsys):
         [thread.join() for thread in running]
         return sum(counts) / 1.5
 
-    single = events._connect(tmp_path / "single")
+    single = events.connect_store(tmp_path / "single")
     gate = threading.Lock()
 
     def alone(event):

@@ -1,10 +1,12 @@
 "A release that goes back, to a model of other data or of earlier days, is said when it goes live, in status, on pages."
 
 import json, shutil
-import pandas as pd, pytest
+from datetime import date, timedelta
+import pandas as pd, pyarrow as pa, pyarrow.parquet as pq, pytest
 from shop import NO_MLFLOW, approve, make_shop, promote, put_live, register
 from cd4ml_nb.core import write_json
 from cd4ml_nb.delivery.grounds import doubt_grounds, say_older
+from cd4ml_nb.delivery.registry import registry_folder
 from cd4ml_nb.delivery.release import rollback, status_in_words
 from cd4ml_nb.delivery.state import state
 from cd4ml_nb.model.package import _seal_of
@@ -34,7 +36,8 @@ def known_to(root, day):
     "Let the package from which versions are made know sales up to a day, by what it says."
     path = root / "made/forecaster.json"
     told = json.loads(path.read_text())
-    told["card"]["forecast_origin"] = day
+    after = lambda days: str(date.fromisoformat(day) + timedelta(days=days))
+    told["card"] |= {"forecast_origin": day, "first_day": after(1), "last_day": after(told["card"]["horizon"])}
     path.write_text(json.dumps({**told, "seal": _seal_of(told)}))
 
 
@@ -89,3 +92,17 @@ def test_what_cannot_be_read_is_nobodys_doubt(own):
     put_live(own, "trees-1")
     (own / "data/prepared/series.parquet").write_bytes(b"none")
     assert doubt(own) == ""
+
+
+def test_two_tables_of_the_same_source_are_two_data(own):
+    "Both are called `table`, say: the live one ends earlier, and the other one's days are none of its own."
+    newest = json.loads((own / "made/forecaster.json").read_text())["card"]["forecast_origin"]
+    put_live(own, "trees-1")
+    known_to(own, "2017-08-01")
+    put_live(own, "trees-2", 1.5)
+    assert f"knew those up to {newest}" in doubt(own)
+    state_of = registry_folder(own) / "trees-1/package/state.parquet"
+    table = pq.read_table(state_of)
+    others = pa.array([f"other {name}" for name in table["item_nbr"].to_pylist()])
+    pq.write_table(table.set_column(table.schema.get_field_index("item_nbr"), "item_nbr", others), state_of)
+    assert doubt(own) == "" == say_older(own, "trees-2")

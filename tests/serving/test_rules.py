@@ -1,11 +1,14 @@
 "Rules of order lists: what is accepted is what is done, whatever two of them say, and of what."
 
 import json
+from dataclasses import replace
 from itertools import product
 import numpy as np, pytest, yaml
 from shop import live_shop, serving
+from waiting import wait_for
+from cd4ml_nb.apps import order_page, page
 from cd4ml_nb.cli import main
-from cd4ml_nb.core import UserError
+from cd4ml_nb.core import UserError, find_named
 from cd4ml_nb.delivery.rules import counting, is_narrower, read_rules
 from cd4ml_nb.serving.events import events_folder, read_events
 from cd4ml_nb.serving.kept_rules import rules_kept
@@ -135,7 +138,7 @@ def test_what_was_decided_by_rules_is_on_record_when_something_is_done_by_them(o
 
 
 def test_one_bad_rule_takes_no_list_away(own, pair, capsys, tmp_path):
-    "Who reads the list is told first, and by the exit code; a program gets none; a decision is taken."
+    "Who reads the list is told first, and by the exit code; a program gets none; no decision is taken by it."
     store, item = pair
     write_rules(own, {"item": item, "order": 4321, "why": "so"}, {"item": item, "leest": 3, "why": "so"})
     asked = "--store", store, "--days", 3
@@ -149,9 +152,94 @@ def test_one_bad_rule_takes_no_list_away(own, pair, capsys, tmp_path):
         assert (code, out) == (1, "") and "rule 2 has the unknown key leest" in err
     assert not (tmp_path / "orders.csv").exists()
     code, out, err = cd4ml(capsys, "decisions", "record", *asked, "--item", item, "--ordered", 9, "--reason", "event")
-    assert code == 0 and out.startswith("On record: 9 of") and "no rule is applied" in err
-    rules, order = decisions(own)
-    assert rules["rules"] == [] and "unknown key leest" in rules["text"] and order["ordered"] == 9
+    refused = "params.yaml, serving.rules: no decision is put on record, until this is mended: rule 2 has the unknown"
+    assert (code, out) == (1, "") and refused in err
+    assert decisions(own) == []
+
+
+def test_by_rules_that_cannot_be_read_no_door_takes_a_decision(own, pair, capsys):
+    "Neither the command nor the page nor the service; mended, each takes it."
+    store, item = pair
+    refused = "no decision is put on record, until this is mended: rule 1 needs a reason"
+    words = "--store", store, "--item", item, "--days", 3, "--ordered", 9, "--reason", "event"
+    model = page.remember(load_champion(own))
+    shown = order_page.make_list(
+        own, model, replace(order_page.default_list(model), store=store), order_page.Record(own)
+    )
+    typed = {"item": item, "id": "", "seen": "", "ordered": "9", "reason": "event", "text": "", "by": "Ada"}
+    sent = {"store_nbr": store, "item_nbr": item, "days": 3, "ordered": 9, "by": "Ada", "reason": "event"}
+    write_rules(own, {"item": item, "order": 12})
+    token = {"authorization": "Bearer secret"}
+    with serving(own, CD4ML_TOKEN="secret", ready=False) as service:
+        wait_for(lambda: service.ask("/ready", headers=token)[0] == 200)
+        assert refused in cd4ml(capsys, "decisions", "record", *words)[2]
+        with pytest.raises(UserError, match=refused):
+            order_page.decide(own, shown, order_page.Record(own), typed)
+        status, said = service.ask("/decisions", "POST", sent, token)
+        assert status == 503 and refused in said["error"]
+        assert [done["act"] for done in decisions(own)] == ["rules"]  # of the service's start
+        write_rules(own, {"item": item, "order": 12, "why": "the contract"})
+        assert service.ask("/decisions", "POST", sent, token)[0] == 200
+    assert [done["act"] for done in decisions(own)] == ["rules", "rules", "order"]
+
+
+def test_a_list_that_a_command_shows_is_on_record_as_the_page_s_is(own, pair, capsys, tmp_path):
+    "As words, as JSON, as a file: each time what was asked, by whom it was answered, and what is suggested."
+    store, item = pair
+    write_rules(own, {"item": item, "order": 12, "why": "the contract"})
+    asked = "orders", "--store", store, "--days", 3
+    for more in ([], ["--json"], ["--csv", tmp_path / "orders.csv"]):
+        assert cd4ml(capsys, *asked, *more)[0] == 0
+    assert (
+        cd4ml(capsys, "decisions", "record", *asked[1:], "--item", item, "--ordered", 12, "--reason", "event")[0] == 0
+    )
+    events = read_events(events_folder(own), kinds=["forecast"])
+    live = load_champion(own)
+    model = page.remember(live)
+    choice = replace(order_page.default_list(model), store=store)
+    shown = order_page.make_list(own, model, choice, order_page.Record(own))
+    question, card, told = order_page.on_record(shown, model)
+    assert question.pop("page") == "orders" and told["ruled"] == {
+        item: str(rules_kept(read_events(events_folder(own)))[0].rule)
+    }
+    assert [event.inputs for event in events] == [{"command": "orders", **question}] * 3
+    assert {(event.model_version, event.data_version) for event in events} == {
+        (card["model_version"], card["data_version"])
+    }
+    assert all({**event.outputs, "order": 0} == {**told, "order": 0} for event in events)
+
+
+def test_a_rule_finds_a_product_by_its_name(own, pair, capsys):
+    "As the dashboard does, where one product fits; of several each is named, and the rule changes nothing."
+    store, item = pair
+    model = load_champion(own)
+    names = dict(zip(model.items["item_nbr"], model.items["item_name"]))
+    name, asked = names[item], ("orders", "--store", store, "--days", 3)
+    (only,) = find_named(name, names)
+    assert only == item != name
+    write_rules(own, {"item": name.upper(), "order": 4321, "why": "so"})
+    rows = {row["item_nbr"]: row for row in json.loads(cd4ml(capsys, *asked, "--json")[1])}
+    assert rows[item]["suggested"] == 4321 and f"Rule: always 4321 of {name} (so)" in rows[item]["rule"]
+    assert "4,321" in cd4ml(capsys, *asked)[1] and "changes nothing" not in cd4ml(capsys, *asked)[1]
+    word = next(word for name in names.values() for word in name.split() if len(find_named(word, names)) > 1)
+    write_rules(own, {"item": word, "order": 4321, "why": "so"})
+    out = cd4ml(capsys, *asked)[1]
+    assert "4,321" not in out and f"changes nothing: “{word}” fits" in out
+    assert all(f"{names[other]} ({other})" in out for other in find_named(word, names)[:4])
+
+
+def test_rules_that_contradict_each_other_by_a_name_are_applied_and_decided_by_nobody(own, pair, capsys):
+    "One names the product by its number, one by its name."
+    store, item = pair
+    name = dict(zip(load_champion(own).items["item_nbr"], load_champion(own).items["item_name"]))[item]
+    write_rules(own, {"item": item, "order": 4321, "why": "so"}, {"item": name, "order": 4322, "why": "so"})
+    asked = "--store", store, "--days", 3
+    out = cd4ml(capsys, "orders", *asked)[1]
+    assert "4,321" not in out and "no rule is applied" in out and "rules 1 and 2 contradict each other" in out
+    code, _, err = cd4ml(
+        capsys, "decisions", "record", *asked, "--item", item, "--ordered", 9, "--reason", "event", "--sure"
+    )
+    assert code == 1 and "no decision is put on record, until this is mended: rules 1 and 2 contradict" in err
 
 
 def test_where_no_delivery_comes_nobody_says_that_nothing_need_be_ordered(own, pair, capsys):

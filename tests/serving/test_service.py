@@ -1,12 +1,31 @@
 "The service as its users meet it: a real process, real sockets, real signals."
 
 import json, shutil, signal, socket, subprocess, sys, threading, time
-import numpy as np, pytest
+from dataclasses import replace
+import numpy as np, psutil, pytest
 from copies import ROOT, environment
 from shop import approve, live_shop, make_shop, promote, put_live, query, register, serving
 from waiting import PATIENCE, wait_for
+from cd4ml_nb.core import UserError, sha256_of
+from cd4ml_nb.model.forecaster import make_ready
+from cd4ml_nb.model.package import _seal_of, read_state, write_state
 from cd4ml_nb.serving.events import events_folder, read_events
 from cd4ml_nb.serving.live import load_champion
+
+
+@pytest.fixture(scope="module", autouse=True)
+def unfinished(service):
+    "A request whose body does not come, asked before all others: what is said to it, and after how many seconds."
+    found, began = [], time.monotonic()
+
+    def ask():
+        said = raw(service, b"POST /forecast HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        found.extend((said, time.monotonic() - began))
+
+    asks = threading.Thread(target=ask)
+    asks.start()
+    yield lambda: (asks.join(PATIENCE), found)[1]
+    asks.join(PATIENCE)
 
 
 def as_query(question, **more):
@@ -161,12 +180,6 @@ def test_a_body_that_grows_too_long_is_refused_on_the_way(service):
     assert said.startswith(b"HTTP/1.1 413")
 
 
-def test_a_body_that_does_not_come_is_not_waited_for(service):
-    began = time.monotonic()
-    said = raw(service, b"POST /forecast HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
-    assert said.startswith(b"HTTP/1.1 408") and time.monotonic() - began >= 9
-
-
 def test_every_status_is_in_the_document(service, good):
     paths = service.ask("/openapi.json")[1]["paths"]
     assert {"/forecast", "/prediction", "/models", "/live", "/ready", "/metrics"} <= set(paths)
@@ -266,6 +279,62 @@ def test_a_tampered_version_is_refused_and_the_last_good_one_stays(own, good):
         wait_for(lambda: service.version() == "trees-3" and service.ask("/ready")[1]["trouble"] == "")
 
 
+@pytest.mark.pipeline
+def test_what_was_replaced_leaves_no_memory_behind(tmp_path):
+    "Two models at once take 200 MB more than one; of models that are gone nothing is held."
+    root = make_shop(tmp_path / "shop", ROOT / "data/model")
+    put_live(root, "trees-2", 3.0)
+    put_live(root, "trees-1")
+    resident = lambda: psutil.Process(service.process.pid).memory_info().rss / 1e6
+    with serving(root) as service:
+        begun, after = resident(), []
+        for number in range(6):
+            promote(root, version := f"trees-{2 - number % 2}")
+            wait_for(lambda: service.version() == version, process=service.process)
+            time.sleep(0.5)
+            after.append(resident())
+    assert np.median(after) < begun + 50 and after[-1] < after[0] + 50, (begun, after)
+
+
+def test_contents_and_seal_that_somebody_changed_together_are_refused(own, good):
+    "The log of releases knows which seal was released."
+    package = own / "data/registry/trees-1/package"
+    with serving(own) as service:
+        before = service.ask(as_query(good))[1]
+        state = read_state(package / "state.parquet")
+        write_state(package / "state.parquet", replace(state, sales=state.sales * np.float32(5)))
+        told = json.loads((package / "forecaster.json").read_text())
+        told["files"]["state.parquet"] = sha256_of(package / "state.parquet")
+        (package / "forecaster.json").write_text(json.dumps(told | {"seal": _seal_of(told)}))
+        make_ready(package)
+        wait_for(lambda: "changed after the release" in service.ask("/ready")[1]["trouble"], said=service.log.read_text)
+        assert service.ask(as_query(good))[1] == before
+    with pytest.raises(UserError, match="changed after the release"):
+        load_champion(own)
+
+
+BEGUN = """
+import asyncio, gc, sys, threading
+from types import SimpleNamespace
+from cd4ml_nb.serving.http import make_app
+
+async def begin(app):
+    async with app.router.lifespan_context(app):
+        print(gc.get_freeze_count(), len(gc.get_objects()))
+
+follower = SimpleNamespace(answers=None, trouble="none is live", ends=threading.Event())
+asyncio.run(begin(make_app(sys.argv[1], follower)))
+"""
+
+
+def test_what_a_service_is_made_of_is_not_looked_through_again(tmp_path):
+    "A full collection walked through a hundred thousand objects of libraries, and every answer waited for it."
+    words = [sys.executable, "-c", BEGUN, str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True, env=environment(tmp_path, PYTHONPATH=str(ROOT)))
+    frozen, walked = map(int, done.stdout.split())
+    assert frozen > 20 * walked, done.stderr
+
+
 EACH, CONNECTIONS = 2, 8  # Seconds between two swaps, and askers at once
 
 
@@ -320,3 +389,8 @@ def test_no_answer_fails_or_is_of_two_models_while_they_change(own, model, secon
         assert len(versions) == 1, f"one answer is of {versions}"
         assert all(said == truth[(*versions, *asked_of(row))] for row, said in answers)
     assert {answers[0][1]["model_version"] for answers in found} == {"trees-1", "trees-2"}
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(unfinished):
+    said, seconds = unfinished()
+    assert said.startswith(b"HTTP/1.1 408") and seconds >= 9

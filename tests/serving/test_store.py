@@ -5,7 +5,7 @@ from pathlib import Path
 import boto3, pytest
 from buckets import KEYS, s3_server
 from copies import ROOT, environment
-from shop import make_shop, promote, put_live, query, serving
+from shop import live_shop, promote, put_live, query, serving
 from waiting import PATIENCE, wait_for
 from pyarrow.fs import FileSelector
 from cd4ml_nb.core import UserError, hold_lock, sha256_of, write_json
@@ -41,9 +41,7 @@ def bucket(s3, tmp_path, monkeypatch):
 
 @pytest.fixture
 def own(tmp_path):
-    root = make_shop(tmp_path / "shop")
-    put_live(root, "trees-1")
-    return root
+    return live_shop(tmp_path / "shop")
 
 
 @pytest.fixture

@@ -1,0 +1,178 @@
+"An alert is said once, wherever it goes, and nothing of it stops a night."
+
+import json, shutil, socket, subprocess, sys, threading, time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+import pytest, yaml
+from cd4ml_nb.monitoring.alerts import Wrong, acknowledge, read_alerts, settle
+from cd4ml_nb.monitoring.watch import watch_failure
+from cd4ml_nb.monitoring.webhook import tell_alerts
+from cd4ml_nb.serving.events import Event, open_events
+from copies import ROOT
+
+LATE = Wrong("2017-12-01", "2017-12-01", "0 units were sold.")
+
+
+class Listener(BaseHTTPRequestHandler):
+    def do_POST(self):
+        said = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        status = self.server.statuses.pop(0) if self.server.statuses else 200
+        if status == 200:
+            self.server.heard.append(said)
+        self.send_response(status)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def listener():
+    server = HTTPServer(("127.0.0.1", 0), Listener)
+    server.heard, server.statuses = [], []
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def shop(tmp_path):
+    (tmp_path / "params.yaml").write_text("{}")
+    return tmp_path
+
+
+def tells(shop, url):
+    (shop / "params.yaml").write_text(yaml.safe_dump({"monitoring": {"webhook": url}}))
+
+
+def test_alerts_of_earlier_versions_are_read(shop):
+    with open_events(shop) as store:
+        for day in ("2017-12-01", "2017-12-01"):
+            store.submit(Event("alert", {"of": "night", "day": day}, {"says": "0 units were sold."})).result()
+    (alert,) = read_alerts(shop)
+    assert (alert.rule, alert.level, alert.since) == ("night", "critical", "2017-12-01")
+    settle(shop, {"night": None})
+    assert read_alerts(shop) == [] and len(read_alerts(shop, closed=True)) == 1
+
+
+def test_two_processes_open_one_alert(shop):
+    code = "import sys; from pathlib import Path; from cd4ml_nb.monitoring.alerts import Wrong, settle; "
+    code += f"settle(Path({str(shop)!r}), {{'night': Wrong('2017-12-01', '2017-12-01', 'late')}})"
+    both = [subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) for _ in range(2)]
+    assert [one.wait() for one in both] == [0, 0]
+    assert len(read_alerts(shop, closed=True)) == 1
+
+
+def test_a_rule_that_is_off_says_nothing_and_closes_what_it_said(shop):
+    settle(shop, {"night": LATE})
+    (shop / "params.yaml").write_text("monitoring: {alerts: {night: {level: 'off'}}}")
+    settle(shop, {"night": LATE})
+    assert read_alerts(shop) == []
+    assert settle(shop, {"night": LATE}) == []
+
+
+def test_what_was_refused_is_told_with_the_next_night_in_order(shop, listener, capsys):
+    tells(shop, f"http://127.0.0.1:{listener.server_port}/hook")
+    listener.statuses = [500]
+    watch_failure(shop, "2017-12-01", "0 units were sold.")
+    assert "An alert was not told: http://127.0.0.1" in capsys.readouterr().err and listener.heard == []
+    acknowledge(shop, read_alerts(shop)[0].id, "Ada", "the lorry is late")
+    settle(shop, {"night": None})
+    tell_alerts(shop)
+    tell_alerts(shop)
+    assert [said["act"] for said in listener.heard] == ["opened", "acknowledged", "closed"]
+    assert len({said["event"] for said in listener.heard}) == 3
+
+
+def test_a_listener_that_never_answers_costs_seconds(shop, capsys, monkeypatch):
+    monkeypatch.setattr("cd4ml_nb.monitoring.webhook._SOON", 0.3)
+    monkeypatch.setattr("cd4ml_nb.monitoring.webhook._LONG", 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        tells(shop, f"http://127.0.0.1:{silent.getsockname()[1]}/hook")
+        settle(shop, {"night": LATE})
+        begun = time.monotonic()
+        tell_alerts(shop)
+    assert time.monotonic() - begun < 3 and "did not answer within" in capsys.readouterr().err
+
+
+def test_a_webhook_that_is_no_address_is_refused_without_its_key(shop, capsys):
+    tells(shop, "https://user:secret@host/hook")
+    settle(shop, {"night": LATE})
+    tell_alerts(shop)
+    said = capsys.readouterr().err
+    assert "monitoring.webhook" in said and "secret" not in said
+
+
+def test_who_sends_messages_on_gets_neither_them_nor_the_token(shop, listener, monkeypatch, capfd):
+    "The place that is named next is asked nothing."
+    monkeypatch.setenv("CD4ML_WEBHOOK_TOKEN", "a-secret")
+    asked = []
+
+    class Elsewhere(BaseHTTPRequestHandler):
+        def do_POST(self):
+            asked.append((self.path, self.headers.get("Authorization")))
+            self.send_response(302 if self.path == "/hook" else 200)
+            self.send_header("Location", "/login")
+            self.end_headers()
+
+        do_GET = do_POST
+        log_message = Listener.log_message
+
+    listener.RequestHandlerClass = Elsewhere
+    url = f"http://127.0.0.1:{listener.server_port}/hook"
+    tells(shop, url)
+    settle(shop, {"night": LATE})
+    tell_alerts(shop)
+    assert asked == [("/hook", "Bearer a-secret")]
+    assert "sends messages on to another address, with status 302" in capfd.readouterr().err
+    listener.RequestHandlerClass = Listener
+    tell_alerts(shop)
+    assert [said["act"] for said in listener.heard] == ["opened"]
+
+
+def test_nothing_of_it_stops_a_night(shop, capsys):
+    (shop / "params.yaml").write_text("monitoring: {alerts: {nihgt: {level: note}}}")
+    watch_failure(shop, "2017-12-01", "0 units were sold.")
+    assert "No alert could be raised or closed: params.yaml, monitoring.alerts.nihgt" in capsys.readouterr().err
+
+
+MANAGER = shutil.which("prometheus-alertmanager")
+
+
+@pytest.mark.skipif(not MANAGER, reason="no Alertmanager: apt-get install prometheus-alertmanager")
+def test_alertmanager_knows_what_stands_and_what_is_over(shop, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    config = tmp_path / "alertmanager.yml"
+    config.write_text("route: {receiver: nobody}\nreceivers: [{name: nobody}]\n")
+    where = [f"--config.file={config}", f"--web.listen-address=127.0.0.1:{port}", "--cluster.listen-address="]
+    manager = subprocess.Popen(
+        [MANAGER, *where, f"--storage.path={tmp_path / 'am'}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        for _ in range(100):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        tells(shop, f"alertmanager+http://127.0.0.1:{port}")
+        settle(shop, {"night": LATE})
+        tell_alerts(shop)
+        assert [(one["labels"]["alertname"], one["status"]["state"]) for one in known(port)] == [("night", "active")]
+        assert known(port)[0]["annotations"]["summary"] == LATE.says
+        tell_alerts(shop)
+        assert len(known(port)) == 1
+        settle(shop, {"night": None})
+        tell_alerts(shop)
+        assert known(port) == []
+    finally:
+        manager.terminate()
+        manager.wait()
+
+
+def known(port):
+    "What an Alertmanager says of its active alerts."
+    from urllib.request import urlopen
+
+    with urlopen(f"http://127.0.0.1:{port}/api/v2/alerts?active=true", timeout=5) as answer:
+        return json.loads(answer.read())
