@@ -2,20 +2,23 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .SUFFIXES:
-.PHONY: help run test test-beside test-pipeline test-browser check prove prove-others prove-browser spark pipeline gate release dashboard review serve mlflow night replay lab bench deliver image night-image docs readme tidy hooks lock clean
+.PHONY: help run test test-beside test-pipeline test-browser check prove prove-others prove-browser spark pipeline gate release dashboard review curate serve mlflow night replay learn lab bench deliver image night-image docs readme tidy hooks lock clean
 
 PORT ?= 8866
 REVIEW_PORT ?= 8867
 SERVE_PORT ?= 8868
+CURATE_PORT ?= 8870
 MLFLOW_PORT ?= 5000
 # On the command line, PORT is meant for the page that is asked for, whichever it is.
 ifeq ($(origin PORT),command line)
 REVIEW_PORT := $(PORT)
 SERVE_PORT := $(PORT)
+CURATE_PORT := $(PORT)
 MLFLOW_PORT := $(PORT)
 endif
 TESTS ?= test
-PYTEST = python -m pytest --quiet
+# Where a build server runs them, what took long is told, as there is no other way to know.
+PYTEST = python -m pytest --quiet $(if $(CI),--durations 40)
 TWO = -n 2 --dist worksteal
 BESIDE = -j 2 $(if $(filter output-sync,$(.FEATURES)),-O)
 CHECKED = --ignore tests/code/test_house.py --ignore tests/code/test_notebooks.py
@@ -30,13 +33,14 @@ export JUPYTER_PLATFORM_DIRS := 1
 help:  ## Explain these commands
 	@echo "Two commands do it all:"
 	@echo "  make run        set up, run the pipeline, release the first model, serve the dashboard on http://127.0.0.1:$(PORT)"
-	@echo "  make test       see that this machine runs it all (some 15 minutes)"
+	@echo "  make test       see that this machine runs it all (some 25 minutes)"
 	@echo
 	@echo "And one for each part:"
 	@echo "  make pipeline   bring data, model and reports up to date; re-runs only what changed"
-	@echo "  make dashboard  serve the dashboard (on another port: make dashboard PORT=9000; so do review, serve and mlflow)"
+	@echo "  make dashboard  serve the dashboard (on another port: make dashboard PORT=9000; so do review, curate, serve and mlflow)"
 	@echo "  make gate       judge the packaged model again, against the champion of now; fails when the gate does"
 	@echo "  make review     serve the page on which a reviewer approves or rejects, on http://127.0.0.1:$(REVIEW_PORT)"
+	@echo "  make curate     serve the page of days that look wrong, on http://127.0.0.1:$(CURATE_PORT)"
 	@echo "  make serve      answer other programs over HTTP from the live model, on http://127.0.0.1:$(SERVE_PORT)"
 	@echo "  make mlflow     open MLflow's pages on the experiments, on http://127.0.0.1:$(MLFLOW_PORT)"
 	@echo "  make deliver    walk the whole road to a temporary production folder: test, reproduce, gate, register, approve, deploy"
@@ -45,6 +49,7 @@ help:  ## Explain these commands
 	@echo "  make docs       write _docs/index.html: all there is to read, with a search; works offline"
 	@echo "  make night      bring the next day's sales in, and put the coming days' forecasts live"
 	@echo "  make replay     live through nights one after the other: make replay NIGHTS=31"
+	@echo "  make learn      let what came since the live model was made become a new candidate (REASON=\"...\" where only you call for it)"
 	@echo "  make lab        open JupyterLab with the project's kernel"
 	@echo "  make prove      the long proofs: every kill point, queues, Spark, remote tables, many visitors"
 	@echo "  make bench      compare with mlforecast + LightGBM, DuckDB, pandas, Spark; results in reports/benchmarks"
@@ -83,6 +88,9 @@ release: .venv/ready
 review: .venv/ready
 	@cd4ml review --port $(REVIEW_PORT)
 
+curate: .venv/ready
+	@cd4ml curate --port $(CURATE_PORT)
+
 serve: .venv/ready
 	@cd4ml serve --port $(SERVE_PORT)
 
@@ -104,6 +112,11 @@ bench: .venv/ready
 # The day after last night's; what is live knows its sales from then on.
 night: .venv/ready
 	@cd4ml night
+
+# What production taught becomes a candidate: make learn, or make learn REASON="the spring range is on the shelves"
+learn: .venv/ready
+	@if [ -n "$$REASON" ]; then cd4ml learn --reason "$$REASON"; else cd4ml learn; fi
+	@cd4ml report
 
 # Live through some nights, one after the other: make replay NIGHTS=31
 replay: .venv/ready

@@ -300,23 +300,32 @@ def read_truth(
         return float(said) == 1
     raise ValueError(f"'{value}' should be yes or no")
 
+# %% ../nbs/core.ipynb #5cdd253a
+def _named(error, path):
+    "What the system names of a path, if it is a file of its own."
+    found = error.filename2 or error.filename
+    below = isinstance(found, str | Path) and Path(path) in Path(found).parents
+    return found if below and not str(found).endswith(".tmp") else path
+
 # %% ../nbs/core.ipynb #f3515d87
 _DISK_TROUBLE = {  # What the operating system's error numbers mean for the reader
     1: "the system does not allow it: check whose the folder is",
     2: "its folder does not take new files, or is gone: choose another one",
     13: "the folder is not writable: check its permissions",
+    16: "it is held there by something else, such as a mount of it alone: take that away",
     17: "a file stands where a folder should be: move it away",
     20: "a file stands where a folder should be: move it away",
     21: "a folder stands where a file should be: name another file",
     27: "a file would be larger than is allowed here: raise the limit (ulimit -f)",
     28: "the disk is full: free some space",
-    30: "the disk is read-only",
+    30: "the disk, or what stands there, is read-only: let it be written to",
     36: "its name is too long: choose a shorter one",
+    39: "something is left in a folder that was to go, such as a mount: take that away",
     40: "its links lead in a circle: remove them",
     122: "your share of the disk (quota) is used up: free some space",
 }
 
-
+# %% ../nbs/core.ipynb #cfe55073
 @contextmanager
 def explain_disk_trouble(
     path: Path,  # What is being written
@@ -327,9 +336,8 @@ def explain_disk_trouble(
     except OSError as e:
         if e.errno not in _DISK_TROUBLE:
             raise
-        raise UserError(
-            f"Cannot write {path}: {_DISK_TROUBLE[e.errno]}, then run again. What was there before is untouched."
-        ) from None
+        said = f"Cannot write {_named(e, path)}: {_DISK_TROUBLE[e.errno]}, then run again"
+        raise UserError(f"{said}. What was there before is untouched.") from None
 
 # %% ../nbs/core.ipynb #0d4c84d8
 def sync(

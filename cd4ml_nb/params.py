@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DAY', 'SHARES', 'SHARE', 'TEXTS', 'VALUES', 'ANY', 'PARAMETERS', 'GONE', 'Kind', 'null', 'whole', 'number', 'choice',
-           'text', 'check_value', 'each_parameter', 'keys_of', 'check_name', 'check_parameters']
+           'text', 'check_value', 'refuse_random', 'each_parameter', 'keys_of', 'check_name', 'check_parameters']
 
 # %% ../nbs/params.ipynb #89ae347c
 import datetime, math, re
@@ -179,6 +179,11 @@ PARAMETERS |= {
     "monitoring.alerts": ANY,
     "monitoring.webhook": text(_HOOK, r"(alertmanager\+)?https?://[^\s@]+") | null("for none"),
 }
+PARAMETERS |= {
+    "monitoring.learn.after_days": whole() | null("for never by age"),
+    "monitoring.learn.after_corrections": whole() | null("for never by corrections"),
+    "monitoring.learn.by_night": Kind(lambda value: isinstance(value, bool), "true or false"),
+}
 GONE = {  # Parameters of earlier versions: what took their place
     "prepare.min_days": "everything on offer is forecast now",
     "training_rows.share": "training_rows.rows says from how many rows is learnt",
@@ -222,6 +227,25 @@ def check_value(
     if odd is not None:
         raise UserError(f"{said} holds {odd}; write a number.")
 
+# %% ../nbs/params.ipynb #84fbe333
+_RANDOM = re.compile(r"random|shuffl|stratif|fold|test_size|train_size", re.IGNORECASE)
+
+
+def refuse_random(
+    name: str,  # section.key, or split alone
+    value: object = None,  # What stands there
+) -> None:
+    "A UserError where days would be split at random."
+    section, _, key = name.partition(".")
+    if section != "split" or not (_RANDOM.search(key) or isinstance(value, str) and _RANDOM.search(value)):
+        return
+    why = (
+        "at random, a model would learn from the days after those that judge it, and know the same promotion, "
+        "the same weather and what its own orders caused; it would look better than it can ever be"
+    )
+    mend = "Remove the line; horizon, calibration_windows and evaluation_windows say which days judge"
+    raise UserError(f"params.yaml, {name}: days are split by time only. Split {why}. {mend}.")
+
 # %% ../nbs/params.ipynb #46964ada
 def each_parameter(
     params: dict,  # Of params.yaml, or of a section of it
@@ -251,6 +275,7 @@ def check_name(
     "A UserError for a parameter that nobody reads."
     section, _, key = name.rpartition(".")
     known = keys_of(section) if known is None else known
+    refuse_random(name)
     if name in GONE:
         raise UserError(f"params.yaml, {name} is no more: {GONE[name]}. Remove the line.")
     if key not in known:
@@ -263,5 +288,6 @@ def check_parameters(
 ) -> None:
     "A UserError with every value that cannot be so."
     refuse_together(
-        *(lambda name=name, value=value: check_value(name, value) for name, value in each_parameter(params))
+        *(lambda name=name, value=value: check_value(name, value) for name, value in each_parameter(params)),
+        *(lambda name=name, value=value: refuse_random(name, value) for name, value in each_parameter(params)),
     )

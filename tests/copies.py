@@ -4,6 +4,7 @@ import os, shutil, subprocess, sys
 from pathlib import Path
 import warm
 from cd4ml_nb.data.corrections import start_record
+from cd4ml_nb.data.known import start_known
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = [
@@ -35,6 +36,7 @@ def copy_project(to):
         elif source.exists():
             shutil.copy(source, target)
     start_record(to)
+    start_known(to)
     return Path(to)
 
 

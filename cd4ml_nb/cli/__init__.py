@@ -22,6 +22,7 @@ COMMAND_GROUPS = {  # Command: its module in this package, and what it is for
     "experiments": ("experiments", "Which idea was best, and by more than luck?"),
     "gate": ("release", "Say what the gate found in the packaged model; fails when it must not go live."),
     "review": ("servers", "Serve the page on which a model is reviewed, approved or rejected, until Ctrl-C."),
+    "curate": ("servers", "Serve the page on which people say what they know of days that look wrong, until Ctrl-C."),
     "release": ("release", "Approve, promote and roll back models; who did it, and why"),
     "deploy": ("deploy", "For machines: bring a model to production, and the former one back"),
 }
@@ -39,6 +40,7 @@ COMMAND_GROUPS |= {
         "Write reports/index.html, the page that leads to every report, and say what to do next with the newest model.",
     ),
     "night": ("pipeline", "Bring the day's sales in, and put the coming days' forecasts live."),
+    "learn": ("learn", "Let what came since the live model was made become a new candidate."),
     "bench": ("pipeline", "Run the benchmark notebooks; their reports go to reports/benchmarks."),
 }
 
@@ -53,7 +55,7 @@ def find_command(
 _ABOUT = """How many units will sell? Forecasts from the command line, and the parts of the pipeline.
 
   cd4ml forecast --item fluid-milk-products --store 367 --date 2017-12-05
-      Fluid milk products, store 367, Tuesday 5 December 2017: about 3 units, likely 1 to 5
+      Fluid milk products, store 367, Tuesday 5 December 2017: about 3.4 units, likely 1 to 6
   cd4ml forecast --item fluid-milk-products --date 2017-12-05 --promotion yes --json
   cd4ml forecast --input questions.csv --output answers.csv
 

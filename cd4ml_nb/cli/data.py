@@ -21,12 +21,14 @@ def chosen_source(
     path: str | None,  # As --path says: a folder, a file or an address
 ) -> dict:  # source, path, until, and the sections favorita, synthetic and table
     "Where the raw data come from: what the command line says, else what params.yaml says."
+    from cd4ml_nb.data.known import known_until
+
     params = read_params(root=root)
     ingest = params.get("ingest", {})
     sections = {name: params.get(name) or {} for name in ("favorita", "synthetic", "table")}
     if path is None:
         own = source in (None, ingest.get("source"))  # of another source, another day may be the last
-        sections["until"] = ingest.get("until") if own else None
+        sections["until"] = known_until(root, ingest.get("source"), ingest.get("until")) if own else None
         return {"source": source or ingest.get("source"), "path": ingest.get("path", "data/source"), **sections}
 
     if source is None and Path(path).is_dir() and list(Path(path).glob("*train.csv*")):

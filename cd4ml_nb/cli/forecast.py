@@ -80,12 +80,13 @@ def read_cells(
 ):  # DataFrame with the names as they are written
     "A CSV of texts, or a Parquet file as it is."
     import pandas as pd
+    import pyarrow.parquet as pq
 
     if path.suffix not in (".csv", ".parquet"):
         raise UserError(f"{path} should be a .csv or a .parquet file.")
     if path.suffix == ".parquet":
         try:
-            return pd.read_parquet(path)
+            return pq.read_table(path, partitioning=None).to_pandas()
         except Exception:
             raise UserError(f"{path} is no Parquet file, or a damaged one. Write it anew, or as CSV.") from None
     text = text_of(path, "Save it as CSV in UTF-8.")

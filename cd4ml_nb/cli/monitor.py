@@ -9,32 +9,44 @@ __all__ = ['COMMANDS', 'monitor', 'alerts_in_words', 'alerts_list', 'alerts_ackn
 from .parser import say_json
 from ..core import project_root
 
+# %% ../../nbs/cli/02c_monitor.ipynb #9dd13b35
+def _as_told(verdict, said, reasons, drifted, alerts):
+    "The same as a program reads it."
+    from cd4ml_nb.monitoring.alerts import as_row
+    from cd4ml_nb.monitoring.drifted import say_drift
+
+    told = reasons.astype(object).where(reasons.notna(), None).reset_index().to_dict("records")
+    found = {"says": say_drift(drifted), "found": [one.as_row() for one in drifted.found] if drifted else []}
+    parts = {"overrides": {"says": said, "reasons": told}, "drift": found}
+    return verdict.as_row() | parts | {"alerts": [as_row(alert) for alert in alerts]}
+
 # %% ../../nbs/cli/02c_monitor.ipynb #893f841a
 def monitor(
     *,
-    json: bool = False,  # One line of JSON: says, state, rows, overrides, alerts
+    json: bool = False,  # One line of JSON: says, state, rows, overrides, drift, alerts, learning
 ):
     """Say whether the live model is still what was approved.
 
     The last seven days beside the band that the backtest of this version promised.
     cd4ml monitor"""
     from cd4ml_nb.look import table_text
-    from cd4ml_nb.monitoring.alerts import as_row, read_alerts
+    from cd4ml_nb.monitoring.alerts import read_alerts
+    from cd4ml_nb.monitoring.drifted import read_drift, say_drift
+    from cd4ml_nb.monitoring.due import say_due
     from cd4ml_nb.monitoring.judged import is_as_judged, verdict_table
     from cd4ml_nb.monitoring.overrides import overrides_of
 
     root = project_root()
     verdict, (said, reasons), alerts = is_as_judged(root), overrides_of(root), read_alerts(root)
+    drifted = read_drift(root)
     if json:
-        told = reasons.astype(object).where(reasons.notna(), None).reset_index().to_dict("records")
-        open_now = [as_row(alert) for alert in alerts]
-        print(say_json(verdict.as_row() | {"overrides": {"says": said, "reasons": told}, "alerts": open_now}))
+        print(say_json(_as_told(verdict, said, reasons, drifted, alerts) | {"learning": say_due(root)}))
         return
     print(verdict.says)
     table = verdict_table(verdict)
     if len(table):
         print(table_text(list(table), table.to_numpy().tolist()))
-    print(said)
+    print(f"{said}\n{say_drift(drifted)}\n{say_due(root)}")
     if alerts:
         print(f"Open alerts: {len(alerts)}. See them: cd4ml alerts")
 

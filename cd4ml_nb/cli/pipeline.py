@@ -101,6 +101,7 @@ def _one_night(until, insist=False):
 
         watch_failure(root, day, str(e))
         raise
+    from cd4ml_nb.monitoring.learn import after_night
     from cd4ml_nb.monitoring.record import record_nights
     from cd4ml_nb.monitoring.watch import watch_night
     from cd4ml_nb.serving.kept_rules import try_rules
@@ -109,6 +110,7 @@ def _one_night(until, insist=False):
     record_nights(root)
     announce(root)
     watch_night(root)
+    after_night(root)
     if doubt := doubt_of(root, day):
         progress(doubt)
     print(f"Report: {report}", flush=True)

@@ -61,7 +61,8 @@ def ship(
 
     Where to stands in params.yaml, monitoring.ship.to. Keys stand in the environment: ELASTIC_API_KEY, or ELASTIC_USER
     and ELASTIC_PASSWORD; FLUENTD_SHARED_KEY, and FLUENTD_USER and FLUENTD_PASSWORD where it asks for them;
-    SSL_CERT_FILE names the certificate to trust where it is one of your own."""
+    SSL_CERT_FILE names the certificate to trust where it is one of your own. With --once, who cannot be reached is
+    tried three times within seconds, who does not answer has 30 seconds; then it ends, and all stays on record."""
     from cd4ml_nb.monitoring.ship import destination_of, ship as send
 
     if refused:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['KINDS', 'CORRECTIONS', 'COLUMNS', 'Kind', 'Correction', 'check_correction', 'read_corrections', 'standing',
            'contradicts', 'repeats', 'digest_of', 'in_force', 'start_record', 'check_new', 'add_correction',
-           'undo_correction', 'Touched', 'touched', 'corrected_days']
+           'undo_correction', 'newest_prepared', 'Touched', 'sold_on', 'known_series', 'touched', 'corrected_days']
 
 # %% ../../nbs/data/01e_corrections.ipynb #c3e2e1cb
 import csv, hashlib, io, secrets
@@ -15,10 +15,11 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import NamedTuple
-import pyarrow as pa
-from ..core import UserError, hold_lock, nearest, read_json, replace_file
+import pandas as pd
+import pyarrow as pa, pyarrow.compute as pc, pyarrow.parquet as pq
+from ..core import UserError, hold_lock, main_root, nearest, read_json, read_params, replace_file
 from .marks import SCHEMA
-from .panel import read_series
+from .panel import read_series, store_folder, year_of
 
 # %% ../../nbs/data/01e_corrections.ipynb #fb5cdff2
 class Kind(NamedTuple):
@@ -27,6 +28,7 @@ class Kind(NamedTuple):
     says: str  # For a reader
     promotion: float | None = None  # Whether the promotion ran; None where nothing is said of it
     counted: bool = False  # Whether the true number of units may be given
+    right: bool = False  # Whether the days are as they stand: nothing is to be corrected
 
 
 KINDS = {
@@ -36,6 +38,7 @@ KINDS = {
     "wrong_quantity": Kind("The number is wrong", counted=True),
     "promotion_did_not_run": Kind("A planned promotion did not run", promotion=0.0),
     "promotion_ran": Kind("A promotion ran that no plan shows", promotion=1.0),
+    "as_it_is": Kind("Somebody looked, and it is right as it stands", right=True),
 }
 
 # %% ../../nbs/data/01e_corrections.ipynb #6d95920b
@@ -111,6 +114,11 @@ def check_correction(
         raise UserError(f"The last day, {one.last_date}, lies before the first, {one.first_date}.")
     if not one.store_nbr and not one.item_nbr:
         raise UserError("A correction of every product in every store would take whole days away; name one of them.")
+    if one.kind == "closed" and one.item_nbr:
+        raise UserError(
+            "A closed store concerns all its products: leave the product out. "
+            "If only this one was missing, say stock_out."
+        )
     _check_units(one, KINDS[one.kind])
 
 # %% ../../nbs/data/01e_corrections.ipynb #5d9c71ee
@@ -194,7 +202,7 @@ def standing(
     undone = {one.undoes for one in known if one.undoes}
     return [one for one in known if not one.undoes and one.id not in undone]
 
-
+# %% ../../nbs/data/01e_corrections.ipynb #0a821a91
 def _meet(one, other):
     "Whether two corrections speak of a day of a series in common."
     either = lambda name: (
@@ -204,12 +212,21 @@ def _meet(one, other):
     return days and either("store_nbr") and either("item_nbr")
 
 
+def _denies(right, other):
+    "Whether who says that all is right contradicts another: of a whole store, that is not each product of it."
+    same = lambda name: getattr(other, name) == getattr(right, name)
+    wider = lambda name: same(name) or (not getattr(other, name) and KINDS[other.kind].promotion is None)
+    return _meet(right, other) and wider("store_nbr") and wider("item_nbr")
+
+
 def contradicts(
     one: Correction,
     other: Correction,
 ) -> bool:
     "Whether two corrections say different things of the same day of a series."
     kinds = KINDS[one.kind], KINDS[other.kind]
+    if kinds[0].right != kinds[1].right:
+        return _denies(*((one, other) if kinds[0].right else (other, one)))
     about_sales = [kind.promotion is None for kind in kinds]
     differ = (one.units != other.units) if all(about_sales) else kinds[0].promotion != kinds[1].promotion
     return about_sales[0] == about_sales[1] and differ and _meet(one, other)
@@ -328,6 +345,24 @@ def undo_correction(
         )
     return gone
 
+# %% ../../nbs/data/01e_corrections.ipynb #7d31c0e2
+def newest_prepared(
+    root: Path,  # The project's folder
+) -> Path:
+    "The prepared data that know most days: the pipeline's, or those of the last night."
+    folders = [Path(root) / "data/prepared", main_root(root) / "production/prepared"]
+    known = [folder for folder in folders if (folder / "version.json").exists()]
+    source = (read_params(root=root).get("ingest") or {}).get("source")
+    told = {folder: read_json(folder / "version.json") for folder in known}
+    if not any(version["source"] == source for version in told.values()):
+        stands = ", ".join(sorted({version["source"] for version in told.values()}))
+        beside = f" (those of {stands} are)" if stands else ""
+        raise UserError(
+            f"No data of the source {source} are prepared yet{beside}, so no day of them can be looked at. "
+            "Prepare them first: make pipeline"
+        )
+    return max(known, key=lambda folder: (told[folder]["source"] == source, told[folder]["last_day"]))
+
 # %% ../../nbs/data/01e_corrections.ipynb #5f93c19b
 class Touched(NamedTuple):
     "What a correction speaks of."
@@ -336,32 +371,68 @@ class Touched(NamedTuple):
     days: int
     stores: int
     items: int
+    units: float  # Sold on these days, as far as the data say
+    sales: int  # Days of a product in a store on which something was
 
     def __str__(self):
         counts = [(self.series, "product in a store" if self.series == 1 else "products in a store each")]
         counts += [(self.days, "day" if self.days == 1 else "days")]
-        return " on ".join(f"{number:,} {what}" for number, what in counts)
+        was = "unit was" if self.units == 1 else "units were"
+        sold = f"{self.units:,.6g} {was} sold ({self.sales:,} {'sale' if self.sales == 1 else 'sales'})"
+        where = " on ".join(f"{number:,} {what}" for number, what in counts)
+        return f"{where}; {sold if self.sales else 'nothing was sold'} there"
 
 # %% ../../nbs/data/01e_corrections.ipynb #62e530d4
+def sold_on(
+    prepared: Path,  # A folder of prepared data
+    one: Correction,
+    stores: list[str],  # Where to look
+) -> pd.DataFrame:  # store_nbr, item_nbr, date, unit_sales: a row a sale
+    "What the data say was sold on a correction's days."
+    first, last = _day("first_date", one.first_date), _day("last_date", one.last_date)
+    wanted = (pc.field("date") >= first) & (pc.field("date") <= last)
+    if one.item_nbr:
+        wanted &= pc.field("item_nbr") == one.item_nbr
+    columns, parts = ["item_nbr", "date", "unit_sales"], []
+    for store in stores:
+        for path in sorted(store_folder(prepared, store).glob("*.parquet")):
+            if first.year <= (year_of(path) or first.year) <= last.year:
+                rows = pq.read_table(path, columns=columns, filters=wanted, partitioning=None, use_threads=False)
+                parts.append(rows.to_pandas().assign(store_nbr=store))
+    empty = pd.DataFrame(columns=["store_nbr", *columns])
+    return pd.concat([part for part in parts if len(part)] or [empty], ignore_index=True)
+
+# %% ../../nbs/data/01e_corrections.ipynb #62e530d5
+def known_series(
+    prepared: Path,  # A folder of prepared data
+    store_nbr: str,
+    item_nbr: str,  # Both: empty for all of them
+):  # DataFrame, as `read_series` gives it
+    "The series of a store, a product or both; a UserError where the data do not know them."
+    series = read_series(prepared)
+    for name, asked, what in (("store_nbr", store_nbr, "store"), ("item_nbr", item_nbr, "product")):
+        if asked and asked not in set(series[name]):
+            raise UserError(f"The data know no {what} '{asked}'{nearest(asked, series[name].unique())}.")
+        series = series[series[name] == asked] if asked else series
+    if series.empty:
+        raise UserError(f"{item_nbr} was never sold in store {store_nbr}.")
+    return series
+
+# %% ../../nbs/data/01e_corrections.ipynb #026ff749
 def touched(
     prepared: Path,  # A folder of prepared data
     one: Correction,
 ) -> Touched:
     "What a correction touches; a UserError where it speaks of what is not in the data."
     check_correction(one)
-    series, (first, last) = read_series(prepared), _span(prepared)
-    for name, what in (("store_nbr", "store"), ("item_nbr", "product")):
-        asked = getattr(one, name)
-        if asked and asked not in set(series[name]):
-            raise UserError(f"The data know no {what} '{asked}'{nearest(asked, series[name].unique())}.")
-        series = series[series[name] == asked] if asked else series
-    if series.empty:
-        raise UserError(f"{one.item_nbr} was never sold in store {one.store_nbr}.")
+    series, (first, last) = known_series(prepared, one.store_nbr, one.item_nbr), _span(prepared)
     if one.first_date < first or one.last_date > last:
         said = one.first_date if one.first_date == one.last_date else f"some of {one.first_date} to {one.last_date}"
         raise UserError(f"The data go from {first} to {last}; {said} is not in them.")
     days = (_day("last_date", one.last_date) - _day("first_date", one.first_date)).days + 1
-    return Touched(len(series), days, series["store_nbr"].nunique(), series["item_nbr"].nunique())
+    sold = sold_on(prepared, one, list(series["store_nbr"].unique()))
+    stores, items = (series[name].nunique() for name in ("store_nbr", "item_nbr"))
+    return Touched(len(series), days, stores, items, float(sold["unit_sales"].sum()), len(sold))
 
 
 def _span(prepared):
@@ -386,6 +457,8 @@ def corrected_days(
     rows = set()
     for one in found:
         kind = KINDS[one.kind]
+        if kind.right:
+            continue
         unknown = kind.promotion is None and one.units is None
         for day in _days_of(one, first, last):
             rows.add((one.store_nbr, one.item_nbr, day, one.units, kind.promotion, unknown))

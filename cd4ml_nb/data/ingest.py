@@ -15,14 +15,16 @@ from ..core import UserError, find_json, replace_folder, sha256_of
 from ..params import check_value
 from .favorita import between_days, count_rows, extract_rows, favorita, find_tables, in_place, select_rows
 from .engines import explain_engine_trouble, quote_sql
+from .known import known_until
 from .layout import raw_path
 from .seen import SEEN, asked_for, bring_new, held_by, keep_later, note_seen, why_altered, why_not
 from .sources import NOT_YET, complete_journey, complete_journey_folder, digest_of, tiny
 from .synthetic import synthetic
+from .came import bring_came, note_all
 from .deliveries import table
 
 # %% ../../nbs/data/02b_ingest.ipynb #bd0e8eb8
-def _fill(folder, root, source, path, settings, until, kept=None, only=None):
+def _fill(folder, root, source, path, settings, until, kept=None, only=None, keep=None):
     "Fill an empty folder from a source; returns what was left out, and where the sales come from."
     match source:
         case "complete_journey":
@@ -35,7 +37,7 @@ def _fill(folder, root, source, path, settings, until, kept=None, only=None):
         case "synthetic":
             return synthetic(folder, **settings), "invented"
         case "table":
-            return table(folder, root, until, **settings), "own tables"
+            return table(folder, root, until, keep, **settings), "own tables"
         case "tiny":
             return tiny(folder), "invented"
 
@@ -146,7 +148,9 @@ def _bring(folder, root, source, path, settings, until, kept=None, why=""):
     "Fill an empty folder from a source; returns what was left out, and says so in left_out.json."
     noting = source == "favorita" and until and kept is not None
     stood = noting and _file_stands(Path(root) / path)
-    rules, origin = _fill(folder, root, source, path, settings, until, kept)
+    own = source == "table" and until and kept is not None
+    keep = note_all(folder, Path(root), settings, until, why) if own else None
+    rules, origin = _fill(folder, root, source, path, settings, until, kept, keep=keep)
     if until and NOT_YET not in rules:
         rows, units = forget_after(folder, until, keep=noting)
         known = {"rows": rules["kept"]["rows"] - rows, "units": rules["kept"]["units"] - units, "why": "kept"}
@@ -184,13 +188,21 @@ def ingest(
     "Write `data/raw` from a source and say what was left out."
     check_value("ingest.source", source)
     check_value("ingest.until", until)
-    target = Path(root) / "data" / "raw"
+    until, target = known_until(root, source, until), Path(root) / "data" / "raw"
     with explain_engine_trouble(target), replace_folder(target) as folder:
         rules = _bring(folder, root, source, path, sections.get(source) or {}, until)
         refuse_left_behind(folder)
         return rules
 
 # %% ../../nbs/data/02b_ingest.ipynb #c2d2598a
+def _bring_new(folder, root, source, path, settings, until, before):
+    "Bring what came to files of the user's own; why that is not enough, or nothing, and the rules."
+    if source == "table":
+        return bring_came(folder, before, Path(root), settings, until), "own tables"
+    asked = asked_for(source, Path(root) / path, settings)
+    return bring_new(folder, before, asked, until), f"Kaggle's files in {path}"
+
+
 def _bring_day(folder, root, source, path, settings, until, before, kept):
     "Bring of a source what came since the night before; why that is not enough, or nothing."
     if why := why_altered(before):
@@ -198,14 +210,14 @@ def _bring_day(folder, root, source, path, settings, until, before, kept):
     folder.mkdir()
     if source == "complete_journey":
         return _bring_journey_day(folder, until, before, kept)
-    if source != "favorita":
+    if source not in ("favorita", "table"):
         return "this source is read whole"
     try:
-        why, rules = bring_new(folder, before, asked_for(source, Path(root) / path, settings), until)
+        (why, rules), origin = _bring_new(folder, root, source, path, settings, until, before)
     except (duckdb.Error, UserError) as e:  # whoever reads all of it says what is wrong
         why = f"what came cannot be read ({str(e).splitlines()[0]})"
     if not why:
-        _say_left_out(folder, source, f"Kaggle's files in {path}", settings, until, rules)
+        _say_left_out(folder, source, origin, settings, until, rules)
     return why
 
 # %% ../../nbs/data/02b_ingest.ipynb #a1b95de6

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SEEN', 'LATER', 'FILES', 'Bytes', 'split_file', 'sales_only_of', 'note_seen', 'keep_seen', 'share_file', 'keep_later',
-           'hash_files', 'keep_files', 'why_altered', 'hashes_of_shared', 'held_by', 'why_altered_since', 'asked_for',
-           'why_not', 'bring_new']
+           'later_rows', 'hash_files', 'keep_files', 'why_altered', 'hashes_of_shared', 'held_by', 'why_altered_since',
+           'asked_for', 'why_not', 'share_later', 'bring_new']
 
 # %% ../../nbs/data/02ad_seen.ipynb #8e3cd331
 import datetime, hashlib, json, os, shutil
@@ -53,7 +53,8 @@ def split_file(
     "Hash a file, and write what stands behind its first bytes as a file of its own."
     total, left, last = hashlib.sha256(), size, b"\n"
     with open(path, "rb") as file, open(tail, "wb") as out:
-        out.write(file.readline().rstrip(b"\r\n") + b"\n")
+        head = file.readline()
+        out.write(head if head.endswith(b"\n") else head + b"\n")  # lines that came end as it does
         file.seek(0)
         while left and (block := file.read(min(left, _BLOCK))):
             total.update(block)
@@ -124,8 +125,12 @@ def keep_later(
         path.unlink()
 
 
-def _later_rows(folder, day, sign):
-    "SQL of the rows of later days, of one day or of those after it; None where there are none."
+def later_rows(
+    folder: Path,  # With rows that were kept
+    day: str,
+    sign: str,  # = for those of the day, > for those after it, and so on
+) -> str | None:  # SQL; None where nothing was kept
+    "The rows of later days that were kept, of one day or of those after it."
     paths = sorted((Path(folder) / LATER).glob("*.kept"))
     if not paths:
         return None
@@ -248,7 +253,12 @@ def _sum_of(con, rows):
     ).fetchone()
 
 
-def _share_later(con, before, day, raw):
+def share_later(
+    con,  # A DuckDB connection
+    before: Path,  # What was prepared the night before
+    day: str,  # The last day that is known
+    raw: Path,  # Folder of raw files in the making
+) -> None:
     "Keep the files that still hold a later day; they are ours and never change, so that a second name is enough."
     (raw / LATER).mkdir()
     for part in sorted((before / LATER).glob("*.kept")):
@@ -259,12 +269,12 @@ def _share_later(con, before, day, raw):
 def _write_day(con, raw, before, day):
     "Write the sales of the day, and keep those of later days; rows and units of both."
     came = "SELECT * FROM came"
-    _share_later(con, before, day, raw)
-    rows = [f"{came} WHERE date = '{day}'", *filter(None, [_later_rows(before, day, "=")])]
+    share_later(con, before, day, raw)
+    rows = [f"{came} WHERE date = '{day}'", *filter(None, [later_rows(before, day, "=")])]
     keep_later(con, came, day, raw)
     known = " UNION ALL BY NAME ".join(f"({one})" for one in rows)
     con.execute(f"COPY ({known}) TO {quote_sql(raw / 'train.csv')} (HEADER, DELIMITER ',')")
-    later = _later_rows(raw, day, ">")
+    later = later_rows(raw, day, ">")
     return _sum_of(con, known), _sum_of(con, later) if later else (0, 0.0)
 
 # %% ../../nbs/data/02ad_seen.ipynb #0b2c82fd

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np, pandas as pd, yaml
+import pyarrow.parquet as pq
 from ..core import current_name, find_json, read_json, replace_file
 from ..look import markdown_text, say_percent, table_markdown
 from .acts import whoever
@@ -56,7 +57,7 @@ def read_evidence(
     except (OSError, yaml.YAMLError):
         params = {}
     try:
-        holdout = pd.read_parquet(folder / "package" / "holdout.parquet")
+        holdout = pq.read_table(folder / "package" / "holdout.parquet", partitioning=None).to_pandas()
     except OSError:
         holdout = None
     return Evidence(folder, card, gate, metrics, explanation, params, registration, holdout)
@@ -195,7 +196,7 @@ def say_tests(
 ) -> list[str]:  # A sentence; none where the package tells of no tests, or of no more than the gate judges
     "Which windows the tests are that the dashboard tells of, and which files hold their forecasts."
     path, judged = evidence.folder / "package/accuracy.parquet", evidence.gate.get("windows") or []
-    tests = max(pd.read_parquet(path)["windows"], default=0) if path.exists() else 0
+    tests = max(pq.read_table(path, partitioning=None).to_pandas()["windows"], default=0) if path.exists() else 0
     more = int(tests) - len(judged)
     if more <= 0 or not judged:
         return []

@@ -345,6 +345,7 @@ def _is_logged(production, found):
 # %% ../../nbs/delivery/07_deploy.ipynb #f1c70862
 RECORD = (
     "dvc.lock",
+    "data/known",
     "reports/releases.jsonl",
     "reports/gate.json",
     "reports/explanation.json",

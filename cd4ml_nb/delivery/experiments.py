@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import TypedDict
 import pandas as pd
+import pyarrow.parquet as pq
 from markupsafe import Markup
 from ..core import UserError, progress, read_params, replace_file
 from .mlflow_store import TrackedRun, read_artifact, read_runs
@@ -33,7 +34,7 @@ def _errors(root, run):
     path = read_artifact(root, run, "errors.parquet")
     if path is None:
         return None
-    kept = pd.read_parquet(path, columns=["store_nbr", "item_nbr", "errors", "weight"])
+    kept = pq.read_table(path, columns=["store_nbr", "item_nbr", "errors", "weight"], partitioning=None).to_pandas()
     return kept.groupby(["store_nbr", "item_nbr"], as_index=False).sum()
 
 # %% ../../nbs/delivery/05b_experiments.ipynb #e81ff2cf

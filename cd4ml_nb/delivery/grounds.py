@@ -29,10 +29,13 @@ def sales_here(
 # %% ../../nbs/delivery/04f_grounds.ipynb #0ef7f1fb
 def _compare(one, other, one_source):
     "How many series of a table another one knows, of how many, and whether the two are of other data."
-    import pandas as pd  # heavy, and not for who only asks what is live
+    import pyarrow.parquet as pq  # heavy, and not for who only asks what is live
     from cd4ml_nb.model.package import is_other_data
 
-    own, its = (pd.read_parquet(path, columns=["store_nbr", "item_nbr"]).astype(str) for path in (one, other))
+    own, its = (
+        pq.read_table(path, columns=["store_nbr", "item_nbr"], partitioning=None).to_pandas().astype(str)
+        for path in (one, other)
+    )
     known = len(own.merge(its))
     return known, len(own), is_other_data(known / max(len(own), 1), one_source)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-import json, numpy as np, pandas as pd
+import json, numpy as np, pandas as pd, pyarrow.parquet as pq
 from ..core import UserError, git_revision, read_json, replace_folder, write_json
 from ..data.tasks import run_tasks
 from ..data.panel import read_series, read_version
@@ -197,7 +197,7 @@ def write_standing(
 
 def _write_calendar(path, prepared, block, origin, horizon):
     "The coming days of the calendar: store_nbr, date, holiday, is_open, why_closed."
-    calendar = pd.read_parquet(prepared / "calendar.parquet")
+    calendar = pq.read_table(prepared / "calendar.parquet", partitioning=None).to_pandas()
     calendar["date"] = pd.to_datetime(calendar["date"])
     first, last = (pd.Timestamp(block.date(origin + days)) for days in (1, horizon))
     ahead = calendar[calendar["date"].between(first, last)]
@@ -210,7 +210,9 @@ def learnt_holidays(
     fitted=None,  # The fitted estimator, which may know how many days it needs before its first origin
 ) -> list[str]:  # Names, sorted
     "The holidays on days that the model learnt to forecast."
-    calendar = pd.read_parquet(Path(root) / "data/prepared/calendar.parquet", columns=["date", "holiday"])
+    calendar = pq.read_table(
+        Path(root) / "data/prepared/calendar.parquet", columns=["date", "holiday"], partitioning=None
+    ).to_pandas()
     days = pd.to_datetime(calendar["date"])
     history = getattr(fitted, "rows", {}).get("first", 56)
     learnt = days.between(days.min() + pd.Timedelta(days=history + 1), pd.Timestamp(trained_to))

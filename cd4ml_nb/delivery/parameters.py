@@ -11,7 +11,7 @@ import ast
 from pathlib import Path
 from ..core import UserError, check_keys, nearest, read_json, read_yaml, refuse_together
 from .rules import read_rules
-from ..params import GONE, PARAMETERS, check_name, check_parameters, each_parameter
+from ..params import GONE, PARAMETERS, check_name, check_parameters, each_parameter, refuse_random
 
 # %% ../../nbs/delivery/00_parameters.ipynb #a0d5c130
 STAGES = ("ingest", "prepare", "split", "backtest", "evaluate", "train", "package", "gate", "register")
@@ -131,6 +131,7 @@ def check_values(
 ) -> None:
     "Every parameter of the notebook is given, and nothing that it does not know."
     for key in values:
+        refuse_random(f"{stage}.{key}")
         if f"{stage}.{key}" in GONE:
             check_name(f"{stage}.{key}")
     check_keys(stage, values, set(asked) - {"tiny"})
@@ -142,6 +143,7 @@ def check_params(
 ) -> None:
     "A UserError for all that DVC would refuse in its own words, or only after stages have run."
     flat = [name for name, section in params.items() if not isinstance(section, dict | None)]
+    refuse_random("split", params.get("split"))
     _say_all(
         [f"params.yaml, section '{name}': it should hold keys, such as 'key: value', one a line." for name in flat]
     )

@@ -25,6 +25,7 @@ from cd4ml_nb.core import (
     replace_file,
 )
 from ..data.corrections import start_record
+from ..data.known import start_known
 from .parameters import check_estimators, check_params, pipeline_stages
 from .stale import note_run
 from .verdict import is_outdated
@@ -581,6 +582,7 @@ def run_pipeline(
     _check_lock(root / "dvc.lock")
     check_params(read_params(root=root), root)
     start_record(root)
+    start_known(root)
     os.chdir(root)
     alone = hold_lock(root / "reports/.pipeline.lock", "'cd4ml pipeline'", wait=MOMENT, refusal=BUSY)
     with alone, note_run(root, whole=not targets):

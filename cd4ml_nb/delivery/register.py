@@ -31,6 +31,7 @@ from .registry import champion_folder, new_version, registry_folder
 from .release import aliases, mirror_aliases
 from .reports import refresh_index
 from .state import state
+from .taught import keep_taught
 from .review import write_page
 from ..params import check_value
 
@@ -261,6 +262,7 @@ def _fill_version(root, folder):
     make_promise(root, read_json(root / "data/model/forecaster.json")["card"]["estimator"]).to_parquet(
         folder / PROMISE, index=False
     )
+    keep_taught(root, folder)
     write_card(folder)
     write_page(folder, champion_folder(root), root)
 

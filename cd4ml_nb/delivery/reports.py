@@ -276,7 +276,7 @@ def refresh_index(
             write_index(root)
 
 # %% ../../nbs/delivery/00a_reports.ipynb #ba874329
-_OF_A_RUN = ("params.yaml", "dvc.lock", "reports")
+_OF_A_RUN = ("params.yaml", "dvc.lock", "data/known", "reports")
 
 
 def to_commit(

@@ -39,6 +39,9 @@ from ..look import BASELINE, CHAMPION, FORECAST, HTML, SOLD, say_percent, table_
 from ..style import page
 from ..quality.pictures import plot_case, telling_cases
 
+# %% ../../nbs/delivery/06_review.ipynb #77b19c64
+from .taught import taught_html
+
 # %% ../../nbs/delivery/06_review.ipynb #928b9202
 class Picture(NamedTuple):
     "What is drawn, and what it shows, for those who cannot see it."
@@ -514,7 +517,8 @@ def page_html(
     unexplained = Markup("") if examples else Markup("<p>No explanation was recorded.</p>")
     reasons = _pictures_html(draw_importances(candidate.explanation), unexplained) + examples
     said, full = data_changes(root, candidate, other)
-    sections = {
+    sections = {"What production taught": html} if (html := taught_html(candidate.folder)) else {}
+    sections |= {
         "What the gate found": checks_html(candidate.gate) + outdone_html(candidate),
         "Beside the champion": beside_html(candidate, other),
         "Where it differs most": slices_html(candidate.gate) + fairness,
@@ -599,6 +603,7 @@ _DID = {
     "reject": "rejected it",
     "promote": "made it {role}",
     "rollback": "went back to it",
+    "learn": "began to learn a new model beside it",
 }
 
 # %% ../../nbs/delivery/06_review.ipynb #d95ab0c2

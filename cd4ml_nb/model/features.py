@@ -400,20 +400,27 @@ def days_between(
 _SHORT_OFTENER = 4  # How much likelier the rows of series with a short history are
 
 
+def _telling(sold, lately, all_lately):
+    "How much each day says: its distance from what was sold a day lately, and half of that beside it."
+    usual = (lately + max(all_lately / 4, 1e-3))[:, None]  # who sold nothing has a chance, too
+    return (np.abs(sold - usual) + usual / 2) / np.sqrt(np.maximum(usual, 1))
+
+
 def row_chances(
     block: Block,
     origin: int,  # Day number of the forecast origin
+    horizon: int,  # Days ahead
     share: float,  # Of the rows of what is on offer, to be learnt from, 0…1
-) -> np.ndarray:  # Of each series' rows, shape (n_series,); 0 for what is not on offer
-    "How likely a series' rows are learnt from: by the root of what it sold in four weeks, and short ones more often."
-    offered = on_offer(block, origin)
+) -> np.ndarray:  # Of each row, shape (n_series, horizon); 0 for what is not on offer
+    "How likely rows are learnt from: the further from what was sold in four weeks the likelier, and short pasts more."
+    offered, sold = on_offer(block, origin), np.nan_to_num(sold_on(block, origin + np.arange(1, horizon + 1)))
     if share >= 1 or not offered.any():
-        return offered.astype(float)
+        return np.repeat(offered[:, None].astype(float), horizon, axis=1)
     lately = np.nan_to_num(block.sales[:, max(0, origin - 27) : origin + 1]).mean(axis=1)
-    chance = np.sqrt(lately + lately[offered].mean() / 4) * offered  # who sold nothing has a chance, too
-    chance *= np.where(histories(block, origin) == "short", _SHORT_OFTENER, 1)
+    chance = offered[:, None] * _telling(sold, lately, lately[offered].mean())
+    chance *= np.where(histories(block, origin) == "short", _SHORT_OFTENER, 1)[:, None]
     for _ in range(20):  # where some reach 1, the others take more, until the mean is the share
-        chance = np.minimum(1, chance * (share * offered.sum() / chance.sum()))
+        chance = np.minimum(1, chance * (share * offered.sum() * horizon / chance.sum()))
     return chance
 
 # %% ../../nbs/model/02_features.ipynb #2cc0e55c
@@ -422,19 +429,19 @@ def draw_rows(
     seed: int,  # Day number of the forecast origin; the seed
     n: int,
     horizon: int,  # Series; days ahead
-    chance: np.ndarray,  # Of each series' rows to be kept, shape (n,)
+    chance: np.ndarray,  # Of each row to be kept, shape (n, horizon)
     unknown_plan: float,  # As in `training_rows`
 ) -> tuple:  # Of booleans: rows kept, shape (n, horizon); plan hidden, shape (n,)
     "What is learnt from and what is hidden at one origin."
     rng = np.random.default_rng([seed, origin])
     plan = rng.random(n) < unknown_plan
-    return rng.random((n, horizon)) < chance[:, None], plan
+    return rng.random((n, horizon)) < chance, plan
 
 # %% ../../nbs/model/02_features.ipynb #5133e712
 def _rows_of(block, origin, horizon, encoding, rows, unknown_plan, seed, at_once):
     "Features, units sold and weight of the rows drawn at one origin; of series without one nothing is worked out."
     targets, there = origin + np.arange(1, horizon + 1), on_offer(block, origin).sum() * horizon
-    chance = row_chances(block, origin, 1.0 if rows is None else min(1.0, rows / max(1, there)))
+    chance = row_chances(block, origin, horizon, 1.0 if rows is None else min(1.0, rows / max(1, there)))
     kept, hidden = draw_rows(origin, seed, block.n_series, horizon, chance, unknown_plan)
     kept &= block.is_open[:, targets] & ~shut_without_notice(block, targets)
     drawn = np.flatnonzero(kept.any(axis=1))
@@ -443,7 +450,7 @@ def _rows_of(block, origin, horizon, encoding, rows, unknown_plan, seed, at_once
     for some, x in feature_parts(part, day, horizon, encoding, at_once):
         x[hidden[some]] = without_plan(x[hidden[some]])  # as serving will meet it
         found.append(x[kept[some]])
-    weight = np.repeat(1 / chance[drawn], kept.sum(axis=1))
+    weight = 1 / chance[drawn][kept]
     x = np.concatenate(found) if found else np.empty((0, len(FEATURES)), np.float32)
     return x, np.nan_to_num(sold_on(block, targets)[drawn])[kept], weight.astype(np.float32)
 

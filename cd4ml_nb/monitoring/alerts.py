@@ -34,9 +34,10 @@ class Rule(NamedTuple):
 RULES = {
     "night": Rule("critical", "operations", _NIGHTS),  # a night was refused, or failed
     "worse_than_judged": Rule("warning", "data science", _NIGHTS),  # the live model is no longer what was approved
+    "drift": Rule("warning", "data science", _NIGHTS),  # what comes in is no longer what it was
 }
 
-
+# %% ../../nbs/monitoring/03_alerts.ipynb #eeb71852
 def read_rules(
     root: Path,  # The project's folder
 ) -> dict[str, Rule]:

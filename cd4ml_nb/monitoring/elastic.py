@@ -173,7 +173,7 @@ def ask(
 ) -> tuple[int, dict]:  # Status and answer; an error of the question itself, too
     "One question; PeerTrouble where the answer would be the same for any."
     headers = {"Content-Type": "application/x-ndjson" if path == "/_bulk" else "application/json"}
-    with explain_peer(address):
+    with explain_peer(address, lambda: connection.sock):
         connection.request(method, address.path + path, content, headers | _key())
         answer = connection.getresponse()
         said = answer.read()

@@ -159,7 +159,7 @@ class Fluentd:
 def _hand_over(peer, name, message):
     "One chunk, confirmed."
     try:
-        with explain_peer(peer.address):
+        with explain_peer(peer.address, lambda: peer.wire):
             peer.wire = peer.wire or _connect(peer.address)
             peer.wire.sendall(message)
             _confirm(peer.wire, peer.address, name)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np, pandas as pd
+import pyarrow.parquet as pq
 from scipy.stats import t as student
 from ..core import UserError, read_params
 from ..delivery.registry import registry_folder
@@ -309,7 +310,7 @@ def read_promise(
     if not path.exists():
         return None
     try:
-        return pd.read_parquet(path)
+        return pq.read_table(path, partitioning=None).to_pandas()
     except (OSError, ValueError):
         raise UserError(f"{path} cannot be read. Bring it back from a backup, or: cd4ml stage register") from None
 

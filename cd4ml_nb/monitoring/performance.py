@@ -95,7 +95,9 @@ def _totals_of(root, block, day, model_version):
     parts, first = [], str(np.datetime64(day) - np.timedelta64(DAYS_AHEAD, "D"))
     for path in sorted((main_root(root) / TOTALS).glob(f"????-??-??-{model_version}.parquet")):
         if first <= path.stem[:10] < day:
-            parts.append(pd.read_parquet(path, filters=[("date", "==", pd.Timestamp(day))], partitioning=None))
+            parts.append(
+                pq.read_table(path, filters=[("date", "==", pd.Timestamp(day))], partitioning=None).to_pandas()
+            )
     return _with_sold(pd.concat(parts, ignore_index=True), block, day) if parts else None
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from ..core import UserError, hold_lock, main_root, progress, read_params
 from .elastic import Elastic
 from .fluentd import Fluentd
-from .peers import FORMS, NAME, Peer, PeerTrouble, read_address
+from .peers import FORMS, NAME, Peer, PeerSilent, PeerTrouble, read_address
 from ..params import check_name, each_parameter
 from ..serving.arrivals import arrived, day_file, follow, forget, queue_name, read_day_from, unfollow
 from ..serving.events import connect_store, events_folder, rolled_days
@@ -203,7 +203,7 @@ def deliver(
             refused = sender.peer.send(rows)
         except PeerTrouble as e:
             tries += 1
-            if not sender.patient and tries == _TRIES:
+            if not sender.patient and (tries == _TRIES or isinstance(e, PeerSilent)):
                 raise UserError(f"{e} What was not sent stays on record: run it again.") from None
             if sender.patient:
                 sender.say(str(e))

@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 import numpy as np, pandas as pd
+import pyarrow.parquet as pq
 from ..core import UserError
 from ..data.panel import PreparedData, read_series, read_version
 from ..data.split import read_windows
@@ -192,7 +193,7 @@ def check_packaging(
 # %% ../../nbs/quality/09_equivalence.ipynb #ad60765d
 def _held_out(both):
     "The holdout that travels with the package, and its log forecasts, made again where that is possible."
-    held, f = pd.read_parquet(both.folder / "holdout.parquet"), both.forecaster
+    held, f = pq.read_table(both.folder / "holdout.parquet", partitioning=None).to_pandas(), both.forecaster
     if is_path(f):
         return held, held["log_mean"].to_numpy(float)
     at, place = f.block.day(held["forecast_origin"].iloc[0]), f.rows_of(held)
@@ -237,7 +238,10 @@ def check_intervals(
     slack: float = 0.03,  # Share of days that is allowed, beside the room for chance
 ) -> Check:
     "Do the package's intervals hold on the holdout that travels with it?"
-    held, curves = pd.read_parquet(both.folder / "holdout.parquet"), both.forecaster.curves["series"]
+    held, curves = (
+        pq.read_table(both.folder / "holdout.parquet", partitioning=None).to_pandas(),
+        both.forecaster.curves["series"],
+    )
     habits = held["whole"], held["dispersion"].to_numpy(float) if "dispersion" in held else None
     q = quantiles(curves, held["mean"], *habits, horizons=held["horizon"])
     q = q * (held["mean"].to_numpy() > 0)[:, None]

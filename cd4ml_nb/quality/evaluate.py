@@ -173,7 +173,10 @@ def read_forecasts(
     root: Path,  # The project's folder
 ) -> pd.DataFrame:  # The forecasts of all estimators that were backtested, on all windows, with estimator and role
     "Every backtest forecast."
-    parts = [pd.read_parquet(path).assign(estimator=name) for name, path in backtested(root).items()]
+    parts = [
+        pq.read_table(path, partitioning=None).to_pandas().assign(estimator=name)
+        for name, path in backtested(root).items()
+    ]
     return pd.concat(parts, ignore_index=True)
 
 # %% ../../nbs/quality/03_evaluate.ipynb #76db6ee6

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import NormalDist
 import numpy as np, pandas as pd
+import pyarrow.parquet as pq
 from scipy.sparse import csr_array
 from ..core import UserError
 from ..look import say_count
@@ -556,7 +557,7 @@ def champion_forecasts(
     champion: Forecaster,  # As it is loaded from there
 ) -> tuple[Card, pd.DataFrame, str]:  # Its card, the table of its forecasts, and how they were made
     "What the champion says of the judged windows."
-    shipped = pd.read_parquet(Path(folder) / "holdout.parquet")
+    shipped = pq.read_table(Path(folder) / "holdout.parquet", partitioning=None).to_pandas()
     origins = champion_windows(case.origins, champion.card.get("trained_to", ""))
     if (Path(folder) / "paths.parquet").exists():
         table = _backtest_of(root, champion.card["estimator"])

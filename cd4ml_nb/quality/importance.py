@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 import numpy as np, pandas as pd
+import pyarrow.parquet as pq
 from ..core import UserError
 from ..model.features import FEATURES, feature_parts, reaches_back
 from ..model.forecaster import Forecaster, load_forecaster
@@ -40,7 +41,7 @@ def holdout_rows(
     switch: bool | None = None,  # Promotion on every day, on none, or as planned
 ) -> HeldOut:
     "The holdout that travels with the package, as rows of features."
-    f, held = forecaster, pd.read_parquet(Path(folder) / "holdout.parquet")
+    f, held = forecaster, pq.read_table(Path(folder) / "holdout.parquet", partitioning=None).to_pandas()
     keys = held[["store_nbr", "item_nbr"]]
     pairs = sample_series(keys.drop_duplicates(), _SHOWN)
     rows, origin = f.rows_of(pairs), f.block.day(held["forecast_origin"].iloc[0])

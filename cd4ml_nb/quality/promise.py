@@ -9,6 +9,7 @@ __all__ = ['KINDS', 'SUM_KEYS', 'KEY_KINDS', 'PROMISE', 'ALL_STORES', 'week_ahea
 # %% ../../nbs/quality/12_promise.ipynb #b49001e5
 from pathlib import Path
 import numpy as np, pandas as pd
+import pyarrow.parquet as pq
 from ..data.split import read_windows
 from .evaluate import judged_block
 from .metrics import SCORED, group_sums, merge_terms, score_terms
@@ -119,7 +120,7 @@ def make_promise(
 # %% ../../nbs/quality/12_promise.ipynb #d9344b4a
 def _judged_totals(root, estimator):
     "Item totals of the judged windows, with the day on which each is known and its week of the horizon."
-    totals = pd.read_parquet(root / "data/evaluation/totals.parquet")
+    totals = pq.read_table(root / "data/evaluation/totals.parquet", partitioning=None).to_pandas()
     own = totals[totals["estimator"] == estimator]
     ahead = (own["date"] - pd.to_datetime(own["forecast_origin"])).dt.days
     most = int(own["days"].max())

@@ -3,7 +3,7 @@
 python check_contract.py PLACE"""
 
 import sys
-import numpy as np, pandas as pd
+import numpy as np, pyarrow.parquet as pq
 from cd4ml_nb.core import UserError
 from cd4ml_nb.delivery.nights import live_folder
 from cd4ml_nb.serving.follow import load_live
@@ -36,7 +36,7 @@ def holdout_error(holdout):
 
 def broken_holdout(folder, card):
     "Whether the forecasts of the days that the model never saw are as good as its card says; sentences."
-    wape = holdout_error(pd.read_parquet(folder / "holdout.parquet"))
+    wape = holdout_error(pq.read_table(folder / "holdout.parquet").to_pandas())
     promised = card["holdout"]["wape"]
     if not abs(wape - promised) <= 0.001:
         yield f"the holdout says that totals are wrong by {wape:.1%}, and the model's card {promised:.1%}"

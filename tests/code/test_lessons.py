@@ -21,9 +21,13 @@ def needs_pipeline(path):
     return path.parent.name == "guides" or path.name == "index.ipynb"
 
 
-MARKED = [
-    pytest.param(path, marks=[pytest.mark.pipeline] if needs_pipeline(path) else [], id=name(path)) for path in LESSONS
-]
+def marks_of(path):
+    "A run for what shows the project's data; a proof where that takes minutes."
+    longest = [pytest.mark.prove] if path.stem == "05_scale_out" else []
+    return [pytest.mark.pipeline, *longest] if needs_pipeline(path) else []
+
+
+MARKED = [pytest.param(path, marks=marks_of(path), id=name(path)) for path in LESSONS]
 
 
 @pytest.mark.parametrize("path", MARKED)

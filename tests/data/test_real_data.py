@@ -143,6 +143,7 @@ def test_the_panel_is_everything_that_ever_sold(series, sales):
     assert series == set(map(tuple, sales.reset_index()[["store_nbr", "item_nbr"]].drop_duplicates().values))
 
 
+@pytest.mark.prove
 def test_changed_test_windows_change_nothing_earlier(real, tmp_path):
     raw, later = tmp_path / "data" / "raw", pd.to_datetime(real["train"].date) > ORIGIN
     raw.mkdir(parents=True)
@@ -219,6 +220,7 @@ def test_closed_days_of_living_stores_are_few(real, sales):
     assert sold.merge(past, left_on=["store_nbr", "day"], right_on=["store_nbr", "date"]).empty
 
 
+@pytest.mark.prove
 def test_the_meaning_of_before_gives_the_rows_of_before(real, package, tmp_path):
     "absent: closed leaves out each store's days without a sale, as all versions up to November 2026 did."
     keys, known = ["store_nbr", "item_nbr"], sales_of(goods_of(package)).reset_index()

@@ -14,10 +14,11 @@ from pathlib import Path
 import psutil
 import pytest
 from buckets import s3_server
+from own_tables import DAYS, Shop, tiny_sales, up_to
 from waiting import PATIENCE, free_port
 
 from cd4ml_nb.core import UserError, replace_folder
-from cd4ml_nb.data.fetch import fetch, without_user
+from cd4ml_nb.data.fetch import Reading, fetch, without_user
 from cd4ml_nb.data.deliveries import table
 from cd4ml_nb.data.table import check_table
 
@@ -163,7 +164,8 @@ def test_the_same_rows_in_another_order_give_the_same_bytes(postgres, password, 
     assert contents(tmp_path) == first
     other = {**mapping, "query": mapping["query"] + " DESC"}
     fetch(tmp_path, other)
-    assert contents(tmp_path)["data/source/fetched/sales.csv"] == first["data/source/fetched/sales.csv"]
+    rows = {name: rows for name, rows in first.items() if name.endswith(".csv")}
+    assert rows and contents(tmp_path) | rows == contents(tmp_path)
     with pytest.raises(UserError, match="Fetch it with: cd4ml data fetch"):
         table(tmp_path, root=tmp_path, **mapping)
 
@@ -300,6 +302,102 @@ def test_a_database_killed_in_mid_read(postgres, password, tmp_path):
     assert len(bring(tmp_path, mapping)[1]) == 3
 
 
+@pytest.fixture
+def sent(monkeypatch):
+    "How many bytes a database sent, each time."
+    sizes, own = [], Reading.copy
+    monkeypatch.setattr(Reading, "copy", lambda *given: own(*given) or sizes.append(given[2].stat().st_size))
+    return sizes
+
+
+@pytest.fixture(scope="module")
+def sales(tmp_path_factory):
+    return tiny_sales(tmp_path_factory.mktemp("tiny"))
+
+
+def till(postgres, rows, new=False):
+    "Put rows into the table `till`, which is made anew where asked."
+    import psycopg
+
+    if new:
+        columns = "day date, at timestamptz, moment timestamp, word text, store text, sku text, pieces double precision"
+        postgres.execute("DROP TABLE IF EXISTS till", f"CREATE TABLE till ({columns})")
+    with psycopg.connect(postgres.url(), password=SECRET, autocommit=True) as connection:
+        with connection.cursor().copy("COPY till FROM STDIN") as copy:
+            for day, item, units, store in rows.itertuples(index=False):  # noon in New York, and in the UTC evening
+                evening = f"{day} 21:30:00"
+                copy.write_row((day, f"{evening} America/New_York", evening, day, store, item, float(units)))
+
+
+FORMS = {
+    "day": ("day", {}, True),
+    "point in time": ("at", {"time_zone": "America/New_York"}, True),
+    "local time": ("moment", {}, True),
+    "time of another zone": ("moment", {"time_zone": {"from": "America/New_York", "to": "America/New_York"}}, True),
+    "text": ("word", {}, False),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_nights_on_a_database_are_sent_the_days_that_are_new(postgres, password, sales, sent, tmp_path, form):
+    "And give what a fresh prepare gives; the day that has just begun is there in part, and whole the night after."
+    column, zone, known = FORMS[form]
+    columns = {"date": column, "item": "sku", "quantity": "pieces", "store": "store"}
+    shop = Shop(tmp_path, sales=postgres.url(), query="till", columns=columns, **zone)
+    till(postgres, up_to(sales, DAYS[0]), new=True)
+    said = []
+    for day, tomorrow in zip(DAYS, DAYS[1:]):
+        rows = sales[sales["date"] == tomorrow]
+        till(postgres, rows.head(4))
+        fetch(tmp_path, shop.mapping)
+        said.append(shop.night(day))
+        till(postgres, rows.iloc[4:])
+    assert ["only what came" in one for one in said] == [False] + [True] * (len(said) - 1), said
+    assert not known or max(sent[1:]) < sent[0] / 20, sent
+
+
+def test_an_old_row_of_a_database_that_changed_has_all_fetched_and_read(
+    postgres, password, sales, sent, tmp_path, capfd
+):
+    "Whatever of it: another number that leaves the sum as it was, a row more, a row less."
+    columns = {"date": "day", "item": "sku", "quantity": "pieces", "store": "store"}
+    shop = Shop(tmp_path, sales=postgres.url(), query="SELECT day, sku, pieces, store FROM till", columns=columns)
+    till(postgres, up_to(sales, DAYS[0]), new=True)
+    swapped = "UPDATE till SET pieces = pieces + {} WHERE day = '2017-05-05' AND store = '1' AND sku = '{}'"
+    changes = [
+        [],
+        [swapped.format(2, 101), swapped.format(-2, 102)],
+        ["INSERT INTO till (day, store, sku, pieces) VALUES ('2017-05-05', '3', '106', 3)"],
+        ["DELETE FROM till WHERE day = '2017-05-05' AND store = '3' AND sku = '106'"],
+    ]
+    for number, (day, statements) in enumerate(zip(DAYS, changes)):
+        if number:
+            till(postgres, sales[sales["date"] == day])
+        postgres.execute(*statements)
+        fetch(tmp_path, shop.mapping)
+        said = shop.night(day)
+        told = capfd.readouterr().err
+        assert number == 0 or "All is fetched: the rows of 2017-05-05 are not what they were." in told
+        assert number == 0 or "read whole: data/source/fetched/sales/2016-11-01.csv is not what it was" in said, said
+    assert min(sent) > sent[0] * 0.9
+    fetch(tmp_path, shop.mapping)
+    assert sent[-1] < sent[0] / 20
+
+
+def test_a_copy_that_was_damaged_is_fetched_again(postgres, password, sales, sent, tmp_path):
+    columns = {"date": "day", "item": "sku", "quantity": "pieces", "store": "store"}
+    mapping = {"sales": postgres.url(), "query": "till", "columns": columns}
+    till(postgres, up_to(sales, DAYS[0]), new=True)
+    fetch(tmp_path, mapping)
+    before = contents(tmp_path)
+    path = tmp_path / "data/source/fetched/sales/2016-11-01.csv"
+    path.write_bytes(path.read_bytes()[:-10])
+    fetch(tmp_path, mapping)
+    assert contents(tmp_path) == before and sent[0] == sent[1]
+    fetch(tmp_path, mapping)
+    assert contents(tmp_path) == before and sent[2] < sent[0] / 20
+
+
 @pytest.fixture(scope="module")
 def s3():
     "An S3 server's address, and its process."
@@ -335,18 +433,18 @@ def test_an_object_and_a_prefix(bucket, tmp_path):
     bucket("nights/1.csv", HEADER + "2018-01-01,milk,2\n2018-01-02,milk,9\n")
     bucket("nights/2.csv", HEADER + "2018-01-02,milk,3\n2018-01-01,milk,2\n")
     bucket("nights/notes.txt", "not a table")
-    for place in ("s3://shop/nights", "s3://shop/nights/"):
+    for place in ("s3://shop/nights", "s3://shop/mine/"):
         rules, train = bring(tmp_path, {"sales": place, "columns": MINE})
         assert train == ["2018-01-01,all,milk,2.0,", "2018-01-02,all,milk,3.0,"] and (
             rules["twice"]["rows"],
             rules["corrected"]["rows"],
         ) == (1, 1)
     first = contents(tmp_path)
-    bring(tmp_path, {"sales": "s3://shop/nights/", "columns": MINE})
+    bring(tmp_path, {"sales": "s3://shop/mine/", "columns": MINE})
     assert contents(tmp_path) == first
     bucket("nights/3.csv", HEADER + "2018-01-03,milk,many\n")
-    fetch(tmp_path, {"sales": "s3://shop/nights/", "columns": MINE})
-    assert [(f["file"], f["kind"]) for f in check_table({"sales": "s3://shop/nights/", "columns": MINE}, tmp_path)] == [
+    fetch(tmp_path, {"sales": "s3://shop/mine/", "columns": MINE})
+    assert [(f["file"], f["kind"]) for f in check_table({"sales": "s3://shop/mine/", "columns": MINE}, tmp_path)] == [
         ("data/source/fetched/sales/3.csv", "wrong type")
     ]
 
@@ -416,6 +514,36 @@ def test_places_that_need_another_package(tmp_path):
         except ImportError:
             with pytest.raises(UserError, match=f"pip install '{package}'"):
                 fetch(tmp_path, {"sales": place})
+
+
+def test_nights_on_a_bucket_copy_and_read_the_objects_that_are_new(bucket, sales, tmp_path, monkeypatch):
+    "And give what a fresh prepare gives; an object that changed is copied again, one that is gone is said."
+    import s3fs
+
+    copied, own = [], s3fs.S3FileSystem._get_file
+
+    async def get(self, name, *given, **named):
+        copied.append(name)
+        return await own(self, name, *given, **named)
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "_get_file", get)
+    shop = Shop(tmp_path, sales="s3://shop/mine/")
+    first = "mine/2017-08-20.csv"
+    said = []
+    for number, day in enumerate(DAYS[:4]):
+        rows = sales[sales["date"] == day] if number else up_to(sales, day)
+        bucket(f"mine/{day}.csv", rows.to_csv(index=False))
+        if number == 2:  # an old row is another
+            bucket(first, up_to(sales, DAYS[0]).to_csv(index=False).replace("2017-05-05,101,", "2017-05-05,101,1"))
+        fetch(tmp_path, shop.mapping)
+        said.append(shop.night(day))
+    assert copied == [f"shop/mine/{name}.csv" for name in (*DAYS[:2], DAYS[0], *DAYS[2:4])]
+    assert ["only what came" in one for one in said] == [False, True, False, True]
+    assert f"data/source/fetched/sales/{DAYS[0]}.csv is not what it was" in said[2]
+    place = tmp_path / f"data/source/fetched/sales/{DAYS[1]}.csv"
+    place.write_bytes(b"damaged")
+    fetch(tmp_path, shop.mapping)
+    assert copied[-1] == f"shop/mine/{DAYS[1]}.csv" and len(copied) == 6
 
 
 def test_a_store_killed_in_mid_read(s3, bucket, tmp_path):  # the last test with the store

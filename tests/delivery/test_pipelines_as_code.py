@@ -9,6 +9,7 @@ GOCD = ROOT / "ci" / "cd4ml.gocd.yaml"
 SCHEMA = ROOT / "tests" / "delivery" / "gocd.schema.json"
 # The road, as the commands that matter; what differs between the tools (how files travel, who commits) is left out.
 MODEL_ROAD = ["make test", "make pipeline", "make gate", "cd4ml deploy publish"]
+LEARN_ROAD = ["make .venv/ready", "cd4ml learn", "cd4ml deploy publish", "cd4ml deploy record"]
 RELEASE_ROAD = [
     "cd4ml deploy pull",
     "cd4ml release approve",
@@ -85,7 +86,7 @@ def road(lines, wanted):
 
 
 def test_github_workflows_keep_githubs_schema(tmp_path):
-    assert [w.name for w in WORKFLOWS] == ["docs.yml", "ml.yml", "release.yml"]
+    assert [w.name for w in WORKFLOWS] == ["docs.yml", "learn.yml", "ml.yml", "release.yml"]
     done = check(["--builtin-schema", "vendor.github-workflows"], *WORKFLOWS)
     assert done.returncode == 0, done.stdout + done.stderr
     (tmp_path / "bad.yml").write_text(WORKFLOWS[0].read_text().replace("runs-on:", "run-on:"))
@@ -159,9 +160,24 @@ def test_the_same_road_in_gocd_github_and_make():
     assert road(github_commands(github("ml.yml")), MODEL_ROAD) == MODEL_ROAD
     assert road(gocd_commands(gocd()["cd4ml-release"]), RELEASE_ROAD) == RELEASE_ROAD
     assert road(github_commands(github("release.yml")), RELEASE_ROAD) == RELEASE_ROAD
+    assert road(gocd_commands(gocd()["cd4ml-learn"]), LEARN_ROAD) == LEARN_ROAD
+    assert road(github_commands(github("learn.yml")), LEARN_ROAD) == LEARN_ROAD
     local = [line.replace("$(TESTS)", "test") for line in makefile_commands("deliver")]
     assert road(local, MODEL_ROAD) == MODEL_ROAD, "make deliver"
     assert road(local, RELEASE_ROAD) == RELEASE_ROAD, "make deliver"
+
+
+def test_learning_is_scheduled_starts_when_data_change_and_releases_nothing():
+    learn = gocd()["cd4ml-learn"]
+    assert learn["timer"]["spec"] and learn["materials"]["cd4ml"]["includes"] == ["data/corrections/*"]
+    on = github("learn.yml")[True]  # YAML reads the word on as true
+    assert on["schedule"] and on["push"]["paths"] == ["data/corrections/*"]
+    for lines in (gocd_commands(learn), github_commands(github("learn.yml"))):
+        said = "\n".join(lines)
+        assert "learn --if-due" in said and not re.search(r"release |deploy (auto|deploy|build)", said)
+    own = {"data/known/*", "data/corrections/*"}  # what learning commits, and looks at: no other pipeline starts by it
+    assert own <= {*gocd()["cd4ml-model"]["materials"]["cd4ml"]["ignore"]}
+    assert own <= {*github("ml.yml")[True]["push"]["paths-ignore"]}
 
 
 def test_going_back_happens_only_on_failure():
@@ -208,15 +224,16 @@ def test_the_pipelines_are_thin():
     "They call make and cd4ml; the few other words bring files or names from one place to the next."
     allowed = "|".join(
         (
-            r"\.venv/bin/cd4ml (release|deploy) ",
+            r"\.venv/bin/cd4ml (release|deploy|learn) ",
             r"\.venv/bin/dvc pull --",
             r"make [.\w/]+$",
-            r"git (config user\.|pull --ff-only )",
+            r"git (config user\.|pull --ff-only\b)",
             r'echo "version=\$\(cat dist/version\)" >> ',
         )
     )
     for line in ALL:
-        assert re.match(allowed, line.strip().strip("'")), f"not thin: {line}"
+        words = line.strip().strip("'").removeprefix('cd "$PROJECT" && ')
+        assert re.match(allowed, words), f"not thin: {line}"
     longest = max(
         len((step.get("run") or "").strip().splitlines())
         for w in WORKFLOWS
@@ -233,6 +250,6 @@ def test_nothing_that_somebody_typed_becomes_shell_code():
             for step in job["steps"]:
                 assert "${{" not in step.get("run", ""), f"{workflow.name}: {step}"
                 assert "uses" not in step or re.fullmatch(r"[\w-]+/[\w-]+@(v\d+|[0-9a-f]{40})", step["uses"]), step
-    for name in ("PRODUCTION", "REASON", "VERSION", "GO_TRIGGER_USER", "GITHUB_ACTOR"):
+    for name in ("PRODUCTION", "PROJECT", "REASON", "VERSION", "GO_TRIGGER_USER", "GITHUB_ACTOR"):
         for line in ALL:
             assert not re.search(rf'(?<!["/@\w])\${name}(?!["/@\w])', line), f"not quoted: {line}"

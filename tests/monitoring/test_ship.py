@@ -9,6 +9,7 @@ import msgspec, pytest
 from copies import ROOT, environment, run
 from waiting import free_port, wait_for
 from cd4ml_nb.core import UserError
+from cd4ml_nb.monitoring import elastic, fluentd, peers
 from cd4ml_nb.monitoring.peers import PeerTrouble, Refused
 from cd4ml_nb.monitoring.ship import ship
 from cd4ml_nb.monitoring.shipped import MOST_REFUSED, open_shipped, refused_count
@@ -237,6 +238,39 @@ def test_a_peer_that_is_down_costs_nothing(tmp_path):
     assert said[-1].startswith(f"fluentd://127.0.0.1:{port}: nobody listens there.") and said[-1].endswith(
         "run it again."
     )
+    ship(root, once=True, peer=(peer := Counting()))
+    assert set(peer.taken) == set(ids)
+
+
+class Hanging(socketserver.BaseRequestHandler):
+    "Takes the connection, and says nothing, or never an end of it."
+
+    def handle(self):
+        for place in range(1000):
+            if self.server.over.wait(0.1):
+                return
+            if self.server.drips:
+                self.request.sendall((self.server.drips + b"a" * 1000)[place : place + 1])
+
+
+@pytest.mark.parametrize("scheme, start", [("fluentd", b"\xdb\x00\xff\xff\xff"), ("http", b"HTTP/1.1 200 ")])
+@pytest.mark.parametrize("drips", [False, True])
+def test_a_peer_that_never_answers_is_waited_for_once_and_nothing_is_lost(tmp_path, monkeypatch, scheme, start, drips):
+    for module in (peers, fluentd, elastic):
+        monkeypatch.setattr(module, "PATIENCE", 1)
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Hanging) as server:
+        server.daemon_threads, server.over, server.drips = True, threading.Event(), start if drips else b""
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"{scheme}://127.0.0.1:{server.server_address[1]}"
+        root, began = project_for(tmp_path, address), time.monotonic()
+        ids = packed(events_folder(root), 30)
+        with pytest.raises(UserError) as error:
+            ship(root, once=True)
+        waited = time.monotonic() - began
+        server.over.set(), server.shutdown()
+    stays = "What was not sent stays on record: run it again."
+    assert str(error.value) == f"{address}: it did not answer within 1 seconds. {stays}"
+    assert waited < 15
     ship(root, once=True, peer=(peer := Counting()))
     assert set(peer.taken) == set(ids)
 

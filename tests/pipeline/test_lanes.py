@@ -262,7 +262,9 @@ def at_work(root):
     return found
 
 
-@pytest.mark.parametrize("how", ["killed", pytest.param("terminated", marks=pytest.mark.prove), "interrupted"])
+@pytest.mark.parametrize(
+    "how", ["killed", *(pytest.param(how, marks=pytest.mark.prove) for how in ("terminated", "interrupted"))]
+)
 def test_ended_with_two_stages_at_work(slow, how):
     "All processes go, no stage's output is half there, and the next run goes on where this one was ended."
     process = start(slow)
@@ -297,7 +299,7 @@ def begun(process, words):
         return []
 
 
-@pytest.mark.parametrize("victim", ["DVC", "its command"])
+@pytest.mark.parametrize("victim", ["DVC", pytest.param("its command", marks=pytest.mark.prove)])
 def test_a_dvc_that_is_killed_is_a_sentence_at_once(slow, victim):
     "Memory ran out, say, while its stage, which nobody waits for any more, would go on for a minute."
     write_params(slow, first=60)
@@ -320,7 +322,7 @@ def test_a_dvc_that_is_killed_is_a_sentence_at_once(slow, victim):
     assert pipeline(slow)[0] == 0
 
 
-@pytest.mark.parametrize("asked", [False, True])
+@pytest.mark.parametrize("asked", [False, pytest.param(True, marks=pytest.mark.prove)])
 def test_the_warm_process_is_killed_before_it_answers(slow, asked):
     "The stages are run the slow way; nobody notices but by the time."
     process = start(slow)
@@ -448,7 +450,11 @@ def busy_toy(root):
 
 
 @pytest.mark.parametrize(
-    "second", [["cd4ml", "gate", "--again"], ["dvc", "repro", "--force", "--single-item", "extra"]]
+    "second",
+    [
+        ["cd4ml", "gate", "--again"],
+        pytest.param(["dvc", "repro", "--force", "--single-item", "extra"], marks=pytest.mark.prove),
+    ],
 )
 def test_a_gate_beside_a_run_is_refused_at_once_and_the_run_goes_on(slow, second):
     "What the gate reads is what the run is about to write; asked by DVC's own command, it gives way all the same."

@@ -280,6 +280,7 @@ def test_a_tampered_version_is_refused_and_the_last_good_one_stays(own, good):
 
 
 @pytest.mark.pipeline
+@pytest.mark.prove
 def test_what_was_replaced_leaves_no_memory_behind(tmp_path):
     "Two models at once take 200 MB more than one; of models that are gone nothing is held."
     root = make_shop(tmp_path / "shop", ROOT / "data/model")

@@ -1,0 +1,130 @@
+"""The page on which days that look wrong are judged, in a real browser; what it does is compared with the record."""
+
+import shutil
+import pytest
+import serving
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    "The project's prepared data, and a queue of three entries that look wrong in them."
+    if not (serving.PROJECT / "data/prepared/version.json").is_file():
+        pytest.skip("there are no prepared data: run `make pipeline` first")
+    import pyarrow as pa, pyarrow.parquet as pq
+    from cd4ml_nb.core import read_json
+    from cd4ml_nb.data.panel import read_series
+    from cd4ml_nb.monitoring.doubts import COLUMNS, KEPT
+
+    root = tmp_path_factory.mktemp("curate") / "project"
+    (root / "data").mkdir(parents=True)
+    shutil.copy(serving.PROJECT / "params.yaml", root)
+    (root / "data/prepared").symlink_to(serving.PROJECT / "data/prepared")
+    version = read_json(root / "data/prepared/version.json")
+    series = read_series(root / "data/prepared").nlargest(3, "days")
+    entries = {name: list(series[name]) for name in ("store_nbr", "item_nbr", "family")}
+    last = version["last_day"]
+    entries |= {"kind": ["stock_out", "wrong_quantity", "stock_out"], "first_date": [last] * 3, "last_date": [last] * 3}
+    entries |= {"sold": [0.0] * 3, "expected": [30.0, 20.0, 10.0], "probability": [0.9] * 3, "cost": [27.0, 18.0, 9.0]}
+    entries |= {"other_item": [""] * 3, "evidence": ["<img src=x onerror=alert(1)> looks wrong"] * 3}
+    (root / KEPT).parent.mkdir()
+    table = pa.table({name: entries[name] for name in COLUMNS})
+    pq.write_table(table.replace_schema_metadata({b"data_version": version["data_version"].encode()}), root / KEPT)
+    return root
+
+
+@pytest.fixture(scope="module")
+def address(project, chromium):
+    with serving.serve(project, "curate.ipynb", serving.APPS / "share" / "curate") as url:
+        serving.warm(url)
+        yield url
+
+
+class Visitor(serving.Watched):
+    "One visitor's page."
+
+    def __init__(self, chromium, address, **context):
+        super().__init__(chromium, address, ".cd-course", **context)
+        assert self.page.locator(".cd-course").count(), self.page.locator("body").inner_text()[:500]
+
+    def fill(self, name, reason):
+        for label, value in (("Your name", name), ("Your reason", reason)):
+            self.page.get_by_label(label, exact=True).fill(value)
+            self.page.keyboard.press("Tab")
+
+    def click(self, button):
+        self.page.get_by_role("button", name=button, exact=True).click()
+
+    def listed(self):
+        return self.page.get_by_label("Days that look wrong, most costly first").locator("option")
+
+
+@pytest.fixture
+def visit(chromium, address):
+    with serving.visits(Visitor, chromium, address) as go:
+        yield go
+
+
+def kinds(root):
+    from cd4ml_nb.data.corrections import read_corrections
+
+    return [(one.kind, one.by, one.why) for one in read_corrections(root)]
+
+
+def test_the_most_costly_comes_first_with_its_picture(visit, screenshots):
+    v = visit()
+    assert v.listed().count() == 3 and v.listed().first.inner_text().startswith("30\u00a0units")
+    v.shows("looks wrong", ".cd-entry")
+    assert v.page.locator(".cd-entry img").count() == 0
+    v.shows("It would touch 1 product in a store on 1 day", ".cd-preview")
+    v.page.screenshot(path=screenshots / "curate.png", full_page=True)
+
+
+def test_a_phone_shows_it_without_scrolling_sideways(visit, screenshots):
+    v = visit(width=390, height=844)
+    assert v.page.evaluate("document.documentElement.scrollWidth") <= 390
+    v.page.screenshot(path=screenshots / "curate_phone.png", full_page=True)
+
+
+def test_it_is_judged_with_a_name_and_a_reason_disputed_and_undone(visit, project):
+    "One says it ran out; another is shown that; it is undone, and looks wrong again. By keyboard, too."
+    v = visit()
+    v.click("Put on record")
+    v.shows("Give your name", ".cd-notice")
+    v.fill("Ana", " ")
+    v.click("Put on record")
+    v.shows("Say why", ".cd-notice")
+    assert kinds(project) == []
+
+    other = visit()  # looks at the same entry, still undecided there
+    v.fill("Ana", "the shelf was empty")
+    v.page.get_by_label("This holds for").select_option(label="all products of this store")
+    v.shows("products in a store each on 1 day", ".cd-preview")
+    v.page.get_by_label("This holds for").select_option(label="this product in this store")
+    v.shows("It would touch 1 product in a store", ".cd-preview")
+    v.page.get_by_role("button", name="Put on record", exact=True).press("Enter")
+    v.shows("On record", ".cd-notice")
+    v.page.wait_for_function("document.querySelectorAll('.cd-entries option').length === 2")
+    assert kinds(project) == [("stock_out", "Ana", "the shelf was empty")]
+
+    other.fill("Ben", "nobody came that day")
+    other.click("Nothing is wrong")
+    other.shows("It stands otherwise", ".cd-notice")
+    other.shows("the shelf was empty (Ana)", ".cd-notice")
+    assert len(kinds(project)) == 1
+
+    v.fill("Ana", "it was another day")
+    v.click("Undo it")
+    v.shows("Undone", ".cd-notice")
+    v.page.wait_for_function("document.querySelectorAll('.cd-entries option').length === 3")
+    assert [kind for kind, *_ in kinds(project)] == ["stock_out", ""]
+
+
+def test_nothing_is_wrong_is_an_answer_that_is_kept(visit, project):
+    v = visit()
+    first = v.listed().first.inner_text()
+    v.fill("Ben", "a fair was in town")
+    v.click("Nothing is wrong")
+    v.shows("right as it stands", ".cd-notice")
+    again = visit()
+    assert again.listed().first.inner_text() != first
+    assert kinds(project)[-1][0] == "as_it_is"

@@ -1,0 +1,163 @@
+"""What drifts is found within a week and named, and chance is not: shops whose truth is known.
+
+A shop is twenty stores that sell sixty products of twelve families, with a week, a year, a December, promotions,
+holidays, and weather of its own in the whole, in each store and in each family. A year is what was; then come nights.
+"""
+
+from dataclasses import replace
+import numpy as np, pandas as pd, pytest
+from cd4ml_nb.model.block import Block
+from cd4ml_nb.monitoring.causes import BROKEN, FAMILY, LATE, LEVEL, RESPONSE, STORE, TOLD, UNITS, UNTOLD, drifts_of
+from cd4ml_nb.monitoring.inputs import REACH, Inputs, add_up, joined
+
+FIRST, STORES, FAMILIES, EACH = np.datetime64("2014-12-29"), 20, 12, 5
+MANY, YEAR, FEW = 40, 365, np.zeros((1, 1), np.float32)
+
+
+def weather(rng, many, days, spread, like=0.7):
+    "How much a day is unlike others, each day like the one before."
+    steps = rng.normal(0, spread * np.sqrt(1 - like**2), (many, days))
+    for day in range(1, days):
+        steps[:, day] += like * steps[:, day - 1]
+    return np.exp(steps)
+
+
+def drawn(rate, rng):
+    "Sales, unevener than chance alone."
+    return rng.poisson(rate * rng.gamma(3, 1 / 3, rate.shape)).astype(np.float32)
+
+
+def shops(seed, mean=1.5, years=3.2):
+    "A shop that does not drift, and what it sells on the mean."
+    rng, items, days = np.random.default_rng(seed), FAMILIES * EACH, int(years * YEAR)
+    store, item = np.repeat(np.arange(STORES), items), np.tile(np.arange(items), STORES)
+    family, day = item // EACH, np.arange(days)
+    date = FIRST + day
+    in_year = (date - date.astype("datetime64[Y]")).astype(int)
+    size = np.exp(rng.normal(np.log(mean), 0.8, items))[item] * np.exp(rng.normal(0, 0.4, STORES))[store]
+    week = np.exp(np.array([0, -0.1, -0.05, 0, 0.15, 0.35, 0.2]))[day % 7]
+    year = np.exp(0.15 * np.sin(2 * np.pi * in_year / 365.25) + 0.3 * np.exp(-(((in_year - 352) / 6) ** 2)))
+    phase, swing = rng.uniform(0, YEAR, FAMILIES), rng.uniform(0, 0.3, FAMILIES)
+    own_year = np.exp(swing[:, None] * np.sin(2 * np.pi * (in_year - phase[:, None]) / 365.25))
+    rate = size[:, None] * (week * year * weather(rng, 1, days, 0.04)[0])
+    rate = rate * (own_year * weather(rng, FAMILIES, days, 0.05))[family] * weather(rng, STORES, days, 0.05)[store]
+    plan = np.repeat(rng.random((items, days // 7 + 2)) < 0.15, 7, axis=1)[:, :days][item]
+    holiday, shut = np.isin(in_year, [0, 120, 184, 327, 358]), in_year == 358
+    rate = (rate * np.where(plan, 1.8, 1) * np.where(holiday, 0.6, 1) * ~shut).astype(np.float32)
+    series = pd.DataFrame({"store_nbr": store.astype(str), "item_nbr": item.astype(str), "family": family.astype(str)})
+    wide = lambda flags: np.broadcast_to(flags, rate.shape)
+    arrays = FEW, FEW, plan.astype(np.float32), wide(~shut), wide(holiday)
+    return Block(series, FIRST, drawn(rate, rng), *arrays), rate
+
+
+def facts_of(block):
+    "All days of a shop, each seen whole in its own night."
+    inputs = joined(None, add_up(iter([block])), 5000)
+    inputs.facts["seen"][:] = inputs.facts["rows"]
+    return inputs
+
+
+def until(inputs, day):
+    "What was known up to a day."
+    return Inputs(inputs.slices, inputs.days[:day], {name: part[:, :day] for name, part in inputs.facts.items()})
+
+
+def broken(sales, plan, store, family, rng):
+    "A feed that breaks: some stores send nothing, or one family is missing, or the promotions are."
+    how = rng.integers(3)
+    if how == 0:
+        sales[np.isin(store, rng.choice(np.unique(store), rng.integers(1, 7), replace=False))] = 0
+    elif how == 1:
+        sales[family == rng.choice(np.unique(family))] = 0
+    else:
+        plan[:] = 0
+
+
+def planted(cause, block, rate, first, rng):
+    "Seven days that drift: sales, promotions, and sales as each day's own night saw them."
+    week = slice(first, first + 7)
+    rate, plan = rate[:, week].copy(), block.onpromotion[:, week].copy()
+    store, family = (block.series[name].to_numpy() for name in ("store_nbr", "family"))
+    in_one = {STORE: store == rng.choice(np.unique(store)), FAMILY: family == rng.choice(np.unique(family))}
+    if cause == LEVEL:
+        rate *= rng.choice([0.7, 1.35])
+    if cause == RESPONSE:
+        rate = np.where(plan > 0, rate * rng.choice([0.6, 1.6]), rate)
+    if cause in in_one:
+        rate[in_one[cause]] *= rng.choice([0.5, 1.7])
+    sales = drawn(rate, rng)
+    if cause == BROKEN:
+        broken(sales, plan, store, family, rng)
+    if cause == UNITS:
+        sales[in_one[rng.choice([STORE, FAMILY])]] *= 12
+    seen = sales.copy()
+    if cause == LATE:
+        seen[np.isin(store, rng.choice(np.unique(store), rng.integers(4, 11), replace=False))] = 0
+    return sales, plan, seen
+
+
+def nights_of(cause, block, rate, inputs, seed):
+    "What seven nights find of a drift that began on the first."
+    rng = np.random.default_rng(seed)
+    first = int(rng.integers(YEAR + 60, 3 * YEAR))
+    sales, plan, seen = planted(cause, block, rate, first, rng)
+    all_sales, all_plans = block.sales.copy(), block.onpromotion.copy()
+    all_plans[:, first : first + 7] = plan
+    known, off, found = until(inputs, first - REACH), (), []
+    for night in range(7):
+        end, begin = first + night + 1, first + night - REACH - 28
+        all_sales[:, first : end - 1], all_sales[:, end - 1] = sales[:, :night], seen[:, night]
+        days = slice(begin, end)
+        arrays = {"sales": all_sales[:, days], "onpromotion": all_plans[:, days]}
+        arrays |= {"is_open": block.is_open[:, days], "holiday": block.holiday[:, days]}
+        known = joined(known, add_up(iter([replace(block, first_day=block.date(begin), **arrays)]), 29))
+        known.facts["seen"][:, -1] = known.facts["rows"][:, -1]
+        drifted = drifts_of(known, off)
+        off = drifted.off
+        found.append([one.cause for one in drifted.found])
+    return found
+
+
+@pytest.fixture(scope="module")
+def shop():
+    block, rate = shops(10)
+    return block, rate, facts_of(block)
+
+
+@pytest.mark.parametrize("cause", [BROKEN, LATE, UNITS])
+def test_what_a_feed_does_is_named_within_three_nights(shop, cause):
+    found = nights_of(cause, *shop, seed=3)
+    assert cause in found[2] and found[-1] == [cause]
+
+
+def test_few_days_tell_nothing_and_raise_nothing(shop):
+    short = until(shop[2], 60)
+    drifted = drifts_of(short)
+    assert (drifted.state, drifted.found) == (UNTOLD, [])
+    assert drifts_of(until(shop[2], YEAR)).state == TOLD
+
+
+@pytest.mark.prove
+def test_two_stationary_seasonal_years_raise_at_most_one_alert():
+    block, _ = shops(0)
+    inputs, off, before, alerts = facts_of(block), (), False, []
+    for day in range(YEAR - REACH, 3 * YEAR - REACH):
+        drifted = drifts_of(until(inputs, day + 1), off)
+        off = drifted.off
+        if drifted.found and not before:
+            alerts.append((drifted.day, [one.says for one in drifted.found]))
+        before = bool(drifted.found)
+
+    assert len(alerts) <= 1, alerts
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize("cause", [LEVEL, RESPONSE, STORE, FAMILY, BROKEN, LATE, UNITS])
+def test_planted_drifts_are_found_within_seven_nights_and_named(cause):
+    known = [shops(seed) for seed in range(10, 14)]
+    inputs = [facts_of(block) for block, _ in known]
+    nights = [nights_of(cause, *known[one % 4], inputs[one % 4], seed=1000 + one) for one in range(MANY)]
+    found = sum(any(one) for one in nights) / MANY
+    named = sum(cause in one[-1] for one in nights) / MANY
+
+    assert found >= 0.95 and named >= 0.80, (found, named)

@@ -1,0 +1,120 @@
+"Learning: what is live stays, the log stays whole, nothing falls back to older sales, no night fails by it."
+
+import sys
+import pytest, yaml
+from copies import ROOT
+from cd4ml_nb.core import UserError, run_git, write_json
+from cd4ml_nb.data.corrections import Correction, add_correction, undo_correction
+from cd4ml_nb.data.known import KNOWN
+from cd4ml_nb.delivery.acts import LOG, log_trouble, read_log, release_log
+from cd4ml_nb.delivery.ledger import append
+from cd4ml_nb.delivery.parameters import check_params
+from cd4ml_nb.delivery.release import begin_learning, verify
+from cd4ml_nb.delivery.state import state
+from cd4ml_nb.delivery.taught import UNDER_WAY, find_learning
+from cd4ml_nb.monitoring import learn as learning
+from cd4ml_nb.monitoring.alerts import Wrong, settle
+from cd4ml_nb.monitoring.causes import BROKEN, LEVEL, TOLD, UNITS, Drift
+from cd4ml_nb.monitoring.drifted import DRIFT
+from cd4ml_nb.monitoring.due import Due, Trigger, corrections_trigger, drift_trigger, read_grounds
+from cd4ml_nb.tiny import tiny_live
+
+
+@pytest.fixture
+def shop():
+    return tiny_live("2017-08-20")
+
+
+def nothing(root):
+    "A pipeline that finds nothing to do."
+
+
+def test_a_turn_is_one_line_of_an_intact_log(shop):
+    before = (shop / LOG).read_bytes()
+    live = state(shop)["champion"]["model_version"]
+    said = learning.learn(shop, "spring", run=nothing)
+    assert said.startswith("No new model was made") and state(shop)["champion"]["model_version"] == live
+    assert (shop / LOG).read_bytes().startswith(before), "what was written stays as it was written"
+    assert [act["act"] for act in read_log(shop)][-1] == "learn" and verify(shop) == []
+
+
+@pytest.mark.parametrize("at", ["before its line", "after its line, unseen"])
+def test_a_turn_that_is_killed_beside_its_line_has_one_line(shop, at, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    def written_and_killed(*given):
+        begin_learning(*given)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(learning, "begin_learning", killed if at == "before its line" else written_and_killed)
+    with pytest.raises(KeyboardInterrupt):
+        learning.learn(shop, "spring", run=nothing)
+    assert find_learning(shop)["state"] == UNDER_WAY
+    monkeypatch.undo()
+    learning.learn(shop, if_due=True, run=nothing)
+    assert [act["act"] for act in read_log(shop)].count("learn") == 1 and verify(shop) == []
+
+
+def test_an_invented_line_of_learning_is_seen(shop):
+    act = {**read_log(shop)[-1], "act": "learn", "role": "", "model_version": "trees-9"}
+    append(release_log(shop), {name: value for name, value in act.items() if name != "before"})
+    assert "begins to learn beside trees-9, which was not live" in log_trouble(shop)[0]
+
+
+def test_a_failing_pipeline_leaves_what_is_live_and_goes_on_next_time(shop):
+    def fails(root):
+        raise UserError("the disk is full")
+
+    with pytest.raises(UserError, match="disk is full"):
+        learning.learn(shop, "spring", run=fails)
+    assert find_learning(shop)["state"] == UNDER_WAY and verify(shop) == []
+    assert learning.learn(shop, if_due=True, run=nothing).startswith("No new model")
+
+
+def test_a_night_is_not_failed_by_learning(shop, monkeypatch, capfd):
+    text = (shop / "params.yaml").read_text()
+    (shop / "params.yaml").write_text(text + "monitoring: {learn: {after_days: 1, by_night: true}}\n")
+    monkeypatch.setattr(learning, "look_due", lambda root: Due("m", "d", [Trigger("age", True, "x")], ""))
+    monkeypatch.setattr(learning, "_COMMAND", [sys.executable, "-c", "raise SystemExit(1)"])
+    learning.after_night(shop)
+    said = capfd.readouterr().err
+    assert "Learning is due, because x: cd4ml learn" in said and "The night is live; learning did not come" in said
+    (shop / "params.yaml").write_text(text + "monitoring: {learn: 5}\n")
+    learning.after_night(shop)
+    assert "Whether it is time to learn cannot be told" in capfd.readouterr().err
+
+
+def test_an_experiment_reads_as_far_as_the_project():
+    "DVC's temporary copy has the files that git knows; the project commits this one."
+    assert KNOWN in run_git(ROOT, "ls-files", "data/known").decode()
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    assert "data/known" in stages["ingest"]["deps"]
+
+
+def test_splits_at_random_are_refused_before_anything_runs(shop):
+    params = yaml.safe_load((shop / "params.yaml").read_text())
+    for wish in ({**params["split"], "shuffle": True}, {**params["split"], "method": "random"}, "random"):
+        with pytest.raises(UserError, match="days are split by time only"):
+            check_params({**params, "split": wish})
+
+
+@pytest.mark.parametrize("cause, due", [(LEVEL, True), (BROKEN, False), (UNITS, False)])
+def test_a_fault_of_the_data_is_nothing_to_learn_from(shop, cause, due):
+    found = Drift(cause, "level", "all", ("",), "2017-08-20", "It sells 50 % less than usual since Sun 20 Aug.")
+    (shop / DRIFT).mkdir(parents=True)
+    told = {"state": TOLD, "day": "2017-08-20", "found": [found.as_row()], "off": []}
+    write_json(shop / DRIFT / "2017-08-20.json", told)
+    assert not drift_trigger(read_grounds(shop)).due
+    model = state(shop)["champion"]["model_version"]
+    settle(shop, {"drift": Wrong("2017-08-20", "2017-08-20", found.says, model)})
+    assert drift_trigger(read_grounds(shop)).due == due
+
+
+def test_a_correction_that_was_undone_is_nothing_to_learn_from(shop):
+    one = Correction("stock_out", "2", "101", "2017-08-01", "2017-08-02", "Kim", "the shelf was empty")
+    add_correction(shop, one)
+    assert corrections_trigger(read_grounds(shop), 1).due
+    undo_correction(shop, one.id, "Kim", "it was the neighbour's")
+    said = corrections_trigger(read_grounds(shop), 1)
+    assert not said.due and said.says.startswith("0 lines came")
