@@ -2,17 +2,19 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .SUFFIXES:
-.PHONY: help run test test-beside test-pipeline test-browser check prove prove-others prove-browser spark pipeline gate release dashboard review curate serve mlflow night replay learn lab bench deliver image night-image docs readme tidy hooks lock clean
+.PHONY: help run test test-beside test-pipeline test-browser check prove prove-others prove-browser spark pipeline gate release dashboard review monitor curate serve mlflow night replay learn lab bench deliver image night-image docs readme tidy hooks lock clean
 
 PORT ?= 8866
 REVIEW_PORT ?= 8867
 SERVE_PORT ?= 8868
+MONITOR_PORT ?= 8869
 CURATE_PORT ?= 8870
 MLFLOW_PORT ?= 5000
 # On the command line, PORT is meant for the page that is asked for, whichever it is.
 ifeq ($(origin PORT),command line)
 REVIEW_PORT := $(PORT)
 SERVE_PORT := $(PORT)
+MONITOR_PORT := $(PORT)
 CURATE_PORT := $(PORT)
 MLFLOW_PORT := $(PORT)
 endif
@@ -37,9 +39,10 @@ help:  ## Explain these commands
 	@echo
 	@echo "And one for each part:"
 	@echo "  make pipeline   bring data, model and reports up to date; re-runs only what changed"
-	@echo "  make dashboard  serve the dashboard (on another port: make dashboard PORT=9000; so do review, curate, serve and mlflow)"
+	@echo "  make dashboard  serve the dashboard (on another port: make dashboard PORT=9000; so do review, monitor, curate, serve and mlflow)"
 	@echo "  make gate       judge the packaged model again, against the champion of now; fails when the gate does"
 	@echo "  make review     serve the page on which a reviewer approves or rejects, on http://127.0.0.1:$(REVIEW_PORT)"
+	@echo "  make monitor    serve the page of what each night found: as promised or not, drift, alerts, on http://127.0.0.1:$(MONITOR_PORT)"
 	@echo "  make curate     serve the page of days that look wrong, on http://127.0.0.1:$(CURATE_PORT)"
 	@echo "  make serve      answer other programs over HTTP from the live model, on http://127.0.0.1:$(SERVE_PORT)"
 	@echo "  make mlflow     open MLflow's pages on the experiments, on http://127.0.0.1:$(MLFLOW_PORT)"
@@ -87,6 +90,9 @@ release: .venv/ready
 
 review: .venv/ready
 	@cd4ml review --port $(REVIEW_PORT)
+
+monitor: .venv/ready
+	@cd4ml monitor page --port $(MONITOR_PORT)
 
 curate: .venv/ready
 	@cd4ml curate --port $(CURATE_PORT)

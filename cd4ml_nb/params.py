@@ -124,6 +124,7 @@ PARAMETERS = {  # section.key: what it may be. A stage's keys of its own may be 
     "prepare.closed_days": ANY,
     "prepare.first_day": DAY | null("where the sales begin"),
     "prepare.last_day": DAY | null("where the sales end"),
+    "prepare.ran_out": choice("raised", "left_out"),
     "prepare.engine": choice("duckdb", "spark"),
     "prepare.memory": text("1GB", r"\s*\d{1,6}(\.\d{1,6})?\s*[kmgt]i?b?\s*"),
     "prepare.accept_schema": TEXTS,

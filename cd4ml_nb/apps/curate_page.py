@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import NamedTuple
 import numpy as np, pandas as pd
 from ..core import UserError, read_json
-from ..data.corrections import Correction, add_correction, check_new, newest_prepared
-from ..data.corrections import read_corrections, standing, touched
+from ..data.corrections import Correction, add_correction, check_new, how_ran_out, newest_prepared
+from ..data.corrections import read_corrections, say_use, standing, touched
 from ..data.panel import read_series
 from ..look import HTML, exact_units, say_day, say_days, say_percent, say_when
 from ..monitoring.curation import each_usual, silences
-from ..monitoring.doubts import all_doubts, open_doubts
+from ..monitoring.doubts import all_doubts, open_doubts, same_weekdays
 
 # %% ../../nbs/apps/curate_page.ipynb #5e647449
 ALL = ""
@@ -97,7 +97,9 @@ def course_of(
     first, last = store.days.searchsorted([entry.first_date, entry.last_date])
     begin = max(first - _AROUND, 0)
     around = slice(begin, last + _AROUND + 1)
-    return Course(store.days[around], sold[around], usual[rows].sum(axis=0)[around], first - begin, last - begin)
+    # What is usual of single products follows the day of the whole store, which is what is asked of the store itself
+    usual = usual[rows].sum(axis=0) if entry.item_nbr else same_weekdays(store)
+    return Course(store.days[around], sold[around], usual[around], first - begin, last - begin)
 
 # %% ../../nbs/apps/curate_page.ipynb #3c9dd085
 _PICTURE = HTML.from_string("""<svg class="cd-course" viewBox="0 0 {{ width }} 190"
@@ -164,11 +166,11 @@ def preview_html(
     "What it would touch, or why it cannot be so."
     tried = Correction(**{**one.__dict__, "by": one.by or "?", "why": one.why or "?"})
     try:
-        whom = touched(newest_prepared(root), tried)
+        whom, use = touched(newest_prepared(root), tried), say_use(tried, how_ran_out(root))
         check_new(root, tried)
     except UserError as e:
         return HTML.from_string("<p class='cd-doubt'>{{ why }}</p>").render(why=str(e))
-    return HTML.from_string("<p>It would touch {{ whom }}.</p>").render(whom=str(whom))
+    return HTML.from_string("<p>It would touch {{ whom }}. {{ use }}</p>").render(whom=str(whom), use=use)
 
 # %% ../../nbs/apps/curate_page.ipynb #bd07480e
 def mark(

@@ -62,6 +62,13 @@ def _product(prepared, wanted):
     return found[0] if found else wanted
 
 
+def _touches(root, prepared, one):
+    "What a correction touches, and what becomes of the days."
+    from cd4ml_nb.data.corrections import how_ran_out, say_use, touched
+
+    return f"{touched(prepared, one)}. {say_use(one, how_ran_out(root))}"
+
+
 def _units(text):
     "A number of units as somebody types it."
     try:
@@ -82,22 +89,22 @@ def corrections_add(
     by: str | None = None,  # Who says so; Git's user or the login when left out
     preview: bool = False,  # Show whom it would touch, and write nothing
 ):
-    """Say what the sales of a day do not.
+    """Say what the sales of a day do not: of one that ran out, what was likely wanted is learnt instead.
 
     cd4ml corrections add --kind stock_out --store 367 --item fluid-milk-products --day 2017-11-24 --why 'empty at noon'
     cd4ml corrections add --kind closed --store 367 --day 2017-11-23 --why 'burst pipe' --preview"""
-    from cd4ml_nb.data.corrections import CORRECTIONS, Correction, add_correction, check_new, newest_prepared, touched
+    from cd4ml_nb.data.corrections import CORRECTIONS, Correction, add_correction, check_new, newest_prepared
     from cd4ml_nb.delivery.acts import whoever
 
     root, prepared = project_root(), newest_prepared(project_root())
     where = store or "", _product(prepared, item), day, until or day
     one = Correction(kind, *where, by or whoever(root), why, _units(units))
-    whom = touched(prepared, one)
+    touches = _touches(root, prepared, one)
     check_new(root, one)
     if preview:
-        return print(f"It would touch {whom}. Nothing was written.")
+        return print(f"It would touch {touches} Nothing was written.")
     add_correction(root, one)
-    print(f"On record: {one}\nIt touches {whom}. Applied by the next make pipeline, and the next night.")
+    print(f"On record: {one}\nIt touches {touches}\nApplied by the next make pipeline, and the next night.")
     print(f"Keep it: git add {CORRECTIONS}. Take it back: cd4ml corrections undo {one.id} --why '…'")
 
 # %% ../../nbs/cli/03a_corrections.ipynb #7d31c0e5

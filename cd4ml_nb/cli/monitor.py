@@ -6,7 +6,9 @@
 __all__ = ['COMMANDS', 'monitor', 'alerts_in_words', 'alerts_list', 'alerts_acknowledge']
 
 # %% ../../nbs/cli/02c_monitor.ipynb #c13269a9
+from collections.abc import Callable
 from .parser import say_json
+from .servers import monitor_page
 from ..core import project_root
 
 # %% ../../nbs/cli/02c_monitor.ipynb #9dd13b35
@@ -27,7 +29,8 @@ def monitor(
 ):
     """Say whether the live model is still what was approved.
 
-    The last seven days beside the band that the backtest of this version promised.
+    The last seven days beside the band that the backtest of this version promised. All that the nights found,
+    on a page: cd4ml monitor page (make monitor).
     cd4ml monitor"""
     from cd4ml_nb.look import table_text
     from cd4ml_nb.monitoring.alerts import read_alerts
@@ -99,4 +102,5 @@ def alerts_acknowledge(
     print(f"Seen by {seen.by}: {seen.says}")
 
 
-COMMANDS = {"monitor": monitor, "alerts": {"": alerts_list, "acknowledge": alerts_acknowledge}}
+_PAGE: dict[str, Callable] = {"": monitor, "page": monitor_page}
+COMMANDS = {"monitor": _PAGE, "alerts": {"": alerts_list, "acknowledge": alerts_acknowledge}}

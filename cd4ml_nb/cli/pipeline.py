@@ -79,11 +79,19 @@ def night(
     if insist and nights > 1:
         raise UserError("--insist speaks of one day; live through that night alone: cd4ml night --insist")
     import_module("cd4ml_nb.monitoring.alerts").read_rules(project_root())  # who would be told if it failed
-    for module in ("delivery.stages", "delivery.night"):  # each night is forked from here
-        import_module(f"cd4ml_nb.{module}")
+    for module in _OF_A_NIGHT:  # each night is forked from here, and so is its notebook's kernel
+        import_module(module)
     for _ in range(nights):
         if code := _one_night(until, insist) if nights == 1 else _forked(_one_night, until):
             raise SystemExit(code)
+
+# %% ../../nbs/cli/08_pipeline.ipynb #5e0c19a4
+_OF_A_NIGHT = (
+    "cd4ml_nb.delivery.stages",
+    "cd4ml_nb.delivery.night",
+    "cd4ml_nb.monitoring.watch",
+    "ibis.backends.duckdb",
+)
 
 # %% ../../nbs/cli/08_pipeline.ipynb #2bcc5419
 def _one_night(until, insist=False):

@@ -323,8 +323,6 @@ def _bring_came(con, scratch, raw, before, root, settings, seen, day):
     newest = _settle(con.con, opened, look, before, settings, until, day)
     know(con.con, seen["items"], seen["stores"], seen["first"])
     rules = write_tables(con.con, opened, settings, raw, day)
-    if not rules["kept"]["rows"]:
-        raise NotEnough(f"there is no row of {day}")
     files, known = _note_day(con.con, raw, before, look, newest, day), _keys(con.con)
     left = [now + was for now, was in zip(_left(con.con, day), seen["left"])]
     rules = _count_on(seen["rules"], rules, seen["left"])

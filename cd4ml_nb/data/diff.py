@@ -17,8 +17,10 @@ from typing import TypedDict
 from urllib.parse import unquote
 import duckdb
 import numpy as np, pandas as pd
+import pyarrow.parquet as pq
 from ..core import UserError, tidy
 from .engines import quote_name, quote_sql
+from .marks import MARKED
 from .history import count_days, find_version, how_to_fetch, list_versions, say_count, version_files
 from ..look import table_text
 
@@ -423,6 +425,19 @@ class Diff(TypedDict):
     shifts: list[dict]  # As compare_columns returns
 
 # %% ../../nbs/data/06a_diff.ipynb #e5cac2fb
+def _say_corrected(before, after):
+    "On which days what people know of the sales is another."
+    marks = []
+    for path in (files.get(MARKED) for files in (before, after)):
+        rows = pq.read_table(path, partitioning=None).to_pylist() if path else []
+        marks.append({(str(row["date"]), str(row)) for row in rows})
+    days = sorted({day for day, _ in marks[0] ^ marks[1]})
+    if not days:
+        return ""
+    more = f" and {len(days) - 5} more" if len(days) > 5 else ""
+    return f" Corrections differ on {say_count(len(days), 'day')}: {', '.join(days[:5])}{more}."
+
+
 def diff_versions(
     root: Path,  # The project's folder
     before: str,
@@ -441,7 +456,8 @@ def diff_versions(
     found = {"before": facts[0], "after": facts[1], **_count_rows(series, days), "columns": columns, "shifts": shifts}
     last_day = pair[0]["last_day"]
     new = days[days["date"] > pd.Timestamp(last_day)] if len(days) and last_day else days
-    return tidy({"summary": summarise(found, int(new["added"].sum())), **found})
+    summary = summarise(found, int(new["added"].sum())) + _say_corrected(*files)
+    return tidy({"summary": summary, **found})
 
 # %% ../../nbs/data/06a_diff.ipynb #dc98e5be
 def _say_sides(diff):

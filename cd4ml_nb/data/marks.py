@@ -14,7 +14,9 @@ from ..core import UserError, nearest
 
 # %% ../../nbs/data/01d_marks.ipynb #94b7f066
 DAYS = {"store_nbr": pa.string(), "item_nbr": pa.string(), "date": pa.date32()}  # Empty texts: all
-SCHEMA = pa.schema(DAYS | {"units": pa.float64(), "promotion": pa.float64(), "unknown": pa.bool_()})
+SCHEMA = pa.schema(
+    DAYS | {"units": pa.float64(), "promotion": pa.float64(), "unknown": pa.bool_(), "ran_out": pa.bool_()}
+)
 MARKED = "corrections.parquet"  # Among the prepared files, where anything stands
 
 
@@ -23,7 +25,12 @@ def read_days(
 ) -> pa.Table:  # As in SCHEMA
     "What prepare applied."
     path = Path(prepared) / MARKED
-    return pq.read_table(path, partitioning=None) if path.exists() else SCHEMA.empty_table()
+    if not path.exists():
+        return SCHEMA.empty_table()
+    days = pq.read_table(path, partitioning=None)
+    if "ran_out" not in days.column_names:  # prepared when all that ran out was left out
+        days = days.append_column("ran_out", pa.array(np.zeros(len(days), bool)))
+    return days
 
 # %% ../../nbs/data/01d_marks.ipynb #8bb8020d
 class Marks(NamedTuple):
@@ -33,18 +40,19 @@ class Marks(NamedTuple):
     day: np.ndarray  # Counted from 1970-01-01
     units: np.ndarray  # The true number; NaN where nothing is said, or nothing is known
     unknown: np.ndarray  # Whether the day's sales tell nothing
+    ran_out: np.ndarray  # Whether at least as much was wanted as was sold
 
     def on(self, item: np.ndarray, day: np.ndarray) -> np.ndarray:
         "Which sales, of a product and a day each, something is said of."
-        if not len(self.day):
-            return np.zeros(len(day), bool)
+        told = ~self.ran_out
         cell = lambda item, day: item.astype(np.int64) << 32 | day
-        return np.isin(cell(item, day), cell(self.item, self.day)) | np.isin(day, self.day[self.item < 0])
+        of_one = np.isin(cell(item, day), cell(self.item[told], self.day[told]))
+        return of_one | np.isin(day, self.day[told & (self.item < 0)])
 
-    def unknown_in(self, grid) -> np.ndarray:
-        "Of which of some items' days nothing is known, shape (n_items, n_days) of a `Grid`."
+    def lay_out(self, which: np.ndarray, grid) -> np.ndarray:
+        "Which of some items' days are those that are `unknown`, or `ran_out`; shape (n_items, n_days) of a `Grid`."
         found = np.zeros((grid.n_items, grid.n_days), bool)
-        item, day = self.item[self.unknown], self.day[self.unknown] - grid.first_day
+        item, day = self.item[which], self.day[which] - grid.first_day
         inside = (day >= 0) & (day < grid.n_days)
         found[:, day[inside & (item < 0)]] = True
         inside &= (item >= grid.first_item) & (item < grid.first_item + grid.n_items)
@@ -52,7 +60,7 @@ class Marks(NamedTuple):
         return found
 
 
-NO_MARKS = Marks(np.empty(0, np.int32), np.empty(0, int), np.empty(0), np.empty(0, bool))
+NO_MARKS = Marks(np.empty(0, np.int32), np.empty(0, int), np.empty(0), *np.empty((2, 0), bool))
 
 # %% ../../nbs/data/01d_marks.ipynb #95dcfc23
 def marks_by_store(
@@ -71,7 +79,8 @@ def marks_by_store(
             raise UserError(f"{said} See who said so with: cd4ml corrections list")
         numbers[column] = number.astype(np.int32)
     day = table["date"].to_numpy().astype("datetime64[D]").astype(int)
-    whole = Marks(numbers["item_nbr"], day, table["units"].to_numpy(float), table["unknown"].to_numpy(bool))
+    says = (table[name].to_numpy(bool) for name in ("unknown", "ran_out"))
+    whole = Marks(numbers["item_nbr"], day, table["units"].to_numpy(float), *says)
     found = {}
     for store in range(len(stores)):
         own = (numbers["store_nbr"] == store) | (numbers["store_nbr"] < 0)
@@ -103,19 +112,21 @@ def lay_out_days(
     first_day: int,  # Counted from 1970-01-01
     shape: tuple[int, int],  # n_series, n_days
 ) -> tuple[
-    np.ndarray, np.ndarray
-]:  # Of which days nothing is known; whether a promotion ran, NaN where nothing is said
+    np.ndarray, np.ndarray, np.ndarray
+]:  # Of which days nothing is known; which ran out; whether a promotion ran, NaN where nothing is said
     "What stands of a store's days, as arrays."
-    unknown, promotion = np.zeros(shape, bool), np.full(shape, np.nan, np.float32)
+    (unknown, ran_out), promotion = np.zeros((2, *shape), bool), np.full(shape, np.nan, np.float32)
     own = days.filter(pc.is_in(days["store_nbr"], pa.array(["", store])))
     at = own["date"].cast(pa.int32()).to_numpy() - first_day
-    said = own["item_nbr"].to_pylist(), at, own["promotion"].to_pylist(), own["unknown"].to_pylist()
-    for item, day, ran, nothing in zip(*said):
+    said = (own[name].to_pylist() for name in ("item_nbr", "promotion", "unknown", "ran_out"))
+    for item, ran, nothing, out, day in zip(*said, at):
         row = item_row.get(item) if item else slice(None)
         if row is None or not 0 <= day < shape[1]:
             continue
         if nothing:
             unknown[row, day] = True
+        if out:
+            ran_out[row, day] = True
         if ran is not None:
             promotion[row, day] = ran
-    return unknown, promotion
+    return unknown, ran_out, promotion

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['DAYS_AHEAD', 'MAKE', 'PreparedData', 'read_version', 'prepared_folder', 'store_folder', 'year_of', 'table_files',
            'data_version', 'static_columns', 'read_series', 'cut_plan', 'read_plans', 'lay_out_plan', 'StoreArrays',
-           'read_store', 'each_store', 'daily_sales', 'read_prepared', 'some_stores']
+           'read_store', 'sold_of', 'each_store', 'daily_sales', 'read_prepared', 'some_stores']
 
 # %% ../../nbs/data/03b_panel.ipynb #9e14fefb
 import hashlib
@@ -18,6 +18,7 @@ import numpy as np, pandas as pd
 import pyarrow as pa, pyarrow.compute as pc, pyarrow.parquet as pq
 from ..core import UserError, read_json, sha256_of
 from .absent import look_back_days, offered
+from .demand import raise_days
 from .marks import SCHEMA, lay_out_days, read_days
 from .opening import ENDED, NOTHING, REASONS, SHUT
 from .silence import Before
@@ -177,7 +178,9 @@ def lay_out_plan(
     length = np.maximum(last - first + 1, 0)
     row = np.repeat(np.arange(len(rows)), length)
     day = first[row] + np.arange(length.sum()) - np.repeat(np.cumsum(length) - length, length)
-    series = np.array([item_row.get(item, -1) for item in rows["item_nbr"].to_pylist()])[row]
+    names = rows["item_nbr"].combine_chunks().dictionary_encode()
+    known = np.array([item_row.get(item, -1) for item in names.dictionary.to_pylist()], int)
+    series = known[names.indices.to_numpy()][row]
     inside = series >= 0
     promoted = rows["onpromotion"].to_numpy()[row][inside].astype(np.float32)
     np.fmax.at(planned, (series[inside], day[inside]), promoted)
@@ -192,6 +195,7 @@ class StoreArrays(TypedDict):
     is_open: np.ndarray  # Whether the store was expected to be, as far as could be known; shape (n_days + 60,)
     holiday: np.ndarray  # Whether there is one, same shape
     unknown: np.ndarray  # Days of which people know that the sales tell nothing, of the shape of `sales`
+    ran_out: np.ndarray | None  # Units sold on days that ran out, where `sales` holds what was wanted; else NaN
     before: Before | None  # What was sold before the first day; None where that is the first of the data
 
 # %% ../../nbs/data/03b_panel.ipynb #7199fd96
@@ -208,11 +212,11 @@ def _sold_before(series, there, first_day, skip):
 def read_store(
     prepared: Path,  # The folder data/prepared
     store: str,  # A store of the panel
-    series: pd.DataFrame,  # The series to read, all of this store
+    series: pd.DataFrame,  # Series of this store
     calendar: pd.DataFrame,  # This store's days, from read_prepared
     delisted_after: int,  # As the data were prepared
     plan: pa.Table | None = None,  # This store's, from `read_plans`; None where it has none
-    skip: int = 0,  # Days at the calendar's beginning that tell what was on offer later, and are not wanted
+    skip: int = 0,  # First days, that tell what was on offer later
     corrections: pa.Table | None = None,  # What people know of days, from `read_days`
 ) -> StoreArrays:
     "A store's series as arrays, zeros filled in."
@@ -221,16 +225,27 @@ def read_store(
     sold, own = _sales_rows(store_folder(prepared, store), item_row, first_day, (len(series), n_days))
     there, past_open = ~np.isnan(sold), calendar.is_open.to_numpy(bool)[:n_days]
     before, wanted = _sold_before(series, there, first_day, skip) if skip else (None, None)
-    on_offer = offered(there, past_open, delisted_after, before)[:, skip:]
-    sold, own, calendar = sold[:, skip:], own[:, skip:], calendar.iloc[skip:]
-    where = first_day + skip, (len(series), len(calendar))
-    planned = lay_out_plan(plan, item_row, *where)
-    unknown, ran = lay_out_days(SCHEMA.empty_table() if corrections is None else corrections, store, item_row, *where)
-    unknown = unknown[:, : sold.shape[1]]
-    filled = _filled(sold, own, on_offer & ~unknown, planned, calendar, ran)
-    return filled | {"unknown": unknown, "before": wanted}
+    on_offer = offered(there, past_open, delisted_after, before)
+    said, shape = SCHEMA.empty_table() if corrections is None else corrections, (len(series), len(calendar))
+    unknown, out, ran = lay_out_days(said, store, item_row, first_day, shape)
+    unknown, out = unknown[:, :n_days], out[:, :n_days] & past_open
+    unknown |= out & ~there  # a day without any sale tells of the supply alone
+    sold, ran_out = _raised(sold, own, on_offer & ~unknown, out & on_offer & ~unknown)
+    planned = lay_out_plan(plan, item_row, first_day + skip, (len(series), len(calendar) - skip))
+    sold, own, on_offer, unknown, ran = (a[:, skip:] for a in (sold, own, on_offer, unknown, ran))
+    filled = _filled(sold, own, on_offer & ~unknown, planned, calendar.iloc[skip:], ran)
+    ran_out = ran_out if ran_out is None else ran_out[:, skip:]
+    return filled | {"unknown": unknown, "ran_out": ran_out, "before": wanted}
 
 # %% ../../nbs/data/03b_panel.ipynb #7199fd97
+def _raised(sold, own, on_offer, ran_out):
+    "Sales with what was wanted on days that ran out, and what was sold on these; None without any."
+    if not ran_out.any():
+        return sold, None
+    wanted = raise_days(np.where(on_offer & np.isnan(sold), 0, sold), ran_out, own)
+    return np.where(ran_out, wanted, sold), np.where(ran_out, sold, np.nan)
+
+
 def _filled(sold, own, on_offer, planned, calendar, ran):
     "The arrays of a store by its sales, their own promotions, the days of offer, the plan and what people know of it."
     n_days, known = sold.shape[1], calendar.plan_known.to_numpy(bool)
@@ -248,6 +263,14 @@ def _expected_open(calendar, n_days):
     why, past = calendar.why_closed.fillna("").to_numpy(str), np.arange(len(calendar)) < n_days
     ended = np.char.startswith(why, REASONS[ENDED]) & past  # the series of such a store leave by their own rule
     return calendar.is_open.to_numpy(bool) | ended | np.isin(why, [REASONS[SHUT], REASONS[NOTHING]])
+
+# %% ../../nbs/data/03b_panel.ipynb #5a0c7d21
+def sold_of(
+    arrays: StoreArrays,  # From `read_store`
+) -> np.ndarray:  # Units, of the shape of `sales`; NaN where not offered
+    "What a store sold, on days that ran out, too."
+    own = arrays["ran_out"]
+    return arrays["sales"] if own is None else np.where(np.isfinite(own), own, arrays["sales"])
 
 # %% ../../nbs/data/03b_panel.ipynb #f5e8f656
 def each_store(
@@ -293,7 +316,7 @@ def _panel_rows(store, series, calendar, arrays):
             "store_nbr": store,
             "item_nbr": series.item_nbr.to_numpy()[row],
             "date": calendar.date.to_numpy()[at],
-            "unit_sales": arrays["sales"][row, at],
+            "unit_sales": sold_of(arrays)[row, at],
             "onpromotion": arrays["onpromotion"][row, at].astype(float),
             "holiday": calendar.holiday.to_numpy()[at],
         }

@@ -23,9 +23,9 @@ from .axis import holidays_by_store, settle
 from .check import find_twice
 from .closed import read_day_rules, source_rule
 from .contract import read_raw, require_contract
-from .corrections import Correction, corrected_days, digest_of, in_force
+from .corrections import RAISED, Correction, corrected_days, digest_of, in_force
 from .days import day_of
-from .engines import connect, explain_engine_trouble, quote_sql
+from .engines import connected, explain_engine_trouble, quote_sql
 from .layout import RAW, SCHEMA_VERSION, raw_path
 from .marks import MARKED, marks_by_store
 from .opening import closed_table
@@ -293,6 +293,7 @@ class Settings:
     previous: dict | None  # Shape of the raw tables at the last good run
     accept_schema: list[str] | None
     corrections: Sequence[Correction] = ()  # Those that stand
+    ran_out: str = RAISED  # How a day that ran out is taken
     earlier: Earlier | None = None  # What was prepared the night before; None outside of nights
 
 # %% ../../nbs/data/03_prepare.ipynb #04660550
@@ -306,9 +307,10 @@ def _do_sales(folder, con, steps, settings, heaps, opening):
     return choice
 
 
-def _mark(heaps, corrections, folder):
+def _mark(heaps, settings, folder):
     "Note what people know of days where it is applied, and for who reads the panel back."
-    days = corrected_days(corrections, day_of(heaps.first_day), day_of(heaps.last_day))
+    span = day_of(heaps.first_day), day_of(heaps.last_day)
+    days = corrected_days(settings.corrections, *span, settings.ran_out)
     heaps.marks = marks_by_store(days, heaps.stores, heaps.items)
     if days.num_rows:
         pq.write_table(days, folder / MARKED, compression="zstd")
@@ -335,7 +337,7 @@ def _fill(folder, con, steps, settings):
         _require_fit(findings, raw, settings.previous, schema, settings.accept_schema)
         tables = _raw_tables(con, raw, steps)
         stores = _settle(heaps, tables, settings)
-        _mark(heaps, settings.corrections, folder)
+        _mark(heaps, settings, folder)
         choice = _do_sales(folder, con, steps, settings, heaps, stores.opening)
         for name, (table, keys) in _small_tables(tables, heaps, choice, stores.opening, steps).items():
             _write(table, folder, name, keys)
@@ -368,20 +370,17 @@ def prepare_folder(
     accept_schema: list[str] | None = None,  # Changes of shape
     before: Path | None = None,  # Prepared the night before: what holds still is kept
     corrections: Sequence[Correction] = (),  # Those that stand
+    ran_out: str = RAISED,  # Or LEFT_OUT
 ) -> list[dict]:  # The steps, each with rows_in, rows_out, change, what
     "Prepare a raw folder: check it, clean it, join it, write it by store."
     raw, out = Path(raw), Path(out)
     read_day_rules((meaning := source_rule(describe_source(raw)["source"], absent, closed_days))[1])
     previous = find_json((before or out) / "version.json", {}).get("schema")
     rule = (delisted_after, *meaning, first_day, last_day, windows and {**windows, "history": history})
-    earlier = look_back(Path(before), raw, digest_of(corrections)) if before and engine == "duckdb" else None
-    con = connect(engine, memory)
-    try:
-        with explain_engine_trouble(out), replace_folder(out) as folder:
-            settings = Settings(raw, *rule, previous, accept_schema, corrections, earlier)
-            return _fill(folder, con, _steps_of(engine, con, memory, earlier), settings)
-    finally:
-        con.disconnect()
+    earlier = look_back(Path(before), raw, digest_of(corrections, ran_out)) if before and engine == "duckdb" else None
+    with connected(engine, memory) as con, explain_engine_trouble(out), replace_folder(out) as folder:
+        settings = Settings(raw, *rule, previous, accept_schema, corrections, ran_out, earlier)
+        return _fill(folder, con, _steps_of(engine, con, memory, earlier), settings)
 
 # %% ../../nbs/data/03_prepare.ipynb #fbb16093
 def prepare(

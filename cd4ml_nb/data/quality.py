@@ -13,7 +13,7 @@ from ..core import find_json, write_json
 from .contract import check_prepared, list_violations
 from .engines import connect
 from .layout import PREPARED
-from .panel import each_store, prepared_folder, read_prepared, read_version, static_columns
+from .panel import each_store, prepared_folder, read_prepared, read_version, sold_of, static_columns
 from .prepare import open_prepared
 
 # %% ../../nbs/data/05_quality.ipynb #9ebda068
@@ -64,7 +64,7 @@ def _store_months(series, calendar, arrays):
     "A store's months, and how many of its cells are empty."
     n_days = arrays["sales"].shape[1]
     months, starts = np.unique(calendar.date.iloc[:n_days].to_numpy("datetime64[M]").astype(str), return_index=True)
-    counts = month_counts(arrays["sales"], arrays["onpromotion"][:, :n_days], starts).set_axis(months)
+    counts = month_counts(sold_of(arrays), arrays["onpromotion"][:, :n_days], starts).set_axis(months)
     offered = np.isfinite(arrays["sales"])
     return counts, count_missing(series, offered, arrays["holiday"][:n_days], counts.unknown.sum())
 

@@ -9,6 +9,7 @@ __all__ = ['DAYS', 'COUNTS', 'day_digests', 'Earlier', 'look_back', 'RolledHeaps
 # %% ../../nbs/data/02ia_roll.ipynb #613dcf29
 import json, os, shutil
 from dataclasses import dataclass
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 import duckdb
@@ -21,6 +22,7 @@ from .kept_plan import HeldPlan, cut_added, hold_plan, join_added, keep_plan, ty
 from .layout import RAW, raw_path
 from .panel import read_series, store_folder, year_of
 from .sales import HEAP_COLUMNS, Heaps, heap_raw
+from .schema import describe_source
 from .seen import SEEN, keep_seen, sales_only_of, why_altered_since
 from .stores import cut_items
 
@@ -73,22 +75,25 @@ class Earlier:
         return ("promotions",) if self.plan and not self.plan.added else ()
 
 # %% ../../nbs/data/02ia_roll.ipynb #2d75c44c
-def _why_whole(version, told, days):
-    "Why the new day is not enough; empty where it is."
+def _follows(version, until):
+    "Whether the last known day is the one after that of before."
+    return bool(until) and date.fromisoformat(until) == date.fromisoformat(version["last_day"]) + timedelta(days=1)
+
+
+def _why_whole(version, told, days, until=None):
+    "Why the new day is not enough; empty where it is. That nothing was sold on it, or on the day before, is no reason."
     if not version or not told.get("days"):
         return "nothing was prepared before"
     if told["rows"].get("outside"):
         return "some rows lie outside the days of the data"
     known, last = told["days"], version["last_day"]
-    if last != max(known):
-        return f"the day before, {last}, sold nothing"
     new = [day for day in days if day > last]
     if changed := sorted(day for day in known.keys() | days.keys() - set(new) if known.get(day) != days.get(day)):
         more = f" and {len(changed) - 1:,} other days" if len(changed) > 1 else ""
         return f"the sales of {changed[0]}{more} are not what they were"
-    if len(new) != 1:
-        return "there is no row of a new day" if not new else f"there are {len(new):,} new days"
-    return ""
+    if len(new) > 1:
+        return f"there are {len(new):,} new days"
+    return "" if new or _follows(version, until) else "there is no row of a new day"
 
 
 def _why_corrected(told, corrected):
@@ -106,8 +111,10 @@ def look_back(
     only = bool(sales_only_of(raw))
     if only:  # of the days before nothing came
         days = {**told.get("days", {}), **days}
-    why = _why_whole(version, told, days) or _why_corrected(told, corrected) or why_altered_since(raw, folder)
-    earlier = Earlier(folder, days, told, max(days, default="") * (not why), why, only=only, corrected=corrected)
+    until = describe_source(Path(raw))["until"]
+    why = _why_whole(version, told, days, until) or _why_corrected(told, corrected) or why_altered_since(raw, folder)
+    day = "" if why else max(max(days), until or "")
+    earlier = Earlier(folder, days, told, day, why, only=only, corrected=corrected)
     return earlier.require()
 
 # %% ../../nbs/data/02ia_roll.ipynb #0f8580b2
@@ -184,7 +191,7 @@ def _all_known(heaps, folder):
     series = read_series(folder)
     return {*series["store_nbr"]} <= {*heaps.stores} and {*series["item_nbr"]} <= {*heaps.items}
 
-# %% ../../nbs/data/02ia_roll.ipynb #1b67fbf7
+
 def _joins(con, earlier):
     "Whether the rows that the plan gained go with those it had; they are then one plan."
     if earlier.added:
@@ -192,7 +199,7 @@ def _joins(con, earlier):
         earlier.plan = plan if plan is None else HeldPlan(plan, earlier.plan.added)
     return not earlier.added or earlier.plan is not None
 
-
+# %% ../../nbs/data/02ia_roll.ipynb #1b67fbf7
 def heap_day(
     con,  # An Ibis DuckDB connection
     raw: Path,  # Folder of raw CSV files
@@ -204,8 +211,9 @@ def heap_day(
     if earlier.day:
         day = folder / "day"
         _cut_day(con, raw, day, earlier)
-        findings, heaps = heap_raw(con, day, folder, earlier.sound)
-        if heaps and heaps.rows["sale"] and _all_known(heaps, earlier.folder) and _joins(con, earlier):
+        quiet = earlier.day not in earlier.days
+        findings, heaps = heap_raw(con, day, folder, earlier.sound, quiet)
+        if heaps and (heaps.rows["sale"] or quiet) and _all_known(heaps, earlier.folder) and _joins(con, earlier):
             return [], RolledHeaps(heaps, earlier)
         earlier.day, earlier.why = "", "the day, or a table beside the sales, does not go with what was known"
         earlier.require()

@@ -259,6 +259,7 @@ def heap_raw(
     raw: Path,  # Folder of raw CSV files
     folder: Path,  # Empty folder for the heaps
     sound: Sequence[str] = (),  # Tables beside the sales that are known to be
+    quiet: bool = False,  # Whether there may be no row of sales
 ) -> tuple[list, Heaps | None]:  # Findings, or none and the heaps; rows that stand twice are not looked for
     "Check all raw files against the contract, and sort the sales into heaps on the way."
     path, trouble = raw_path(raw, "train"), None
@@ -269,7 +270,7 @@ def heap_raw(
     if not findings:
         try:
             heaps = _heap_sales(con, path, tables, folder)
-            if any(heaps.rows.values()) and not heaps.rows["wrong"] and not _rejected(con, path):
+            if (quiet or any(heaps.rows.values())) and not heaps.rows["wrong"] and not _rejected(con, path):
                 return [], heaps
         except duckdb.Error as e:
             trouble = e  # a file that ends in the middle; the thorough check says so

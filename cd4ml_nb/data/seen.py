@@ -320,8 +320,6 @@ def bring_new(
         if why := _why_rows(con, seen["until"]):
             return why, {}
         known, later = _write_day(con, raw, before, day)
-        if not known[0]:
-            return f"there is no row of {day}", {}
         _copy_beside(con, raw, tables, conditions)
     rules = _count_rules(seen["rules"], known, later, others, day)
     told = {"size": found.size, "sha256": found.sha256, "rules": rules, "held": held_by(before)}

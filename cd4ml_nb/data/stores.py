@@ -17,6 +17,7 @@ import numpy as np, pandas as pd
 import pyarrow as pa, pyarrow.compute as pc, pyarrow.parquet as pq
 from ..core import progress
 from .absent import offered
+from .demand import raise_days
 from .marks import NO_MARKS, Marks, correct
 from .exact import exact, exact_mean
 from .panel import store_folder
@@ -82,10 +83,29 @@ class StorePart(NamedTuple):
     "Some items of a store, prepared."
 
     cells: Cells  # All sales
+    learnt: np.ndarray  # Units of the cells; of days that ran out, what would have been sold
     chosen: np.ndarray  # Whether an item ever sold, shape (n_items,)
     days: np.ndarray  # Days with sales, same shape
     on_offer: np.ndarray  # When the chosen items could have sold, shape (n_chosen, n_days)
     counts: dict[str, int]  # twice, kept, full, opened: rows after each step
+
+# %% ../../nbs/data/02h_stores.ipynb #5a0c7d50
+def _learnt(cells, chosen, on_offer, ran_out):
+    "The units of some items' cells, those raised that ran out."
+    if not ran_out.any():
+        return cells.units
+    row_of, n_days = np.where(chosen, np.cumsum(chosen) - 1, -1), on_offer.shape[1]
+    item, day = np.divmod(cells.number, n_days)
+    concerned = np.flatnonzero(ran_out.any(axis=1))
+    at = np.full(len(on_offer), -1)
+    at[concerned] = np.arange(len(concerned))
+    row = at[row_of[item]]
+    here = row >= 0
+    sold, promoted = np.where(on_offer[concerned], 0.0, np.nan), np.zeros((len(concerned), n_days))
+    sold[row[here], day[here]], promoted[row[here], day[here]] = cells.units[here], cells.promotion[here]
+    learnt = cells.units.astype(float)
+    learnt[here] = raise_days(sold, ran_out[concerned], promoted)[row[here], day[here]]
+    return learnt
 
 # %% ../../nbs/data/02h_stores.ipynb #a7e19caa
 def store_part(
@@ -103,10 +123,12 @@ def store_part(
     sold.ravel()[cells.number] = True
     sold = sold[chosen]
     filled = offered(sold, np.ones(grid.n_days, bool), delisted_after)
-    on_offer = filled & is_open & ~marks.unknown_in(grid)[chosen]
+    ran_out = marks.lay_out(marks.ran_out, grid)[chosen] & is_open
+    on_offer = filled & is_open & ~marks.lay_out(marks.unknown, grid)[chosen] & (sold | ~ran_out)
+    learnt = _learnt(cells, chosen, on_offer, ran_out & on_offer)
     rows = {"kept": sold, "full": filled, "opened": on_offer}
     counts = {"twice": cells.twice, **{name: int(there.sum()) for name, there in rows.items()}}
-    return StorePart(cells, chosen, days, on_offer, counts)
+    return StorePart(cells, learnt, chosen, days, on_offer, counts)
 
 # %% ../../nbs/data/02h_stores.ipynb #39382e52
 def by_year(
@@ -181,7 +203,7 @@ class Pool:
     def add(self, part: StorePart) -> None:
         "Add a store's chosen series; threads take turns for the sums only."
         chosen = part.chosen[part.cells.number // self.grid.n_days]
-        cells, units = part.cells.number[chosen], part.cells.units[chosen]
+        cells, units = part.cells.number[chosen], part.learnt[chosen]
         sales, logs = exact(units), exact(np.log1p(units))
         with self.turn:
             self.sales.ravel()[cells] += sales

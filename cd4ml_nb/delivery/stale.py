@@ -105,16 +105,22 @@ def _is_touched(path, since):
         return False  # fetched by DVC without it: there is nothing to compare
     return any(one.lstat().st_ctime > since for one in (path, *path.rglob("*")))
 
-
-def _is_other(root, stage, path):
-    "Whether DVC finds other bytes in a folder than the stage read."
-    command = [sys.executable, "-m", "dvc", "status", "--json", stage]
+# %% ../../nbs/delivery/02b_stale.ipynb #c41d7e02
+def _find_other(root, read):
+    "The first of some stages, each with a folder, in which DVC finds other bytes than it read; asked once of all."
+    if not read:
+        return None
+    stages = list(dict.fromkeys(stage for stage, _ in read))
+    command = [sys.executable, "-m", "dvc", "status", "--json", *stages]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     try:
         found = json.loads(done.stdout)
     except ValueError:
-        return True  # who cannot tell does not vouch for it
-    return any(path in one.get("changed deps", {}) for one in found.get(stage, []) if isinstance(one, dict))
+        return read[0]  # who cannot tell does not vouch for it
+    changed = {
+        stage: [one.get("changed deps", {}) for one in told if isinstance(one, dict)] for stage, told in found.items()
+    }
+    return next(((stage, path) for stage, path in read if any(path in one for one in changed.get(stage, []))), None)
 
 # %% ../../nbs/delivery/02b_stale.ipynb #84f055c5
 def _other_input(root, lock):
@@ -123,15 +129,17 @@ def _other_input(root, lock):
         {out["path"] for done in lock.values() for out in done.get("outs", [])},
         find_json(root / "reports/run.json", {}),
     )
+    touched = []
     for stage, done in lock.items():
         began = (runs.get(stage) or {}).get("began", "1970-01-01")
         for read in done.get("deps", []):
             path = read["path"]
             if path in made or path.startswith("tests/") or path.endswith((".py", ".ipynb")):
                 continue
-            if _is_touched(root / path, datetime.fromisoformat(began).timestamp()) and _is_other(root, stage, path):
-                return f"{path} is not what the stage '{stage}' read"
-    return ""
+            if _is_touched(root / path, datetime.fromisoformat(began).timestamp()):
+                touched.append((stage, path))
+    stage, path = _find_other(root, touched) or ("", "")
+    return f"{path} is not what the stage '{stage}' read" if path else ""
 
 # %% ../../nbs/delivery/02b_stale.ipynb #f28acccf
 def _why_stale(root):

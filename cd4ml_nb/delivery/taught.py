@@ -83,8 +83,10 @@ _TAUGHT = HTML.from_string("""
 <p>{{ learnt.model_version }}, which was live: {{ learnt.as_judged }} {{ learnt.overrides }}</p>
 {{ measures }}
 <p class="soft">It learns from sales and corrections, never from what was ordered: an order says what the live model,
-a planner or a rule wanted, and sales on days that ran out say what was left. Such days are out once somebody has
-marked them (cd4ml corrections). What changed in the data, and in the parameters, stands below.</p>""")
+a planner or a rule wanted, and sales on days that ran out say what was left. Of a day that somebody has marked so
+(cd4ml corrections), what was likely wanted is learnt, given that it was at least what was sold, and nothing is judged
+by it; with prepare.ran_out: left_out it is left out. What changed in the data, and in the parameters, stands
+below.</p>""")
 
 
 def taught_html(

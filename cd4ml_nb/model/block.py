@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['ARRAYS', 'HISTORIES', 'SHORT_HISTORY', 'Block', 'take_series', 'last_days', 'end_with_store', 'offered_until',
-           'on_offer', 'sold_on', 'shut_without_notice', 'histories', 'longest', 'stack_blocks']
+           'on_offer', 'sold_on', 'units_sold', 'days_ran_out', 'shut_without_notice', 'histories', 'longest',
+           'join_ran_out', 'stack_blocks']
 
 # %% ../../nbs/model/01_block.ipynb #177af67e
 from dataclasses import dataclass, replace
@@ -34,6 +35,7 @@ class Block:
     holiday: np.ndarray  # Whether it is a holiday or event there, shape (n_series, more days)
     delisted_after: int = 56  # Days without a sale that every series is given before it has ended
     before: Before | None = None  # What the series sold before the first column; None where all days are there
+    ran_out: np.ndarray | None = None  # Units sold on days that ran out, where `sales` holds what was wanted; else NaN
 
     n_series = property(lambda self: self.sales.shape[0])
     n_days = property(lambda self: self.sales.shape[1])
@@ -54,11 +56,12 @@ def take_series(
     "The block of some of the series."
     arrays = {name: getattr(block, name)[rows] for name in ARRAYS}
     before = block.before and Before(*(column[rows] for column in block.before))
+    ran_out = None if block.ran_out is None else block.ran_out[rows]
     if isinstance(block.series, dict):
         series = {name: column[rows] for name, column in block.series.items()}
     else:
         series = block.series.iloc[np.arange(block.n_series)[rows]].reset_index(drop=True)
-    return replace(block, series=series, before=before, **arrays)
+    return replace(block, series=series, before=before, ran_out=ran_out, **arrays)
 
 
 def last_days(
@@ -68,7 +71,8 @@ def last_days(
     "The block without its oldest days, and without what was known of those before."
     skip = max(0, block.n_days - n_days)
     arrays = {name: getattr(block, name)[:, skip:] for name in ARRAYS}
-    return replace(block, first_day=block.date(skip), before=None, **arrays)
+    ran_out = None if block.ran_out is None else block.ran_out[:, skip:]
+    return replace(block, first_day=block.date(skip), before=None, ran_out=ran_out, **arrays)
 
 # %% ../../nbs/model/01_block.ipynb #efdbe701
 _WEEK = 7  # Days on which a store opens at least once, if it has not ended
@@ -128,6 +132,30 @@ def sold_on(
     "What was sold, 0 where nothing was; NaN on days after the last day of sales."
     sold = np.nan_to_num(block.sales[:, np.minimum(days, block.n_days - 1)])
     return np.where(days < block.n_days, sold, np.nan)
+
+# %% ../../nbs/model/01_block.ipynb #5a0c7d11
+def units_sold(
+    block: Block,
+    rows: np.ndarray | slice,  # Row numbers, or a slice
+    days: slice,  # Of day numbers
+) -> np.ndarray:  # Units; NaN where unknown
+    "What was sold, on days that ran out, too."
+    units = block.sales[rows, days]
+    if block.ran_out is None:
+        return units
+    own = block.ran_out[rows, days]
+    return np.where(np.isfinite(own), own, units)
+
+
+def days_ran_out(
+    block: Block,
+    days: np.ndarray | int,  # Day numbers, of any shape
+) -> np.ndarray:  # Of booleans, shape (n_series, *days.shape); False on days after the last day of sales
+    "On which days a series ran out: at least as much was wanted as was sold."
+    at = np.asarray(days)
+    if block.ran_out is None:
+        return np.zeros((block.n_series, *at.shape), bool)
+    return np.isfinite(block.ran_out[:, np.minimum(at, block.n_days - 1)]) & (at < block.n_days)
 
 # %% ../../nbs/model/01_block.ipynb #eec5780a
 _BEFORE = 56  # Days before a silence by which it is judged
@@ -205,6 +233,17 @@ def longest(
     return max(found, key=HISTORIES.index, default=HISTORIES[0])
 
 # %% ../../nbs/model/01_block.ipynb #ddb919ed
+def join_ran_out(
+    parts: list[np.ndarray | None],  # Units sold on days that ran out; None for a part without any
+    shapes: list[tuple[int, int]],  # n_series, n_days of each part
+) -> np.ndarray | None:  # None without any
+    "What some parts sold on days that ran out, as one."
+    if all(units is None for units in parts):
+        return None
+    nothing = (np.full(shape, np.nan, np.float32) for shape in shapes)
+    return np.concatenate([none if units is None else units for units, none in zip(parts, nothing)]).astype(np.float32)
+
+
 def stack_blocks(
     blocks: list,  # Blocks over the same days
 ) -> Block:
@@ -218,4 +257,5 @@ def stack_blocks(
         import pandas as pd  # here, because who has no table should not wait for pandas
 
         series = pd.concat(parts, ignore_index=True)
-    return replace(blocks[0], series=series, before=before, **arrays)
+    ran_out = join_ran_out([block.ran_out for block in blocks], [block.sales.shape for block in blocks])
+    return replace(blocks[0], series=series, before=before, ran_out=ran_out, **arrays)

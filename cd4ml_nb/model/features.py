@@ -281,7 +281,7 @@ def days_around(
         **{name: getattr(block, name)[:, start : origin + 1] for name in ("sales", "item_sales", "class_sales")},
         **{name: getattr(block, name)[:, start:ahead] for name in ("onpromotion", "is_open", "holiday")},
     }
-    return replace(block, first_day=block.date(start), before=None, **cut), origin - start
+    return replace(block, first_day=block.date(start), before=None, ran_out=None, **cut), origin - start
 
 # %% ../../nbs/model/02_features.ipynb #891385cf
 def feature_parts(

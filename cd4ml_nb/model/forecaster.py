@@ -15,7 +15,16 @@ from fastcore.basics import patch
 import numpy as np, pandas as pd
 import pyarrow.parquet as pq
 from ..core import ALL_STORES, UserError, name_rows, read_json, read_truth
-from .block import Block, histories, longest, offered_until, on_offer, stack_blocks, take_series
+from cd4ml_nb.model.block import (
+    Block,
+    histories,
+    longest,
+    offered_until,
+    on_offer,
+    stack_blocks,
+    take_series,
+    units_sold,
+)
 from .features import stand_in
 from .kernel import cold_forecast, day_quantiles, forecast_horizon, open_curves, sum_quantiles
 from .kernel import days_seen, dispersion, sells_whole_units, spread, what_if
@@ -915,7 +924,7 @@ def overview(
 def recent(self: Forecaster, item_nbr, store_nbr=None, days=56) -> pd.DataFrame:
     "The last days' sales of an item in a store, or all that it sold anywhere: date, unit_sales (NaN where closed)."
     rows = self._ever_sold(*self._known(item_nbr, store_nbr))  # What a store has ended since was sold, too
-    sales = self._light.sales[rows, max(0, self.origin + 1 - days) : self.origin + 1]
+    sales = units_sold(self._light, rows, slice(max(0, self.origin + 1 - days), self.origin + 1))
     units = np.where(np.isfinite(sales).any(axis=0), np.nansum(sales, axis=0), np.nan)
     dates = pd.date_range(end=self.block.date(self.origin), periods=sales.shape[1])
     return pd.DataFrame({"date": dates, "unit_sales": units})

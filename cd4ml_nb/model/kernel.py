@@ -15,7 +15,7 @@ from pathlib import Path
 from numbers import Real
 from statistics import NormalDist
 import numpy as np
-from .block import Block, on_offer
+from .block import Block, on_offer, units_sold
 from .features import FEATURES, PLAN, Past, as_learnt, feature_parts, stand_in, usual_units
 from .forest import Forest, ask_forest
 
@@ -287,7 +287,7 @@ def sells_whole_units(
     last: int,  # Day number up to which sales are looked at
 ) -> np.ndarray:  # Shape (n_series,)
     "Whether a series has only ever sold whole units."
-    past = block.sales[:, : last + 1]
+    past = units_sold(block, slice(None), slice(0, last + 1))
     return ~(np.isfinite(past) & (past != np.round(past))).any(axis=1)
 
 # %% ../../nbs/model/03b_kernel.ipynb #10061c20

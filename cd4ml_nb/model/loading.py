@@ -14,7 +14,7 @@ from ..core import UserError, read_json
 from ..data.panel import DAYS_AHEAD, each_store, table_files
 from ..data.exact import exact, exact_mean
 from ..data.silence import Before, patience
-from .block import ARRAYS, Block, end_with_store, take_series
+from .block import ARRAYS, Block, end_with_store, join_ran_out, take_series
 
 # %% ../../nbs/model/01a_loading.ipynb #2ddcb395
 _STATIC = ["item_name", "family", "class", "perishable", "city", "state", "type", "cluster"]
@@ -62,6 +62,7 @@ def _store_part(wanted, own, calendar, arrays):
         "series": series,
         "first_day": calendar["date"].iloc[0],
         "sales": arrays["sales"][keep].astype(np.float32),
+        "ran_out": arrays["ran_out"] if arrays["ran_out"] is None else arrays["ran_out"][keep],
         "class_sales": pool[keep],
         "onpromotion": arrays["onpromotion"][keep],
         "before": arrays["before"] and Before(*(column[keep] for column in arrays["before"])),
@@ -86,13 +87,15 @@ def load_block(
         raise UserError(f"{prepared} holds none of the series that were asked for.")
     every = pd.concat([part["series"] for part in parts], ignore_index=True)[["store_nbr", "item_nbr", *_STATIC]]
     own = [name for name in ARRAYS if name != "item_sales"]
+    shapes = [part["sales"].shape for part in parts]
     joined = {name: np.concatenate([part.pop(name) for part in parts]) for name in own}
+    ran_out = join_ran_out([part.pop("ran_out") for part in parts], shapes)
     first, items = np.datetime64(parts[0]["first_day"], "D"), every["item_nbr"].unique()
     pool = _item_pool(prepared, items, first, joined["sales"].shape[1])
     joined["item_sales"] = pool[pd.Index(items).get_indexer(every["item_nbr"])]
     after = read_json(prepared / "version.json")["parameters"]["delisted_after"]
     before = parts[0]["before"] and Before(*map(np.concatenate, zip(*(part["before"] for part in parts))))
-    return Block(every, first, **joined, delisted_after=after, before=before)
+    return Block(every, first, **joined, delisted_after=after, before=before, ran_out=ran_out)
 
 # %% ../../nbs/model/01a_loading.ipynb #2cff2732
 def ended_until(

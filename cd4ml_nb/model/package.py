@@ -40,8 +40,9 @@ def write_state(
         table = pa.table(block.series)
     else:
         table = pa.Table.from_pandas(block.series, preserve_index=False)
-    names, kinds = table.column_names, {name: getattr(block, name).dtype.str for name in ARRAYS}
-    for name in ARRAYS:
+    arrays = ARRAYS if block.ran_out is None else (*ARRAYS, "ran_out")
+    names, kinds = table.column_names, {name: getattr(block, name).dtype.str for name in arrays}
+    for name in arrays:
         table = table.append_column(name, _as_bytes(getattr(block, name)))
     about = {"format": FORMAT, "first_day": block.first_day, "delisted_after": block.delisted_after}
     about = {name: str(value) for name, value in about.items()}
@@ -77,7 +78,8 @@ def read_state(
     table = pq.read_table(path)
     columns, about = {name: table[name].combine_chunks() for name in table.column_names}, table.schema.metadata
     kinds = json.loads(about.get(b"arrays", b"{}"))
-    arrays = {name: _as_array(columns.pop(name), kinds.get(name)) for name in ARRAYS}
+    held = [*ARRAYS, *({"ran_out"} & set(columns))]
+    arrays = {name: _as_array(columns.pop(name), kinds.get(name)) for name in held}
     series = {name: column.to_numpy(zero_copy_only=False) for name, column in columns.items()}
     first_day = np.datetime64(about[b"first_day"].decode())
     series.setdefault("first_sale", _first_shown(arrays["sales"], first_day))

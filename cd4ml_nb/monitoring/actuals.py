@@ -13,6 +13,7 @@ import pyarrow as pa, pyarrow.parquet as pq
 from ..core import main_root, replace_file
 from ..data.panel import DAYS_AHEAD
 from ..delivery.nights import FORECASTS, published_by, read_published
+from ..model.block import days_ran_out
 from ..model.forecaster import Forecaster
 
 # %% ../../nbs/monitoring/01_actuals.ipynb #37ef35c2
@@ -30,7 +31,9 @@ def sold_on_day(
     "What was sold on a day that a state still holds."
     at = known.block.day(day)
     units, is_open = known.block.sales[:, at].astype(float), known.block.is_open[:, at].astype(bool)
-    sold = known.pairs.assign(unit_sales=np.where(is_open, np.nan_to_num(units), units))
+    sold = np.where(is_open, np.nan_to_num(units), units)
+    sold = np.where(days_ran_out(known.block, at), np.nan, sold)
+    sold = known.pairs.assign(unit_sales=sold)
     return sold[sold["unit_sales"].isna() | (sold["unit_sales"] > 0)].reset_index(drop=True)
 
 # %% ../../nbs/monitoring/01_actuals.ipynb #e0fc7ea2

@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['SKEW', 'LEVEL', 'STORE', 'FAMILY', 'RESPONSE', 'BROKEN', 'LATE', 'UNITS', 'TOLD', 'UNTOLD', 'Drift', 'silent', 'late',
-           'Drifted', 'drifts_of']
+           'each_or_all', 'Drifted', 'drifts_of']
 
 # %% ../../nbs/monitoring/04b_causes.ipynb #81bb22bc
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 import numpy as np
 from ..look import say_day, say_percent
-from .drift import MEASURES, SPAN, Course, course_of, measured_in, measures_of
+from .drift import SPAN, Course, course_of, measured_in, measures_of
 from .inputs import Inputs
 from .judged import since_when
 
@@ -28,7 +28,7 @@ LEVEL, STORE, FAMILY, RESPONSE, BROKEN, LATE, UNITS = (
 )
 _OF_KIND = {"all": LEVEL, "store": STORE, "family": FAMILY}
 
-
+# %% ../../nbs/monitoring/04b_causes.ipynb #d519efcd
 @dataclass(frozen=True)
 class Drift:
     "One thing that is not as it was."
@@ -40,6 +40,13 @@ class Drift:
     since: str  # The first day of it
     says: str  # A sentence
     times: float = 1.0  # How many times as much as usual
+
+    @property
+    def about(self) -> str:
+        "Cause and whom: the same one from night to night, whatever else is found and however it is said."
+        if self.of in ("features", "promotions"):  # of a sample, others each night; of the plan
+            return self.cause
+        return f"{self.cause}: {self.slices[0] or 'all'}" if len(self.slices) == 1 else f"{self.cause}: several"
 
     def as_row(self) -> dict:
         "The same as a program reads it."
@@ -117,25 +124,34 @@ def _feeds(inputs):
         is_silent, start = silent(facts[name], usual, kinds)
         if of == "promotions":  # of a family there are none for weeks; the plan comes for all together
             is_silent[1:] = False
-        found += _of_feed(BROKEN, of, names, is_silent, lambda own: str(inputs.days[start[own].min()]))
+        found += _of_feed(BROKEN, of, names, is_silent, lambda own: str(inputs.days[start[list(own)].min()]))
     is_late, share = late(facts)
     since = lambda own: str(inputs.days[:-1][since_when(share[own[0]] >= _LATE, np.nan_to_num(share[own[0]]))])
     return found + _of_feed(LATE, "delay", names, is_late, since)
 
 
 def _of_feed(cause, of, names, flags, since):
-    "The whole, else the stores, else the families of which something is so."
+    "The whole, else the stores, else the families of which something is so, each for itself."
     for kind in _OF_KIND:
         own = np.flatnonzero(flags & np.array([name[0] == kind for name in names]))
-        if len(own):
-            day = since(own)
-            slices = tuple(names[place][1] for place in own)
-            return [Drift(cause, of, kind, slices, day, _say_feed(cause, of, kind, slices, day), 0.0)]
+        told = []
+        for some in each_or_all(own):
+            day, slices = since(some), tuple(names[place][1] for place in some)
+            told.append(Drift(cause, of, kind, slices, day, _say_feed(cause, of, kind, slices, day), 0.0))
+        if told:
+            return told
     return []
 
 # %% ../../nbs/monitoring/04b_causes.ipynb #456e5822
 _MANY = {"store": ("store", "stores"), "family": ("family", "families")}
-_SHOWN = 3  # Slices that are named
+_SHOWN = 3  # Slices that are named, each for itself; more of them are told together
+
+
+def each_or_all(
+    places: Sequence[int],
+) -> list[Sequence[int]]:
+    "Few slices one by one, many together."
+    return [[place] for place in places] if len(places) <= _SHOWN else [places]
 
 
 def _named(kind, slices):
@@ -160,56 +176,92 @@ _UNITS = 3  # Times as many units a sale that no demand explains
 _EXPLAINED = 0.6  # Of what the whole lies off, by one slice
 
 
-def _is_off(course: Course, known: Iterable[int]):
-    "Which slices lie too far tonight; what did last night does until it lies half as far."
-    far, limit = np.abs(course.z[:, -1]), course.limit.copy()
+def _limits(course: Course, known: Iterable[int]):
+    "Beyond what a slice lies too far tonight; what did last night does until it lies half as far."
+    limit = np.nan_to_num(course.limit, nan=np.inf)
     limit[list(known)] /= 2
-    return np.nan_to_num(far) > np.nan_to_num(limit, nan=np.inf)
+    return limit
 
 
-def _strongest(course, off, rest, kinds):
-    "The slices that explain what lies too far: those of one kind, the strongest first."
-    places = np.flatnonzero(off)
-    by_force = places[np.argsort(-np.abs(course.z[places, -1]) / course.limit[places])]
-    slices = [place for place in by_force if kinds[place] != "all"]
-    if off[0]:
-        if slices and abs(rest[slices[0]]) < (1 - _EXPLAINED) * abs(rest[0]):
-            return slices[:1]
-        return [0]
-    return [place for place in slices if kinds[place] == kinds[slices[0]]]
+def _left_of(inputs, measure, course, out):
+    "How far each slice lies off tonight, where some are no part of the others; the first is all without these."
+    here = slice(-SPAN, None)
+    others, fewer = (measured_in(inputs, here, out=some)[1][measure] for some in ((), out))
+    return course.z[:, -1] + np.nan_to_num(others - fewer) / course.spread
 
 # %% ../../nbs/monitoring/04b_causes.ipynb #784eeed0
-def _drift_of(inputs, measure, course, off, centre):
-    "What one measure tells, if anything."
-    kinds = inputs.slices.get_level_values("kind").to_numpy()
-    alone, without = measured_in(inputs, slice(-SPAN, None))
-    rest = np.where(kinds == "all", alone[measure], without[measure]) - centre[0]
-    places = _strongest(course, off, np.nan_to_num(rest), kinds)
-    at, kind = places[0], kinds[places[0]]
-    first = _first_day(inputs, measure, course, at, centre)
-    alone, without = measured_in(inputs, slice(first, None), least=0)  # few days tell a number, too
-    times = float(np.exp(alone[measure][at] - (0 if kind == "all" else without[measure][at]) - centre[at]))
-    same = [place for place in places if np.sign(course.z[place, -1]) == np.sign(course.z[at, -1])]
-    slices, since = tuple(inputs.slices[place][1] for place in same), str(inputs.days[first])
+def _one_by_one(inputs, measure, course, limit, told):
+    "Which slices of one kind lie too far, the strongest first, each beside the others without those told before."
+    kinds, known, found = inputs.slices.get_level_values("kind").to_numpy(), list(told), []
+    far = np.nan_to_num(np.abs(course.z[:, -1]))
+    off = np.flatnonzero((far > limit) & (kinds != "all"))
+    if not len(off):
+        return []
+    kind = kinds[known[0]] if known else kinds[off[np.argmax((far / course.limit)[off])]]
+    while True:
+        if known:
+            far = np.nan_to_num(np.abs(_left_of(inputs, measure, course, known)))
+        over = np.where(kinds == kind, far / limit, 0)
+        over[known] = 0
+        if over.max() <= 1:
+            return found
+        found.append(int(np.argmax(over)))
+        known.append(found[-1])
+
+# %% ../../nbs/monitoring/04b_causes.ipynb #8671073b
+def _is_whole_off(inputs, measure, course, limit, centre, out):
+    "Whether all lie too far, and the slices that are told do not explain it."
+    if not np.nan_to_num(np.abs(course.z[0, -1])) > limit[0]:
+        return False
+    alone, others = measured_in(inputs, slice(-SPAN, None), out=out)
+    without = others[measure][out[0]] if out else np.nan
+    return not abs(without - centre[0]) < (1 - _EXPLAINED) * abs(alone[measure][0] - centre[0])
+
+
+def _drift_of(inputs, measure, course, centre, places, out):
+    "What some slices tell that lie too far on one side, the strongest first."
+    at, kind = places[0], inputs.slices[places[0]][0]
+    first = _first_day(inputs, measure, course, at, centre, out)
+    alone, others = measured_in(inputs, slice(first, None), least=0, out=out)  # few days tell a number, too
+    times = float(np.exp(alone[measure][at] - (0 if kind == "all" else others[measure][at]) - centre[at]))
+    slices, since = tuple(inputs.slices[place][1] for place in places), str(inputs.days[first])
     cause = {"response": RESPONSE}.get(measure, _OF_KIND[kind])
     if measure == "size" and abs(np.log(times)) >= np.log(_UNITS):
         cause = UNITS
     return Drift(cause, measure, kind, slices, since, _say(cause, kind, slices, since, times), times)
 
 # %% ../../nbs/monitoring/04b_causes.ipynb #47b4288b
-def _first_day(inputs, measure, course, at, centre):
+def _first_day(inputs, measure, course, at, centre, out):
     "The place of the first day of what lies too far tonight."
     n_days = len(inputs.days)
     off = np.nan_to_num(np.abs(course.z[at])) > course.limit[at] / 2
     off[-1] = True
     few = min(n_days, 2 * SPAN + len(off) - int(np.flatnonzero(~off)[-1] if not off.all() else 0))
-    alone, without = (np.full(few, np.nan) for _ in range(2))
+    kinds = inputs.slices.get_level_values("kind").to_numpy()
+    others = np.flatnonzero(kinds == kinds[at])
+    single = np.zeros(few)
     for back in range(few):
         place = n_days - few + back
-        own, rest = measured_in(inputs, slice(place, place + 1), least=0)
-        alone[back], without[back] = own[measure][at], rest[measure][at] if at else 0
-    single = np.nan_to_num(alone - without - centre[at])
+        own = measured_in(inputs, slice(place, place + 1), least=0, out=out)[0][measure]
+        known = np.isfinite(own[others]).any() and at  # the middle one: an odd day of another one is none of this one
+        single[back] = np.nan_to_num(own[at] - (np.nanmedian(own[others]) if known else 0) - centre[at])
     return n_days - few + since_when(off[-few:] if len(off) >= few else np.ones(few, bool), single)
+
+# %% ../../nbs/monitoring/04b_causes.ipynb #6c14a2f2
+def _told_by(inputs, measure, course, centre, known, told):
+    "What one measure tells; the places of all that lies too far."
+    limit = _limits(course, known)
+    off = set(np.flatnonzero(np.nan_to_num(np.abs(course.z[:, -1])) > limit))
+    if not off:
+        return [], off
+    found = _one_by_one(inputs, measure, course, limit, told)
+    out = [*told, *found]
+    groups = [[0]] if _is_whole_off(inputs, measure, course, limit, centre, out) else []
+    left = _left_of(inputs, measure, course, out) if out else course.z[:, -1]
+    for more in (True, False):
+        groups += each_or_all([place for place in found if (left[place] > 0) == more])
+    drifts = [_drift_of(inputs, measure, course, centre, some, out) for some in groups if len(some)]
+    return drifts, off | set(found)
 
 # %% ../../nbs/monitoring/04b_causes.ipynb #f49dab61
 def _say(cause, kind, slices, since, times):
@@ -228,19 +280,28 @@ def _say(cause, kind, slices, since, times):
         f"{word[cause]}: {where} {'sells' if len(slices) == 1 and kind != 'all' else 'sell'} {by} {than} since {day}."
     )
 
-
-def _left(found, measured):
-    "Of what measures tell, what the feeds do not explain."
-    silent_promotions = any(one.of == "promotions" for one in found)
-    feed = [one for one in found if one.of != "promotions"]
-    kept = []
+# %% ../../nbs/monitoring/04b_causes.ipynb #9281ddd4
+def _left(feeds, units, measured):
+    "Of what measures tell, what feeds and other units do not explain, and each only once."
+    silent_promotions = any(one.of == "promotions" for one in feeds)
+    feed = [one for one in feeds if one.of != "promotions"]
+    causes, kept = feed + units, {one.about: one for one in units}
+    kinds = {one.kind for one in causes} - {"all"}
     for one in measured:
-        if feed and (one.cause == RESPONSE or one.cause != UNITS and one.times < 1):
+        beside = one.kind in kinds and one.cause != RESPONSE  # another store, held beside those without the cause
+        if units and not beside or feed and not beside and (one.cause == RESPONSE or one.times < 1):
             continue
         if silent_promotions and one.cause in (LEVEL, STORE, FAMILY, RESPONSE):
             continue
-        kept.append(one)
-    return kept
+        kept.setdefault(one.about, one)
+    return list(kept.values())
+
+
+def _places(inputs, causes):
+    "The slices of some causes, of one kind: what is of all stores is of none."
+    kind = next((one.kind for one in causes if one.kind != "all"), None)
+    names = {(kind, name) for one in causes if one.kind == kind for name in one.slices}
+    return [at for at, name in enumerate(inputs.slices) if name in names]
 
 # %% ../../nbs/monitoring/04b_causes.ipynb #ef9bf71b
 TOLD, UNTOLD = "told", "not enough data"
@@ -254,6 +315,8 @@ class Drifted:
     day: str
     found: list[Drift] = field(default_factory=list)
     off: list[list[str]] = field(default_factory=list)  # measure, kind, slice of all that lies too far
+    judged: list[Drift] = field(default_factory=list)  # What was already so when the live model was judged: no news
+    model_version: str = ""  # The live one
 
 # %% ../../nbs/monitoring/04b_causes.ipynb #155b8217
 def drifts_of(
@@ -261,17 +324,18 @@ def drifts_of(
     known: Iterable[Iterable[str]] = (),  # Drifted.off of the night before
 ) -> Drifted:
     "What drifts on the newest day, and why."
-    found, all_off, told, known = _feeds(inputs), [], False, {tuple(one) for one in known}
-    values, names, of_measures = measures_of(inputs), list(inputs.slices), {}
-    for measure in MEASURES:
+    feeds, all_off, told, known = _feeds(inputs), [], False, {tuple(one) for one in known}
+    values, names, measured, units = measures_of(inputs), list(inputs.slices), [], []
+    gone = _places(inputs, [one for one in feeds if one.of != "promotions"])
+    for measure in ("size", "level", "response"):  # other units move all else; smaller baskets are told by the level
         course, centre = course_of(inputs, measure, values[measure])
         told |= bool(np.isfinite(course.limit).any())
-        off = _is_off(course, [at for at, name in enumerate(names) if (measure, *name) in known])
-        all_off += [[measure, *names[at]] for at in np.flatnonzero(off)]
-        if off.any():
-            of_measures[measure] = _drift_of(inputs, measure, course, off, centre)
-    size = of_measures.pop("size", None)
-    if size and size.cause == UNITS:  # which moves the others; smaller baskets are told by the level
-        of_measures = {"size": size}
-    found += _left(found, list(of_measures.values()))
+        before = [at for at, name in enumerate(names) if (measure, *name) in known]
+        found, off = _told_by(inputs, measure, course, centre, before, gone)
+        all_off += [[measure, *names[at]] for at in sorted(off)]
+        units += [one for one in found if one.cause == UNITS]
+        measured += [one for one in found if one.cause != UNITS]
+        if units and measure == "size":
+            gone, measured = gone or _places(inputs, units), []
+    found = feeds + _left(feeds, units, sorted(measured, key=lambda one: one.of != "level"))
     return Drifted(TOLD if told else UNTOLD, str(inputs.days[-1]), found, all_off)

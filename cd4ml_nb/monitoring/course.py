@@ -8,8 +8,7 @@ __all__ = ['draw_verdict']
 # %% ../../nbs/monitoring/02c_course.ipynb #76565e5d
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-from ..look import BASELINE, FAILED, FORECAST
+from ..look import BASELINE, FAILED, FORECAST, say_day
 from .judged import MEASURES, Found, Verdict
 
 # %% ../../nbs/monitoring/02c_course.ipynb #abb176b5
@@ -45,8 +44,8 @@ def _draw(axes, found: Found, scale, what):
     axes.plot(found.days[off], scale(value[off]), color=FAILED, marker="o", ms=5, lw=0, label="too far")
     title = MEASURES[found.measure].title
     axes.set(title=title[0].upper() + title[1:], ylabel=what)
-    locator = AutoDateLocator(maxticks=6)
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    ticks = np.unique(np.linspace(0, len(found.days) - 1, 5).round().astype(int))
+    axes.set_xticks(found.days[ticks], [say_day(found.days[at]) for at in ticks], fontsize=8)
+    axes.margins(x=0.1)  # of one day, too, one sees where it lies
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8)

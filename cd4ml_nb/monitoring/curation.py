@@ -305,6 +305,8 @@ def _store_of(store, series, calendar, arrays, factors):
     n_days = arrays["sales"].shape[1]
     calendar = calendar.iloc[:n_days]
     known = ~np.isnan(arrays["sales"]) & calendar["is_open"].to_numpy(bool)
+    if arrays["ran_out"] is not None:
+        known &= np.isnan(arrays["ran_out"])
     units = np.where(known, arrays["sales"], 0.0)
     enough = LONGEST * units.sum(axis=1) / np.maximum(known.sum(axis=1), 1) > -np.log(RARE)
     if not enough.any():

@@ -23,7 +23,7 @@ from ..delivery.state import Held, nothing_live, state
 from ..delivery.taught import ENDED, TAUGHT, UNDER_WAY, Learning, find_learning
 from ..look import say_count, say_when
 from ..model.package import unseal
-from .alerts import read_alerts
+from .alerts import monitoring_of, read_alerts
 from .causes import FAMILY, LEVEL, RESPONSE, STORE
 from .drifted import read_drift
 from .judged import WORSE, is_as_judged
@@ -43,8 +43,8 @@ def read_settings(
 ) -> Settings:
     "When a new model is learnt, as params.yaml says; a UserError that names what cannot be so."
     there = (main_root(root) / "params.yaml").is_file()
-    monitoring = (read_params(root=main_root(root)) if there else {}).get("monitoring") or {}
-    section = monitoring.get("learn") or {}
+    monitoring = monitoring_of(read_params(root=main_root(root)) if there else {})
+    section = {} if monitoring.get("learn") is None else monitoring["learn"]
     if not isinstance(section, dict):
         raise UserError("params.yaml, monitoring.learn should hold keys, such as after_days: 28.")
     for key, value in section.items():
@@ -103,12 +103,18 @@ def age_trigger(
     return Trigger("age", after_days is not None and days >= after_days, f"{said}; {waits}")
 
 
+_FEW_STORES = 3  # Where it is wrong in so few, something happened there (guide 07)
+
+
 def worse_trigger(
     on: Grounds,
 ) -> Trigger:
-    "Whether the live model does worse than its backtest promised."
+    "Whether the live model does worse than its backtest promised, elsewhere than in a few stores."
     verdict = is_as_judged(on.root)
-    return Trigger("worse than judged", verdict.state == WORSE, verdict.says.rstrip("."))
+    says, off = verdict.says.rstrip("."), {(row["kind"], row["slice"]) for row in verdict.rows if row["off"]}
+    if off and all(kind == "store" for kind, _ in off) and len(off) <= _FEW_STORES:
+        return Trigger("worse than judged", False, f"{says}; see what happened there: few stores call for no new model")
+    return Trigger("worse than judged", verdict.state == WORSE, says)
 
 # %% ../../nbs/monitoring/07_due.ipynb #e6eb218c
 _LEARNT = {LEVEL, STORE, FAMILY, RESPONSE}  # Not what a feed, a unit or a feature that differs does

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np, pandas as pd
 import pyarrow.parquet as pq
-from scipy.stats import t as student
+from scipy.special import stdtr, stdtrit  # Student's t; scipy.stats itself takes a second to load
 from ..core import UserError, read_params
 from ..delivery.registry import registry_folder
 from ..delivery.state import state
@@ -114,7 +114,7 @@ class Band:
 
     def half(self, level: float) -> np.ndarray:
         "How far a week may lie from the mean, so that it lies further with this probability; either side counts."
-        return student.isf(level / 2, np.maximum(self.freedom, 1)) * self.spread
+        return -stdtrit(np.maximum(self.freedom, 1), level / 2) * self.spread
 
 # %% ../../nbs/monitoring/02a_judged.ipynb #50dba442
 def make_band(
@@ -182,6 +182,7 @@ class Found:
     apart: np.ndarray  # Seven days' difference to what was promised, on the measure's scale; (n_slices, n_days)
     single: np.ndarray  # The same of each day alone
     promised: np.ndarray  # What was promised for these days, same shape
+    promised_alone: np.ndarray  # The same for each day alone
     half: np.ndarray  # Half the band in which a week may lie, (n_slices,)
     chance: np.ndarray  # How likely a week lies so far or further; NaN where it is not judged; (n_slices, n_days)
     off: np.ndarray  # Whether it is too far, same shape
@@ -230,18 +231,19 @@ def hold_against(
     place = band.slices.get_indexer(course.slices)
     means = _means_of(band, place, course.sums["rows"].shape[1])
     apart, promised = _apart(rolled(course, SPAN), measure, means, _is_whole(course))
-    single, _ = _apart(course.sums, measure, means)
+    # A day that no forecast of a week was made for says nothing of that week
+    single, alone = _apart(course.sums, measure, means, course.sums["rows"] > 0)
     freedom = np.where(place >= 0, band.freedom[place], 0)
     spread, half = band.spread[place], band.half(_ONCE_IN if measure.both else 2 * _ONCE_IN)[place]
     chance = _chance(apart, spread, freedom, measure.both)
     off = _too_far(chance, apart, single, course.slices)
-    return Found(key, course.slices, course.days, apart, single, promised, half, chance, off)
+    return Found(key, course.slices, course.days, apart, single, promised, alone, half, chance, off)
 
 # %% ../../nbs/monitoring/02a_judged.ipynb #a93a773c
 def _chance(apart, spread, freedom, both):
     "How likely a week lies so far from what was promised, or further."
     far = np.abs(apart) if both else apart
-    chance = student.sf(far / spread[:, None], np.maximum(freedom, 1)[:, None]) * (2 if both else 1)
+    chance = stdtr(np.maximum(freedom, 1)[:, None], -far / spread[:, None]) * (2 if both else 1)
     return np.where((freedom > 0)[:, None], chance, np.nan)
 
 

@@ -7,6 +7,7 @@ __all__ = ['supplies', 'with_sold', 'weigh', 'say_overrides', 'overrides_of']
 
 # %% ../../nbs/monitoring/02b_overrides.ipynb #109e5faa
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 import numpy as np, pandas as pd
 import pyarrow as pa, pyarrow.parquet as pq
@@ -44,8 +45,9 @@ def supplies(
     return pd.DataFrame(rows, columns=columns)
 
 # %% ../../nbs/monitoring/02b_overrides.ipynb #3efd027d
-def _sold(path):
-    "Units of one day by store and product."
+@lru_cache(64)
+def _sold(path, stamp):
+    "Units of one day by store and product; kept, as a page asks again and again."
     try:
         table = pq.read_table(path, columns=["store_nbr", "item_nbr", "unit_sales"], partitioning=None)
     except (pa.ArrowException, OSError):  # damaged: it is made again when the day is joined again
@@ -53,7 +55,7 @@ def _sold(path):
     units = table.to_pandas().astype({"store_nbr": str, "item_nbr": str}).drop_duplicates(["store_nbr", "item_nbr"])
     return units.set_index(["store_nbr", "item_nbr"])["unit_sales"]
 
-
+# %% ../../nbs/monitoring/02b_overrides.ipynb #c0a1f3d9
 def with_sold(
     root: Path,  # The project's folder
     table: pd.DataFrame,  # From `supplies`
@@ -61,7 +63,9 @@ def with_sold(
     "What was sold on the days of each decision."
     days = {day for row in table.itertuples() for day in _days(row.first_day, row.last_day)}
     home = main_root(root) / OUTCOMES
-    sold = {day: _sold(path) for day in sorted(days) if (path := home / f"{day}.parquet").exists()}
+    sold = {
+        day: _sold(path, path.stat().st_mtime_ns) for day in sorted(days) if (path := home / f"{day}.parquet").exists()
+    }
     units = []
     for row in table.itertuples():
         each = [sold.get(day) for day in _days(row.first_day, row.last_day)]

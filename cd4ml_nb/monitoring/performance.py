@@ -13,7 +13,7 @@ from ..core import UserError, main_root, read_json, replace_file
 from ..data.panel import DAYS_AHEAD
 from ..delivery.nights import FORECASTS, read_published, published_by
 from ..delivery.registry import registry_folder
-from ..model.block import shut_without_notice
+from ..model.block import days_ran_out, shut_without_notice
 from ..model.forecaster import Forecaster
 from .actuals import OUTCOMES
 from ..quality.backtest import PERISHABLE_WEIGHT
@@ -46,9 +46,11 @@ def _places(table, block):
 def _scored(table, block, row, day):
     "The rows that the gate would score, with their weights."
     days = np.arange(day.min(), day.max() + 1)
-    shut = shut_without_notice(block, days)[row, day - days[0]]
+    unsure = (shut_without_notice(block, days) | days_ran_out(block, days))[row, day - days[0]]
+    # of a day of which nothing is known a forecast is neither right nor wrong; of a closed one 0 was foretold
+    unsure |= np.isnan(block.sales[row, day]) & ~block.is_open[row, day].astype(bool) & (table["mean"] > 0).to_numpy()
     weight = np.where(block.series["perishable"].to_numpy()[row], PERISHABLE_WEIGHT, 1.0)
-    return table.assign(weight=weight)[(row >= 0) & ~shut].reset_index(drop=True)
+    return table.assign(weight=weight)[(row >= 0) & ~unsure].reset_index(drop=True)
 
 # %% ../../nbs/monitoring/02_performance.ipynb #2857b04c
 TOTALS = "production/totals"  # A file for each night: items over all stores

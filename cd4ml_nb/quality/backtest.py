@@ -16,7 +16,7 @@ from pandas.api.types import union_categoricals
 from ..core import progress, replace_file
 from ..data.tasks import parallelism, run_tasks
 from ..data.split import read_windows
-from ..model.block import Block, on_offer, shut_without_notice, sold_on, take_series
+from ..model.block import Block, days_ran_out, on_offer, shut_without_notice, sold_on, take_series
 from ..model.groups import fit_group, group_batches, group_rows, sample_items, sample_series, series_parts
 from ..data.split import LEAST_ERRORS
 from ..model.intervals import calibrate_sums, window_sums
@@ -31,9 +31,10 @@ PERISHABLE_WEIGHT = 1.25  # Kaggle Favorita, evaluation page; all other items we
 
 # %% ../../nbs/quality/02_backtest.ipynb #f26bbbb6
 def _sold_where_open(block, targets):
-    "What was sold; NaN where a store was shut without notice, unless all of them were."
+    "What was sold; NaN where a product ran out, or a store was shut without notice, unless all of them were."
     sold, shut = sold_on(block, targets), shut_without_notice(block, targets)
-    return sold if shut.all() else np.where(shut, np.nan, sold)
+    unsure = days_ran_out(block, targets) | (False if shut.all() else shut)
+    return np.where(unsure, np.nan, sold)
 
 # %% ../../nbs/quality/02_backtest.ipynb #78214042
 def window_table(

@@ -398,36 +398,42 @@ _HIGH_LEVELS = (0.95, 0.99)
 
 
 def _high_sums(case):
-    "Of judged series of which a unit or more is expected: what the horizon sold, and its quantiles as it was learnt."
-    earlier, sold, enough, horizon = [], [], [], int(case.table["horizon"].max())
-    for window in case.windows:
+    "Of judged series of which a unit or more is expected: what the horizon sold, its quantiles, its store and window."
+    earlier, found, horizon = [], [], int(case.table["horizon"].max())
+    for number, window in enumerate(case.windows):
         own = case.table[(case.table["forecast_origin"] == window["forecast_origin"]).to_numpy()]
         sums = window_sums(own, horizon, levels=("series",))["series"]
         if earlier and window["role"] != "calibration":
             curves = open_curves(calibrate_sums(earlier, [horizon], ("series",)))["series"]
             some = np.isfinite(sums.sold).all(axis=1) & (np.nansum(sums.said, axis=1) >= 1)
             habits = sums.whole[some], sums.dispersion[some]
-            sold.append(sums.sold[some].sum(axis=1))
-            enough.append(sum_quantiles(curves, sums.said[some], *habits, 1, _HIGH_LEVELS))
+            known = own.loc[own["unit_sales"].notna(), SERIES_KEYS].drop_duplicates().sort_values(SERIES_KEYS)
+            together = pd.factorize(known["store_nbr"])[0][some] + number * len(own)
+            enough = sum_quantiles(curves, sums.said[some], *habits, 1, _HIGH_LEVELS)
+            found.append((sums.sold[some].sum(axis=1), enough, together))
         earlier += [{"series": sums}] if len(own) else []
-    return np.concatenate(sold), np.concatenate(enough)
+    return tuple(np.concatenate(part) for part in zip(*found))
 
 # %% ../../nbs/quality/08_gates.ipynb #8c9097c2
 _TIMES = [0.5, 2.0]  # How often they are, against how often they should be
 
 
-def _exceeded(level, sold, enough):
+def _exceeded(level, sold, enough, together):
     "How many times as often as it should a level is exceeded, as near to once as ties allow; and what luck adds."
     share = 1 - level
     times = np.clip(1, (sold > enough).mean() / share, (sold >= enough).mean() / share)
-    return float(times), 2 * float(np.sqrt(level / share / len(sold)))
+    # The products of a store share its good and bad days: by each for itself, luck would be too little
+    above = np.bincount(pd.factorize(together)[0], (sold > enough) - (sold > enough).mean())
+    luck = max(level * share * len(sold), (above**2).sum())
+    return float(times), 2 * float(np.sqrt(luck)) / (share * len(sold))
 
-
+# %% ../../nbs/quality/08_gates.ipynb #9c02bcf8
 def high_levels_check(case: Case) -> Check:
     "Sums over the horizon exceed their quantiles at 95 and 99% about as often as these say."
-    sold, enough = _high_sums(case)
+    sold, enough, together = _high_sums(case)
     least = {level: round(ENOUGH_ABOVE / (1 - level)) for level in _HIGH_LEVELS}
-    found = {level: _exceeded(level, sold, own) for level, own in zip(least, enough.T) if len(sold) >= least[level]}
+    of_each = zip(least, enough.T)
+    found = {level: _exceeded(level, sold, own, together) for level, own in of_each if len(sold) >= least[level]}
     few = " and ".join(f"{count:,} for {level:.0%}" for level, count in least.items() if level not in found)
     rest = f"; of fewer than {few} nothing can be told" if few else ""
     orders = f"{len(sold):,} sums over {int(case.table['horizon'].max())} days of which a unit or more is expected"
@@ -436,7 +442,7 @@ def high_levels_check(case: Case) -> Check:
     worst, luck = max(found.values(), key=lambda one: max(_TIMES[0] - one[0], one[0] - _TIMES[1]) - one[1])
     told = " and ".join(f"{times * (1 - level):.1%} were above {level:.0%}" for level, (times, _) in found.items())
     says = f"Of {orders}, {told}; half as many to twice as many as the level says are allowed"
-    says += f", and {luck:.2f} times for luck (two standard errors){rest}"
+    says += f", and {luck:.2f} times for luck (two standard errors, a store's sums of one window together){rest}"
     return _HIGH.judged(says, bool(_TIMES[0] - luck <= worst <= _TIMES[1] + luck), worst, _TIMES)
 
 # %% ../../nbs/quality/08_gates.ipynb #625710b0
@@ -453,12 +459,17 @@ def _say_range(least, most):
     return f"{most:.0%}" if f"{least:.0%}" == f"{most:.0%}" else f"{least:.0%} (with ties at its ends {most:.0%})"
 
 # %% ../../nbs/quality/08_gates.ipynb #224478f1
+def _first_sales(block):
+    "Day number of each store's first sale; the panel's length where there is none."
+    sold = block.sales > 0
+    first = pd.Series(np.where(sold.any(axis=1), sold.argmax(axis=1), block.n_days))
+    return first.groupby(block.series["store_nbr"].to_numpy()).min()
+
+# %% ../../nbs/quality/08_gates.ipynb #71621c71
 def _sold_by_new_stores(case):
     "What stores sold that opened inside a window: store_nbr, forecast_origin, item_nbr, date, unit_sales."
     block, days, done = case.block, np.arange(1, int(case.table["horizon"].max()) + 1), []
-    sold = block.sales > 0
-    first = pd.Series(np.where(sold.any(axis=1), sold.argmax(axis=1), block.n_days))
-    opened = first.groupby(block.series["store_nbr"].to_numpy()).transform("min").to_numpy()
+    opened = block.series["store_nbr"].map(_first_sales(block)).to_numpy()
     for origin in case.origins:
         day = block.day(origin)
         new = np.flatnonzero((opened > day) & (opened <= day + days[-1]))
@@ -711,9 +722,20 @@ def orders_check(case: Case) -> Check:
     return _ORDERS.judged(says + _what_helps(case, passed), passed, score, most)
 
 # %% ../../nbs/quality/08_gates.ipynb #2fe81c6f
+_EIGHT_WEEKS = 56  # Days: what a store sold in them says what it is like
+
+
+def _opened_lately(case):
+    "Whether a judged row is of a store that had opened less than eight weeks before, as far as the panel can tell."
+    opened = case.judged["store_nbr"].astype(object).map(_first_sales(case.block))
+    origin = case.judged["forecast_origin"].astype(object).map({day: case.block.day(day) for day in case.origins})
+    return (opened > _EIGHT_WEEKS) & (origin - opened < _EIGHT_WEEKS)
+
+# %% ../../nbs/quality/08_gates.ipynb #ff78d753
 def _slice_codes(case):
     "For each kind of slice: its names, and each judged row's place among them (-1: none)."
     columns, kinds = slice_columns(case.judged, case.block, case.first_origin), {}
+    columns["store"] = columns["store"].where(~_opened_lately(case))  # what it will be, its first days cannot say
     for kind in columns:
         used = columns[kind].cat.remove_unused_categories()
         kinds[kind] = used.cat.set_categories(sorted(used.cat.categories)).array
@@ -730,6 +752,28 @@ def _slice_sums(terms, kinds):
     shape = int(terms["order"].max()) + 1, sum(sizes)
     named = {name: np.concatenate([term[some] for some in at]) for name, term in fewer.items() if name != "order"}
     return {name: csr_array((values, (rows, columns)), shape) for name, values in named.items()}
+
+# %% ../../nbs/quality/08_gates.ipynb #7bedb19d
+_FEW_SLICES = 5  # Of one kind: what they have in common is not told by fewer
+
+
+def _scatter(difference, error):
+    "How far slices of one kind differ by more than their own errors: a standard deviation, by the median."
+    if len(difference) < _FEW_SLICES:
+        return 0.0
+    usual = NormalDist().inv_cdf(0.75) ** 2  # the median of a squared standard normal number
+    off = (difference - np.median(difference)) ** 2
+    return float(np.sqrt(max(0.0, np.median(off / usual - error**2))))
+
+
+def _with_scatter(table, confidence):
+    "Bands of slices whose scatter between each other is luck, too."
+    errors = NormalDist().inv_cdf(1 - (1 - confidence) / max(1, len(table)))
+    done = []
+    for _, own in table.groupby("kind", sort=False):
+        scatter = _scatter(own["difference"].to_numpy(), own["band"].to_numpy() / errors)
+        done.append(np.hypot(own["band"], errors * scatter))
+    return pd.concat(done)
 
 # %% ../../nbs/quality/08_gates.ipynb #8520adee
 def _slice_terms(judged, other, orders):
@@ -760,8 +804,10 @@ def _compare_slices(case, kinds, other, counts, codes, orders=False):
             )
     table = table.join(pd.concat(found)[["score", "rival", "difference", "band"]])
     table.loc[~table["large"], "band"] = np.nan
-    tie = table["difference"] <= case.limits.slice_tolerance * table["rival"]
-    table["failed"] = table["large"] & ~(tie | (table["difference"] <= table["band"]))
+    if other == "champion" and table["large"].any():
+        table.loc[table["large"], "band"] = _with_scatter(table[table["large"]], case.limits.confidence)
+    most = case.limits.slice_tolerance * table["rival"] + table["band"]
+    table["failed"] = table["large"] & (table["difference"] > most)
     return table.set_index(["kind", "slice"])
 
 # %% ../../nbs/quality/08_gates.ipynb #be732701
@@ -869,9 +915,6 @@ def slice_orders_check(case: Case) -> Check:
     return _SLICE_ORDERS.judged(says, not bad, len(bad), 0)
 
 # %% ../../nbs/quality/08_gates.ipynb #d0d27af5
-_EIGHT_WEEKS = 56  # Days before the first judged one, by which a store's size goes
-
-
 def store_groups(
     case: Case,
 ) -> dict[str, np.ndarray]:  # Kind -> group of each series of the block, shape (n_series,)
@@ -880,7 +923,7 @@ def store_groups(
     for kind in ("state", "city", "cluster", "type"):
         if series[kind].nunique() > 1:
             groups[kind] = series[kind].astype(object).where(series[kind].notna(), "unknown").astype(str).to_numpy()
-    until = case.block.day(case.first_origin) + 1
+    until = case.block.day(case.first_origin) + 1  # by the eight weeks before
     units = pd.Series(np.nansum(case.block.sales[:, max(0, until - _EIGHT_WEEKS) : until], axis=1))
     of_store = units.groupby(series["store_nbr"].to_numpy()).sum()
     third = of_store[of_store > 0].rank(method="first", pct=True).mul(3).sub(1e-9).clip(upper=2)

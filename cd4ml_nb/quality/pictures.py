@@ -33,7 +33,7 @@ def plot_case(
     axes.set_title(title, fontsize=10, loc="left", parse_math=False)  # a name may hold a $
     axes.set_ylabel("units a day")
     axes.set_ylim(bottom=0)
-    axes.xaxis.set_major_locator(AutoDateLocator(maxticks=7))
+    axes.xaxis.set_major_locator(AutoDateLocator(minticks=2, maxticks=7))
     axes.xaxis.set_major_formatter(DateFormatter("%-d %b"))
     axes.spines[["top", "right"]].set_visible(False)
 

@@ -14,7 +14,7 @@ from numbers import Real
 import numpy as np, pandas as pd
 from ..core import UserError, name_rows, nearest
 from ..delivery.rules import name_rules, say_undecided, say_unruled
-from ..model.block import take_series
+from ..model.block import take_series, units_sold
 from ..model.forecaster import Forecaster
 from ..model.kernel import LEVELS, QUANTILES, sum_quantiles, told_levels
 from ..model.notes import say_date
@@ -121,7 +121,7 @@ def sold_before(
     start, end = f.origin + first - back, f.origin + last - back
     if start < 0:
         return np.full(len(rows), np.nan)
-    sales = f.block.sales[rows, start : end + 1]
+    sales = units_sold(f.block, rows, slice(start, end + 1))
     return np.where(np.isfinite(sales).any(axis=1), np.nansum(sales, axis=1), np.nan)
 
 # %% ../../nbs/serving/04_orders.ipynb #0894a780

@@ -149,6 +149,19 @@ class Watched:
         assert "error when executing cell" not in text and "Traceback" not in text, text[:2000]
 
 
+class Formed(Watched):
+    "A page with a form."
+
+    def fill(self, **fields):
+        "Fill fields by their label, _ for a blank; each is left, as by a person."
+        for label, value in fields.items():
+            self.page.get_by_label(label.replace("_", " "), exact=True).fill(value)
+            self.page.keyboard.press("Tab")
+
+    def click(self, button):
+        self.page.get_by_role("button", name=button, exact=True).click()
+
+
 @contextmanager
 def visits(kind, chromium, address):
     "A function (query, **size) that opens watched pages, which are checked and closed at the end."

@@ -39,20 +39,12 @@ def address(project, chromium):
         yield url
 
 
-class Visitor(serving.Watched):
+class Visitor(serving.Formed):
     "One visitor's page."
 
     def __init__(self, chromium, address, **context):
         super().__init__(chromium, address, ".cd-course", **context)
         assert self.page.locator(".cd-course").count(), self.page.locator("body").inner_text()[:500]
-
-    def fill(self, name, reason):
-        for label, value in (("Your name", name), ("Your reason", reason)):
-            self.page.get_by_label(label, exact=True).fill(value)
-            self.page.keyboard.press("Tab")
-
-    def click(self, button):
-        self.page.get_by_role("button", name=button, exact=True).click()
 
     def listed(self):
         return self.page.get_by_label("Days that look wrong, most costly first").locator("option")
@@ -90,13 +82,13 @@ def test_it_is_judged_with_a_name_and_a_reason_disputed_and_undone(visit, projec
     v = visit()
     v.click("Put on record")
     v.shows("Give your name", ".cd-notice")
-    v.fill("Ana", " ")
+    v.fill(Your_name="Ana", Your_reason=" ")
     v.click("Put on record")
     v.shows("Say why", ".cd-notice")
     assert kinds(project) == []
 
     other = visit()  # looks at the same entry, still undecided there
-    v.fill("Ana", "the shelf was empty")
+    v.fill(Your_name="Ana", Your_reason="the shelf was empty")
     v.page.get_by_label("This holds for").select_option(label="all products of this store")
     v.shows("products in a store each on 1 day", ".cd-preview")
     v.page.get_by_label("This holds for").select_option(label="this product in this store")
@@ -106,13 +98,13 @@ def test_it_is_judged_with_a_name_and_a_reason_disputed_and_undone(visit, projec
     v.page.wait_for_function("document.querySelectorAll('.cd-entries option').length === 2")
     assert kinds(project) == [("stock_out", "Ana", "the shelf was empty")]
 
-    other.fill("Ben", "nobody came that day")
+    other.fill(Your_name="Ben", Your_reason="nobody came that day")
     other.click("Nothing is wrong")
     other.shows("It stands otherwise", ".cd-notice")
     other.shows("the shelf was empty (Ana)", ".cd-notice")
     assert len(kinds(project)) == 1
 
-    v.fill("Ana", "it was another day")
+    v.fill(Your_name="Ana", Your_reason="it was another day")
     v.click("Undo it")
     v.shows("Undone", ".cd-notice")
     v.page.wait_for_function("document.querySelectorAll('.cd-entries option').length === 3")
@@ -122,7 +114,7 @@ def test_it_is_judged_with_a_name_and_a_reason_disputed_and_undone(visit, projec
 def test_nothing_is_wrong_is_an_answer_that_is_kept(visit, project):
     v = visit()
     first = v.listed().first.inner_text()
-    v.fill("Ben", "a fair was in town")
+    v.fill(Your_name="Ben", Your_reason="a fair was in town")
     v.click("Nothing is wrong")
     v.shows("right as it stands", ".cd-notice")
     again = visit()

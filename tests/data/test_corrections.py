@@ -10,7 +10,10 @@ from cd4ml_nb.data.ingest import ingest
 from cd4ml_nb.data.panel import read_prepared, read_version
 from cd4ml_nb.data.prepare import prepare
 from cd4ml_nb.model.features import FEATURES, build_features, make_encoding
+from cd4ml_nb.model.block import stack_blocks, take_series
+from cd4ml_nb.model.kernel import sells_whole_units
 from cd4ml_nb.model.loading import load_block
+from cd4ml_nb.model.package import read_state, write_state
 from cd4ml_nb.quality.backtest import window_table
 from test_rolled import DAYS, Shop, files_of, write_raw
 
@@ -45,25 +48,58 @@ def row_of(block, store="2", item="101"):
     return int(np.flatnonzero((block.series["store_nbr"] == store) & (block.series["item_nbr"] == item))[0])
 
 
-def test_a_day_of_which_nothing_is_known_is_neither_learnt_nor_judged(plain, corrected):
-    before, after = load_block(plain / "data/prepared"), load_block(corrected(OUT) / "data/prepared")
+def test_a_day_that_ran_out_is_learnt_as_what_would_have_been_sold_and_not_judged(plain, corrected):
+    after_root = corrected(OUT)
+    before, after = load_block(plain / "data/prepared"), load_block(after_root / "data/prepared")
     row, days = row_of(after), slice(after.day("2017-08-01"), after.day("2017-08-10") + 1)
-    assert np.isfinite(before.sales[row, days]).all() and before.is_open[row, days].all()
-    assert np.isnan(after.sales[row, days]).all() and not after.is_open[row, days].any()
-    others = np.arange(after.n_series) != row
-    assert np.array_equal(before.sales[others], after.sales[others], equal_nan=True)
-    assert np.array_equal(before.is_open[others], after.is_open[others])
+    sold = before.sales[row, days]
+    assert np.isfinite(sold).all() and (sold > 0).any()
+    learnt = after.sales[row, days]
+    assert np.isnan(learnt[sold == 0]).all() and (learnt[sold > 0] > sold[sold > 0]).all()
+    out = np.isfinite(after.ran_out)
+    assert np.array_equal(out[row, days], sold > 0) and out.sum() == (sold > 0).sum()
+    assert np.array_equal(after.ran_out[row, days][sold > 0], sold[sold > 0])
+    assert sells_whole_units(after, after.n_days - 1)[row] and (learnt[sold > 0] % 1 > 0).any()
+    assert np.array_equal(after.is_open[row, days], sold > 0)
+    rest = np.ones(after.sales.shape, bool)
+    rest[row, days] = False
+    assert np.array_equal(before.sales[rest], after.sales[rest], equal_nan=True)
+    assert before.ran_out is None
+    panel = [read_prepared(root) for root in (plain, corrected())]
+    assert panel[1]["unit_sales"].sum() == panel[0]["unit_sales"].sum()  # tables of the data show what was sold
+
+    short = load_block(corrected() / "data/prepared", days=30)
+    assert np.array_equal(short.sales, after.sales[:, -30:], equal_nan=True)
+    assert np.array_equal(short.ran_out, after.ran_out[:, -30:], equal_nan=True)
+    wide = stack_blocks([take_series(after, [row]), take_series(after, [row - 1])])
+    write_state(state := after_root / "state.parquet", wide)
+    assert np.array_equal(read_state(state).ran_out, after.ran_out[[row, row - 1]], equal_nan=True)
 
     origin = after.day("2017-07-31")
     judged = window_table(after, origin, *2 * [np.ones((after.n_series, 12))])
     mine = judged[(judged["store_nbr"] == "2") & (judged["item_nbr"] == "101")]
-    assert mine["mean"].tolist() == [0] * 10 + [1, 1] and (mine["unit_sales"][:10] == 0).all()
+    assert (mine["unit_sales"][:10].isna() == (sold > 0)).all() and mine["unit_sales"][10:].notna().all()
 
     at = [after.day("2017-08-15")]
     mean = FEATURES.index("mean_28")
     known = after.sales[row, at[0] - 27 : at[0] + 1]
     features = build_features(after, np.array(at), 1, make_encoding(after.series)).x[0, row, 0]
     assert features[mean] == pytest.approx(known[np.isfinite(known)].mean(), rel=1e-5)
+
+    pool = read_prepared(after_root, "item_pool")
+    pool = pool[(pool["item_nbr"] == "101") & (pool["date"] == "2017-08-02")]
+    of_item = after.sales[after.series["item_nbr"] == "101", after.day("2017-08-02")]
+    assert pool["sales"].item() == pytest.approx(np.nanmean(of_item), rel=1e-5)
+
+
+@pytest.mark.parametrize("left_out", [False, True])
+def test_a_day_of_which_nothing_is_known_is_neither_learnt_nor_judged(corrected, left_out):
+    root = corrected(OUT if left_out else replace(OUT, kind="wrong_item"))
+    if left_out:
+        prepare(root, ran_out="left_out")
+    block = load_block(root / "data/prepared")
+    row, days = row_of(block), slice(block.day("2017-08-01"), block.day("2017-08-10") + 1)
+    assert np.isnan(block.sales[row, days]).all() and not block.is_open[row, days].any() and block.ran_out is None
 
 
 def test_what_was_counted_outweighs_what_was_sold(plain, corrected):
@@ -203,3 +239,4 @@ def test_an_undo_is_of_one_that_is_there_and_an_id_is_of_one_line(tmp_path):
 
 def test_a_correction_that_was_changed_by_hand_is_another_one():
     assert digest_of([OUT]) != digest_of([replace(OUT, last_date="2017-08-09")])
+    assert digest_of([OUT]) != digest_of([OUT], "left_out")

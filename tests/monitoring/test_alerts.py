@@ -55,6 +55,20 @@ def test_alerts_of_earlier_versions_are_read(shop):
     assert read_alerts(shop) == [] and len(read_alerts(shop, closed=True)) == 1
 
 
+def test_who_has_seen_one_cause_has_not_seen_the_next(shop):
+    "Also where an earlier version had one alert of all drift: it is over, and each cause has its own."
+    with open_events(shop) as store:
+        store.submit(Event("alert", {"of": "drift", "day": "2017-12-01"}, {"says": "Two stores."})).result()
+    one, two = (LATE._replace(says=f"Store {name}.", about=f"one store: {name}") for name in "12")
+    settle(shop, {"drift": [one]})
+    (alert,) = read_alerts(shop)
+    acknowledge(shop, alert.id, "Ada", "it is being rebuilt")
+    settle(shop, {"drift": [one, two]})
+    assert [(alert.says, alert.by) for alert in read_alerts(shop)] == [("Store 1.", "Ada"), ("Store 2.", "")]
+    settle(shop, {"drift": [two]})
+    assert [alert.about for alert in read_alerts(shop)] == ["one store: 2"]
+
+
 def test_two_processes_open_one_alert(shop):
     code = "import sys; from pathlib import Path; from cd4ml_nb.monitoring.alerts import Wrong, settle; "
     code += f"settle(Path({str(shop)!r}), {{'night': Wrong('2017-12-01', '2017-12-01', 'late')}})"

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np, pandas as pd, pytest
 from cd4ml_nb.model.block import Block
 from cd4ml_nb.monitoring.causes import BROKEN, FAMILY, LATE, LEVEL, RESPONSE, STORE, TOLD, UNITS, UNTOLD, drifts_of
+from cd4ml_nb.monitoring.drifted import no_news, so_when_judged
 from cd4ml_nb.monitoring.inputs import REACH, Inputs, add_up, joined
 
 FIRST, STORES, FAMILIES, EACH = np.datetime64("2014-12-29"), 20, 12, 5
@@ -96,15 +97,13 @@ def planted(cause, block, rate, first, rng):
     return sales, plan, seen
 
 
-def nights_of(cause, block, rate, inputs, seed):
-    "What seven nights find of a drift that began on the first."
-    rng = np.random.default_rng(seed)
-    first = int(rng.integers(YEAR + 60, 3 * YEAR))
-    sales, plan, seen = planted(cause, block, rate, first, rng)
+def lived(block, inputs, first, sales, plan, seen):
+    "What each of some nights finds, of sales, promotions and sales as each day's own night saw them."
+    nights = sales.shape[1]
     all_sales, all_plans = block.sales.copy(), block.onpromotion.copy()
-    all_plans[:, first : first + 7] = plan
+    all_plans[:, first : first + nights] = plan
     known, off, found = until(inputs, first - REACH), (), []
-    for night in range(7):
+    for night in range(nights):
         end, begin = first + night + 1, first + night - REACH - 28
         all_sales[:, first : end - 1], all_sales[:, end - 1] = sales[:, :night], seen[:, night]
         days = slice(begin, end)
@@ -112,10 +111,17 @@ def nights_of(cause, block, rate, inputs, seed):
         arrays |= {"is_open": block.is_open[:, days], "holiday": block.holiday[:, days]}
         known = joined(known, add_up(iter([replace(block, first_day=block.date(begin), **arrays)]), 29))
         known.facts["seen"][:, -1] = known.facts["rows"][:, -1]
-        drifted = drifts_of(known, off)
-        off = drifted.off
-        found.append([one.cause for one in drifted.found])
+        found.append(drifts_of(known, off))
+        off = found[-1].off
     return found
+
+
+def nights_of(cause, block, rate, inputs, seed):
+    "What seven nights find of a drift that began on the first."
+    rng = np.random.default_rng(seed)
+    first = int(rng.integers(YEAR + 60, 3 * YEAR))
+    told = lived(block, inputs, first, *planted(cause, block, rate, first, rng))
+    return [[one.cause for one in drifted.found] for drifted in told]
 
 
 @pytest.fixture(scope="module")
@@ -130,11 +136,57 @@ def test_what_a_feed_does_is_named_within_three_nights(shop, cause):
     assert cause in found[2] and found[-1] == [cause]
 
 
+def in_stores(shop, times, nights=9, first=2 * YEAR + 100):
+    "What nights find where stores sell so many times as usual, from a day on and until another one."
+    block, rate, inputs = shop
+    factor, store = np.ones((len(rate), nights)), block.series["store_nbr"].to_numpy()
+    for name, (begin, end, many) in times.items():
+        factor[store == name, begin:end] = many
+    sales = np.round(block.sales[:, first : first + nights] * factor)
+    return lived(block, inputs, first, sales, block.onpromotion[:, first : first + nights], sales)
+
+
+@pytest.mark.parametrize("many", [10, 0.2])
+def test_a_single_day_of_one_store_is_no_level(shop, many):
+    assert [one.says for night in in_stores(shop, {"3": (2, 3, many)}) for one in night.found] == []
+
+
+def test_what_one_store_does_hides_no_other(shop):
+    "A day of ten times as much in one, two that sell twice as much, and one that sells half: each for itself."
+    odd = in_stores(shop, {"3": (0, 1, 10), "7": (2, 9, 0.5)}, 7)
+    assert [(one.cause, one.slices) for one in odd[-1].found] == [(STORE, ("7",))]
+    assert 0.4 < odd[-1].found[0].times < 0.6 and odd[-1].found[0].since == odd[2].day
+
+    both = in_stores(shop, {"3": (0, 9, 2.5), "5": (0, 9, 2), "7": (0, 9, 0.5)}, 7)[-1].found
+    times = {one.slices[0]: one.times for one in both if one.kind == "store"}
+    assert times.keys() == {"3", "5", "7"} and 2 < times["3"] < 3 and 1.6 < times["5"] < 2.4 and 0.4 < times["7"] < 0.6
+
+
+def test_a_store_that_sends_nothing_hides_no_other(shop):
+    found = in_stores(shop, {"3": (0, 9, 0), "7": (0, 9, 0.5)}, 7)[-1].found
+    assert {(one.cause, one.slices) for one in found} == {(BROKEN, ("3",)), (STORE, ("7",))}
+    assert len({one.about for one in found}) == 2
+
+
 def test_few_days_tell_nothing_and_raise_nothing(shop):
     short = until(shop[2], 60)
     drifted = drifts_of(short)
     assert (drifted.state, drifted.found) == (UNTOLD, [])
     assert drifts_of(until(shop[2], YEAR)).state == TOLD
+
+
+def test_what_was_so_when_the_model_was_judged_is_no_news(shop):
+    inputs = until(shop[2], 2 * YEAR)
+    facts = {name: part.copy() for name, part in inputs.facts.items()}
+    for store, days in (("3", 20), ("7", 5)):
+        at = list(inputs.slices).index(("store", store))
+        for name in ("units", "rows", "promoted_units"):
+            facts[name][at, -days:] = 0
+    silent = Inputs(inputs.slices, inputs.days, facts)
+    tonight = drifts_of(silent)
+    assert {one.slices for one in tonight.found} == {("3",), ("7",)}
+    told = no_news(tonight, so_when_judged(silent, str(inputs.days[-11])), "trees-1")
+    assert [one.slices for one in told.found] == [("7",)] and [one.slices for one in told.judged] == [("3",)]
 
 
 @pytest.mark.prove

@@ -1,9 +1,10 @@
 "Learning: what is live stays, the log stays whole, nothing falls back to older sales, no night fails by it."
 
-import sys
+import shutil, sys
 import pytest, yaml
 from copies import ROOT
 from cd4ml_nb.core import UserError, run_git, write_json
+from cd4ml_nb.data.corrections import CORRECTIONS as LOG_OF_CORRECTIONS
 from cd4ml_nb.data.corrections import Correction, add_correction, undo_correction
 from cd4ml_nb.data.known import KNOWN
 from cd4ml_nb.delivery.acts import LOG, log_trouble, read_log, release_log
@@ -70,6 +71,23 @@ def test_a_failing_pipeline_leaves_what_is_live_and_goes_on_next_time(shop):
         learning.learn(shop, "spring", run=fails)
     assert find_learning(shop)["state"] == UNDER_WAY and verify(shop) == []
     assert learning.learn(shop, if_due=True, run=nothing).startswith("No new model")
+
+
+@pytest.mark.parametrize("file, damage", [(KNOWN, "{"), (LOG_OF_CORRECTIONS, "half a line")])
+def test_a_preview_foretells_what_a_turn_would_be_refused_for(shop, file, damage):
+    assert learning.say_hindered(shop, "2017-08-20") == ""
+    (shop / file).parent.mkdir(parents=True, exist_ok=True)
+    (shop / file).write_text(damage)
+    assert file in learning.say_hindered(shop, "2017-08-20")
+    with pytest.raises(UserError, match=file):
+        learning.learn(shop, "spring", run=nothing)
+
+
+def test_a_schedule_before_the_first_release_is_told_so(tmp_path):
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    assert learning.learn(tmp_path, if_due=True, run=nothing).startswith("No model is live")
+    with pytest.raises(UserError, match="No model is live"):
+        learning.learn(tmp_path, "spring", run=nothing)
 
 
 def test_a_night_is_not_failed_by_learning(shop, monkeypatch, capfd):

@@ -238,7 +238,7 @@ def far_too_little_for_half(real, t):
         (infinite, "sane"),
     ],
 )
-@pytest.mark.filterwarnings("ignore:invalid value encountered in matmul")  # of an infinite forecast
+@pytest.mark.filterwarnings("ignore:invalid value encountered")  # of an infinite forecast
 def test_a_planted_bad_model_is_stopped_by_the_check_meant_for_it(real, tables, bad, stopped_by):
     found = verdicts(plant(real, tables, bad(real, tables[0].copy())))
     assert set(found) == CHECKS, "every check is made, even when one fails"
