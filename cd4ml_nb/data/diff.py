@@ -437,7 +437,7 @@ def _say_corrected(before, after):
     more = f" and {len(days) - 5} more" if len(days) > 5 else ""
     return f" Corrections differ on {say_count(len(days), 'day')}: {', '.join(days[:5])}{more}."
 
-
+# %% ../../nbs/data/06a_diff.ipynb #5a8dc6d1
 def diff_versions(
     root: Path,  # The project's folder
     before: str,
