@@ -99,16 +99,12 @@ def too_large(
     return np.where(times >= _TIMES, 1 - chance, 0.0)
 
 # %% ../../nbs/monitoring/06a_doubts.ipynb #f4e29903
-_ENOUGH = 20  # Units a day of a store, of which something can be said
-
-
 def still_days(
     store: Store,
 ) -> list[dict]:  # Entries
     "Days on which a store sold next to nothing, between days as usual."
-    sold, usual = store.sales.units.sum(axis=0), same_weekdays(store)
-    told = np.flatnonzero(usual >= _ENOUGH)
-    if len(told) < 28:
+    sold, usual, told = _told_days(store)
+    if not len(told):
         return []
     share = sold[told] / usual[told]
     wide = max(1.4826 * np.median(np.abs(share - np.median(share))), 0.1)
@@ -132,6 +128,16 @@ def same_weekdays(
     usual = sold.groupby(store.days.dayofweek).transform(around)
     return usual.where(sold.notna()).fillna(0).to_numpy()
 
+
+_ENOUGH = 20  # Units a day of a store, of which something can be said
+
+
+def _told_days(store):
+    "What a store sold and usually sells, and the days of which something can be said: none of fewer than 28."
+    sold, usual = store.sales.units.sum(axis=0), same_weekdays(store)
+    told = np.flatnonzero(usual >= _ENOUGH)
+    return sold, usual, told if len(told) >= 28 else told[:0]
+
 # %% ../../nbs/monitoring/06a_doubts.ipynb #970dc989
 _BUSY, _BUSIER = 3.0, 1.5  # Times what is usual, at least; times the busiest of fifty days
 
@@ -140,9 +146,8 @@ def busy_days(
     store: Store,
 ) -> list[dict]:  # Entries
     "Days on which a store sold far more of everything than on any other: counted twice, or in other units?"
-    sold, usual = store.sales.units.sum(axis=0), same_weekdays(store)
-    told = np.flatnonzero(usual >= _ENOUGH)
-    if len(told) < 28:
+    sold, usual, told = _told_days(store)
+    if not len(told):
         return []
     share, entries = sold[told] / usual[told], []
     for place in told[share >= max(_BUSY, _BUSIER * np.quantile(share, 0.98))]:
