@@ -45,7 +45,7 @@ td.number { white-space: nowrap; }
   th, td { padding: .3rem .25rem; }
   th { hyphens: auto; }
   td:first-child, .index td + td { white-space: normal; }
-  .output img, .output svg { max-width: none; width: 32rem; }
+  td:first-child { overflow-wrap: break-word; }
 }
 """
 

@@ -94,6 +94,7 @@ def course_of(
         return None
     rows = (store.series["item_nbr"] == entry.item_nbr) | (not entry.item_nbr)
     sold = np.where(store.sales.known[rows].any(axis=0), store.sales.units[rows].sum(axis=0), np.nan)
+    sold = sold if entry.item_nbr else store.whole
     first, last = store.days.searchsorted([entry.first_date, entry.last_date])
     begin = max(first - _AROUND, 0)
     around = slice(begin, last + _AROUND + 1)
@@ -183,7 +184,7 @@ def mark(
     if not one.why:
         raise UserError("Say why, in words: what do you know of these days?")
     whom = touched(newest_prepared(root), one)
-    return f"On record: {add_correction(root, one)} It touches {whom}. The next pipeline and the next night apply it."
+    return f"On record: {add_correction(root, one)}. It touches {whom}. The next pipeline and the next night apply it."
 
 # %% ../../nbs/apps/curate_page.ipynb #9b79e025
 def said_of_days(

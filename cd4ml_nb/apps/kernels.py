@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PAGES', 'KERNEL', 'WIDGETS', 'SERVE', 'ALONE', 'ASKED', 'FULL', 'first_cells', 'page_notebook', 'all_pages',
-           'fork_kernels', 'Watched', 'Warm', 'Page', 'Compiled', 'chart_folder', 'live_stamp', 'Provisioner', 'Kernel',
-           'Leaving', 'Watching', 'Kernels']
+           'fork_kernels', 'Watched', 'Warm', 'Page', 'Compiled', 'Refused', 'chart_folder', 'live_stamp',
+           'Provisioner', 'Kernel', 'Leaving', 'Watching', 'Kernels']
 
 # %% ../../nbs/apps/02_kernels.ipynb #dfe8f6aa
 import asyncio, contextlib, gc, json, os, select, signal, subprocess, sys, threading, time, uuid, zlib
@@ -18,8 +18,10 @@ from jinja2 import BytecodeCache
 from jupyter_client.provisioning import LocalProvisioner
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager, ServerKernelManager
 from tornado.iostream import IOStream
-from tornado.web import HTTPError
+from tornado.routing import HostMatches, Rule
+from tornado.web import HTTPError, RequestHandler
 from traitlets import Float, Integer, default
+from voila.app import Voila
 from voila.execute import VoilaExecutor
 from voila.exporter import VoilaExporter
 from voila.shutdown_kernel_handler import VoilaShutdownKernelHandler
@@ -256,6 +258,30 @@ def _compiled_once(make, held=Compiled()):
 
 
 VoilaExporter.environment = _compiled_once(VoilaExporter.environment)
+
+# %% ../../nbs/apps/02_kernels.ipynb #912c863d
+_FOREIGN = r"(?!(127\.0\.0\.1|localhost|\[?::1\]?)$).*"  # Names of a request that are not this machine's own
+
+
+class Refused(RequestHandler):
+    "What a request under a foreign name is told."
+
+    def prepare(self):
+        self.set_status(403)
+        self.finish("This page answers on its own machine alone: open it under http://127.0.0.1 or http://localhost.\n")
+
+
+def _under_own_names(listen):
+    "How Voila opens its port, with foreign names refused before anything else."
+
+    def opened(self):
+        self.app.default_router.rules.insert(0, Rule(HostMatches(_FOREIGN), Refused))
+        return listen(self)
+
+    return opened
+
+
+Voila.listen = _under_own_names(Voila.listen)
 
 # %% ../../nbs/apps/02_kernels.ipynb #32d39465
 def chart_folder() -> str:

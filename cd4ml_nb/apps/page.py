@@ -7,7 +7,7 @@ __all__ = ['PROMOTION_SWITCH', 'remember', 'sorted_stores', 'open_shelf', 'produ
            'store_options', 'Choice', 'switch_name', 'default_choice', 'as_known', 'read_link', 'write_link',
            'question_of', 'warning', 'total_of', 'answer_html', 'season_of', 'why_html', 'model_html', 'notice_html',
            'news_of', 'away_of', 'look_back', 'since_html', 'day_table', 'store_table', 'weeks_html', 'forecast_csv',
-           'file_name', 'empty_chart', 'new_figure', 'draw', 'rehearse']
+           'file_name', 'empty_chart', 'new_figure', 'names_in', 'chart_in_words', 'draw', 'rehearse']
 
 # %% ../../nbs/apps/page.ipynb #4ea6b2b7
 import os
@@ -30,6 +30,7 @@ from ..quality.explain import caution, promotion_effect, reasons, say_closed, sa
 from ..serving.live import Shelf, load_champion
 from ..serving.mirror import trouble_of
 from ..serving.totals import family_totals, weekly_totals
+from ..words import Wording
 from .widgets import CHART
 
 # %% ../../nbs/apps/page.ipynb #7292ac10
@@ -757,6 +758,25 @@ def new_figure(
     figure = go.FigureWidget(chart)
     figure._config = figure._config | {"displayModeBar": False, "responsive": True}
     return figure
+
+
+def names_in(
+    model,  # A remembered forecaster
+) -> list[str]:  # In no order
+    "What the data of a model call its products, stores and groups of them."
+    series = model.forecaster.block.series
+    texts = [series[name].dropna().unique() for name in series if series[name].dtype.kind not in "biufcmM"]
+    return [name for column in texts for name in column if isinstance(name, str)]
+
+
+def chart_in_words(
+    figure,  # What `new_figure` made
+    words: Wording,  # The project's
+) -> None:
+    "Say the chart's legend, its axis and what the mouse shows in a project's words."
+    figure.layout.yaxis.title.text = words(figure.layout.yaxis.title.text)
+    for line in figure.data:
+        line.name, line.hovertemplate = words(line.name), words(line.hovertemplate)
 
 # %% ../../nbs/apps/page.ipynb #26015e7f
 def draw(

@@ -8,9 +8,9 @@ __all__ = ['COMMANDS', 'in_words', 'corrections_list', 'corrections_add', 'doubt
 
 # %% ../../nbs/cli/03a_corrections.ipynb #77454864
 import shlex
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from .parser import say_json
-from ..core import UserError, project_root
+from ..core import UserError, project_root, refuse_together
 
 # %% ../../nbs/cli/03a_corrections.ipynb #83480fa6
 def in_words(
@@ -68,13 +68,24 @@ def _touches(root, prepared, one):
 
     return f"{touched(prepared, one)}. {say_use(one, how_ran_out(root))}"
 
-
+# %% ../../nbs/cli/03a_corrections.ipynb #2a9c4487
 def _units(text):
     "A number of units as somebody types it."
     try:
         return None if text is None else float(text)
     except ValueError:
         raise UserError(f"--units {text}: give a number of units, such as 24.") from None
+
+
+_OPTIONS = {"first_date": "--day", "last_date": "--until", "by": "--by", "why": "--why"}
+
+
+def _checked(one, units):
+    "A correction with its units; a UserError with all that is wrong of what was typed, each by its option."
+    from cd4ml_nb.data.corrections import check_correction
+
+    refuse_together(lambda: check_correction(one, _OPTIONS), lambda: _units(units))
+    return replace(one, units=_units(units))
 
 # %% ../../nbs/cli/03a_corrections.ipynb #5612afcd
 def corrections_add(
@@ -98,7 +109,7 @@ def corrections_add(
 
     root, prepared = project_root(), newest_prepared(project_root())
     where = store or "", _product(prepared, item), day, until or day
-    one = Correction(kind, *where, by or whoever(root), why, _units(units))
+    one = _checked(Correction(kind, *where, by or whoever(root), why), units)
     touches = _touches(root, prepared, one)
     check_new(root, one)
     if preview:

@@ -14,6 +14,7 @@ from io import StringIO
 from pathlib import Path
 from ..core import ALL_STORES, UserError, progress, project_root, read_truth, replace_file, shorten, text_of
 from .parser import say_json
+from ..words import words_here
 
 # %% ../../nbs/cli/02_forecast.ipynb #331d1380
 def in_words(
@@ -319,10 +320,11 @@ def forecast(
     answer = _one_forecast(forecaster, item, store, day_asked, switch, live=model is None)
     if json:
         return print(say_json(answer))
-    print(_said(forecaster, item, store, day_asked, answer))
+    words = words_here()
+    print(words(_said(forecaster, item, store, day_asked, answer)))
     for sentence in _covers(forecaster, item, store, day_asked, switch):
-        print(sentence)
-    print(_said_of(forecaster.card))
+        print(words(sentence))
+    print(words(_said_of(forecaster.card)))
 
 # %% ../../nbs/cli/02_forecast.ipynb #d319e531
 COMMANDS = {"forecast": forecast}

@@ -8,6 +8,7 @@ __all__ = ['COMMANDS', 'monitor', 'alerts_in_words', 'alerts_list', 'alerts_ackn
 # %% ../../nbs/cli/02c_monitor.ipynb #c13269a9
 from collections.abc import Callable
 from .parser import say_json
+from ..words import words_here
 from .servers import monitor_page
 from ..core import project_root
 
@@ -19,6 +20,7 @@ def _as_told(verdict, said, reasons, drifted, alerts):
 
     told = reasons.astype(object).where(reasons.notna(), None).reset_index().to_dict("records")
     found = {"says": say_drift(drifted), "found": [one.as_row() for one in drifted.found] if drifted else []}
+    found |= {"untold": drifted.response if drifted else ""}
     parts = {"overrides": {"says": said, "reasons": told}, "drift": found}
     return verdict.as_row() | parts | {"alerts": [as_row(alert) for alert in alerts]}
 
@@ -45,11 +47,11 @@ def monitor(
     if json:
         print(say_json(_as_told(verdict, said, reasons, drifted, alerts) | {"learning": say_due(root)}))
         return
-    print(verdict.says)
-    table = verdict_table(verdict)
+    words, table = words_here(), verdict_table(verdict)
+    print(words(verdict.says))
     if len(table):
-        print(table_text(list(table), table.to_numpy().tolist()))
-    print(f"{said}\n{say_drift(drifted)}\n{say_due(root)}")
+        print(words(table_text(list(table), table.to_numpy().tolist())))
+    print(words(f"{said}\n{say_drift(drifted)}\n{say_due(root)}"))
     if alerts:
         print(f"Open alerts: {len(alerts)}. See them: cd4ml alerts")
 
@@ -59,12 +61,13 @@ def alerts_in_words(
 ) -> str:
     "Alerts as somebody reads them."
     from cd4ml_nb.look import say_when, table_text
+    from cd4ml_nb.monitoring.alerts import say_guide
 
     rows = []
     for one in alerts:
         state = f"over since {say_when(one.closed.isoformat())}" if one.closed else "open"
         seen = f"{one.by}: {one.reason}" if one.by else ""
-        rows.append([one.id[:18], one.level, one.since, state, one.concerns, seen, one.guide, one.says])
+        rows.append([one.id[:18], one.level, one.since, state, one.concerns, seen, say_guide(one.guide), one.says])
     head = ["alert", "level", "since", "state", "concerns", "seen by", "what to do", "what"]
     return table_text(head, rows) if rows else "No alert is open."
 

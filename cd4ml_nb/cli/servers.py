@@ -8,6 +8,7 @@ __all__ = ['COMMANDS', 'check_port', 'dashboard', 'review', 'serve', 'curate', '
 # %% ../../nbs/cli/07_servers.ipynb #ae7da15a
 import os, socket, subprocess, sys
 from ..core import UserError, become, explain_disk_trouble, project_root
+from ..words import words_of
 
 # %% ../../nbs/cli/07_servers.ipynb #73f75d9d
 def check_port(
@@ -95,6 +96,7 @@ def _serve_app(
     apps = root / "nbs" / "apps"
     if not (apps / app).exists():
         raise UserError(f"{apps / app} is missing. Restore it with: git checkout nbs/apps")
+    words_of(root)  # a wrong word is said here, and not to each visitor
     check_port(port, again)
     with explain_disk_trouble(root / "reports"):
         (root / "reports").mkdir(exist_ok=True)
@@ -137,7 +139,7 @@ def serve(
     *,
     host: str = "127.0.0.1",  # Address; another than this machine's own needs a token in CD4ML_TOKEN
     port: int = 8868,  # On that address
-    workers: int = 1,  # Processes that answer, each with the model in its memory
+    workers: int = 1,  # Processes that answer; most of the model they hold together
 ):
     "Answer questions over HTTP from the live model, until Ctrl-C."
     from cd4ml_nb.serving.http import check_host, serve as answer

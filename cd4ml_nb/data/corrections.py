@@ -11,14 +11,24 @@ __all__ = ['RAISED', 'LEFT_OUT', 'KINDS', 'CORRECTIONS', 'COLUMNS', 'Kind', 'Cor
 # %% ../../nbs/data/01e_corrections.ipynb #c3e2e1cb
 import csv, hashlib, io, secrets
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 import pandas as pd
 import pyarrow as pa, pyarrow.compute as pc, pyarrow.parquet as pq
-from ..core import UserError, hold_lock, main_root, nearest, read_json, read_params, replace_file
+from cd4ml_nb.core import (
+    UserError,
+    hold_lock,
+    main_root,
+    nearest,
+    read_json,
+    read_params,
+    refuse_together,
+    replace_file,
+)
 from .marks import SCHEMA
 from .panel import read_series, store_folder, year_of
 
@@ -106,16 +116,26 @@ def _check_units(one, kind):
         raise UserError("units are right for one product in one store; name both.")
 
 # %% ../../nbs/data/01e_corrections.ipynb #556c68d6
+def _check_kind(kind):
+    "A UserError for a kind that there is not."
+    if kind not in KINDS:
+        raise UserError(f"There is no kind '{kind}'{nearest(kind, KINDS)}. The kinds are: {', '.join(KINDS)}.")
+
+
 def check_correction(
     one: Correction,
+    called: Mapping[str, str] = MappingProxyType({}),  # How its fields are called where somebody typed them
 ) -> None:
-    "Raise a UserError for a correction that makes no sense."
-    if one.kind not in KINDS:
-        said = ", ".join(KINDS)
-        raise UserError(f"There is no kind '{one.kind}'{nearest(one.kind, KINDS)}. The kinds are: {said}.")
-    _text("by", one.by, 100)
-    _text("why", one.why)
-    if _day("first_date", one.first_date) > _day("last_date", one.last_date):
+    "Raise a UserError for a correction that makes no sense, with all that is wrong of its fields at once."
+    name = lambda field: called.get(field, field)
+    refuse_together(
+        lambda: _check_kind(one.kind),
+        lambda: _text(name("by"), one.by, 100),
+        lambda: _text(name("why"), one.why),
+        lambda: _day(name("first_date"), one.first_date),
+        lambda: one.last_date == one.first_date or _day(name("last_date"), one.last_date),
+    )
+    if one.first_date > one.last_date:
         raise UserError(f"The last day, {one.last_date}, lies before the first, {one.first_date}.")
     if not one.store_nbr and not one.item_nbr:
         raise UserError("A correction of every product in every store would take whole days away; name one of them.")

@@ -95,6 +95,7 @@ def _check_until(folder, source, until):
         raise UserError(f"{said} lies after today, {today}. Write an earlier day, or null.")
     days = "SELECT min(day), max(day) FROM (SELECT TRY_CAST(date AS DATE) AS day"
     with duckdb.connect() as con:
+        con.execute("SET enable_progress_bar = false")
         train = f"read_csv({quote_sql(raw_path(folder, 'train'))}, all_varchar = true, ignore_errors = true)"
         first, last = con.execute(f"{days} FROM {train})").fetchone()
     if first is None:

@@ -134,6 +134,7 @@ def describe_scales(
 
     scales = {}
     with duckdb.connect() as con:
+        con.execute("SET enable_progress_bar = false")
         for column, (table, key, value) in _SCALES.items():
             paths = [str(path) for path in table_files(prepared, table) if path.exists()]
             if not paths or value not in con.read_parquet(paths).columns:

@@ -430,17 +430,18 @@ def complete_journey(
 ) -> dict:  # Rule: rows, units, why, of all days
     "Real sales of US grocery stores in 2017, by product category, store and New York day."
     rules, package = left_out_rules(until), Path(package or complete_journey_folder())
-    with duckdb.connect() as con:
+    with duckdb.connect() as con, ThreadPoolExecutor(1) as beside:
         con.execute("SET enable_progress_bar = false")
         _load_lines(con, package, rules, kept)
+        first, last = con.execute("SELECT min(date), max(date) FROM lines").fetchone()
+        days_off = beside.submit(us_holidays, list(range(first.year, last.year + 2)))
         _load_plan(con, package, kept)
         of_day = f" AND date = DATE '{only}'" if only else ""
         con.execute(f"CREATE VIEW sold AS FROM lines WHERE rule IS NULL{of_day}")
         for name, query in _QUERIES.items():
             con.execute(f"COPY ({query}) TO {quote_sql(folder / f'{name}.csv')} (HEADER, DELIMITER ',')")
-        first, last = con.execute("SELECT min(date), max(date) FROM lines").fetchone()
         found = con.execute("SELECT rule, count(*), sum(quantity) FROM lines GROUP BY rule").fetchall()
-    _write_rows(folder, "holidays_events", us_holidays(list(range(first.year, last.year + 2))))
+    _write_rows(folder, "holidays_events", days_off.result())
     counts = {rule: (rows, int(units)) for rule, rows, units in found}
     reasons = {rule: why for rule, (_, why) in rules.items()} | {None: "kept"}
     return {

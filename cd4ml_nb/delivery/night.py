@@ -254,12 +254,13 @@ def much_sold(
     stores: np.ndarray,  # Of each series
 ) -> list[Much]:  # All stores first, if it is so of them; then each
     "Of whom far too much was sold on the last day."
-    recent, found = np.nan_to_num(sales[:, -_RECENT - 1 :]), []
-    for store in ["", *np.unique(stores)]:
-        own = stores == store if store else slice(None)
-        units = recent[own].sum(axis=0)
+    recent, found, (names, place) = np.nan_to_num(sales[:, -_RECENT - 1 :]), [], np.unique(stores, return_inverse=True)
+    of_store = np.zeros((len(names), recent.shape[1]))
+    np.add.at(of_store, place, recent)
+    for number, units in enumerate([recent.sum(axis=0), *of_store], -1):
         if units[-1] >= (_TELL - 1) * _usual(units, len(units) - 1) > 0:  # else nothing is odd: the year is left alone
-            found.append(_much_of(str(store), np.nan_to_num(sales[own])))
+            own, store = (place == number, str(names[number])) if number >= 0 else (slice(None), "")
+            found.append(_much_of(store, np.nan_to_num(sales[own])))
     return [one for one in found if one]
 
 

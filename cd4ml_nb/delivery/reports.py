@@ -18,6 +18,7 @@ from .state import state
 from .verdict import count_checks, failed_titles, verdict_here
 from ..look import HTML, say_day, say_percent, say_score, say_when, table_html, table_markdown
 from ..style import page
+from ..words import words_or_usual
 
 # %% ../../nbs/delivery/00a_reports.ipynb #6085eed5
 def _plain(value):
@@ -136,7 +137,7 @@ def write_report(
 
     reports = root / "reports"
     with replace_file(reports / f"{label}.html") as tmp:
-        tmp.write_text(report_html(nb), encoding="utf-8")
+        tmp.write_text(words_or_usual(root).html(report_html(nb)), encoding="utf-8")
     with replace_file(reports / f"{label}.ipynb") as tmp:
         nbformat.write(nb, tmp, version=4)
     former = [f"{_FORMER[label]}.ipynb", f"{_FORMER[label]}.html"] if label in _FORMER else []
@@ -263,7 +264,7 @@ def write_index(
     parts = {"standing": _standing(root), "scores": scores, "steps": steps, "others": _others(reports)}
     body = _INDEX.render(metrics=metrics, **parts)
     with replace_file(reports / "index.html") as tmp:
-        tmp.write_text(page("Reports", body), encoding="utf-8")
+        tmp.write_text(words_or_usual(root).html(page("Reports", body)), encoding="utf-8")
     return reports / "index.html"
 
 

@@ -7,33 +7,15 @@ __all__ = ['PeakMemory', 'execute_notebook', 'seconds_in_cells', 'run_stage', 'r
 
 # %% ../../nbs/delivery/01_stages.ipynb #41a34798
 import os, shutil, sys, tempfile, threading, time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
-from cd4ml_nb.core import (
-    RENAMED,
-    UserError,
-    explain_disk_trouble,
-    find_json,
-    git_revision,
-    hold_lock,
-    main_root,
-    progress,
-    project_root,
-    read_params,
-    refuse_together,
-    replace_file,
-    who_holds,
-)
-from cd4ml_nb.delivery.parameters import (
-    check_params,
-    check_values,
-    has_parameters,
-    notebook_parameters,
-    stage_values,
-)
-from .reports import make_report, record_run, refresh_index, write_report
+from ..core import RENAMED, UserError, explain_disk_trouble, find_json, git_revision, hold_lock, main_root
+from ..core import progress, project_root, read_params, refuse_together, replace_file, who_holds
+from .parameters import check_params, check_values, has_parameters, notebook_parameters, stage_values
+from .reports import make_report, read_templates, record_run, refresh_index, write_report
 from .warm import FIRST, KERNEL_ENVIRONMENT, kernel_manager, spare_kernel
 
 # %% ../../nbs/delivery/01_stages.ipynb #79200672
@@ -124,7 +106,8 @@ def execute_notebook(
         options = {"kernel_name": "python3", "kernel_manager_class": kernel_manager(spare), "stderr_file": sys.stderr}
         explained = _explain_failure(failed.name.split(".")[0], executed, failed)
         try:
-            with PeakMemory() as memory, explained, explain_disk_trouble(Path(folder)):
+            with PeakMemory() as memory, explained, explain_disk_trouble(Path(folder)), ThreadPoolExecutor(1) as beside:
+                beside.submit(read_templates)  # of the page, while the kernel is at work
                 nb = papermill.execute_notebook(notebook, executed, values, cwd=root, progress_bar=False, **options)
         finally:
             if spare:

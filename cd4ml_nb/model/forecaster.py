@@ -8,6 +8,7 @@ __all__ = ['Forecaster', 'load_forecaster', 'rows_by_name', 'question_columns', 
 # %% ../../nbs/model/05_forecaster.ipynb #eae011c5
 import datetime, difflib, re, warnings
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -67,6 +68,7 @@ class Forecaster(_WorkedOut):
 
     tested, promotions = None, {}
     ready: Ready | None = None  # What the package holds
+    seal: str | None = None  # None on another state than the package's
 
     def __init__(self, card: Card, serving: dict, block: Block, models, calendar: pd.DataFrame, rest=None):
         self.card, self.serving, self.models, self.calendar, self.rest = card, serving, models, calendar, rest or {}
@@ -117,19 +119,19 @@ def load_forecaster(
     check_settings(folder, sealed)
     models = open_models(folder, sealed)
     with sensible(folder, "its state makes no sense"):
-        block = _read_block(folder / "state.parquet", sealed["card"])
+        block = _read_block(folder / "state.parquet", sealed)
         calendar = pq.read_table(folder / "calendar.parquet").to_pandas(date_as_object=False)
         rest = _read_rest(folder, sealed) if "remainder.parquet" in sealed["files"] else None
         forecaster = Forecaster(sealed["card"], sealed["serving"], block, models, calendar, rest)
     forecaster.tested, forecaster.promotions = _told(folder, sealed["files"])
     forecaster.curves = open_intervals(folder, sealed)
-    forecaster.ready = read_ready(folder, sealed)
+    forecaster.ready, forecaster.seal = read_ready(folder, sealed), sealed.get("seal")
     return forecaster
 
 # %% ../../nbs/model/05_forecaster.ipynb #9bedd624
-def _read_block(path, card):
+def _read_block(path, sealed):
     "The state; a ValueError where it does not reach from the forecast origin to the last day that is forecast."
-    block = read_state(path)
+    card, block = sealed["card"], read_state(path, sealed["files"][path.name])
     origin = block.day(card["forecast_origin"])
     if not 0 <= origin < block.n_days or origin + card["horizon"] >= block.is_open.shape[1]:
         raise ValueError("it does not hold the days of the forecast")
@@ -1154,11 +1156,15 @@ def make_ready(
 ) -> None:
     "Put what the models of a package forecast of all that is on offer beside them; paths are forecasts themselves."
     forecaster = load_forecaster(folder)
-    if forecaster.models.takes_features:
-        forecaster.plan()
-        rows, held = np.flatnonzero(forecaster.offered), forecaster._held
-        forecaster.ready = None  # what others once made ready
-        write_ready(folder, Ready(rows, held.mean[rows], held.log_mean[rows], _every_lift(forecaster)))
+    if not forecaster.models.takes_features:
+        return
+    with ThreadPoolExecutor(1) as beside:  # the models and most of the arithmetic leave the other core free
+        planned = beside.submit(forecaster.plan)
+        lifts = _every_lift(forecaster)
+        planned.result()
+    rows, held = np.flatnonzero(forecaster.offered), forecaster._held
+    forecaster.ready = None  # what others once made ready
+    write_ready(folder, Ready(rows, held.mean[rows], held.log_mean[rows], lifts))
 
 
 _AT_ONCE = 40  # Products whose lifts are computed together, so that memory stays small

@@ -19,6 +19,7 @@ from .block import ARRAYS, Block
 from .features import FEATURES
 from .forest import Forest, join_models
 from .kernel import Curves, OnnxModels, Paths, open_curves
+from .shared import share_table, whole
 
 # %% ../../nbs/model/04c_package.ipynb #13c36b5c
 FORMAT = 3  # Of a package, kept with its state: since 2, forecaster.json is sealed; since 3, arrays are bytes
@@ -73,10 +74,11 @@ def _first_shown(sales, first_day):
 # %% ../../nbs/model/04c_package.ipynb #5f4c93c2
 def read_state(
     path: Path,  # Parquet file
+    digest: str | None = None,  # Its sha256, where other processes may hold the same (notebook *shared*)
 ) -> Block:  # Its `series` is a dict of arrays
     "Read what `write_state` wrote."
-    table = pq.read_table(path)
-    columns, about = {name: table[name].combine_chunks() for name in table.column_names}, table.schema.metadata
+    table = share_table("state", digest, lambda: pq.read_table(path))
+    columns, about = {name: whole(table[name]) for name in table.column_names}, table.schema.metadata
     kinds = json.loads(about.get(b"arrays", b"{}"))
     held = [*ARRAYS, *({"ran_out"} & set(columns))]
     arrays = {name: _as_array(columns.pop(name), kinds.get(name)) for name in held}

@@ -6,6 +6,7 @@
 __all__ = ['OUTCOMES', 'sold_on_day', 'published_for', 'join_day', 'join_actuals', 'score_day']
 
 # %% ../../nbs/monitoring/01_actuals.ipynb #ba3da84a
+import hashlib
 from datetime import date, timedelta
 from pathlib import Path
 import numpy as np, pandas as pd
@@ -46,6 +47,16 @@ def published_for(
     return [path for path in sorted((main_root(root) / FORECASTS).glob("*.parquet")) if first <= path.stem[:10] < day]
 
 # %% ../../nbs/monitoring/01_actuals.ipynb #5767571e
+def _beside(told, sold, series):
+    "What one night had forecast for a day beside what was sold; then what was sold of series that it did not forecast."
+    at, units = series.get_indexer(pd.MultiIndex.from_frame(told[_KEYS])), sold["unit_sales"].to_numpy()
+    told = told.assign(unit_sales=np.where(at < 0, 0.0, units[at]))
+    # what was foretold for a day of which nothing is known is neither right nor wrong; of a closed one 0 was
+    told = told[told["unit_sales"].notna() | ~(told["mean"] > 0)].fillna({"unit_sales": 0.0})
+    others = sold.drop(index=at[at >= 0]).dropna().assign(horizon=told["horizon"].max())
+    return pd.concat([told, others], ignore_index=True)
+
+
 def join_day(
     root: Path,  # The project's folder
     day: str,  # As 2017-12-01
@@ -54,16 +65,12 @@ def join_day(
     pd.DataFrame
 ):  # forecast_origin, model_version, store_nbr, item_nbr, horizon, mean, q10, q50, q90, log_mean, unit_sales
     "What had been forecast for a day, and what was sold."
-    parts, unknown = [], sold.loc[sold["unit_sales"].isna(), _KEYS].assign(unknown=True)
+    parts, series = [], pd.MultiIndex.from_frame(sold[_KEYS])
     for path in published_for(root, day):
         table = read_published(path, _TOLD, day)
         if len(table):
             about = {name: published_by(table)[name] for name in ("forecast_origin", "model_version")}
-            told = table.to_pandas().astype(dict.fromkeys(_KEYS, str)).merge(sold.dropna(), "outer", _KEYS)
-            told = told.fillna({"unit_sales": 0.0, "horizon": told["horizon"].max()}).assign(**about)
-            # what was foretold for a day of which nothing is known is neither right nor wrong; of a closed one 0 was
-            told = told.merge(unknown, "left", _KEYS)
-            parts.append(told[told["unknown"].isna() | ~(told["mean"] > 0)].drop(columns="unknown"))
+            parts.append(_beside(table.to_pandas().astype(dict.fromkeys(_KEYS, str)), sold, series).assign(**about))
     return (
         pd.concat(parts, ignore_index=True)
         if parts
@@ -74,9 +81,16 @@ def join_day(
 _CORRECTED = 28  # Days back in which a correction is joined again
 
 
+def _digest(sold):
+    "A hash of what was sold on a day."
+    return hashlib.sha256(pd.util.hash_pandas_object(sold, index=False).to_numpy().tobytes()).hexdigest()
+
+
 def _changed(path, sold):
     "Whether a day that was joined has other sales now."
     try:
+        if (pq.read_schema(path).metadata or {}).get(b"sold", b"").decode() == _digest(sold):
+            return False  # in a millisecond; another hash may be another library's
         was = pq.read_table(path, columns=[*_KEYS, "unit_sales", "mean"]).to_pandas()
     except (pa.ArrowException, OSError, KeyError):  # damaged: it is made again
         return True
@@ -105,8 +119,10 @@ def join_actuals(
         if not path.exists() or _changed(path, sold):
             table = join_day(root, day, sold)
             if len(table):
+                rows = pa.Table.from_pandas(table, preserve_index=False)
+                rows = rows.replace_schema_metadata({**rows.schema.metadata, "sold": _digest(sold)})
                 with replace_file(path) as tmp:
-                    pq.write_table(pa.Table.from_pandas(table, preserve_index=False), tmp, compression="zstd")
+                    pq.write_table(rows, tmp, compression="zstd")
                 joined.append(day)
     return joined
 

@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['SKEW', 'LEVEL', 'STORE', 'FAMILY', 'RESPONSE', 'BROKEN', 'LATE', 'UNITS', 'TOLD', 'UNTOLD', 'Drift', 'silent', 'late',
-           'each_or_all', 'Drifted', 'drifts_of']
+           'each_or_all', 'Drifted', 'say_untold', 'drifts_of']
 
 # %% ../../nbs/monitoring/04b_causes.ipynb #81bb22bc
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 import numpy as np
 from ..look import say_day, say_percent
-from .drift import SPAN, Course, course_of, measured_in, measures_of
+from .drift import LEAST, NEEDED, SPAN, Course, course_of, measured_in, measures_of
 from .inputs import Inputs
 from .judged import since_when
 
@@ -148,8 +148,8 @@ _SHOWN = 3  # Slices that are named, each for itself; more of them are told toge
 
 
 def each_or_all(
-    places: Sequence[int],
-) -> list[Sequence[int]]:
+    places: Sequence,  # Or names, or rows
+) -> list[Sequence]:
     "Few slices one by one, many together."
     return [[place] for place in places] if len(places) <= _SHOWN else [places]
 
@@ -317,6 +317,36 @@ class Drifted:
     off: list[list[str]] = field(default_factory=list)  # measure, kind, slice of all that lies too far
     judged: list[Drift] = field(default_factory=list)  # What was already so when the live model was judged: no news
     model_version: str = ""  # The live one
+    response: str = ""  # Of whom it cannot be told what promotions do, and why; empty where it is told of all
+
+# %% ../../nbs/monitoring/04b_causes.ipynb #867e4c18
+def say_untold(
+    inputs: Inputs,
+    course: Course,  # Of the response
+    values: np.ndarray,  # The response by slice and day, from `measures_of`
+) -> str:  # Empty where it is told of all
+    "Of whom it cannot be told what promotions do."
+    told = np.isfinite(course.z[:, -1]) & np.isfinite(course.limit)
+    kinds = inputs.slices.get_level_values("kind").to_numpy()
+    if told.all():
+        return ""
+    if told[0]:
+        of = [f"{told[kinds == kind].sum()} of {sum(kinds == kind)} {many}" for kind, (_, many) in _MANY.items()]
+        return (
+            f"What promotions do is told of all together and of {' and '.join(of)}; elsewhere too little is promoted."
+        )
+    return f"Whether promotions still do what they did cannot be told: {_too_few(inputs, values[0])}."
+
+
+def _too_few(inputs, values):
+    "What the whole lacks."
+    usual = inputs.facts["promoted_usual"][0, -SPAN:].sum()
+    if np.isfinite(values[-1]):
+        weeks = int(np.isfinite(values[:-SPAN]).sum())
+        return f"{weeks} days before end a week with enough promotions, {NEEDED} are needed"
+    if usual < LEAST:
+        return f"what was promoted in the last {SPAN} days usually sells {usual:.0f} units, {LEAST} are needed"
+    return f"in the last {SPAN} days fewer than {LEAST} sales without a promotion are usual"
 
 # %% ../../nbs/monitoring/04b_causes.ipynb #155b8217
 def drifts_of(
@@ -338,4 +368,5 @@ def drifts_of(
         if units and measure == "size":
             gone, measured = gone or _places(inputs, units), []
     found = feeds + _left(feeds, units, sorted(measured, key=lambda one: one.of != "level"))
-    return Drifted(TOLD if told else UNTOLD, str(inputs.days[-1]), found, all_off)
+    response = say_untold(inputs, course, values["response"])
+    return Drifted(TOLD if told else UNTOLD, str(inputs.days[-1]), found, all_off, response=response)

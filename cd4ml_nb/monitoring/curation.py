@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 import numpy as np, pandas as pd, pyarrow as pa, pyarrow.parquet as pq
 from scipy.signal import lfilter
+from scipy.special import expit, logit
 from ..data.panel import each_store, table_files
 
 # %% ../../nbs/monitoring/06_curation.ipynb #37d4f1fe
@@ -227,18 +228,55 @@ def draw(
 # %% ../../nbs/monitoring/06_curation.ipynb #73ad249f
 _STEP, _HIGHEST = 0.5, 40.0  # Of rarity
 _LENGTHS = [1, 2, 4, 8, 15]  # Days: where a new class begins
+_MIDDLES = (np.arange(int(_HIGHEST / _STEP) + 1) + 0.5) * _STEP
+_FAR = 8.0  # Of rarity: over so much, silences that are more than chance become e times rarer
+_STEADY = 20  # Drawn silences of a class of rarity from which on their number is told
 
 
-def _falling(share, weight):
-    "The nearest shares that never rise (pool adjacent violators)."
-    pools: list[list[float]] = []
-    for value, heavy in zip(share, weight):
-        pools.append([value, heavy, 1])
-        while len(pools) > 1 and pools[-2][0] < pools[-1][0]:
-            (a, of_a, n_a), (b, of_b, n_b) = pools[-2:]
-            both = of_a + of_b
-            pools[-2:] = [[(a * of_a + b * of_b) / both if both else max(a, b), both, n_a + n_b]]
-    return np.concatenate([np.full(int(n), value) for value, _, n in pools])
+def _by_rarity(rarity):
+    "How many there are of each class of rarity."
+    place = np.minimum((np.asarray(rarity) / _STEP).astype(int), len(_MIDDLES) - 1)
+    return np.bincount(place, minlength=len(_MIDDLES)).astype(float)
+
+
+def _with_tail(drawn, times):
+    "Drawn silences by rarity, each draw's; where hardly any was drawn they go on to fall as before."
+    made, steady = drawn / times, np.flatnonzero(drawn >= _STEADY)
+    if len(steady) < 4:
+        return made
+    last, slope = steady[-1], np.polyfit(steady[-4:], np.log(made[steady[-4:]]), 1)[0]
+    beyond = np.arange(1, len(made) - last)
+    made[last + 1 :] = made[last] * np.exp(min(slope, -0.2) * beyond)
+    return made
+
+# %% ../../nbs/monitoring/06_curation.ipynb #5c0de0a1
+_OFF, _MORE = 1.0, 0.15  # How far chance may be off, and how much more with each step: logarithms, one standard error
+
+
+def _corrected(made, count, off, more):
+    "How far what chance makes is off, and how much more with a rarity of 1, by the silences that are chance's."
+    for _ in range(3):
+        mean = made * np.exp(off + more * _MIDDLES)
+        rest, first, second = count - mean, (mean * _MIDDLES).sum(), (mean * _MIDDLES**2).sum()
+        slope = [rest.sum() - off / _OFF**2, (rest * _MIDDLES).sum() - more / _MORE**2]
+        curve = [[mean.sum() + 1 / _OFF**2, first], [first, second + 1 / _MORE**2]]
+        step = np.clip(np.linalg.solve(curve, slope), -1, 1)
+        off, more = off + step[0], more + step[1]
+    return off, more
+
+
+def _share_of_chance(seen, made):
+    "By class of rarity, the share of silences that chance makes."
+    beyond = np.exp(-_MIDDLES / _FAR)
+    beyond /= beyond.sum()
+    off, more, left = 0.0, 0.0, 1.0
+    for _ in range(60):
+        chance = made * np.exp(off + more * _MIDDLES)
+        share = chance / (chance + left * beyond)
+        off, more = _corrected(made, seen * share, off, more)
+        left = (seen * (1 - share)).sum() + 0.5
+    share[: int(chance.argmax())] = 1.0  # what is more common than most is no news
+    return np.minimum.accumulate(share)
 
 # %% ../../nbs/monitoring/06_curation.ipynb #4cd21bc4
 def by_chance(
@@ -247,18 +285,14 @@ def by_chance(
     times: int,  # How often they were drawn
 ) -> np.ndarray:  # 0 to 1, of each that was found
     "The share of silences like it that chance makes."
-    share, bins = np.ones(len(found)), int(_HIGHEST / _STEP)
-    place = lambda table: np.minimum((table["rarity"].to_numpy() / _STEP).astype(int), bins)
+    share = np.ones(len(found))
     length, of_drawn = (np.searchsorted(_LENGTHS, table["days"], "right") for table in (found, drawn))
-    at, drawn_at, common = place(found), place(drawn), int(2 / _STEP)
     for one in np.unique(length):
         here = length == one
-        seen = np.bincount(at[here], minlength=bins + 1).astype(float)
-        made = np.bincount(drawn_at[of_drawn == one], minlength=bins + 1) / times
-        if seen[:common].sum() > 200:
-            made = made * seen[:common].sum() / max(made[:common].sum(), 1e-9)
-        shares = _falling(np.minimum(1, made / np.maximum(seen, 1e-9)), seen)
-        share[here] = np.minimum(1, shares)[at[here]]
+        rarity = found["rarity"].to_numpy()[here]
+        made = _with_tail(_by_rarity(drawn["rarity"].to_numpy()[of_drawn == one]), times)
+        classes = np.clip(_share_of_chance(_by_rarity(rarity), made), 1e-12, 1 - 1e-12)
+        share[here] = expit(np.interp(rarity, _MIDDLES, logit(classes)))
     return share
 
 # %% ../../nbs/monitoring/06_curation.ipynb #20783d1e
@@ -298,6 +332,7 @@ class Store(NamedTuple):
     sales: Sales
     promoted: np.ndarray
     habits: Habits
+    whole: np.ndarray  # Units of all that it sells, seldom or often, shape (n_days,); NaN where nothing is known
 
 # %% ../../nbs/monitoring/06_curation.ipynb #c2eb98f0
 def _store_of(store, series, calendar, arrays, factors):
@@ -308,6 +343,7 @@ def _store_of(store, series, calendar, arrays, factors):
     if arrays["ran_out"] is not None:
         known &= np.isnan(arrays["ran_out"])
     units = np.where(known, arrays["sales"], 0.0)
+    whole = np.where(known.any(axis=0), units.sum(axis=0), np.nan)
     enough = LONGEST * units.sum(axis=1) / np.maximum(known.sum(axis=1), 1) > -np.log(RARE)
     if not enough.any():
         return None
@@ -317,7 +353,7 @@ def _store_of(store, series, calendar, arrays, factors):
     promoted = (np.nan_to_num(arrays["onpromotion"][:, :n_days]) > 0)[enough]
     sales = Sales(units[enough], known[enough], factor)
     sales, mean = with_factors(sales, series["family"].to_numpy(), promoted, days.dayofweek.to_numpy())
-    return Store(store, series, days, sales, promoted, habits_of(sales, mean))
+    return Store(store, series, days, sales, promoted, habits_of(sales, mean), whole)
 
 # %% ../../nbs/monitoring/06_curation.ipynb #239820f9
 def each_usual(

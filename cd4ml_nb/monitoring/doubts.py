@@ -67,6 +67,16 @@ def _sold_as(store, usual, run):
     told = f"{told}; {other} sold {more} more than usual on these days"
     return {"kind": "wrong_item", "evidence": told, "sold": 0.0, "other_item": other}
 
+# %% ../../nbs/monitoring/06a_doubts.ipynb #1f7be0d1
+_HELD = 10  # Units of other products, as sold as usual, that stand beside theirs
+
+
+def _without_itself(units, usual, row, place):
+    "What is usual of some days, each as busy as the other products made it: a day in doubt is no witness of its own."
+    own_sold, own = units[row, place], usual[row, place]
+    others_sold, others = units.sum(axis=0)[place] - own_sold, usual.sum(axis=0)[place] - own
+    return own * (others_sold + _HELD) / (others + _HELD)
+
 # %% ../../nbs/monitoring/06a_doubts.ipynb #d17ddc2c
 _TIMES = 5.0  # As large as any other day, at least
 
@@ -80,10 +90,10 @@ def largest_days(
     row = np.arange(len(units))
     rest = units.copy()
     rest[row, place] = 0
-    usual = silences(store.sales, store.habits)[1]
-    found = {"row": row, "place": place, "sold": units[row, place], "second": rest.max(axis=1)}
-    found = pd.DataFrame(found | {"expected": usual[row, place]})
-    return found[(found["second"] >= 3)]
+    sold = units[row, place]
+    found = pd.DataFrame({"row": row, "place": place, "sold": sold, "second": rest.max(axis=1)})
+    found["expected"] = _without_itself(units, silences(store.sales, store.habits)[1], row, place)
+    return found[found["second"] >= 3]
 
 
 def too_large(
@@ -123,7 +133,7 @@ def same_weekdays(
     store: Store,
 ) -> np.ndarray:  # Units of each day, shape (n_days,)
     "What the store usually sells on each day: the middle of the same weekdays around; 0 where it is closed."
-    sold = pd.Series(store.sales.units.sum(axis=0)).where(store.sales.known.any(axis=0))
+    sold = pd.Series(store.whole)
     around = lambda days: days.rolling(9, center=True, min_periods=3).median()
     usual = sold.groupby(store.days.dayofweek).transform(around)
     return usual.where(sold.notna()).fillna(0).to_numpy()
@@ -134,7 +144,7 @@ _ENOUGH = 20  # Units a day of a store, of which something can be said
 
 def _told_days(store):
     "What a store sold and usually sells, and the days of which something can be said: none of fewer than 28."
-    sold, usual = store.sales.units.sum(axis=0), same_weekdays(store)
+    sold, usual = np.nan_to_num(store.whole), same_weekdays(store)
     told = np.flatnonzero(usual >= _ENOUGH)
     return sold, usual, told if len(told) >= 28 else told[:0]
 
@@ -240,8 +250,9 @@ def find_doubts(
         whole += [*still_days(store), *busy_days(store), *idle_weeks(store)]
         days = largest_days(store)
         large.append((store._replace(sales=None, promoted=None), days))
-    parts = [_runs_in_doubt(found, drawn, times), _large_in_doubt(large)] if found else []
-    table = pd.concat([*parts, pd.DataFrame(whole)], ignore_index=True) if found else pd.DataFrame(columns=COLUMNS)
+    parts = [_runs_in_doubt(found, drawn, times), _large_in_doubt(large), pd.DataFrame(whole)] if found else []
+    parts = [part for part in parts if len(part)]
+    table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
     table["cost"] = table["expected"] * table["probability"]
     table = table.reindex(columns=COLUMNS).fillna(dict.fromkeys(COLUMNS[:6] + COLUMNS[-2:], ""))
     table = table.astype(dict.fromkeys(COLUMNS[6:10], float))

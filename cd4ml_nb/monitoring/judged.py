@@ -33,6 +33,7 @@ class Measure:
     both: bool = False  # Whether it may be too small, too
     of_orders: bool = False  # Whether it is of whole horizons, not of single days
     slices: bool = False  # Whether slices are held to it
+    of_intervals: bool = False  # Whether it is of intervals, of which not every window of a promise tells
 
 
 def _say_share(share):
@@ -60,7 +61,10 @@ MEASURES = {
         "order error", lambda s: _log(metrics_of(s)["wape"]), lambda x: say_percent(float(np.exp(x))), of_orders=True
     ),
     "quantiles": Measure(
-        "intervals of a day, outside by", lambda s: levels_outside(metrics_of(s)["coverage"]), _say_share
+        "intervals of a day, outside by",
+        lambda s: levels_outside(metrics_of(s)["coverage"]),
+        _say_share,
+        of_intervals=True,
     ),
     "all_stores": Measure("intervals of all stores that held", lambda s: s["held"] / s["rows"], _say_share, both=True),
 }
@@ -149,7 +153,8 @@ def _rows_for(sums, measure):
     "The rows that a measure is made of."
     days = sums["days"] > 1 if measure.of_orders else sums["days"] == 1
     kinds = [ALL_STORES] if measure is MEASURES["all_stores"] else ["all", *(KINDS if measure.slices else ())]
-    return sums[days & sums["kind"].isin(kinds)]
+    told = sums["q50 below"].notna() if measure.of_intervals else True
+    return sums[days & sums["kind"].isin(kinds) & told]
 
 
 def _shared(variance, size, slices, known):

@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 from ..core import UserError, hold_lock, main_root, progress, read_params
+from .alerts import monitoring_of
 from .elastic import Elastic
 from .fluentd import Fluentd
 from .peers import FORMS, NAME, Peer, PeerSilent, PeerTrouble, read_address
@@ -34,11 +35,11 @@ def destination_of(
     root: Path,  # The project's folder
 ) -> str:  # An address; empty for nobody
     "Where params.yaml says that events go; a UserError for what is no address."
-    section = read_params(root=main_root(root)).get("monitoring") or {}
-    told = section.get("ship") or {} if isinstance(section, dict) else None
+    section = monitoring_of(read_params(root=main_root(root)))
+    told = {} if section.get("ship") is None else section["ship"]
     if not isinstance(told, dict):
         raise UserError(f"params.yaml, monitoring.ship should hold a line such as 'to: {FORMS.split(',')[0]}'.")
-    for name, _ in each_parameter(section, "monitoring."):
+    for name, _ in each_parameter(dict(section), "monitoring."):
         check_name(name)
     if to := told.get("to"):
         if not isinstance(to, str):

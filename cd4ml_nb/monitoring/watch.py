@@ -6,31 +6,54 @@
 __all__ = ['wrong_of', 'look_back', 'look_around', 'look_inside', 'watch_night', 'watch_failure']
 
 # %% ../../nbs/monitoring/03b_watch.ipynb #8c425631
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 import pandas as pd
 from ..core import UserError, progress
 from ..delivery.nights import live_night
+from ..look import say_day
 from .alerts import Wrong, read_alerts, say_events, settle
 from ..model.forecaster import Forecaster
-from .causes import UNTOLD, Drifted
-from .drifted import look_for_drift, read_drift, say_drift
-from .judged import NOT_PROMISED, WORSE, Verdict, is_as_judged
+from .causes import UNTOLD, Drifted, each_or_all
+from .drifted import DAMAGED, look_for_drift, read_drift, say_drift
+from .judged import NOT_PROMISED, WORSE, Verdict, is_as_judged, say_worse
 from .fairness import fairness_rows, fairness_table, hold_regions, say_fairness
-from .outputs import look_at_outputs, output_nights, say_outputs
+from .outputs import look_at_outputs, output_nights, read_outputs, say_outputs, strange_outputs
 from .overrides import overrides_of
 from .performance import keep_sums, keep_totals
 from .reasons import keep_reasons, read_reasons, say_reasons
 from .webhook import tell_alerts
+from ..quality.promise import ALL_STORES
 
 # %% ../../nbs/monitoring/03b_watch.ipynb #f3456ec4
 def wrong_of(
     verdict: Verdict,
-) -> Wrong | None:
+    known: Container[str] = (),  # Slices that are told already, as `Wrong.about` has them
+) -> list[Wrong]:  # The whole, and slices; of these no new ones while the whole is worse, which explains them
     "What is wrong with the live model, if anything."
     if verdict.state != WORSE:
-        return None
-    return Wrong(verdict.day, verdict.since, verdict.says, verdict.model_version)
+        return []
+    groups: dict[str, list[dict]] = {"": []}
+    kinds: dict[str, set[str]] = {}
+    for row in verdict.rows:
+        if row["off"] and row["kind"] in ("all", ALL_STORES):
+            groups[""].append(row)
+        elif row["off"]:
+            kinds.setdefault(row["kind"], set()).add(row["slice"])
+    for kind, names in kinds.items():
+        for some in each_or_all(sorted(names)):
+            about = f"{kind}: {some[0] if len(some) == 1 else 'several'}"
+            rows = [row for row in verdict.rows if row["off"] and row["kind"] == kind and row["slice"] in some]
+            if about in known or not groups[""]:
+                groups[about] = rows
+    return [_worse(verdict, about, rows) for about, rows in groups.items() if rows]
+
+
+def _worse(verdict, about, rows):
+    "What is worse, of the whole or of some slices."
+    since = min(row["since"] for row in rows)
+    says = f"Worse than judged since {say_day(since)}: {say_worse(rows)}."
+    return Wrong(verdict.day, since, says, verdict.model_version, about)
 
 # %% ../../nbs/monitoring/03b_watch.ipynb #4a76069b
 def look_back(
@@ -66,7 +89,7 @@ def look_around(
 def _drift_of(root):
     "What drifts by the live night, as wrong; nothing is said where it did not look."
     drifted, night = read_drift(root), live_night(root)
-    if not drifted or not night or drifted.day != night["day"]:
+    if not drifted or drifted.state == DAMAGED or not night or drifted.day != night["day"]:
         return {}
     version = night["model_version"]
     return {"drift": [Wrong(drifted.day, one.since, one.says, version, one.about) for one in drifted.found]}
@@ -115,17 +138,42 @@ def _say(root, seen):
         return
     tell_alerts(root)
 
+# %% ../../nbs/monitoring/03b_watch.ipynb #76902bef
+def _open_about(root, rule):
+    "What a rule's open alerts are about, and the alerts."
+    return {alert.about: alert for alert in read_alerts(root) if alert.rule == rule}
+
+
+def _outputs_of(root):
+    "What is forecast unlike any week, as wrong, in the words of the first night; nothing where it was not looked at."
+    night = live_night(root)
+    if not night or night["day"] not in output_nights(root, night["model_version"]):
+        return {}
+    day, version, known = night["day"], night["model_version"], _open_about(root, "outputs")
+    drifted = read_drift(root)
+    drifts = [*drifted.found, *drifted.judged] if drifted and drifted.day == day else []
+    drifting = {(one.kind, name) for one in drifts for name in one.slices}
+    told = strange_outputs(read_outputs(root, day, version), known, drifting)
+    first = {about: (alert.since, alert.says) for about, alert in known.items()}
+    said = [(about, *first.get(about, (day, says))) for about, says in told]
+    return {"outputs": [Wrong(day, since, says, version, about) for about, since, says in said]}
+
 # %% ../../nbs/monitoring/03b_watch.ipynb #1015afb2
 def watch_night(
     root: Path,  # The project's folder, after a night
 ) -> None:
     "A night went through: whatever stopped one before is over; the live model is looked at."
-    seen: dict[str, Wrong | None] = {"night": None}
+    seen: dict[str, Wrong | list[Wrong] | None] = {"night": None}
     try:
-        seen["worse_than_judged"] = wrong_of(is_as_judged(root))
+        seen["worse_than_judged"] = wrong_of(is_as_judged(root), _open_about(root, "worse_than_judged"))
     except Exception as e:  # whatever it is: the night is live
         said = e if isinstance(e, UserError) else f"{type(e).__name__}: {e}"
         progress(f"Whether the live model is still as it was judged cannot be told: {said}")
+    try:
+        seen |= _outputs_of(root)
+    except Exception as e:  # likewise
+        said = e if isinstance(e, UserError) else f"{type(e).__name__}: {e}"
+        progress(f"Whether the coming week is forecast as weeks are cannot be told: {said}")
     _say(root, seen | _drift_of(root))
 
 

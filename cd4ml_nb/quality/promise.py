@@ -104,7 +104,7 @@ def make_promise(
 ) -> pd.DataFrame:  # SUM_KEYS, forecast_origin, sums; numbers in four bytes
     "What the backtest says of a model, by window, day and slice."
     root, windows, wanted = Path(root), read_windows(root), [*SCORED, "date", "horizon"]
-    table = read_table(root / f"data/evaluation/{estimator}.parquet", wanted, ("evaluation", "holdout"))
+    table = read_table(root / f"data/evaluation/{estimator}.parquet", wanted)
     first = next(window["forecast_origin"] for window in windows if window["role"] == "evaluation")
     slices, most = slice_columns(table, judged_block(root, table), first), int(table["horizon"].max())
     parts = [day_sums(table, slices, most), order_sums(table, slices, most)]
@@ -114,6 +114,8 @@ def make_promise(
     ends = np.array(sorted(origins), "datetime64[D]")
     place = np.searchsorted(ends, found["date"].to_numpy().astype("datetime64[D]"))
     found["forecast_origin"] = np.array([origins[str(end)] for end in ends], object)[place]
+    teachers = [window["forecast_origin"] for window in windows if window["role"] == "calibration"]
+    found.loc[found["forecast_origin"].isin(teachers), [name for name in found if name.startswith("q")]] = np.nan
     sums = [name for name in found if name not in (*SUM_KEYS, "forecast_origin")]
     return found[[*SUM_KEYS, "forecast_origin", *sums]].astype({**dict.fromkeys(sums, np.float32), **KEY_KINDS})
 

@@ -14,6 +14,7 @@ from functools import cache
 from itertools import islice
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
 from ..core import ALL_STORES, UserError
+from ..model.shared import share_table, whole
 from .live import load_champion
 
 # %% ../../nbs/serving/06_answers.ipynb #5312fbde
@@ -94,6 +95,13 @@ def _quoted(values) -> pa.Array:
     return pa.array([quote(str(value)) for value in values], pa.large_string())
 
 # %% ../../nbs/serving/06_answers.ipynb #a000d651
+def _write_numbers(found, known) -> pa.Table:
+    "What differs from day to day: the bulk of all answers."
+    numbers = {name: number_texts(found[name]) for name in _NUMBERS}
+    numbers["promotion_assumed"] = number_texts(known["promotion_assumed"])
+    return pa.table({"numbers": _joined(**numbers, is_open=_flags(known["is_open"]))})
+
+
 def write_planned(
     forecaster,  # A Forecaster
 ) -> Planned:
@@ -101,17 +109,16 @@ def write_planned(
     forecaster.plan()
     found = forecaster.arrays()
     known = forecaster._known_of(found)
-    numbers = {name: number_texts(found[name]) for name in _NUMBERS}
+    texts = share_table("numbers", forecaster.seal, lambda: _write_numbers(found, known))
     names = _joined(item_nbr=_quoted(found["item_nbr"]), store_nbr=_quoted(found["store_nbr"]))
     days = {str(date)[:10]: day for day, date in enumerate(forecaster.dates)}
     versions = _dumps({name: forecaster.card[name] for name in _VERSIONS})
-    shares = number_texts(known["promotion_assumed"])
     return Planned(
         places={pair: place for place, pair in enumerate(zip(found["store_nbr"], found["item_nbr"]))},
         days=days,
         names=Texts(_beside("{", names)),
         dates=[f'"date":"{date}","horizon":{day + 1},'.encode() for date, day in days.items()],
-        numbers=Texts(_joined(**numbers, promotion_assumed=shares, is_open=_flags(known["is_open"]))),
+        numbers=Texts(whole(texts["numbers"])),
         told=Texts(_joined(history=_quoted(known["history"]), note=_quoted(known["note"]))),
         versions=versions.removeprefix("{").encode(),
     )

@@ -17,7 +17,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 from ..core import UserError, nearest
-from .events import KNOWN, Event, EventStore, one_at_a_time, read_events
+from .events import KNOWN, Event, EventStore, check_fields, one_at_a_time, read_events
 
 # %% ../../nbs/serving/03_decisions.ipynb #ed6c6abb
 REASONS = {
@@ -229,6 +229,13 @@ def decided_of(
     return Decided(event.id, event.time, Decision(**fields | done), event.inputs["said"] | versions, stands, [*history])
 
 
+def _check_order(event):
+    "A UserError for an order on record that somebody else wrote otherwise."
+    check_fields(event, event.inputs, store_nbr=str, item_nbr=str, first_day=date, last_day=date, said=dict)
+    check_fields(event, event.inputs["said"], mean=float, quantile=float, service_level=float, suggested=float)
+    check_fields(event, event.outputs, ordered=float, by=str, reason=str, text=str)
+
+# %% ../../nbs/serving/03_decisions.ipynb #9298d5c8
 def _deliveries(events):
     "Delivery -> its events, in the order of time; a withdrawal stands with what it withdraws."
     of_id, deliveries = {}, {}
@@ -236,6 +243,7 @@ def _deliveries(events):
         if event.kind != "decision" or event.outputs.get("act") not in (ORDER, WITHDRAWAL):
             continue
         orders = event.outputs["act"] == ORDER
+        _check_order(event) if orders else check_fields(event, event.inputs, decision=str)
         key = tuple(event.inputs[name] for name in _KEY) if orders else of_id.get(event.inputs["decision"])
         if key is not None:
             of_id[event.id] = key

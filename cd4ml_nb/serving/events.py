@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['EVENTS', 'KINDS', 'WRITTEN', 'KNOWN', 'LEFT_OUT', 'FOLLOWED', 'events_folder', 'utc_now', 'id_at', 'time_of_id',
-           'Event', 'in_sample', 'check_share', 'store_turn', 'connect_store', 'insert_each', 'insert_many',
-           'insert_packed', 'Disk', 'is_left', 'write_events', 'EventStore', 'share_kept', 'open_events', 'rolled_days',
-           'explain_day', 'read_table', 'read_events', 'as_events', 'one_at_a_time', 'roll_events']
+           'Event', 'check_fields', 'in_sample', 'check_share', 'store_turn', 'connect_store', 'insert_each',
+           'insert_many', 'insert_packed', 'Disk', 'is_left', 'write_events', 'EventStore', 'share_kept', 'open_events',
+           'rolled_days', 'explain_day', 'read_table', 'read_events', 'as_events', 'one_at_a_time', 'roll_events']
 
 # %% ../../nbs/serving/02_events.ipynb #a7f4f0c2
 import fcntl, hashlib, json, os, queue, sqlite3, threading, time
@@ -99,6 +99,37 @@ class Event:
         for name in ("model_version", "data_version"):
             if not isinstance(getattr(self, name), (str, type(None))):
                 raise UserError(f"An event's {name} should be a text, or left out.")
+
+# %% ../../nbs/serving/02_events.ipynb #b172d67f
+def _is_day(held):
+    "Whether something is a day as text."
+    try:
+        return bool(date.fromisoformat(held))
+    except (TypeError, ValueError):
+        return False
+
+
+_HOLDS: dict[type, tuple[str, Callable]] = {  # Kind -> how it is called, whether something is one
+    str: ("a text", lambda held: isinstance(held, str)),
+    float: ("a number", lambda held: isinstance(held, (int, float)) and not isinstance(held, bool)),
+    date: ("a day such as 2017-12-01", _is_day),
+    dict: ("an object", lambda held: isinstance(held, dict)),
+    list: ("a list", lambda held: isinstance(held, list)),
+}
+
+
+def check_fields(
+    event: Event,  # On record
+    held: dict,  # Its inputs, its outputs, or a part of them
+    **kinds: type,  # Field -> str, float, date, dict or list
+) -> None:
+    "A UserError for an event on record that lacks a field, or holds something else there."
+    for name, kind in kinds.items():
+        should, holds = _HOLDS[kind]
+        if not holds(held.get(name)):
+            found = f"is {str(held[name])[:60]!r}" if name in held else "is missing"
+            said = f"{EVENTS}: the {event.kind} '{event.id}' cannot be read: its {name} {found}, and should be {should}"
+            raise UserError(f"{said}. Bring the record back from a backup, or take this event out of it.")
 
 # %% ../../nbs/serving/02_events.ipynb #465838b2
 _MOST = 1_000_000  # Bytes of an event's inputs or outputs

@@ -107,9 +107,13 @@ def _begin(follower):
 
 def follow(
     root: Path | str,  # The project's folder, or a store's address
+    ready: bool = False,  # Have it look once before anybody can ask
 ) -> Follower:
     "A follower that looks from now on."
-    return _begin(Follower(root))
+    follower = Follower(root)
+    if ready:
+        follower.look()
+    return _begin(follower)
 
 # %% ../../nbs/serving/06a_follow.ipynb #f6b2a1c3
 def load_live(

@@ -10,7 +10,7 @@ __all__ = ['SLOWEST_BODY', 'LONGEST_ANSWER', 'TOKEN', 'Json', 'say_error', 'Unre
            'app_of_project', 'serve']
 
 # %% ../../nbs/serving/07_http.ipynb #6ce682f9
-import asyncio, gc, ipaddress, os, signal, sys, tempfile, threading, time
+import asyncio, gc, ipaddress, os, shutil, signal, sys, tempfile, threading, time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -27,6 +27,7 @@ from starlette.routing import Route
 # %% ../../nbs/serving/07_http.ipynb #7f166306
 from ..core import UserError, nearest, progress, project_root, read_truth
 from ..delivery.state import state
+from ..model.shared import FOLDER
 from .answers import Answers, Question, Refusal
 from .asked import Recorder, close, flush, open_recorder, with_event
 from .arrow import ARROW, read_arrow, write_arrow
@@ -608,25 +609,38 @@ def check_host(
             f"or put a secret into the environment variable {TOKEN}; it is then asked for."
         )
 
+# %% ../../nbs/serving/07_http.ipynb #7a1ab98a
+def _end_with(parent, together):
+    "End a worker once the process that started it is gone: one that is killed cannot tell its workers, nor clean up."
+    while os.getppid() == parent:
+        time.sleep(1)
+    shutil.rmtree(together, ignore_errors=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+
 
 def app_of_project() -> Starlette:
     "The service of the project that `CD4ML_ROOT` or the working directory names; each worker makes its own."
-    root = project_root()
-    return make_app(root, recorder=open_recorder(root), token=os.environ.get(TOKEN, ""))
+    root, together = project_root(), os.environ.get(FOLDER)
+    if together:
+        threading.Thread(target=_end_with, args=[os.getppid(), together], daemon=True).start()
+    live = follow(
+        root, ready=bool(together)
+    )  # whoever comes in a killed worker's place answers from the first question on
+    return make_app(root, live, recorder=open_recorder(root), token=os.environ.get(TOKEN, ""))
 
 # %% ../../nbs/serving/07_http.ipynb #801356ba
 def serve(
     host: str,  # Address to listen on
     port: int,  # On it
-    workers: int = 1,  # Processes; each holds the model
+    workers: int = 1,  # Processes; most of the model they hold together
 ) -> None:
     "Answer until it is stopped; what was accepted by then is still answered."
     check_host(host, os.environ.get(TOKEN, ""))
     if workers < 1:
         raise UserError(f"{workers} workers answer nobody. Give 1 or more: --workers 2")
-    with tempfile.TemporaryDirectory(prefix="cd4ml-counters-") as counters:
+    with tempfile.TemporaryDirectory(prefix="cd4ml-workers-") as together:
         if workers > 1:
-            os.environ["PROMETHEUS_MULTIPROC_DIR"] = counters
+            os.environ |= {"PROMETHEUS_MULTIPROC_DIR": together, FOLDER: together}
         progress(f"The service: http://{host}:{port} (Ctrl-C ends it; what it can be asked: /openapi.json)")
         uvicorn.run(
             "cd4ml_nb.serving.http:app_of_project",

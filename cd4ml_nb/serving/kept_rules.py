@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from ..core import UserError, progress
 from ..delivery.rules import Rule, needed_rules, usable_rules
-from .events import Event, events_folder, one_at_a_time, read_events, write_events
+from .events import Event, check_fields, events_folder, one_at_a_time, read_events, write_events
 from .mirror import live_root
 
 # %% ../../nbs/serving/04c_kept_rules.ipynb #cbdd09ba
@@ -29,7 +29,9 @@ def _event_of(rules, doubt):
 
 def _sets_of(events):
     "What was put on record of them, in the order of time."
-    own = (event for event in events if event.kind == "decision" and event.outputs.get("act") == RULES)
+    own = [event for event in events if event.kind == "decision" and event.outputs.get("act") == RULES]
+    for event in own:
+        check_fields(event, event.outputs, rules=list, text=str)
     return sorted(own, key=lambda event: (event.time, event.id))
 
 

@@ -17,7 +17,7 @@ from ..delivery.rules import name_rules, say_undecided, say_unruled
 from ..model.block import take_series, units_sold
 from ..model.forecaster import Forecaster
 from ..model.kernel import LEVELS, QUANTILES, sum_quantiles, told_levels
-from ..model.notes import say_date
+from ..model.notes import say_date, say_silent
 from .beside import say_far, say_multiples
 from .decisions import MOST_UNITS, Decided, Said, least_units
 from .ruled import apply_rules
@@ -245,8 +245,8 @@ def _why_held(f, store_nbr):
     last = f.silent.stores.get(store_nbr)
     if last is None:
         return ""
-    silent = f"Store {store_nbr} has sold nothing since {say_date(last)}, longer than by chance: it may be shut."
-    return f"{silent} Nothing is suggested for it; what it does need is ordered by hand."
+    silent = say_silent(f"Store {store_nbr} has sold nothing", last)
+    return f"{silent}: it may be shut. Nothing is suggested for it; what it does need is ordered by hand."
 
 # %% ../../nbs/serving/04_orders.ipynb #27da2b50
 def _missed(by, mean, begin, end):

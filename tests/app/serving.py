@@ -136,6 +136,12 @@ class Watched:
         "Wait until a text stands in a part of the page."
         self.page.locator(selector).filter(has_text=text).first.wait_for(state="visible")
 
+    def told(self, text):
+        "Wait until a sentence stands beside what was clicked, where the window shows it."
+        said = self.page.locator(".cd-card .cd-notice p").filter(has_text=text)
+        inside = "e => { const b = e.getBoundingClientRect(); return b.top >= 0 && b.bottom <= innerHeight }"
+        self.page.wait_for_function(inside, arg=said.element_handle())
+
     def close(self):
         text = self.page.locator("body").inner_text()
         outside = [

@@ -81,10 +81,10 @@ def test_it_is_judged_with_a_name_and_a_reason_disputed_and_undone(visit, projec
     "One says it ran out; another is shown that; it is undone, and looks wrong again. By keyboard, too."
     v = visit()
     v.click("Put on record")
-    v.shows("Give your name", ".cd-notice")
+    v.told("Give your name")
     v.fill(Your_name="Ana", Your_reason=" ")
     v.click("Put on record")
-    v.shows("Say why", ".cd-notice")
+    v.told("Say why")
     assert kinds(project) == []
 
     other = visit()  # looks at the same entry, still undecided there
@@ -94,19 +94,19 @@ def test_it_is_judged_with_a_name_and_a_reason_disputed_and_undone(visit, projec
     v.page.get_by_label("This holds for").select_option(label="this product in this store")
     v.shows("It would touch 1 product in a store", ".cd-preview")
     v.page.get_by_role("button", name="Put on record", exact=True).press("Enter")
-    v.shows("On record", ".cd-notice")
+    v.told("On record")
     v.page.wait_for_function("document.querySelectorAll('.cd-entries option').length === 2")
     assert kinds(project) == [("stock_out", "Ana", "the shelf was empty")]
 
     other.fill(Your_name="Ben", Your_reason="nobody came that day")
     other.click("Nothing is wrong")
-    other.shows("It stands otherwise", ".cd-notice")
-    other.shows("the shelf was empty (Ana)", ".cd-notice")
+    other.told("It stands otherwise")
+    other.told("the shelf was empty (Ana)")
     assert len(kinds(project)) == 1
 
     v.fill(Your_name="Ana", Your_reason="it was another day")
     v.click("Undo it")
-    v.shows("Undone", ".cd-notice")
+    v.told("Undone")
     v.page.wait_for_function("document.querySelectorAll('.cd-entries option').length === 3")
     assert [kind for kind, *_ in kinds(project)] == ["stock_out", ""]
 
@@ -116,7 +116,7 @@ def test_nothing_is_wrong_is_an_answer_that_is_kept(visit, project):
     first = v.listed().first.inner_text()
     v.fill(Your_name="Ben", Your_reason="a fair was in town")
     v.click("Nothing is wrong")
-    v.shows("right as it stands", ".cd-notice")
+    v.told("right as it stands")
     again = visit()
     assert again.listed().first.inner_text() != first
     assert kinds(project)[-1][0] == "as_it_is"

@@ -1,6 +1,6 @@
 """The page of what the nights found, in a real browser, after a night of a tiny project."""
 
-import contextlib, io
+import contextlib, http.client, io
 import pytest
 import serving
 
@@ -80,12 +80,12 @@ def test_an_alert_is_seen_by_a_person_with_a_reason(visit, project):
     v.shows(f"{HOSTILE} stopped the night.", ".cd-alerts")
     v.page.get_by_role("button", name="I have seen to it").focus()
     v.page.keyboard.press("Enter")
-    v.shows("Give your name", ".cd-notice")
+    v.told("Give your name")
     assert not any(one.by for one in read_alerts(project))
     v.fill(Your_name="Ana", Your_reason="<b>the lorry</b> is late")
     v.page.get_by_role("button", name="I have seen to it").focus()
     v.page.keyboard.press("Enter")
-    v.shows("It stays open until it is over", ".cd-notice")
+    v.told("It stays open until it is over")
     other = visit()
     other.shows("Ana: <b>the lorry</b> is late", ".cd-alerts")
     assert [(one.by, one.reason) for one in read_alerts(project) if one.by] == [("Ana", "<b>the lorry</b> is late")]
@@ -97,8 +97,13 @@ def test_events_are_found_by_product_store_and_day(visit):
     v.shows("1 of 1 event", ".cd-events")
     v.shows(f"{HOSTILE}milk", ".cd-events")
     v.fill(Product="", Store="", Day="2017-08-21")
-    v.shows("night of 2017-08-21", ".cd-events")
-    assert v.page.evaluate("location.search").endswith("day=2017-08-21")
+    v.shows("night of Mon 21 Aug 2017", ".cd-events")
+    v.page.get_by_label("Kind of event").select_option(label="release")
+    v.fill(Day="")
+    v.shows("promote (put live)", ".cd-events")
+    v.fill(Day="2017-08-21")
+    v.page.get_by_label("Kind of event").select_option(label="all")
+    v.page.wait_for_url("**day=2017-08-21")
     v.fill(Day="yesterday")
     v.shows("Write it as 2017-12-01", ".cd-events")
 
@@ -116,3 +121,19 @@ def test_what_is_damaged_is_a_sentence_in_its_own_place(visit, project):
         v.shows("stopped the night", ".cd-alerts")
     finally:
         path.write_bytes(sound)
+
+
+def test_a_foreign_name_is_refused(address):
+    "What a page from elsewhere could ask for in a visitor's browser (DNS rebinding): neither page nor a kernel's line."
+    port = address.rpartition(":")[2].strip("/")
+    for path in ("/", "/api/kernels/1/channels", "/static/style.css"):
+        line = http.client.HTTPConnection("127.0.0.1", int(port))
+        upgrade = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
+        names = {
+            "Host": "shop.example",
+            "Origin": "http://shop.example",
+            "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+        }
+        line.request("GET", path, headers={**names, **(upgrade if "channels" in path else {})})
+        answer = line.getresponse()
+        assert answer.status == 403 and b"open it under http://127.0.0.1" in answer.read()

@@ -101,10 +101,10 @@ def test_the_facets_page_runs_but_cannot_reach_out(v):
 
 def test_a_name_and_a_reason_are_compulsory(v, project):
     v.click("Approve")
-    v.shows("Say who you are", ".cd-notice")
+    v.told("Say who you are")
     v.fill("Ana", "   ")
     v.click("Reject")
-    v.shows("Say why", ".cd-notice")
+    v.told("Say why")
     assert acts(project) == []
 
 
@@ -114,17 +114,17 @@ def test_what_the_gate_refused_is_refused_here_too(v, project):
     v.read.get_by_text("The gate stops it: 1 of 2 checks failed.").wait_for()
     v.fill("Ana", "let me")
     v.click("Approve")
-    v.shows("the gate refused it", ".cd-notice")
+    v.told("the gate refused it")
     assert acts(project) == []
     v.fill(SCRIPT, SCRIPT)
     v.click("Reject")
-    v.shows("is rejected. What is live did not change.", ".cd-notice")
+    v.told("is rejected. What is live did not change.")
     v.shows(SCRIPT, ".cd-acts")
     assert v.page.locator(".cd-page img, .cd-page script").count() == 0
     assert acts(project) == [("reject", BAD, SCRIPT, SCRIPT, False)]
 
 
-ORDER = """(window.order = []) && ["cd-notice", "cd-frame"].forEach(name =>
+ORDER = """(window.order = []) && ["cd-form .cd-notice", "cd-frame"].forEach(name =>
     new MutationObserver(() => window.order.push(name)).observe(
         document.querySelector("." + name), { childList: true, subtree: true, characterData: true }))"""
 
@@ -153,7 +153,7 @@ def test_approve_and_put_live(v, project):
     assert state(project)["champion"]["model_version"] == FIRST
     v.read.get_by_text("This is the model that is live now").wait_for()
     order = v.page.evaluate("window.order")
-    assert order[0] == "cd-notice" and "cd-frame" in order, (
+    assert order[0] == "cd-form .cd-notice" and "cd-frame" in order, (
         f"the page said what was done only after it was made: {order}"
     )
     assert not v.page.get_by_role("button", name="Reject", exact=True).is_visible()

@@ -5,15 +5,16 @@ import pytest, warm
 from copies import ROOT, environment
 from test_notebooks import NOTEBOOKS, name
 
-# Stage notebooks run in tests/code/test_stage_runner.py, benchmarks in `make bench`; these two guides walk the roads of
+# Stage notebooks run in test_stage_runner.py, benchmarks in test_benchmarks.py; these two guides walk the roads of
 # tests/pipeline and tests/delivery/test_tracking.py, for minutes.
 ELSEWHERE = {"stages", "benchmarks", "02_your_first_change", "06_experiments"}
+MINUTES = {"05_scale_out", "11_another_domain", "12_suspicious_payments"}  # whole pipelines and nights
 LESSONS = [path for path in NOTEBOOKS if not ELSEWHERE & {path.parent.name, path.stem}]
 
 
-def run_lessons(path):
+def run_lessons(path, timeout=600):
     "Run a notebook's lesson cells in a process of their own."
-    return warm.run(["lesson", str(path)], ROOT, environment(ROOT, MPLBACKEND="agg"), timeout=600)
+    return warm.run(["lesson", str(path)], ROOT, environment(ROOT, MPLBACKEND="agg"), timeout=timeout)
 
 
 def needs_pipeline(path):
@@ -23,7 +24,7 @@ def needs_pipeline(path):
 
 def marks_of(path):
     "A run for what shows the project's data; a proof where that takes minutes."
-    longest = [pytest.mark.prove] if path.stem == "05_scale_out" else []
+    longest = [pytest.mark.prove] if path.stem in MINUTES else []
     return [pytest.mark.pipeline, *longest] if needs_pipeline(path) else []
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from cd4ml_nb.core import UserError, sha256_of
 from cd4ml_nb.model.forecaster import load_forecaster, make_ready
 from cd4ml_nb.model.package import read_ready, read_state, seal, unseal, write_ready, write_state
+from cd4ml_nb.model.shared import FOLDER
 from cd4ml_nb.tiny import tiny_project
 
 
@@ -91,6 +92,23 @@ def test_of_others_it_is_not_taken(folder, change):
     make_ready(folder)
     assert load_forecaster(folder).ready is not None
     pd.testing.assert_frame_equal(planned(folder), computed(folder), check_exact=True)
+
+
+def test_what_is_held_together_says_the_same_and_never_stands_for_a_changed_package(folder, tmp_path, monkeypatch):
+    own, together = planned(folder), tmp_path / "together"
+    together.mkdir()
+    monkeypatch.setenv(FOLDER, str(together))
+    for _ in range(2):  # who lays it down, and who maps it
+        pd.testing.assert_frame_equal(planned(folder), own, check_exact=True)
+    (before,) = together.glob("*.arrow")
+    state = (folder / "state.parquet").read_bytes()
+    (folder / "state.parquet").write_bytes(state[:-1] + b"x")
+    with pytest.raises(UserError, match="state.parquet of the model in .* was changed after it was packaged"):
+        load_forecaster(folder)
+    (folder / "state.parquet").write_bytes(state)
+    other_state(folder)
+    assert not planned(folder)["mean"].equals(own["mean"])
+    assert [*together.glob("*.arrow")] != [before]
 
 
 def test_made_twice_it_is_the_same(folder):

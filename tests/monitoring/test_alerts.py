@@ -1,8 +1,9 @@
 "An alert is said once, wherever it goes, and nothing of it stops a night."
 
-import json, shutil, socket, subprocess, sys, threading, time
+import json, math, shutil, socket, subprocess, sys, threading, time
 from http.server import BaseHTTPRequestHandler, HTTPServer
-import pytest, yaml
+import pandas as pd, pytest, yaml
+from cd4ml_nb.monitoring import watch
 from cd4ml_nb.monitoring.alerts import Wrong, acknowledge, read_alerts, settle
 from cd4ml_nb.monitoring.watch import watch_failure
 from cd4ml_nb.monitoring.webhook import tell_alerts
@@ -142,6 +143,28 @@ def test_who_sends_messages_on_gets_neither_them_nor_the_token(shop, listener, m
     listener.RequestHandlerClass = Listener
     tell_alerts(shop)
     assert [said["act"] for said in listener.heard] == ["opened"]
+
+
+def test_a_strange_week_is_told_once_and_when_it_is_over(shop, capsys, monkeypatch):
+    (shop / "production/outputs").mkdir(parents=True)
+
+    def night(day, times, far):
+        row = {"kind": "store", "slice": "12", "measure": "level", "value": math.log(times), "far": far, "limit": 5.0}
+        pd.DataFrame([row]).to_parquet(shop / f"production/outputs/{day}-trees-1.parquet")
+        monkeypatch.setattr(watch, "live_night", lambda root: {"day": day, "model_version": "trees-1"})
+        watch.watch_night(shop)
+        return [line for line in capsys.readouterr().err.splitlines() if line.startswith(("Alert", "Over"))]
+
+    (said,) = night("2017-12-01", 3, 9.0)
+    assert "The coming week is forecast unlike any before: 200.0% more than usual is forecast for store 12." in said
+    assert night("2017-12-02", 2, 3.0) == []  # half as far at least
+    (alert,) = read_alerts(shop)
+    assert (alert.rule, alert.about, alert.since) == ("outputs", "level more: store 12", "2017-12-01")
+    (shop / "production/outputs/2017-12-03-trees-1.parquet").write_text("no table")
+    monkeypatch.setattr(watch, "live_night", lambda root: {"day": "2017-12-03", "model_version": "trees-1"})
+    watch.watch_night(shop)
+    assert "cannot be read. Remove it" in capsys.readouterr().err and read_alerts(shop) == [alert]
+    assert [line[:4] for line in night("2017-12-04", 1.1, 1.0)] == ["Over"]
 
 
 def test_nothing_of_it_stops_a_night(shop, capsys):

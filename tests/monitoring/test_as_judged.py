@@ -7,7 +7,8 @@ from cd4ml_nb.delivery.night import turn
 from cd4ml_nb.delivery.registry import changed_files, registry_folder
 from cd4ml_nb.delivery.state import state
 from cd4ml_nb.monitoring.actuals import OUTCOMES, join_actuals
-from cd4ml_nb.monitoring.judged import AS_JUDGED, NOT_ENOUGH, NOT_PROMISED, WORSE, is_as_judged, judge, read_promise
+from cd4ml_nb.monitoring.judged import AS_JUDGED, MEASURES, NOT_ENOUGH, NOT_PROMISED, WORSE
+from cd4ml_nb.monitoring.judged import is_as_judged, judge, make_band, read_promise
 from cd4ml_nb.monitoring.overrides import overrides_of
 from cd4ml_nb.monitoring.performance import PERFORMANCE, TOTALS, keep_sums, keep_totals, read_sums, scores_by
 from cd4ml_nb.quality.metrics import score
@@ -51,6 +52,19 @@ def test_a_version_keeps_its_promise_sealed(shop):
         assert whole.loc[origin, "said"] / whole.loc[origin, "sold"] - 1 == pytest.approx(said[origin], abs=1e-5)
     promise.assign(sold=promise["sold"] * 2).to_parquet(folder / PROMISE, index=False)
     assert changed_files(folder)
+
+
+def test_windows_that_only_teach_intervals_are_promised_for_all_but_these(shop):
+    "The more windows, the narrower the band; yet nothing is held to intervals that nobody had taught."
+    promise = read_promise(shop, state(shop)["champion"]["model_version"])
+    windows = read_json(shop / "data/split/windows.json", kind=list)
+    taught = promise["forecast_origin"].isin([w["forecast_origin"] for w in windows if w["role"] != "calibration"])
+    whole = [{key: make_band(part, MEASURES[key]) for key in MEASURES} for part in (promise[taught], promise)]
+    weeks = 2
+    assert [band["bias"].freedom[0] for band in whole] == [weeks * 3, weeks * 5]
+    assert [band["order_error"].freedom[0] for band in whole] == [3, 5]
+    assert whole[0]["quantiles"].half(0.001)[0] == whole[1]["quantiles"].half(0.001)[0]
+    assert promise.loc[~taught & promise["days"].eq(1), "q50 below"].isna().all()
 
 
 def test_sums_give_the_scores_of_the_published_forecasts(lived):

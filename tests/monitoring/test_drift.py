@@ -5,11 +5,13 @@ holidays, and weather of its own in the whole, in each store and in each family.
 """
 
 from dataclasses import replace
+from types import SimpleNamespace
 import numpy as np, pandas as pd, pytest
 from cd4ml_nb.model.block import Block
 from cd4ml_nb.monitoring.causes import BROKEN, FAMILY, LATE, LEVEL, RESPONSE, STORE, TOLD, UNITS, UNTOLD, drifts_of
-from cd4ml_nb.monitoring.drifted import no_news, so_when_judged
+from cd4ml_nb.monitoring.drifted import no_news, say_drift, so_when_judged
 from cd4ml_nb.monitoring.inputs import REACH, Inputs, add_up, joined
+from cd4ml_nb.monitoring.outputs import apart_from_weeks, coming_week, strange_outputs
 
 FIRST, STORES, FAMILIES, EACH = np.datetime64("2014-12-29"), 20, 12, 5
 MANY, YEAR, FEW = 40, 365, np.zeros((1, 1), np.float32)
@@ -175,6 +177,27 @@ def test_few_days_tell_nothing_and_raise_nothing(shop):
     assert drifts_of(until(shop[2], YEAR)).state == TOLD
 
 
+def test_where_too_little_is_promoted_that_is_said(shop):
+    inputs = until(shop[2], 2 * YEAR)
+    whole = drifts_of(inputs)
+    assert whole.response.startswith("What promotions do is told of all together and of 20 of 20 stores")
+    facts = {name: part.copy() for name, part in inputs.facts.items()}
+    for name in ("promoted_units", "promoted_usual"):
+        facts[name][:, -7:] = facts[name][:, -7:] / facts[name][0, -7:].sum() * 20  # of all together, so many units
+    few = drifts_of(Inputs(inputs.slices, inputs.days, facts))
+    assert few.found == [] and few.state == TOLD
+    says = (
+        "Whether promotions still do what they did cannot be told: what was promoted in the last 7 days usually sells"
+    )
+    assert few.response == f"{says} 20 units, 30 are needed." and say_drift(few).endswith(few.response)
+
+    for name in ("promoted_units", "promoted_usual"):
+        facts[name][:, :-7] = 0
+        facts[name][:, -7:] = inputs.facts[name][:, -7:]
+    new = drifts_of(Inputs(inputs.slices, inputs.days, facts))
+    assert new.found == [] and "0 days before end a week with enough promotions, 112 are needed" in new.response
+
+
 def test_what_was_so_when_the_model_was_judged_is_no_news(shop):
     inputs = until(shop[2], 2 * YEAR)
     facts = {name: part.copy() for name, part in inputs.facts.items()}
@@ -187,6 +210,82 @@ def test_what_was_so_when_the_model_was_judged_is_no_news(shop):
     assert {one.slices for one in tonight.found} == {("3",), ("7",)}
     told = no_news(tonight, so_when_judged(silent, str(inputs.days[-11])), "trees-1")
     assert [one.slices for one in told.found] == [("7",)] and [one.slices for one in told.judged] == [("3",)]
+
+
+def forecast_for(block, day, mean):
+    "A forecaster that knows a shop up to a day, and what it says of the seven days after it."
+    days = slice(day - REACH + 1, day + 8)
+    names = ("onpromotion", "is_open", "holiday")
+    arrays = {name: getattr(block, name)[:, days] for name in names}
+    arrays |= {"sales": block.sales[:, day - REACH + 1 : day + 1], "first_day": block.date(day - REACH + 1)}
+    offered = np.ones(len(mean), bool)
+    return SimpleNamespace(block=replace(block, **arrays), horizon=7, offered=offered, arrays=lambda: {"mean": mean})
+
+
+def strange_on(shop, day, mean, known=()):
+    "What is strange about the seven days after a day, as they are forecast."
+    block, _, inputs = shop
+    return strange_outputs(
+        apart_from_weeks(until(inputs, day + 1 - REACH), coming_week(forecast_for(block, day, mean))), known
+    )
+
+
+@pytest.mark.parametrize(
+    "of, times, about",
+    [
+        ("", 1.8, ["level more: all"]),
+        ("3", 0.4, ["level less: store 3"]),
+        ("3", 2.5, ["level more: store 3"]),
+        ("3", 1, []),
+    ],
+)
+def test_a_week_that_is_forecast_unlike_any_is_strange(shop, of, times, about):
+    block, rate, _ = shop
+    day = 2 * YEAR + 100
+    some = np.ones(len(rate), bool) if not of else (block.series["store_nbr"] == of).to_numpy()
+    mean = rate[:, day + 1 : day + 8] * np.where(some, times, 1)[:, None]
+    assert [name for name, _ in strange_on(shop, day, mean)] == about
+
+
+def plain_forecast(block, day):
+    "What the last four weeks sold on such a weekday, times what a promotion, a holiday and a closed day make of it."
+    effect = lambda days: (
+        np.where(block.onpromotion[:, days] > 0, 1.8, 1)
+        * np.where(block.holiday[:, days], 0.6, 1)
+        * block.is_open[:, days]
+    )
+    past = slice(day - 27, day + 1)
+    usual = block.sales[:, past].reshape(len(block.sales), 4, 7).sum(axis=1)
+    weight = effect(past).reshape(len(block.sales), 4, 7).sum(axis=1)
+    return usual / np.maximum(weight, 1) * effect(slice(day + 1, day + 8))
+
+
+def is_off(block, mean, rate, name):
+    "Whether a forecast is more than a tenth off what sells on the mean, of all or of one slice against all others."
+    kind, _, of = name.split(": ")[1].partition(" ")
+    column = {"store": "store_nbr"}.get(kind, kind)
+    own = np.ones(len(rate), bool) if kind == "all" else (block.series[column] == of).to_numpy()
+    ratio = lambda rows: mean[rows].sum() / rate[rows].sum()
+    return abs(np.log(ratio(own) / (1 if kind == "all" else ratio(~own)))) > 0.1
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize("how", ["knows all", "plain"])
+def test_two_stationary_seasonal_years_of_forecasts_raise_at_most_one_alert(how):
+    "The plain one knows no December: where it forecasts a tenth less than sells then, an alert is right."
+    block, rate = shops(0)
+    shop, known, alerts, right = (block, rate, facts_of(block)), [], [], []
+    for day in range(YEAR, 3 * YEAR):
+        true = rate[:, day + 1 : day + 8]
+        mean = true if how == "knows all" else plain_forecast(block, day)
+        told = strange_on(shop, day, mean, known)
+        for name, says in told:
+            if name not in known:
+                (right if is_off(block, mean, true, name) else alerts).append((str(block.date(day)), name, says))
+        known = [name for name, _ in told]
+
+    print(how, "false:", alerts, "right:", right)
+    assert len(alerts) <= 1, alerts
 
 
 @pytest.mark.prove

@@ -1,6 +1,7 @@
 "Decisions of several planners at once: on record through kills, rolls and restarts, the latest one standing."
 
 import json, os, signal, subprocess, sys, time
+from dataclasses import replace
 from datetime import datetime, timezone
 import numpy as np, pandas as pd
 import pytest
@@ -226,3 +227,29 @@ def test_from_the_order_list_to_a_decision_and_back(shop, tmp_path, monkeypatch,
     cd4ml("decisions", "withdraw", made["decision"], "--text", "the trip is off", "--by", "Ada")
     assert "No decision stands" in cd4ml("decisions", "list")
     assert "withdrawn (41)" in cd4ml("decisions", "list", "--withdrawn")
+
+
+def _damaged(part):
+    "A part of an event, with each field missing, and with each as something else."
+    for name, value in part.items():
+        yield name, {other: held for other, held in part.items() if other != name}
+        yield name, part | {name: 5 if isinstance(value, (str, dict)) else "many"}
+
+
+def test_what_somebody_else_wrote_otherwise_is_a_sentence_that_names_the_event():
+    from cd4ml_nb.monitoring.alerts import alerts_of
+    from cd4ml_nb.serving.decisions import decision_event, decisions_of, withdrawal_event
+    from cd4ml_nb.serving.events import Event
+
+    made = decision_event(order(), SAID, "order-1")
+    gone = withdrawal_event([made], made.id, "Bo", "twice")
+    opened = Event("alert", {"of": "drift"}, {"act": "opened", "says": "Less."}, id="alert-1")
+    seen = Event("alert", {"of": "drift"}, {"act": "acknowledged", "by": "Ana", "reason": "a fair"}, id="seen-1")
+    cases = [(made, "inputs", decisions_of, []), (gone, "inputs", decisions_of, [made])]
+    cases += [(made, "outputs", decisions_of, []), (seen, "outputs", alerts_of, [opened])]
+    for event, part, read, others in cases:
+        for name, damaged in _damaged(getattr(event, part)):
+            if name == "act":  # what it does tells what is read of it
+                continue
+            with pytest.raises(UserError, match=f"'{event.id}' cannot be read: its {name} "):
+                list(read([*others, replace(event, **{part: damaged})]))

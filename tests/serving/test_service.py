@@ -2,6 +2,7 @@
 
 import json, shutil, signal, socket, subprocess, sys, threading, time
 from dataclasses import replace
+from pathlib import Path
 import numpy as np, psutil, pytest
 from copies import ROOT, environment
 from shop import approve, live_shop, make_shop, promote, put_live, query, register, serving
@@ -237,12 +238,33 @@ def connections(port):
     return b"\n".join(line for line in lines if f":{port:04X} ".encode() in line and b" 01 " in line)
 
 
-def test_several_workers_answer_as_one(shop, good, model):
-    with serving(shop, "--workers", "2") as several:
+def held_together(service):
+    "The files of a model that both workers map; empty until they map the same."
+    workers = psutil.Process(service.process.pid).children()
+    maps = [{Path(one.path).name for one in worker.memory_maps() if ".arrow" in one.path} for worker in workers]
+    first, second = [*filter(None, maps), None, None][:2]
+    return first if first == second else None
+
+
+def test_several_workers_answer_as_one_and_hold_the_model_once(tmp_path, good, model):
+    own, asked = live_shop(tmp_path / "shop"), as_query(good)
+    register(own, "trees-2", 2.0)
+    approve(own, "trees-2")
+    with serving(own, "--workers", "2") as several:
         expected = 200, model.answer(*good.values())
-        wait_for(lambda: all(several.ask(as_query(good)) == expected for _ in range(20)), process=several.process)
-        several.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: held_together(several), process=several.process)
+        wait_for(lambda: all(several.ask(asked) == expected for _ in range(20)), process=several.process)
+        first = held_together(several)
+        assert {name.partition("-")[0] for name in first} == {"state", "numbers"}
+        promote(own, "trees-2")
+        wait_for(lambda: (held_together(several) or first).isdisjoint(first), process=several.process)
+        said = [several.ask(asked)[1] for _ in range(20)]
+        assert {(one["model_version"], one["mean"] > expected[1]["mean"]) for one in said} == {("trees-2", True)}
+        workers = psutil.Process(several.process.pid).children()
+        together = {Path(one.path).parent for one in workers[-1].memory_maps() if ".arrow" in one.path}.pop()
+        several.process.kill()  # it can tell nobody, and its workers end all the same
         several.process.wait(PATIENCE)
+        wait_for(lambda: not any(one.is_running() for one in workers) and not together.exists())
 
 
 # hot swap

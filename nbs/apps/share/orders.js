@@ -8,19 +8,21 @@ const remembered = { get: () => { try { return localStorage.getItem("cd4ml-by") 
 
 function render({ model, el }) {
   el.classList.add("cd-orders")
+  const say = sentence => model.get("said")[sentence] ?? sentence  // in the project's words
+  const shown = sentence => tag("i", { textContent: say(sentence) }).innerHTML
   const uid = Math.random().toString(36).slice(2)
   el.innerHTML = `<div class="cd-find">
-      <label>Find a product<input type="search" class="cd-words" autocomplete="off" spellcheck="false"></label>
-      <label>Family<select class="cd-family"></select></label>
+      <label>${shown("Find a product")}<input type="search" class="cd-words" autocomplete="off" spellcheck="false"></label>
+      <label>${shown("Family")}<select class="cd-family"></select></label>
       <div class="cd-switch cd-which" role="radiogroup" aria-label="Show"><div></div></div>
-      <label class="cd-check"><input type="checkbox" class="cd-grouped" checked> By family</label>
+      <label class="cd-check"><input type="checkbox" class="cd-grouped" checked> ${shown("By family")}</label>
       <span class="cd-stock"><label class="cd-file" tabindex="0" role="button">Stock from a file …<input type="file" accept=".csv,text/csv,text/plain" tabindex="-1"></label>
         <button type="button" class="cd-forget" hidden>Without stock</button></span>
     </div>
     <p class="cd-wrong cd-stockwrong" role="alert" hidden></p>
     <p class="cd-done cd-told" role="status"></p>
     <div class="scroll"><table><caption></caption><thead><tr></tr></thead></table></div>
-    <p class="cd-none" hidden>No product fits. <button type="button">Show all products</button></p>
+    <p class="cd-none" hidden>${shown("No product fits.")} <button type="button">${shown("Show all products")}</button></p>
     <div class="cd-gone" role="status"></div>`
   const at = name => el.querySelector(name)
   const [words, family, which, grouped, table] = [".cd-words", ".cd-family", ".cd-which > div", ".cd-grouped", "table"].map(at)
@@ -50,7 +52,7 @@ function render({ model, el }) {
   }
   function lists() {
     const families = Object.keys(model.get("families")), chosen = family.value
-    family.replaceChildren(tag("option", { value: "", textContent: "All families" }), ...families.map(name => tag("option", { value: "=" + name, textContent: name || "Without a family" })))
+    family.replaceChildren(tag("option", { value: "", textContent: say("All families") }), ...families.map(name => tag("option", { value: "=" + name, textContent: name || say("Without a family") })))
     family.value = families.includes(chosen.slice(1)) ? chosen : ""
     const rows = model.get("rows")
     which.replaceChildren(...Object.entries(filters).map(([name, [title, want]]) => {
@@ -118,7 +120,7 @@ function render({ model, el }) {
   function group(name, rows, whole) {
     const sums = whole ? model.get("families")[name] ?? {} : {}
     const cells = model.get("columns").map(([column]) => column === "name"
-      ? tag("th", { scope: "rowgroup", textContent: `${name || "Without a family"} (${rows.length})` })
+      ? tag("th", { scope: "rowgroup", textContent: `${name || say("Without a family")} (${rows.length})` })
       : tag("td", { className: `cd-num cd-of-${column}`, textContent: sums[column] ?? "" }))
     return tag("tr", { className: "cd-group" }, ...cells)
   }
@@ -150,7 +152,7 @@ function render({ model, el }) {
   // --- The editor
   function open(item) {
     const row = model.get("rows").find(one => one.item === item)
-    if (editor && state.open !== item && editor.dirty && !confirm("What you typed for the other product is not ordered yet. Leave it?")) return
+    if (editor && state.open !== item && editor.dirty && !confirm(say("What you typed for the other product is not ordered yet. Leave it?"))) return
     shut(false)
     state.open = item
     editor = edit(row)
@@ -184,7 +186,7 @@ function render({ model, el }) {
     const text = tag("input", { type: "text", autocomplete: "off" })
     const by = tag("input", { type: "text", autocomplete: "name", value: remembered.get() })
     const pack = row.cells.pack_size?.[1]
-    const form = tag("form", { noValidate: true }, field("ordered", "Order, units", ordered), field("reason", "Reason", reason), field("text", "More about it", text), field("by", "Your name", by))
+    const form = tag("form", { noValidate: true }, field("ordered", say("Order, units"), ordered), field("reason", "Reason", reason), field("text", "More about it", text), field("by", "Your name", by))
     const send = tag("button", { type: "submit", className: "cd-send", textContent: "Order" }), cancel = tag("button", { type: "button", textContent: "Cancel" })
     const buttons = tag("div", { className: "cd-buttons" }, send, cancel)
     if (stands) {
@@ -282,7 +284,7 @@ function render({ model, el }) {
   file.addEventListener("change", async () => {
     const chosen = file.files[0]
     if (!chosen) return
-    if (chosen.size > 5_000_000) { at(".cd-stockwrong").textContent = `${chosen.name} is too large for the stock of one store.`; at(".cd-stockwrong").hidden = false }
+    if (chosen.size > 5_000_000) { at(".cd-stockwrong").textContent = `${chosen.name} ${say("is too large for the stock of one store.")}`; at(".cd-stockwrong").hidden = false }
     else model.send({ what: "stock", name: chosen.name, text: await chosen.text() })
     file.value = ""
   })

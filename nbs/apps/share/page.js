@@ -22,6 +22,10 @@ function render({ model, el }) {
     if (query !== location.search) history[corrects ? "replaceState" : "pushState"](null, "", query)
     corrects = false
   }
+  for (const part of document.querySelectorAll("h1, h1 ~ p")) {  // in the project's words
+    const text = part.firstChild, own = model.get("said")[text?.data?.trim()]
+    if (own) text.data = own
+  }
   const title = () => { if (inVoila) document.title = model.get("title") }
   const speak = () => { spoken.textContent = model.get("spoken") }
   for (const [name, show] of Object.entries({ query: address, title, spoken: speak })) { show(); model.on(`change:${name}`, show) }

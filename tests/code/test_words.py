@@ -1,0 +1,42 @@
+"The project's own words: with the usual ones nothing is touched, and what the browser writes follows, too."
+
+import re
+import pytest
+from copies import ROOT
+from cd4ml_nb.words import USUAL, Wording, own_words, words_of
+
+OWN = {"item": "direction", "store": "office", "unit": "bicycle", "family": "kind", "sale": "count", "sell": "count"}
+
+
+def test_the_words_as_they_come_touch_nothing():
+    words, page = words_of(ROOT), '<p title="A store">A store sells a product &amp; 3 units.</p>'
+    assert words.own == {} and words.names == ()
+    assert words.html(page) is page and words(page) is page
+
+
+def test_each_word_of_the_section_is_one_that_is_read():
+    import yaml
+
+    assert set(yaml.safe_load((ROOT / "params.yaml").read_text())["words"]) == set(USUAL)
+
+
+def test_the_table_of_orders_asks_for_the_sentences_that_it_writes():
+    from cd4ml_nb.apps.order_page import AROUND
+
+    script = (ROOT / "nbs/apps/share/orders.js").read_text(encoding="utf-8")
+    asked = re.findall(r'(?:say|shown)\("([^"]*)"\)', script)
+    assert sorted(set(asked)) == sorted(AROUND)
+
+
+@pytest.mark.parametrize("part", ['<i class="store">{}</i>', '<img alt="{}">', '<td data-title="{}">1</td>'])
+def test_what_a_word_brings_is_escaped_wherever_it_stands(part):
+    hostile = Wording({"store": '"><script>alert(1)</script>'})
+    made = hostile.html(part.format("A store"))
+    assert "<script>" not in made and "&lt;script&gt;" in made and '"><' not in made.replace('">A', "")
+
+
+def test_names_of_the_data_stay_and_all_else_follows():
+    words = Wording(own_words(OWN), ["The Unit Store", "Family & friends"])
+    said = "The Unit Store: no unit of Family & friends in this store, an item of a family."
+    assert words(said) == "The Unit Store: no bicycle of Family & friends in this office, a direction of a kind."
+    assert words.html("<b>Family &amp; friends</b> of a family") == "<b>Family &amp; friends</b> of a kind"
