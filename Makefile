@@ -55,7 +55,7 @@ help:  ## Explain these commands
 	@echo "  make learn      let what came since the live model was made become a new candidate (REASON=\"...\" where only you call for it)"
 	@echo "  make lab        open JupyterLab with the project's kernel"
 	@echo "  make prove      the long proofs: every kill point, queues, Spark, remote tables, many visitors"
-	@echo "  make bench      compare with mlforecast + LightGBM, DuckDB, pandas, Spark; results in reports/benchmarks"
+	@echo "  make bench      compare with mlforecast + LightGBM, DuckDB, pandas, Spark; results in reports/benchmarks (one of them: make bench BENCH=07)"
 	@echo "  make check      are the notebooks clean, and library and README in step with them?"
 	@echo "  make tidy       make them so: export the library, clean the notebooks, write README.md"
 	@echo "  make spark      install what the engine 'spark' needs (guide nbs/guides/05_scale_out.ipynb)"
@@ -113,7 +113,7 @@ lab: .venv/ready
 		--ServerApp.tornado_settings="{'ws_ping_timeout': 30000}" nbs/index.ipynb
 
 bench: .venv/ready
-	@cd4ml bench
+	@cd4ml bench $(BENCH)
 
 # The day after last night's; what is live knows its sales from then on.
 night: .venv/ready

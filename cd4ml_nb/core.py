@@ -7,11 +7,11 @@ __all__ = ['RENAMED', 'MOST_NAMED', 'YES', 'NO', 'ALL_STORES', 'shorten', 'UserE
            'current_name', 'wide_text', 'text_of', 'read_yaml', 'read_params', 'alike', 'nearest', 'find_named',
            'check_keys', 'refuse_together', 'name_rows', 'read_truth', 'explain_disk_trouble', 'sync', 'replace_file',
            'replace_folder', 'tidy', 'write_json', 'Lacking', 'Told', 'read_json', 'find_json', 'sha256_of', 'progress',
-           'hold_lock', 'who_holds', 'run_git', 'git_revision', 'become']
+           'only_said', 'say_ended', 'hold_lock', 'who_holds', 'run_git', 'git_revision', 'become', 'is_own_name']
 
 # %% ../nbs/core.ipynb #4a4c7bb7
-import codecs, difflib, fcntl, glob, hashlib, json, math, os, re, shutil, signal, subprocess, sys, time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import codecs, difflib, fcntl, glob, hashlib, ipaddress, json, math, os, re, shutil, signal, subprocess, sys, time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 import yaml
@@ -519,6 +519,30 @@ def progress(
     "Tell a waiting person what is being done, on stderr."
     print(message, file=sys.stderr, flush=True)
 
+# %% ../nbs/core.ipynb #099e0260
+@contextmanager
+def only_said(
+    what: str,  # What may not come to pass, such as: An alert was not told
+    then: str,  # What becomes of it: a sentence
+) -> Iterator[None]:
+    "Trouble is said, and stops nothing; of what nobody foresaw only the kind, as its text may hold a key."
+    try:
+        yield
+    except UserError as e:
+        progress(f"{what}: {e} {then}")
+    except Exception as e:
+        progress(f"{what}: {type(e).__name__}. {then}")
+
+# %% ../nbs/core.ipynb #e20be0a7
+def say_ended(
+    code: int | None,  # A process's exit code; minus a signal's number where one ended it
+) -> str:
+    "How a process ended, in words."
+    if code is None or -code not in set(signal.Signals):
+        return f"ended by itself (exit code {code})"
+    how = signal.Signals(-code).name
+    return f"was ended from outside ({how})" + (", perhaps because memory ran out" if how == "SIGKILL" else "")
+
 # %% ../nbs/core.ipynb #88748ca2
 @contextmanager
 def hold_lock(
@@ -622,3 +646,17 @@ def become(
     "Become another program, which begins with Ctrl-C held back and lets it in by itself."
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     os.execv(words[0], words)
+
+# %% ../nbs/core.ipynb #f1739820
+def is_own_name(
+    host: str,  # As in an address: without a port
+) -> bool:
+    "Whether a host's name means this machine and no other."
+    name = host.casefold().removesuffix(".").removeprefix("[").removesuffix("]")
+    if name == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback

@@ -3,8 +3,7 @@
 import os, shutil, subprocess, sys
 from pathlib import Path
 import warm
-from cd4ml_nb.data.corrections import start_record
-from cd4ml_nb.data.known import start_known
+from cd4ml_nb.delivery.pipeline import start_files
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = [
@@ -35,8 +34,7 @@ def copy_project(to):
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "*.tmp"))
         elif source.exists():
             shutil.copy(source, target)
-    start_record(to)
-    start_known(to)
+    start_files(to)
     return Path(to)
 
 

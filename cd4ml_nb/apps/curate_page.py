@@ -17,8 +17,10 @@ from ..data.corrections import Correction, add_correction, check_new, how_ran_ou
 from ..data.corrections import read_corrections, say_use, standing, touched
 from ..data.panel import read_series
 from ..look import HTML, exact_units, say_day, say_days, say_percent, say_when
+from ..monitoring.busy import same_weekdays
 from ..monitoring.curation import each_usual, silences
-from ..monitoring.doubts import all_doubts, open_doubts, same_weekdays
+from ..monitoring.doubts import all_doubts, open_doubts
+from ..words import Wording, with_names
 
 # %% ../../nbs/apps/curate_page.ipynb #5e647449
 ALL = ""
@@ -58,7 +60,8 @@ def entry_options(
     for one in queue.head(_MOST).itertuples():
         what = names.get(one.item_nbr, one.item_nbr) or "all products"
         days, units = say_days(one.first_date, one.last_date), exact_units(round(one.expected, 1))
-        options.append((f"{units} units · {what}, store {one.store_nbr} · {days} · {WORDS[one.kind]}", key_of(one)))
+        said = [f"{units} units", f"{what}, store {one.store_nbr}", days, WORDS[one.kind]]
+        options.append((" · \u200b".join(said), key_of(one)))  # where a narrow window may break the line
     return options
 
 # %% ../../nbs/apps/curate_page.ipynb #82436e27
@@ -102,14 +105,13 @@ def course_of(
     usual = usual[rows].sum(axis=0) if entry.item_nbr else same_weekdays(store)
     return Course(store.days[around], sold[around], usual[around], first - begin, last - begin)
 
-# %% ../../nbs/apps/curate_page.ipynb #3c9dd085
-_PICTURE = HTML.from_string("""<svg class="cd-course" viewBox="0 0 {{ width }} 190"
-preserveAspectRatio="xMinYMid" role="img" aria-label="{{ said }}">
-<rect x="{{ shade[0] }}" y="8" width="{{ shade[1] }}" height="150" class="doubt"/>
+# %% ../../nbs/apps/curate_page.ipynb #b164c6d3
+_PICTURE = HTML.from_string("""<p class="cd-top">{{ top }} units</p>
+<svg class="cd-course" viewBox="0 0 {{ width }} 150" preserveAspectRatio="none" role="img" aria-label="{{ said }}">
+<rect x="{{ shade[0] }}" y="0" width="{{ shade[1] }}" height="150" class="doubt"/>
 {%- for x, y, height in bars %}<rect x="{{ x }}" y="{{ y }}" width="6" height="{{ height }}" class="sold"/>{% endfor %}
-<polyline points="{{ line }}" class="usual"/>
-<text x="2" y="182">{{ days[0] }}</text><text x="{{ width - 2 }}" y="182" text-anchor="end">{{ days[1] }}</text>
-<text x="2" y="18">{{ top }} units</text></svg>
+<polyline points="{{ line }}" class="usual"/></svg>
+<p class="cd-days"><span>{{ days[0] }}</span><span>{{ days[1] }}</span></p>
 <p class="cd-legend"><span class="sold"></span> sold <span class="usual"></span> usual
 <span class="doubt"></span> the days in doubt</p>""")
 
@@ -122,8 +124,8 @@ def picture_html(
         return "<p>The newest data do not hold these days any more.</p>"
     high = max(float(np.nanmax([*course.sold, *course.usual, 1.0])), 1.0)
     up = lambda units: round(150 * float(units) / high, 1)
-    bars = [(8 * n + 1, 158 - up(units), up(units)) for n, units in enumerate(np.nan_to_num(course.sold))]
-    line = " ".join(f"{8 * n + 4},{158 - up(units)}" for n, units in enumerate(course.usual))
+    bars = [(8 * n + 1, 150 - up(units), up(units)) for n, units in enumerate(np.nan_to_num(course.sold))]
+    line = " ".join(f"{8 * n + 4},{150 - up(units)}" for n, units in enumerate(course.usual))
     doubt = slice(course.first, course.last + 1)
     sold, usual = np.nansum(course.sold[doubt]), course.usual[doubt].sum()
     said = f"Sold on the days in doubt: {exact_units(round(sold, 1))}, usual: {exact_units(round(usual, 1))} units"
@@ -179,10 +181,9 @@ def mark(
     one: Correction,
 ) -> str:  # A sentence
     "Put what a person says on record."
-    if not one.by:
-        raise UserError("Who says so? Give your name.")
-    if not one.why:
-        raise UserError("Say why, in words: what do you know of these days?")
+    asked = {"Who says so? Give your name.": one.by, "Say why, in words: what do you know of these days?": one.why}
+    if missing := [question for question, answer in asked.items() if not answer]:
+        raise UserError(" ".join(missing))
     whom = touched(newest_prepared(root), one)
     return f"On record: {add_correction(root, one)}. It touches {whom}. The next pipeline and the next night apply it."
 
@@ -190,13 +191,15 @@ def mark(
 def said_of_days(
     root: Path,  # The project's folder
     entry,  # Of the queue
+    words: Wording,  # The project's; what people wrote stays
 ) -> list[tuple[str, str]]:  # A sentence, and the id; the newest first
     "What stands of the days around an entry, and the last things that were said of anything."
     stands = standing(read_corrections(root))
     near = lambda one: one.store_nbr in ("", entry.store_nbr) and one.item_nbr in ("", entry.item_nbr)
     own = [one for one in stands if entry is not None and near(one)]
     others = [one for one in stands[-20:] if one not in own]
-    return [(f"{one} · {say_when(one.marked_at)}", one.id) for one in [*own[::-1], *others[::-1]]]
+    said = lambda one: with_names(words, [one.by, one.why])(f"{one} · {say_when(one.marked_at)}")
+    return [(said(one), one.id) for one in [*own[::-1], *others[::-1]]]
 
 # %% ../../nbs/apps/curate_page.ipynb #d49a59a7
 _ENTRY = HTML.from_string("""<h2>{{ what }}, store {{ one.store_nbr }}</h2>

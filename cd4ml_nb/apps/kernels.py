@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PAGES', 'KERNEL', 'WIDGETS', 'SERVE', 'ALONE', 'ASKED', 'FULL', 'first_cells', 'page_notebook', 'all_pages',
-           'fork_kernels', 'Watched', 'Warm', 'Page', 'Compiled', 'Refused', 'chart_folder', 'live_stamp',
+           'fork_kernels', 'Watched', 'Warm', 'Page', 'Compiled', 'Foreign', 'Refused', 'chart_folder', 'live_stamp',
            'Provisioner', 'Kernel', 'Leaving', 'Watching', 'Kernels']
 
 # %% ../../nbs/apps/02_kernels.ipynb #dfe8f6aa
@@ -18,7 +18,7 @@ from jinja2 import BytecodeCache
 from jupyter_client.provisioning import LocalProvisioner
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager, ServerKernelManager
 from tornado.iostream import IOStream
-from tornado.routing import HostMatches, Rule
+from tornado.routing import Matcher, Rule
 from tornado.web import HTTPError, RequestHandler
 from traitlets import Float, Integer, default
 from voila.app import Voila
@@ -26,7 +26,7 @@ from voila.execute import VoilaExecutor
 from voila.exporter import VoilaExporter
 from voila.shutdown_kernel_handler import VoilaShutdownKernelHandler
 from voila.tornado.handler import TornadoVoilaHandler
-from ..core import UserError, main_root, project_root, read_json
+from ..core import UserError, is_own_name, main_root, progress, project_root, read_json, say_ended
 from ..delivery.acts import LIVE, LOG
 from ..delivery.warm import Forked, SpareKernel, speak_to
 from ..serving.mirror import live_root, trouble_of
@@ -167,6 +167,7 @@ class Warm:
             pid = self._process.fork(order)
             if not pid:
                 self.end()
+                progress(f"The warm process {say_ended(self._process.process.returncode)}; another takes its place.")
                 self._process = _Process(self.notebook)
                 pid = self._process.fork(order)
         return Watched(int(pid)) if pid else None
@@ -260,7 +261,11 @@ def _compiled_once(make, held=Compiled()):
 VoilaExporter.environment = _compiled_once(VoilaExporter.environment)
 
 # %% ../../nbs/apps/02_kernels.ipynb #912c863d
-_FOREIGN = r"(?!(127\.0\.0\.1|localhost|\[?::1\]?)$).*"  # Names of a request that are not this machine's own
+class Foreign(Matcher):
+    "Finds requests under a name that is not this machine's own."
+
+    def match(self, request):
+        return None if is_own_name(request.host_name) else {}
 
 
 class Refused(RequestHandler):
@@ -275,7 +280,7 @@ def _under_own_names(listen):
     "How Voila opens its port, with foreign names refused before anything else."
 
     def opened(self):
-        self.app.default_router.rules.insert(0, Rule(HostMatches(_FOREIGN), Refused))
+        self.app.default_router.rules.insert(0, Rule(Foreign(), Refused))
         return listen(self)
 
     return opened

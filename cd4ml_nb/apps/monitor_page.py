@@ -37,6 +37,7 @@ from ..monitoring.judged import MEASURES, Found, Verdict, is_as_judged, verdict_
 from ..monitoring.outputs import OF_WEEKS, output_nights, outputs_off, read_outputs, say_output, say_outputs
 from ..monitoring.overrides import overrides_of
 from ..monitoring.performance import read_sums, scores_by
+from ..monitoring.tried import say_beside
 from ..monitoring.reasons import GROUPS, read_reasons, reasons_table, say_reasons
 from ..monitoring.webhook import tell_alerts
 from ..serving.decisions import REASONS
@@ -213,9 +214,9 @@ DRAWN = {  # Measure -> its scale, its unit, how a number is shown
 def _drawn(found: Found):
     "One measure of the whole, seven days up to each day; what was promised stands from the first day on."
     scale, unit, shown = DRAWN[found.measure]
-    promised = pd.Series(found.promised[0]).bfill().to_numpy()
+    promised, low, high = (pd.Series(one[0]).bfill().to_numpy() for one in (found.promised, found.low, found.high))
     live, both = found.promised[0] + found.apart[0], MEASURES[found.measure].both
-    ends = [scale(promised - found.half[0]), scale(promised + found.half[0])]
+    ends = [scale(low), scale(high)]
     if not both and np.isfinite(ends[1]).any():  # it may be as small as it likes
         ends[0] = np.full(len(live), np.nanmin([*scale(live), *scale(promised)]))
     single = scale(found.promised_alone[0] + found.single[0])
@@ -400,7 +401,7 @@ def models_html(
         "bias there",
     ]
     note = "Errors of different days compare only roughly: each version was live on its own days."
-    return table(head, rows, right=(3, 4, 5, 6, 7)) + sentences(note, kind="aside")
+    return sentences(*say_beside(root)) + table(head, rows, right=(3, 4, 5, 6, 7)) + sentences(note, kind="aside")
 
 # %% ../../nbs/apps/monitor_page.ipynb #18192366
 def _numbers(one):

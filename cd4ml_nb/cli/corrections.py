@@ -8,7 +8,7 @@ __all__ = ['COMMANDS', 'in_words', 'corrections_list', 'corrections_add', 'doubt
 
 # %% ../../nbs/cli/03a_corrections.ipynb #77454864
 import shlex
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from .parser import say_json
 from ..core import UserError, project_root, refuse_together
 
@@ -57,35 +57,25 @@ def _product(prepared, wanted):
         return ""
     series = read_series(prepared)
     found = find_named(wanted, dict(zip(series["item_nbr"], series["item_name"])))
-    if len(found) > 1:
-        raise UserError(f"'{wanted}' fits {len(found)} products: {', '.join(found[:8])}. Name one of them.")
-    return found[0] if found else wanted
+    return found[0] if len(found) == 1 else wanted  # what the data do not know is refused with all else
 
 
 def _touches(root, prepared, one):
-    "What a correction touches, and what becomes of the days."
+    "What a correction touches, and what becomes of the days; a UserError with all that is wrong, by its option."
     from cd4ml_nb.data.corrections import how_ran_out, say_use, touched
 
-    return f"{touched(prepared, one)}. {say_use(one, how_ran_out(root))}"
+    return f"{touched(prepared, one, _OPTIONS)}. {say_use(one, how_ran_out(root))}"
 
 # %% ../../nbs/cli/03a_corrections.ipynb #2a9c4487
 def _units(text):
-    "A number of units as somebody types it."
+    "A number of units as somebody types it; what is none stays, to be refused with all else."
     try:
         return None if text is None else float(text)
     except ValueError:
-        raise UserError(f"--units {text}: give a number of units, such as 24.") from None
+        return text
 
 
-_OPTIONS = {"first_date": "--day", "last_date": "--until", "by": "--by", "why": "--why"}
-
-
-def _checked(one, units):
-    "A correction with its units; a UserError with all that is wrong of what was typed, each by its option."
-    from cd4ml_nb.data.corrections import check_correction
-
-    refuse_together(lambda: check_correction(one, _OPTIONS), lambda: _units(units))
-    return replace(one, units=_units(units))
+_OPTIONS = {"first_date": "--day", "last_date": "--until", "by": "--by", "why": "--why", "units": "--units"}
 
 # %% ../../nbs/cli/03a_corrections.ipynb #5612afcd
 def corrections_add(
@@ -109,7 +99,7 @@ def corrections_add(
 
     root, prepared = project_root(), newest_prepared(project_root())
     where = store or "", _product(prepared, item), day, until or day
-    one = _checked(Correction(kind, *where, by or whoever(root), why), units)
+    one = Correction(kind, *where, by or whoever(root), why, _units(units))
     touches = _touches(root, prepared, one)
     check_new(root, one)
     if preview:
@@ -149,6 +139,12 @@ def doubts_in_words(
     return told + (f"\n{more:,} more: --limit {len(queue)}" if more else "")
 
 # %% ../../nbs/cli/03a_corrections.ipynb #7d31c0e6
+def _check_limit(limit):
+    "A UserError where nothing would be shown."
+    if limit < 1:
+        raise UserError(f"--limit {limit} should be 1 or more.")
+
+
 def corrections_queue(
     *,
     store: str | None = None,  # Only of this store (store_nbr)
@@ -162,12 +158,10 @@ def corrections_queue(
     from cd4ml_nb.data.corrections import known_series, newest_prepared, read_corrections
     from cd4ml_nb.monitoring.doubts import all_doubts, open_doubts
 
-    if limit < 1:
-        raise UserError(f"--limit {limit} should be 1 or more.")
     root = project_root()
     prepared = newest_prepared(root)
     item = _product(prepared, item) or None
-    known_series(prepared, store or "", item or "")
+    refuse_together(lambda: _check_limit(limit), lambda: known_series(prepared, store or "", item or ""))
     queue = open_doubts(all_doubts(root), read_corrections(root))
     for name, asked in (("store_nbr", store), ("item_nbr", item)):
         queue = queue if asked is None else queue[queue[name] == asked]

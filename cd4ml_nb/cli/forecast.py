@@ -14,7 +14,7 @@ from io import StringIO
 from pathlib import Path
 from ..core import ALL_STORES, UserError, progress, project_root, read_truth, replace_file, shorten, text_of
 from .parser import say_json
-from ..words import words_here
+from ..words import in_own_words, words_here
 
 # %% ../../nbs/cli/02_forecast.ipynb #331d1380
 def in_words(
@@ -327,4 +327,4 @@ def forecast(
     print(words(_said_of(forecaster.card)))
 
 # %% ../../nbs/cli/02_forecast.ipynb #d319e531
-COMMANDS = {"forecast": forecast}
+COMMANDS = {"forecast": in_own_words(forecast)}

@@ -27,12 +27,11 @@ def _as_told(verdict, said, reasons, drifted, alerts):
 # %% ../../nbs/cli/02c_monitor.ipynb #893f841a
 def monitor(
     *,
-    json: bool = False,  # One line of JSON: says, state, rows, overrides, drift, alerts, learning
+    json: bool = False,  # One line of JSON: says, state, rows, overrides, drift, alerts, learning, tried
 ):
     """Say whether the live model is still what was approved.
 
-    The last seven days beside the band that the backtest of this version promised. All that the nights found,
-    on a page: cd4ml monitor page (make monitor).
+    Its last seven days beside the band that its backtest promised. All of it on a page: make monitor.
     cd4ml monitor"""
     from cd4ml_nb.look import table_text
     from cd4ml_nb.monitoring.alerts import read_alerts
@@ -40,18 +39,19 @@ def monitor(
     from cd4ml_nb.monitoring.due import say_due
     from cd4ml_nb.monitoring.judged import is_as_judged, verdict_table
     from cd4ml_nb.monitoring.overrides import overrides_of
+    from cd4ml_nb.monitoring.tried import said_beside, say_beside
 
     root = project_root()
     verdict, (said, reasons), alerts = is_as_judged(root), overrides_of(root), read_alerts(root)
-    drifted = read_drift(root)
+    words, drifted = words_here(), read_drift(root)
     if json:
-        print(say_json(_as_told(verdict, said, reasons, drifted, alerts) | {"learning": say_due(root)}))
+        told = {"learning": say_due(root), "tried": said_beside(root)}
+        print(say_json(_as_told(verdict, said, reasons, drifted, alerts) | told))
         return
-    words, table = words_here(), verdict_table(verdict)
     print(words(verdict.says))
-    if len(table):
+    if len(table := verdict_table(verdict)):
         print(words(table_text(list(table), table.to_numpy().tolist())))
-    print(words(f"{said}\n{say_drift(drifted)}\n{say_due(root)}"))
+    print(words("\n".join([said, say_drift(drifted), *say_beside(root), say_due(root)])))
     if alerts:
         print(f"Open alerts: {len(alerts)}. See them: cd4ml alerts")
 

@@ -9,7 +9,7 @@ __all__ = ['COMMANDS', 'whole_number', 'stock_table', 'live_orders', 'in_words',
 from pathlib import Path
 from ..core import UserError, progress, project_root
 from .parser import say_json
-from ..words import words_here
+from ..words import in_own_words, words_here
 
 # %% ../../nbs/cli/02a_orders.ipynb #3fb37e67
 def whole_number(
@@ -169,4 +169,4 @@ def orders(
         _say_list(in_words(made, table), doubt)
 
 # %% ../../nbs/cli/02a_orders.ipynb #f106df16
-COMMANDS = {"orders": orders}
+COMMANDS = {"orders": in_own_words(orders)}

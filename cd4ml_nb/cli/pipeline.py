@@ -51,11 +51,15 @@ def report():
             print(said)
 
 
-def bench():
-    "Run the benchmark notebooks; their reports go to reports/benchmarks."
+def bench(
+    *benchmark: str,  # Those to run, by number or name; all, in some 25 minutes, when left out
+):
+    """Run the benchmark notebooks; their reports go to reports/benchmarks.
+
+    cd4ml bench 06 07"""
     from cd4ml_nb.delivery.stages import run_benchmarks
 
-    run_benchmarks()
+    run_benchmarks(wanted=benchmark)
 
 # %% ../../nbs/cli/08_pipeline.ipynb #3935bb51
 def night(

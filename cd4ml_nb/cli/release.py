@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COMMANDS', 'gate', 'release_status', 'release_history', 'release_show', 'release_verify', 'release_approve',
-           'release_reject', 'release_promote', 'release_rollback']
+           'release_reject', 'release_promote', 'release_rollback', 'release_retire', 'release_export']
 
 # %% ../../nbs/cli/05_release.ipynb #3aded520
 from ..core import UserError, project_root
@@ -49,14 +49,16 @@ def release_status(
     from cd4ml_nb.delivery.stale import in_time
     from cd4ml_nb.delivery.state import state
 
-    found = state(project_root())
-    doubt = ""
-    if found["champion"]:
-        from cd4ml_nb.delivery.grounds import doubt_grounds  # heavy
+    root, doubt, former = project_root(), "", ""
+    found = state(root)
+    if found["champion"] or found["candidate"]:
+        from cd4ml_nb.delivery.grounds import doubt_grounds, say_former  # heavy
 
-        doubt = doubt_grounds(project_root(), found["champion"])
-    print(say_json({**found, "doubt": doubt}) if json else in_time(status_in_words(found, doubt)))
-    _require_sound(project_root())
+        doubt = doubt_grounds(root, found["champion"]) if found["champion"] else ""
+        former = say_former(root, found["candidate"]["model_version"]) if found["candidate"] else ""
+    told = {**found, "doubt": doubt, "candidate_former": former}
+    print(say_json(told) if json else in_time(status_in_words(found, doubt, former)))
+    _require_sound(root)
 
 
 def _require_sound(root):
@@ -171,6 +173,39 @@ def release_rollback(
 
     _told(rollback(project_root(), by, reason))
 
+
+def release_retire(
+    version: str,  # A challenger or a shadow (its first characters do), or MLflow's number
+    *,
+    by: str | None = None,  # Who decides; Git's user or the login when left out
+    reason: str | None = None,  # Why; compulsory, and kept for ever
+):
+    """Take a model off that is tried beside the live one.
+
+    cd4ml release retire gradient_boosting-98598325 --reason 'no better after four weeks'"""
+    from cd4ml_nb.delivery.release import retire
+
+    _told(retire(project_root(), version, by, reason))
+
+# %% ../../nbs/cli/05_release.ipynb #e7c5b010
+def release_export(
+    version: str,  # An approved version (its first characters do), or MLflow's number
+    *,
+    format: str,  # onnx, mlflow, mlflow-onnx, pmml, or joblib (not for serving)
+    to: str | None = None,  # An empty or new folder; exports/VERSION-FORMAT when left out
+):
+    """Write a version in another format, with rows of its holdout and a program that proves it equal.
+
+    cd4ml release export gradient_boosting-98598325 --format onnx"""
+    from cd4ml_nb.delivery.export import export
+
+    done = export(project_root(), version, format, to)
+    print(f"{done.model_version} was exported as {format} to {done.folder}")
+    print(f"{done.equal}\nsha256 of export.json, which names each file's: {done.seal}")
+    if done.warning:
+        print(f"{done.warning}.")
+    print(f"Check it anywhere, without this library: python {done.folder / 'check.py'}")
+
 # %% ../../nbs/cli/05_release.ipynb #0e2d37af
 COMMANDS = {
     "gate": gate,
@@ -181,7 +216,9 @@ COMMANDS = {
         "reject": release_reject,
         "promote": release_promote,
         "rollback": release_rollback,
+        "retire": release_retire,
         "history": release_history,
         "verify": release_verify,
+        "export": release_export,
     },
 }

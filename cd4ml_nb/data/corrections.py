@@ -21,6 +21,7 @@ import pandas as pd
 import pyarrow as pa, pyarrow.compute as pc, pyarrow.parquet as pq
 from cd4ml_nb.core import (
     UserError,
+    find_named,
     hold_lock,
     main_root,
     nearest,
@@ -87,15 +88,19 @@ class Correction:
 COLUMNS = [column.name for column in fields(Correction)]
 
 # %% ../../nbs/data/01e_corrections.ipynb #c8f24705
-def _day(name, value):
-    "A day, or a UserError: one form only, as days are compared as texts."
+def _is_day(value):
+    "Whether it is a day: in one form only, as days are compared as texts."
     try:
-        day = date.fromisoformat(value)
+        return date.fromisoformat(value).isoformat() == value
     except (TypeError, ValueError):
-        day = None
-    if day is None or day.isoformat() != value:
+        return False
+
+
+def _day(name, value):
+    "A day, or a UserError."
+    if not _is_day(value):
         raise UserError(f"{name} is {value!r}, and should be a day such as 2017-12-05.")
-    return day
+    return date.fromisoformat(value)
 
 
 def _text(name, value, longest=_LONGEST):
@@ -103,17 +108,21 @@ def _text(name, value, longest=_LONGEST):
     if not isinstance(value, str) or not value.strip() or len(value) > longest or not value.isprintable():
         raise UserError(f"{name} should be a text of 1 to {longest} printable characters.")
 
+# %% ../../nbs/data/01e_corrections.ipynb #06b6a84e
+def _check_number(one, name):
+    "A UserError for what is no number of units."
+    if one.units is not None and not (isinstance(one.units, (int, float)) and 0 <= one.units <= 1e6):  # NaN is neither
+        raise UserError(f"{name} is {one.units!r}, and should be a number from 0 to 1,000,000.")
 
-def _check_units(one, kind):
-    "Raise a UserError where a number of units is given that cannot be."
+
+def _check_counted(one, name):
+    "A UserError where a number of units is given that says nothing."
     if one.units is None:
         return
-    if not kind.counted:
-        raise UserError(f"units go with the kind wrong_quantity only; '{one.kind}' leaves them out.")
-    if not (isinstance(one.units, (int, float)) and 0 <= one.units <= 1e6):  # NaN is neither
-        raise UserError(f"units is {one.units!r}, and should be a number from 0 to 1,000,000.")
+    if one.kind in KINDS and not KINDS[one.kind].counted:
+        raise UserError(f"{name} goes with the kind wrong_quantity only; '{one.kind}' leaves it out.")
     if not one.store_nbr or not one.item_nbr:
-        raise UserError("units are right for one product in one store; name both.")
+        raise UserError(f"{name} is right for one product in one store; name both.")
 
 # %% ../../nbs/data/01e_corrections.ipynb #556c68d6
 def _check_kind(kind):
@@ -122,6 +131,23 @@ def _check_kind(kind):
         raise UserError(f"There is no kind '{kind}'{nearest(kind, KINDS)}. The kinds are: {', '.join(KINDS)}.")
 
 
+def _check_order(one):
+    "A UserError where the last day lies before the first."
+    if all(map(_is_day, (one.first_date, one.last_date))) and one.first_date > one.last_date:
+        raise UserError(f"The last day, {one.last_date}, lies before the first, {one.first_date}.")
+
+
+def _check_whom(one):
+    "A UserError where a correction would take away too much, or says too little of whom it concerns."
+    if not one.store_nbr and not one.item_nbr:
+        raise UserError("A correction of every product in every store would take whole days away; name one of them.")
+    if one.kind == "closed" and one.item_nbr:
+        raise UserError(
+            "A closed store concerns all its products: leave the product out. "
+            "If only this one was missing, say stock_out."
+        )
+
+# %% ../../nbs/data/01e_corrections.ipynb #858196e8
 def check_correction(
     one: Correction,
     called: Mapping[str, str] = MappingProxyType({}),  # How its fields are called where somebody typed them
@@ -134,17 +160,11 @@ def check_correction(
         lambda: _text(name("why"), one.why),
         lambda: _day(name("first_date"), one.first_date),
         lambda: one.last_date == one.first_date or _day(name("last_date"), one.last_date),
+        lambda: _check_order(one),
+        lambda: _check_whom(one),
+        lambda: _check_number(one, name("units")),
+        lambda: _check_counted(one, name("units")),
     )
-    if one.first_date > one.last_date:
-        raise UserError(f"The last day, {one.last_date}, lies before the first, {one.first_date}.")
-    if not one.store_nbr and not one.item_nbr:
-        raise UserError("A correction of every product in every store would take whole days away; name one of them.")
-    if one.kind == "closed" and one.item_nbr:
-        raise UserError(
-            "A closed store concerns all its products: leave the product out. "
-            "If only this one was missing, say stock_out."
-        )
-    _check_units(one, KINDS[one.kind])
 
 # %% ../../nbs/data/01e_corrections.ipynb #5d9c71ee
 def _of_row(row):
@@ -350,6 +370,12 @@ def add_correction(
     return one
 
 # %% ../../nbs/data/01e_corrections.ipynb #80ef65cd
+def _check_stands(id, found):
+    "A UserError for a correction that does not stand."
+    if id not in found:
+        raise UserError(f"No correction '{id}' stands{nearest(id, found)}. They are listed by: cd4ml corrections list")
+
+
 def undo_correction(
     root: Path,  # The project's folder
     id: str,  # Of one that stands
@@ -357,14 +383,9 @@ def undo_correction(
     why: str,  # In words
 ) -> Correction:  # The one that does not stand any more
     "Take a correction back; both lines stay on record."
-    _text("by", by, 100)
-    _text("why", why)
     with _turn(root):
         found = {one.id: one for one in standing(read_corrections(root))}
-        if id not in found:
-            raise UserError(
-                f"No correction '{id}' stands{nearest(id, found)}. They are listed by: cd4ml corrections list"
-            )
+        refuse_together(lambda: _check_stands(id, found), lambda: _text("by", by, 100), lambda: _text("why", why))
         gone = found[id]
         _append(
             root, Correction("", gone.store_nbr, gone.item_nbr, gone.first_date, gone.last_date, by, why, undoes=id)
@@ -436,35 +457,55 @@ def known_series(
 ):  # DataFrame, as `read_series` gives it
     "The series of a store, a product or both; a UserError where the data do not know them."
     series = read_series(prepared)
-    for name, asked, what in (("store_nbr", store_nbr, "store"), ("item_nbr", item_nbr, "product")):
-        if asked and asked not in set(series[name]):
-            raise UserError(f"The data know no {what} '{asked}'{nearest(asked, series[name].unique())}.")
+    refuse_together(lambda: _known_store(series, store_nbr), lambda: _known_item(series, item_nbr))
+    for name, asked in (("store_nbr", store_nbr), ("item_nbr", item_nbr)):
         series = series[series[name] == asked] if asked else series
     if series.empty:
         raise UserError(f"{item_nbr} was never sold in store {store_nbr}.")
     return series
 
+
+def _known_store(series, asked):
+    "A UserError for a store that the data do not know."
+    if asked and asked not in set(series["store_nbr"]):
+        raise UserError(f"The data know no store '{asked}'{nearest(asked, series['store_nbr'].unique())}.")
+
+
+def _known_item(series, asked):
+    "A UserError for a product that the data do not know, or for words that fit several."
+    if asked and asked not in set(series["item_nbr"]):
+        found = find_named(asked, dict(zip(series["item_nbr"], series["item_name"])))
+        if len(found) > 1:
+            raise UserError(f"'{asked}' fits {len(found)} products: {', '.join(found[:8])}. Name one of them.")
+        raise UserError(f"The data know no product '{asked}'{nearest(asked, series['item_nbr'].unique())}.")
+
 # %% ../../nbs/data/01e_corrections.ipynb #026ff749
 def touched(
     prepared: Path,  # A folder of prepared data
     one: Correction,
+    called: Mapping[str, str] = MappingProxyType({}),  # As for `check_correction`
 ) -> Touched:
-    "What a correction touches; a UserError where it speaks of what is not in the data."
-    check_correction(one)
-    series, (first, last) = known_series(prepared, one.store_nbr, one.item_nbr), _span(prepared)
-    if one.first_date < first or one.last_date > last:
-        said = one.first_date if one.first_date == one.last_date else f"some of {one.first_date} to {one.last_date}"
-        raise UserError(f"The data go from {first} to {last}; {said} is not in them.")
+    "What a correction touches; a UserError with all that makes no sense of it, and all that is not in the data."
+    refuse_together(
+        lambda: check_correction(one, called),
+        lambda: known_series(prepared, one.store_nbr, one.item_nbr),
+        lambda: _check_span(one, prepared),
+    )
+    series = known_series(prepared, one.store_nbr, one.item_nbr)
     days = (_day("last_date", one.last_date) - _day("first_date", one.first_date)).days + 1
     sold = sold_on(prepared, one, list(series["store_nbr"].unique()))
     stores, items = (series[name].nunique() for name in ("store_nbr", "item_nbr"))
     return Touched(len(series), days, stores, items, float(sold["unit_sales"].sum()), len(sold))
 
 
-def _span(prepared):
-    "The first and the last day of prepared data."
+def _check_span(one, prepared):
+    "A UserError for days that are not in prepared data."
     version = read_json(Path(prepared) / "version.json")
-    return version["first_day"], version["last_day"]
+    first, last = version["first_day"], version["last_day"]
+    days = dict.fromkeys(filter(_is_day, (one.first_date, one.last_date)))
+    if beyond := [day for day in days if not first <= day <= last]:
+        are = "are" if len(beyond) > 1 else "is"
+        raise UserError(f"The data go from {first} to {last}; {' and '.join(beyond)} {are} not in them.")
 
 # %% ../../nbs/data/01e_corrections.ipynb #ec55cf58
 def _days_of(one, first, last):

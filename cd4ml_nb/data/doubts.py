@@ -35,7 +35,7 @@ def _learnt(opening):
         yield f"closed every {name}", (coming[:, at] == WEEKLY).any(axis=1), None
     for number, occasion in enumerate(opening.occasions, 1):
         yield f"closed on {occasion.name}", ((opening.occasion == number) & (why == HOLIDAY)).any(axis=1), None
-    since = lambda store: f" (since {day_of(opening.first_day + last[store, -1])})"
+    since = lambda store: f" (since {day_of(opening.first_day + last[store, -1] + 1)})"  # the first day without a sale
     yield "ended", (coming[:, :1] == ENDED).any(axis=1), since
     again = (why[:, 1:n_days] == 0) & (why[:, : n_days - 1] == ENDED)
     on = lambda store: f" (on {day_of(opening.first_day + 1 + np.flatnonzero(again[store])[-1])})"
@@ -234,19 +234,18 @@ def doubt_quiet(
     n_days: int,  # How many these are
     units: float,  # Sold by all in them
 ) -> list[str]:  # A sentence or two, or none
-    "What may have stopped, with the day of its last sale and its share of all units."
+    "What may have stopped, since when, and its share of all units."
     if not quiet:
         return []
     one, several, did, may = _STOPPED[kind]
     many, part = len(quiet) > 1, sum(found.units for found in quiet) / units
-    told = ", ".join(f"{found.name} (since {day_of(first_day + found.last)})" for found in quiet[:5])
+    since = lambda found: day_of(first_day + found.last + 1)  # the first day without a sale
+    told = ", ".join(f"{found.name} (since {since(found)})" for found in quiet[:5])
     told += f" and {len(quiet) - 5:,} more" if len(quiet) > 5 else ""
     share = f"{part:.1%}" if part >= 0.001 else "less than 0.1%"
     who = f"{len(quiet):,} {several if many else one} {did} for longer than by chance: {told}"
     still = f"{'They' if many else 'It'} {may}, and {'are' if many else 'is'} still forecast"
-    since = day_of(first_day + quiet[0].last + 1)
     if kind == "store":
-        still += (
-            f'. For one that has shut, add {{store: "{quiet[0].name}", closed: "from {since}"}} to prepare.closed_days'
-        )
+        shut = f'{{store: "{quiet[0].name}", closed: "from {since(quiet[0])}"}}'
+        still += f". For one that has shut, add {shut} to prepare.closed_days"
     return [f"{who}, with {share} of the units of the last {n_days // 7} weeks. {still}."]

@@ -13,7 +13,7 @@ from heapq import merge
 from pathlib import Path
 from typing import NamedTuple
 import pyarrow.parquet as pq
-from ..core import UserError, find_json, hold_lock, main_root, progress, read_params, write_json
+from ..core import UserError, find_json, hold_lock, main_root, only_said, read_params, write_json
 from .acts import act_id, trusted_log
 from .nights import FORECASTS, live_night, night_id
 from .registry import registry_folder
@@ -226,14 +226,10 @@ def tell_where_told(
     if not (url := (told.get("release") or {}).get("broker")):
         return
     later = "It stays on record, and is told with the next release or night."
-    try:
+    with only_said("The broker was not told what is live", later):
         check_value("release.broker", url)
         with hold_lock(home / "production/.told", "Telling the broker", wait=_LONG):
             tell(root, url)
-    except UserError as e:
-        progress(f"The broker was not told what is live: {e} {later}")
-    except Exception as e:  # whatever it is: what is live stays live
-        progress(f"The broker was not told what is live: {type(e).__name__}. {later}")
 
 
 def announce(

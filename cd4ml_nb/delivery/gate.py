@@ -15,6 +15,7 @@ import numpy as np, pandas as pd
 from ..core import UserError, find_json, main_root, project_root, read_json, replace_file, tidy, write_json
 from ..data.panel import read_version
 from ..model.package import Card
+from .equal import GRAPH, check_graph
 from .registry import champion_folder
 from .state import state
 from ..look import HTML, table_html
@@ -126,11 +127,13 @@ def all_checks(
     if trouble:
         found = [trouble[0] if check["check"] == RATCHET.key else check for check in found]
 
+    package = Path(root) / "data/model"
+
     def of_package():
-        given = (root, Path(root) / "data/model", load_fitted(root), contracts_folder(root))
+        given = (root, package, load_fitted(root), contracts_folder(root))
         return package_checks(*given, limits.packaging, limits.quantile_slack)
 
-    return found + guarded(_PACKAGE, of_package)
+    return found + guarded(_PACKAGE, of_package) + guarded(GRAPH, check_graph, package, limits.packaging)
 
 # %% ../../nbs/delivery/03_gate.ipynb #2c92536d
 _EXPLANATION = Criterion("explanation", "Explanation")

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['MODEL_NAME', 'PATHS', 'QUIET', 'NEEDS', 'store_uris', 'probe', 'follow_move', 'load_store', 'store_lock',
-           'open_store', 'mirror', 'model_signature', 'find_run', 'log_scores', 'register_model', 'TrackedRun',
-           'read_runs', 'read_artifact', 'pages_command', 'serve_pages']
+           'open_store', 'mirror', 'model_signature', 'save_forecaster', 'save_graph', 'find_run', 'log_scores',
+           'register_model', 'TrackedRun', 'read_runs', 'read_artifact', 'pages_command', 'serve_pages']
 
 # %% ../../nbs/delivery/04c_mlflow_store.ipynb #ed2b345e
-import contextlib, io, json, logging, os, shutil, socket, sqlite3, sys, tempfile, time, warnings
-from collections.abc import Callable
+import contextlib, io, json, logging, os, re, shutil, socket, sqlite3, sys, tempfile, time, warnings
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from importlib import import_module
@@ -313,10 +313,10 @@ set_model(SalesForecast())
 NEEDS = ("numpy", "pandas", "pyarrow", "onnxruntime", "fastcore", "pyyaml", "filelock")
 
 # %% ../../nbs/delivery/04c_mlflow_store.ipynb #36283547
-def _needed():
-    "The same, with the versions that are installed here."
+def _needed(names):
+    "Packages with the versions that are installed here."
     found = []
-    for name in NEEDS:
+    for name in names:
         with contextlib.suppress(PackageNotFoundError):
             found.append(f"{name}=={version(name)}")
     return found
@@ -339,12 +339,9 @@ def model_signature(
         return ModelSignature(Schema(given), answer), example
 
 # %% ../../nbs/delivery/04c_mlflow_store.ipynb #6511bbd4
-def _log_model(
-    mlflow,  # From `open_store`
-    package: Path,  # A packaged model
-    tags: dict,  # What MLflow says of it
-):  # What MLflow says it has logged
-    "Put the packaged model into the run that is open, in MLflow's own format."
+@contextmanager
+def _carried(package):
+    "What MLflow is given to keep a packaged model from code, without a pickle: by the names of its arguments."
     from cd4ml_nb.model.forecaster import load_forecaster  # the engine: slow, and only needed here
 
     signature, example = model_signature(load_forecaster(package))
@@ -352,16 +349,70 @@ def _log_model(
         library, code = Path(folder) / "cd4ml_nb", Path(folder) / "sales_forecast.py"
         shutil.copytree(Path(cd4ml_nb.__file__).parent, library, ignore=shutil.ignore_patterns("__pycache__", ".*"))
         code.write_text(_MODEL_CODE)
-        return mlflow.pyfunc.log_model(
-            name="forecaster",
-            python_model=str(code),
-            artifacts={"package": str(package)},
-            code_paths=[str(library)],
-            signature=signature,
-            input_example=example,
-            pip_requirements=_needed(),
-            tags=tags,
-        )
+        yield {
+            "python_model": str(code),
+            "artifacts": {"package": str(package)},
+            "code_paths": [str(library)],
+            "signature": signature,
+            "input_example": example,
+            "pip_requirements": _needed(NEEDS),
+        }
+
+
+def _log_model(
+    mlflow,  # From `open_store`
+    package: Path,  # A packaged model
+    tags: dict,  # What MLflow says of it
+):  # What MLflow says it has logged
+    "Put the packaged model into the run that is open, in MLflow's own format."
+    with _carried(package) as given:
+        return mlflow.pyfunc.log_model(name="forecaster", tags=tags, **given)
+
+# %% ../../nbs/delivery/04c_mlflow_store.ipynb #e7c5a011
+@contextmanager
+def _plain_trouble():
+    "What Python says of a folder that could not be copied, with the system's number, as of a file."
+    try:
+        yield
+    except shutil.Error as e:
+        if not (found := re.search(r"\[Errno (\d+)\]", str(e))):
+            raise
+        raise OSError(int(found[1]), os.strerror(int(found[1]))) from None
+
+
+@contextmanager
+def _muted():
+    "MLflow without what it says while it saves."
+    with _plain_trouble(), warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield _mlflow()
+
+# %% ../../nbs/delivery/04c_mlflow_store.ipynb #e7c5a021
+def save_forecaster(
+    package: Path,  # A packaged model
+    folder: Path,  # A new folder
+) -> None:
+    "A packaged model as a folder that MLflow loads and serves; what computes is in it as code."
+    with _muted() as mlflow, _carried(package) as given:
+        mlflow.pyfunc.save_model(path=str(folder), **given)
+
+# %% ../../nbs/delivery/04c_mlflow_store.ipynb #e7c5a012
+def save_graph(
+    graph: bytes,  # An ONNX model with columns for inputs
+    folder: Path,  # A new folder
+    example,  # Some rows of its inputs, a table
+    answers: Sequence[str],  # Names of its outputs, float32
+) -> None:
+    "A graph as a folder of MLflow's flavour onnx."
+    with _muted() as mlflow:
+        import onnx  # slow, as MLflow is
+
+        given = mlflow.models.infer_signature(example).inputs
+        told = mlflow.types.Schema([mlflow.types.ColSpec("float", name) for name in answers])
+        needs = _needed(("numpy", "pandas", "onnx", "onnxruntime"))
+        where = {"onnx_execution_providers": ["CPUExecutionProvider"]}  # else it names a GPU that mostly is not there
+        how = {"signature": mlflow.models.ModelSignature(given, told), "input_example": example}
+        mlflow.onnx.save_model(onnx.load_from_string(graph), str(folder), pip_requirements=needs, **where, **how)
 
 # %% ../../nbs/delivery/04c_mlflow_store.ipynb #75ceedc2
 def find_run(

@@ -276,7 +276,7 @@ def say_much(
         said = f"{one.size.units:,.0f} units were sold{where}, {one.size.share:.1f} times what a {day:%A} sells"
         told.append(f"{said}; the busiest of {len(one.size.shares)} days before sold {one.size.shares.max():.1f} times")
     more = f" (and in {len(much) - 3} more stores)" if not whole and len(much) > 3 else ""
-    mend = "Was it counted twice, or in other units? It stands in the queue of days in doubt: cd4ml corrections queue"
+    mend = "Was it counted twice, or in other units? Days in doubt: cd4ml corrections queue"
     return f"{'. '.join(told)}{more}. {mend}." if told else ""
 
 # %% ../../nbs/delivery/09_night.ipynb #2d972d44
@@ -321,7 +321,7 @@ def _much(tonight, insist=False):
     absurd = [one for one in much_sold(tonight.block.sales[:, :known], stores) if one.absurd]
     if not absurd:
         return MUCH.judged("No store sold absurdly much", True)
-    said = say_much(absurd, day.astype(object)).split(" It stands")[0]
+    said = say_much(absurd, day.astype(object)).split(" Days in doubt")[0]
     most = "Most products that sold did so more than on any day of the year before"
     hint = f"if it is right, insist: cd4ml night --until {day} --insist"
     return MUCH.judged(f"{said} {most} ({'somebody insisted' if insist else hint})", insist, absurd[0].size.units)

@@ -21,7 +21,7 @@ from cd4ml_nb.core import (
     sha256_of,
     sync,
 )
-from .acts import find_champion, now, read_log, registrations
+from .acts import TRIED, find_champion, now, read_log, registrations
 from .ledger import append, ledger_trouble, read_ledger
 
 # %% ../../nbs/delivery/04b_registry.ipynb #1c0a7dc0
@@ -338,6 +338,8 @@ def package_folder(
     folder = registry_folder(root) / held["model_version"] / "package"
     sealed, name = folder / "forecaster.json", f"The {what}, {held['model_version']},"
     back = "or go back to an earlier model: cd4ml release rollback."
+    if what in TRIED:
+        back = f'or take it off: cd4ml release retire {held["model_version"]} --reason "…"'
     if not sealed.is_file():
         raise UserError(f"{name} is not in {folder}. Bring it: cd4ml deploy pull, or copy that folder from a backup.")
     if sha256_of(sealed) != held["package"]:

@@ -134,6 +134,11 @@ def say_others(
     return [f"By the same checks of its forecasts, judged in the same run, {named} would pass. {mend}"]
 
 # %% ../../nbs/delivery/03a_verdict.ipynb #dec576b2
+def _share(bias):
+    "How far off something is; nothing where none was sold, of which there is no share."
+    return "" if bias is None or bias != bias else f"{bias:+.0%}, "
+
+
 def say_items_off(
     verdict: dict,  # As in gate.json
 ) -> str:  # A sentence; empty where no product is far off
@@ -142,7 +147,7 @@ def say_items_off(
     if not items:
         return ""
     named = [
-        f"{it['item_nbr']} ({it['bias']:+.0%}, {it['forecast']:,.0f} units for {it['sold']:,.0f})" for it in items[:3]
+        f"{it['item_nbr']} ({_share(it['bias'])}{it['forecast']:,.0f} units for {it['sold']:,.0f})" for it in items[:3]
     ]
     more = f" and {say_count(len(items) - 3, 'other product')}" if len(items) > 3 else ""
     return f"Further off than by chance, and by more than {FAR_OFF:.0%}: {', '.join(named)}{more}."

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['QUANTILES', 'LEVELS', 'FAMILY', 'FAMILIES', 'LEVEL_OFF', 'ENOUGH_ABOVE', 'LATELY', 'Curves', 'open_curves',
            'usual_deviation', 'quantiles', 'told_levels', 'sum_quantiles', 'sells_whole_units', 'dispersion',
-           'day_quantiles', 'Spread', 'sold_lately', 'spread', 'count_spread', 'cold_forecast', 'open_onnx',
-           'item_factors', 'OnnxModels', 'Paths', 'forecast_horizon', 'days_seen', 'what_if']
+           'day_quantiles', 'Spread', 'sold_lately', 'spread', 'count_spread', 'cold_forecast', 'open_session',
+           'open_onnx', 'item_factors', 'OnnxModels', 'Paths', 'forecast_horizon', 'days_seen', 'what_if']
 
 # %% ../../nbs/model/03b_kernel.ipynb #1405bf9c
 from dataclasses import dataclass, replace
@@ -394,18 +394,24 @@ def cold_forecast(
     return mean, np.expm1(log_mean)
 
 # %% ../../nbs/model/03b_kernel.ipynb #99c42827
+def open_session(
+    graph: Path | bytes,  # An ONNX file, or its content
+):  # onnxruntime's session, on one core
+    "An ONNX model, to be asked."
+    import onnxruntime  # here, because who only needs intervals should not wait for it
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    given = graph if isinstance(graph, bytes) else str(graph)
+    return onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
+
+# %% ../../nbs/model/03b_kernel.ipynb #5734a6fb
 def open_onnx(
     graph: Path | bytes,  # An ONNX file, or its content
     fill: float | None = None,  # What stands for unknown; None leaves NaN to the model
 ):  # A function of float32 rows of features, shape (n, n_features), that answers with shape (n,)
     "An ONNX model as a function."
-    import onnxruntime  # here, because who only needs intervals should not wait for it
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
-        graph if isinstance(graph, bytes) else str(graph), options, providers=["CPUExecutionProvider"]
-    )
+    session = open_session(graph)
     asked = session.get_inputs()[0]
     closed = session.get_modelmeta().custom_metadata_map.get("closed", "").split()
 

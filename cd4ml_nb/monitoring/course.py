@@ -36,9 +36,9 @@ def draw_verdict(
 def _draw(axes, found: Found, scale, what):
     "One measure of the whole."
     at = found.slices.get_loc(("all", ""))
-    promised, half = found.promised[at], found.half[at]
+    promised = found.promised[at]
     value, off = promised + found.apart[at], found.off[at]
-    axes.fill_between(found.days, scale(promised - half), scale(promised + half), color=BASELINE, alpha=0.25, lw=0)
+    axes.fill_between(found.days, scale(found.low[at]), scale(found.high[at]), color=BASELINE, alpha=0.25, lw=0)
     axes.plot(found.days, scale(promised), color=BASELINE, ls=":", label="promised")
     axes.plot(found.days, scale(value), color=FORECAST, marker="o", ms=3, label="in production")
     axes.plot(found.days[off], scale(value[off]), color=FAILED, marker="o", ms=5, lw=0, label="too far")

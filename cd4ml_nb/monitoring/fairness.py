@@ -14,6 +14,7 @@ from ..data.panel import read_series
 from ..look import say_day
 from .judged import MEASURES, Found, Verdict, hold_against, read_promise, since_when
 from .performance import read_sums
+from .seasons import read_seasons
 
 # %% ../../nbs/monitoring/02d_fairness.ipynb #9e26fbc0
 REGION = "region"
@@ -68,7 +69,8 @@ def hold_regions(
     if promise is None:
         return {}
     parts = by_region(read_sums(root, model_version), regions), by_region(promise, regions)
-    held = {key: hold_against(key, *parts, enough) for key in HELD}
+    seasons = read_seasons(root)
+    held = {key: hold_against(key, *parts, enough, seasons) for key in HELD}
     return {key: one for key, one in held.items() if one is not None}
 
 # %% ../../nbs/monitoring/02d_fairness.ipynb #75f37792

@@ -162,7 +162,7 @@ def read_inputs(
         table = pq.read_table(path).to_pandas()
         days = table["date"].to_numpy().astype("datetime64[D]")
         n_days = int((days[-1] - days[0]).astype(int)) + 1
-        slices = pd.MultiIndex.from_frame(table[["kind", "slice"]].astype(str).iloc[::n_days])
+        slices = pd.MultiIndex.from_frame(table[["kind", "slice"]].iloc[::n_days].astype(str))
         facts = {name: table[name].to_numpy().reshape(len(slices), n_days) for name in (*FACTS, "seen")}
     except (pa.ArrowException, OSError, KeyError, ValueError, IndexError):
         raise UserError(f"{path} cannot be read. Remove it: the next night makes it again.") from None

@@ -19,6 +19,7 @@ from ..delivery.registry import registry_folder
 from ..delivery.state import state
 from ..look import say_day, say_percent
 from .performance import read_sums
+from .seasons import Seasons, a_year_before, read_seasons
 from ..quality.metrics import levels_outside, metrics_of
 from ..quality.promise import ALL_STORES, KINDS, PROMISE, SUM_KEYS
 
@@ -170,13 +171,13 @@ def _shared(variance, size, slices, known):
         done[own], doubled[own] = (done[own] + alike) / 2, 1
     return done, doubled
 
-# %% ../../nbs/monitoring/02a_judged.ipynb #20adf50b
+# %% ../../nbs/monitoring/02a_judged.ipynb #afc74bfe
 SPAN = 7  # Days that are looked at together
 _ONCE_IN = 0.001
 _MOST_DAYS = 4  # Of the seven, on the side of the seven together
 _STILL = 0.05  # What is off is off until it lies within a band as wide as usual
 
-
+# %% ../../nbs/monitoring/02a_judged.ipynb #20adf50b
 @dataclass(frozen=True)
 class Found:
     "How one measure went, day by day."
@@ -191,6 +192,17 @@ class Found:
     half: np.ndarray  # Half the band in which a week may lie, (n_slices,)
     chance: np.ndarray  # How likely a week lies so far or further; NaN where it is not judged; (n_slices, n_days)
     off: np.ndarray  # Whether it is too far, same shape
+    season: np.ndarray  # How much further a week may lie on one side, for it is hard each year; same shape
+
+    @property
+    def low(self) -> np.ndarray:
+        "The lower end of the band, (n_slices, n_days)."
+        return self.promised - self.half[:, None] + np.minimum(self.season, 0)
+
+    @property
+    def high(self) -> np.ndarray:
+        "The upper end of the band, same shape."
+        return self.promised + self.half[:, None] + np.maximum(self.season, 0)
 
 # %% ../../nbs/monitoring/02a_judged.ipynb #b905256e
 def _apart(sums, measure, means, whole=True):
@@ -227,12 +239,15 @@ def hold_against(
     sums: pd.DataFrame,  # A model's, from `read_sums`
     promise: pd.DataFrame,  # The same model's
     enough: int = 30,  # As for `make_band`
+    seasons: Seasons | None = None,  # How a plain forecast did; None where nobody knows
 ) -> Found | None:  # None where there is nothing to compare
     "One measure of each slice, day by day, beside what was promised."
     measure, own = MEASURES[key], _rows_for(sums, MEASURES[key])
     if own.empty or _rows_for(promise, measure).empty:
         return None
     band, course = make_band(promise, measure, enough), make_course(own)
+    volume, (season, hard) = key == "bias", _season_of(seasons, course)
+    season, hard = season * volume, hard & (not volume)
     place = band.slices.get_indexer(course.slices)
     means = _means_of(band, place, course.sums["rows"].shape[1])
     apart, promised = _apart(rolled(course, SPAN), measure, means, _is_whole(course))
@@ -240,9 +255,19 @@ def hold_against(
     single, alone = _apart(course.sums, measure, means, course.sums["rows"] > 0)
     freedom = np.where(place >= 0, band.freedom[place], 0)
     spread, half = band.spread[place], band.half(_ONCE_IN if measure.both else 2 * _ONCE_IN)[place]
-    chance = _chance(apart, spread, freedom, measure.both)
-    off = _too_far(chance, apart, single, course.slices)
-    return Found(key, course.slices, course.days, apart, single, promised, alone, half, chance, off)
+    beyond = apart - np.clip(apart, np.minimum(season, 0), np.maximum(season, 0))
+    chance = _chance(beyond, spread, freedom, measure.both)
+    off = _too_far(chance, apart, single, course.slices, hard)
+    return Found(key, course.slices, course.days, apart, single, promised, alone, half, chance, off, season)
+
+# %% ../../nbs/monitoring/02a_judged.ipynb #b93daa35
+def _season_of(seasons, course):
+    "How much further volume may lie in each week, and in which weeks nothing else begins to be off."
+    missed, spread = np.zeros((len(course.slices), len(course.days))), 0.0
+    if seasons is not None:
+        missed, spread = a_year_before(seasons, course.slices, course.days)
+    more = np.sign(missed) * np.maximum(np.abs(missed) - spread, 0)
+    return more, np.abs(more) > spread
 
 # %% ../../nbs/monitoring/02a_judged.ipynb #a93a773c
 def _chance(apart, spread, freedom, both):
@@ -252,7 +277,7 @@ def _chance(apart, spread, freedom, both):
     return np.where((freedom > 0)[:, None], chance, np.nan)
 
 
-def _too_far(chance, apart, single, slices):
+def _too_far(chance, apart, single, slices, hard):
     "By slice and day, whether a week lies too far: the whole by itself, slices together."
     whole = slices.get_level_values("kind").isin(["all", ALL_STORES])
     side = np.sign(apart)
@@ -261,6 +286,7 @@ def _too_far(chance, apart, single, slices):
     for day in range(chance.shape[1]):
         found = np.where(whole, chance[:, day] < _ONCE_IN, False)
         found[~whole] = _few_false(chance[~whole, day], _ONCE_IN)
+        found &= ~hard[:, day]
         before = days[:, day] >= _MOST_DAYS, found, before & (chance[:, day] < _STILL)
         off[:, day] = before = before[0] & before[1] | before[2]
     return off
@@ -335,7 +361,7 @@ def is_as_judged(
         mend = "register it again where it was made: cd4ml stage register"
         return Verdict(NOT_PROMISED, f"{version} was registered before promises were kept; {mend}.", version)
     section = read_params(root=root).get("gate") or {}
-    return judge(version, sums, promise, section.get("slice_series", 30))
+    return judge(version, sums, promise, section.get("slice_series", 30), read_seasons(root))
 
 # %% ../../nbs/monitoring/02a_judged.ipynb #4b1053d7
 def judge(
@@ -343,6 +369,7 @@ def judge(
     sums: pd.DataFrame,  # Its own, from `read_sums`
     promise: pd.DataFrame,  # Its own
     enough: int = 30,  # Series of a slice, about, that is held to anything
+    seasons: Seasons | None = None,  # How a plain forecast did; None where nobody knows
 ) -> Verdict:
     "Whether a model is as good as it was judged."
     days = sorted(sums.loc[sums["kind"] == "all", "date"].unique())
@@ -350,7 +377,7 @@ def judge(
         said = f"Not enough days yet: {len(days)} of {SPAN} were held against what was sold."
         day = str(days[-1])[:10] if days else ""
         return Verdict(NOT_ENOUGH, said, model_version, day, len(days))
-    found = {key: one for key in MEASURES if (one := hold_against(key, sums, promise, enough)) is not None}
+    found = {key: one for key in MEASURES if (one := hold_against(key, sums, promise, enough, seasons)) is not None}
     rows = [row for one in found.values() for row in _rows_of(one)]
     worse = [row for row in rows if row["off"]]
     day, since = str(days[-1])[:10], min((row["since"] for row in worse), default="")
@@ -359,8 +386,21 @@ def judge(
         return Verdict(NOT_PROMISED, f"{model_version} was judged on too few windows to promise anything.", *told)
     if not worse:
         last = f"what was forecast for the {SPAN} days up to {say_day(day)} lies within what the backtest promised"
-        return Verdict(AS_JUDGED, f"As judged: {last}.", *told)
+        return Verdict(AS_JUDGED, f"As judged: {_say_hard(found) or last}.", *told)
     return Verdict(WORSE, f"Worse than judged since {say_day(since)}: {say_worse(worse)}.", *told)
+
+# %% ../../nbs/monitoring/02a_judged.ipynb #1648705b
+def _say_hard(found):
+    "That volume lies where only a hard week may lie; empty where it does not."
+    one = found.get("bias")
+    if one is None:
+        return ""
+    at = one.slices.get_loc(("all", ""))
+    apart, season = one.apart[at, -1], one.season[at, -1]
+    if not (np.abs(apart) > one.half[at] and apart * season > 0):
+        return ""
+    value = MEASURES["bias"].shown(float(one.promised[at, -1] + apart))
+    return f"volume {value} is further off than promised, but so was a plain forecast in the same week a year before"
 
 # %% ../../nbs/monitoring/02a_judged.ipynb #99f2905a
 def _rows_of(found):
@@ -372,10 +412,10 @@ def _rows_of(found):
             continue
         known = np.isfinite(found.apart[at, -1])
         judged = bool(np.isfinite(found.chance[at, -1]))
-        promised, half = found.promised[at, -1], found.half[at]
+        promised = found.promised[at, -1]
         since = str(found.days[since_when(found.off[at], found.single[at])])[:10] if off else ""
-        low = float(promised - half) if measure.both else None
-        ends = [None if low is None else measure.shown(low), measure.shown(float(promised + half))] if judged else None
+        low = measure.shown(float(found.low[at, -1])) if measure.both else None
+        ends = [low, measure.shown(float(found.high[at, -1]))] if judged else None
         rows.append(
             {
                 "measure": found.measure,

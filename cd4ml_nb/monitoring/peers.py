@@ -14,12 +14,11 @@ from functools import lru_cache
 from time import gmtime, strftime
 from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
-from ..core import UserError
+from ..core import UserError, is_own_name
 
 # %% ../../nbs/monitoring/05_peers.ipynb #6a85303f
 FORMS = "fluentd://127.0.0.1:24224, fluentd+tls://our-fluentd:24224 or https://our-elasticsearch:9200"
 _PORTS = {"fluentd": 24224, "fluentd+tls": 24224, "http": 9200, "https": 9200}
-_HERE = ("127.0.0.1", "localhost", "::1")
 
 
 class Address(NamedTuple):
@@ -59,7 +58,7 @@ def read_address(
 ) -> Address:
     "An address in its parts; a UserError for one that cannot be, or that would be spoken to in the open."
     found = _split(text)
-    if found.host not in _HERE and not found.is_safe:
+    if not is_own_name(found.host) and not found.is_safe:
         safe = "fluentd+tls" if found.scheme == "fluentd" else "https"
         why = f"{found.host} is another machine, and what is sent there could be read on the way"
         raise UserError(f"{NAME} is {text}: {why}. Write {safe}://{found.host}:{found.port}.")

@@ -104,15 +104,18 @@ def _totals_of(root, block, day, model_version):
 
 
 def _with_sold(totals, block, day):
-    "Item totals that end on a day, with what was sold on their days."
+    "Item totals that end on a day, with what was sold on their days; not of items that ran out somewhere meanwhile."
     last = block.day(day)
     items, sold = block.series["item_nbr"].to_numpy(), np.nan_to_num(block.sales)
     done = []
     for days, part in totals.groupby("days"):
         if days > last + 1:
             continue
-        units = pd.Series(sold[:, last - days + 1 : last + 1].sum(axis=1)).groupby(items).sum()
-        done.append(part.assign(unit_sales=part["item_nbr"].map(units).fillna(0.0)))
+        over = np.arange(last - days + 1, last + 1)
+        ran_out = items[days_ran_out(block, over).any(axis=1)]
+        units = pd.Series(sold[:, over].sum(axis=1)).groupby(items).sum()
+        known = part[~part["item_nbr"].isin(ran_out)]
+        done.append(known.assign(unit_sales=known["item_nbr"].map(units).fillna(0.0)))
     return pd.concat(done, ignore_index=True)
 
 # %% ../../nbs/monitoring/02_performance.ipynb #8f0402e7
@@ -129,10 +132,10 @@ def _day_of(root, tonight, day):
     known = read_table(path).assign(date=pd.Timestamp(day))
     parts, forecast = [], known["mean"].notna()
     left = known[~forecast & known["unit_sales"].gt(0)]
-    for version, units in left.groupby("model_version")["unit_sales"].sum().items():
+    for version, units in left.groupby("model_version", observed=True)["unit_sales"].sum().items():
         row = {"kind": NOT_FORECAST, "slice": "", "days": 1, "date": pd.Timestamp(day), "week": 0, "sold": units}
         parts.append(pd.DataFrame([row]).assign(model_version=version))
-    for version, part in known[forecast].groupby("model_version"):
+    for version, part in known[forecast].groupby("model_version", observed=True):
         table = _scored(part, tonight.block, *_places(part, tonight.block))
         if len(table):
             slices = _sliced(root, table, tonight.block, version)

@@ -170,12 +170,15 @@ def few_series(case: Case) -> bool:
     return case.judged.groupby(SERIES_KEYS, observed=True).ngroups < case.limits.slice_series
 
 
+def _luck_among(sums):
+    "How far off a share of so many sums may be by luck alone: two standard errors of one in ten."
+    return 2 * float(np.sqrt(0.1 * 0.9 / max(sums, 1)))
+
+
 def luck_of_shares(case: Case) -> float:  # 0…1; 0 with enough series
-    "How far off the shares of days or totals may be by luck alone: two standard errors of one in ten."
-    if not few_series(case):
-        return 0.0
+    "How far off the shares of days or totals may be by luck alone."
     sums = case.judged.groupby(["forecast_origin", *SERIES_KEYS], observed=True).ngroups
-    return 2 * float(np.sqrt(0.1 * 0.9 / sums))
+    return _luck_among(sums) if few_series(case) else 0.0
 
 
 def luck_of_volume(case: Case) -> float:  # Share of all units; 0 where there is nothing to tell it from
@@ -500,7 +503,7 @@ _ALL_STORES = Criterion("all_stores", "Intervals of all stores")
 def _luck_of_totals(case, totals):
     "How far off their shares may be by luck alone, as of days; of items there may be few where series are many."
     few = totals["item_nbr"].nunique() < case.limits.slice_series
-    return 2 * float(np.sqrt(0.1 * 0.9 / max((totals["days"] > 1).sum(), 1))) if few else 0.0
+    return _luck_among((totals["days"] > 1).sum()) if few else 0.0
 
 
 def all_stores_check(case: Case) -> Check:
@@ -788,7 +791,11 @@ def _slice_terms(judged, other, orders):
         rival = log_errors(judged, judged[other].fillna(0))
         return {"errors": log_errors(judged), "rival": rival, "weight": judged["weight"].to_numpy(float)}
     rival = _off_orders(judged.fillna({f"{other}_mean": 0}), f"{other}_mean")
-    return {"errors": _off_orders(judged, "mean"), "rival": rival, "weight": judged["unit_sales"].to_numpy(float)}
+    weight, orders = judged["unit_sales"].to_numpy(float), orders_of(judged)
+    first = ~pd.Series(orders).duplicated().to_numpy()
+    sold = first & (np.bincount(orders, weight) > 0)[orders]
+    told = {"totals": first.astype(float), "totals that sold": sold.astype(float)}
+    return {"errors": _off_orders(judged, "mean"), "rival": rival, "weight": weight, **told}
 
 # %% ../../nbs/quality/08_gates.ipynb #92b51001
 def _compare_slices(case, kinds, other, counts, codes, orders=False):
@@ -799,6 +806,8 @@ def _compare_slices(case, kinds, other, counts, codes, orders=False):
     names = [(kind, str(name)) for kind, place in kinds.items() for name in place.categories]
     table = pd.DataFrame(names, columns=["kind", "slice"]).assign(series=(sums["weight"] > 0).sum(axis=0))
     table["large"] = (sums["units"] > 0).sum(axis=0) >= case.limits.slice_series
+    if orders and other == "naive":  # where most totals are 0 nothing is off as little as 0, which naive often says
+        table["large"] &= 2 * sums["totals that sold"].sum(axis=0) >= sums["totals"].sum(axis=0)
 
     alone = np.ones((1, counts.shape[1]), np.float32)  # of small slices only the scores are told
     found = []
@@ -989,7 +998,7 @@ def items_off(
     sums = pd.DataFrame(columns | {"chance": chance}).groupby("item_nbr", observed=True).sum()
     apart = sums["forecast"] - sums["sold"]
     times = NormalDist().inv_cdf(1 - 0.0125 / max(1, len(sums)))
-    far = (apart.abs() > FAR_OFF * sums["sold"]) & (apart.abs() > times * np.sqrt(sums["chance"]))
+    far = (apart.abs() > FAR_OFF * sums["sold"]) & (apart.abs() > times * np.sqrt(sums["chance"])) & (apart.abs() >= 1)
     order = apart[far].abs().sort_values(ascending=False, kind="stable").index[:_MOST_NAMED]
     found = sums.loc[order, ["forecast", "sold"]].assign(bias=share_of(apart[order], sums.loc[order, "sold"]))
     return found.rename_axis("item_nbr").reset_index().to_dict("records")

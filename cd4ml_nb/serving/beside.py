@@ -29,13 +29,14 @@ def say_multiples(
     "Where a level above USUAL suggests several times what is expected, and what USUAL would."
     several = (level > USUAL) & (suggested > usual) & (suggested >= SEVERAL * mean)
     times = [f"{units / expected:,.0f} ×" if expected > 0 else "more than" for units, expected in zip(suggested, mean)]
-    said = [f"{many} what is expected; at {USUAL:.0%} it would be {_units(less)}" for many, less in zip(times, usual)]
+    said = [f"{many} expected ({USUAL:.0%}: {_units(less)})" for many, less in zip(times, usual)]
     beside = [one if more else "" for one, more in zip(said, several)]
     if not several.any():
         return beside, ""
     count = f"{int(several.sum()):,} of {len(mean):,} products {'is' if several.sum() == 1 else 'are'}"
     sums = f"{_units(suggested.sum())} units in all, where {USUAL:.0%} would be {_units(usual.sum())}"
-    return beside, f"At {level * 100:.4g}% {count} suggested at {SEVERAL} times what is expected or more: {sums}."
+    head = f"At {level * 100:.4g}% {count} suggested at {SEVERAL} times what is expected or more: {sums}."
+    return beside, f"{head} Beside each stands how many times, and what {USUAL:.0%} would be."
 
 # %% ../../nbs/serving/04d_beside.ipynb #4f89c993
 FAR, LEAST = 1.5, 20  # Times; units, below which chance says more

@@ -7,13 +7,14 @@ __all__ = ['SLOWEST_BODY', 'LONGEST_ANSWER', 'TOKEN', 'Json', 'say_error', 'Unre
            'post_forecast', 'get_prediction', 'get_models', 'get_live', 'get_ready', 'get_document', 'get_server',
            'get_model', 'get_model_ready', 'post_inference', 'post_decision', 'get_decisions', 'get_provenance',
            'get_releases', 'Counts', 'tell', 'tell_events', 'get_metrics', 'Door', 'make_app', 'check_host',
-           'app_of_project', 'serve']
+           'app_of_project', 'Workers', 'serve']
 
 # %% ../../nbs/serving/07_http.ipynb #6ce682f9
-import asyncio, gc, ipaddress, os, shutil, signal, sys, tempfile, threading, time
+import asyncio, gc, os, shutil, signal, sys, tempfile, threading, time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl
 import msgspec, uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -23,9 +24,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
+from uvicorn.supervisors import Multiprocess
 
 # %% ../../nbs/serving/07_http.ipynb #7f166306
-from ..core import UserError, nearest, progress, project_root, read_truth
+from ..core import UserError, is_own_name, nearest, progress, project_root, read_truth, say_ended
 from ..delivery.state import state
 from ..model.shared import FOLDER
 from .answers import Answers, Question, Refusal
@@ -599,11 +601,7 @@ def check_host(
     "A UserError where others than this machine could ask without a token, and for a token that no header can carry."
     if not token.isascii() or token != token.strip() or not token.isprintable():
         raise UserError(f"{TOKEN} holds what no HTTP header can carry. Use letters and digits, without blanks around.")
-    try:
-        here = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        here = False
-    if not here and not token:
+    if not is_own_name(host) and not token:
         raise UserError(
             f"{host} can be reached from other machines, and there is no token. Serve on 127.0.0.1, "
             f"or put a secret into the environment variable {TOKEN}; it is then asked for."
@@ -628,7 +626,35 @@ def app_of_project() -> Starlette:
     )  # whoever comes in a killed worker's place answers from the first question on
     return make_app(root, live, recorder=open_recorder(root), token=os.environ.get(TOKEN, ""))
 
+# %% ../../nbs/serving/07_http.ipynb #b4d1f2e8
+class Workers(Multiprocess):
+    "Processes that answer; where one takes another's place, that is told."
+
+    def keep_subprocess_alive(self):
+        before = [(one, one.process.is_alive()) for one in self.processes]
+        super().keep_subprocess_alive()
+        for (old, hung), new in zip(before, self.processes):
+            if new is not old:
+                how = "answered no more and was ended" if hung else say_ended(old.exitcode)
+                progress(f"Worker {old.pid} {how}; worker {new.pid} takes its place.")
+
 # %% ../../nbs/serving/07_http.ipynb #801356ba
+_APP = "cd4ml_nb.serving.http:app_of_project"
+_HOW: dict[str, Any] = {
+    "factory": True,
+    "loop": "uvloop",
+    "http": LaneProtocol,
+    "ws": "none",
+    "access_log": False,
+    "log_level": "warning",
+    "server_header": False,
+    "proxy_headers": False,
+    "timeout_keep_alive": 60,
+    "timeout_graceful_shutdown": 30,
+    "timeout_worker_healthcheck": 30,  # on a busy machine a worker's imports alone take 5
+}
+
+# %% ../../nbs/serving/07_http.ipynb #621ff405
 def serve(
     host: str,  # Address to listen on
     port: int,  # On it
@@ -642,19 +668,9 @@ def serve(
         if workers > 1:
             os.environ |= {"PROMETHEUS_MULTIPROC_DIR": together, FOLDER: together}
         progress(f"The service: http://{host}:{port} (Ctrl-C ends it; what it can be asked: /openapi.json)")
-        uvicorn.run(
-            "cd4ml_nb.serving.http:app_of_project",
-            factory=True,
-            host=host,
-            port=port,
-            workers=workers,
-            loop="uvloop",
-            http=LaneProtocol,
-            ws="none",
-            access_log=False,
-            log_level="warning",
-            server_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=60,
-            timeout_graceful_shutdown=30,
-        )
+        how = _HOW | {"host": host, "port": port, "workers": workers}
+        if workers == 1:
+            uvicorn.run(_APP, **how)
+        else:
+            config = uvicorn.Config(_APP, **how)
+            Workers(config, [config.bind_socket()]).run()

@@ -1,6 +1,6 @@
 """A real dashboard server and a real browser, for the tests here and for nbs/benchmarks/03_dashboard.ipynb."""
 
-import json, os, re, shutil, signal, statistics, subprocess, sys, time, urllib.request
+import json, os, re, shutil, signal, statistics, subprocess, sys, time, urllib.request, warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -112,6 +112,25 @@ def new_page(opener, **context):
     return page
 
 
+HANGS = 60_000  # ms; a page takes seconds
+
+
+def come(page, address, ready):
+    "Open a page and wait for a part of it. One that hangs is loaded once more, as a person would, and that is told."
+    from playwright.sync_api import TimeoutError
+
+    page.goto(address, wait_until="commit")
+    try:
+        page.wait_for_selector(ready, timeout=HANGS)
+    except TimeoutError:
+        (pictures := PROJECT / "reports" / "screenshots").mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=pictures / "hung.png")
+        stands = page.evaluate("[document.readyState, document.body.innerText.slice(0, 500)]")
+        warnings.warn(f"{address} hung for {HANGS // 1000} s, and was loaded again. It showed: {stands}", stacklevel=2)
+        page.goto(address, wait_until="commit")
+        page.wait_for_selector(ready)
+
+
 class Watched:
     "A page in the browser, watched: what went wrong in it is an error of the test."
 
@@ -129,8 +148,7 @@ class Watched:
         self.page.on("pageerror", lambda e: self.wrong.append(f"exception: {e}"))
         self.page.on("dialog", lambda d: (self.wrong.append(f"dialog: {d.message}"), d.dismiss()))
         self.page.on("request", lambda r: self.requests.append(r.url))
-        self.page.goto(address, wait_until="commit")
-        self.page.wait_for_selector(f"{ready}, [role=alert]:visible")
+        come(self.page, address, f"{ready}, [role=alert]:visible")
 
     def shows(self, text, selector=".cd-page"):
         "Wait until a text stands in a part of the page."

@@ -68,12 +68,15 @@ def test_the_most_costly_comes_first_with_its_picture(visit, screenshots):
     v.shows("looks wrong", ".cd-entry")
     assert v.page.locator(".cd-entry img").count() == 0
     v.shows("It would touch 1 product in a store on 1 day", ".cd-preview")
+    drawn, room = (v.page.locator(what).bounding_box() for what in (".cd-course", ".cd-entry"))
+    assert drawn["width"] > 0.95 * room["width"]
     v.page.screenshot(path=screenshots / "curate.png", full_page=True)
 
 
 def test_a_phone_shows_it_without_scrolling_sideways(visit, screenshots):
     v = visit(width=390, height=844)
     assert v.page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert v.listed().first.evaluate("e => e.scrollWidth <= e.parentElement.clientWidth")
     v.page.screenshot(path=screenshots / "curate_phone.png", full_page=True)
 
 
@@ -95,6 +98,8 @@ def test_it_is_judged_with_a_name_and_a_reason_disputed_and_undone(visit, projec
     v.shows("It would touch 1 product in a store", ".cd-preview")
     v.page.get_by_role("button", name="Put on record", exact=True).press("Enter")
     v.told("On record")
+    said, case = (v.page.locator(what).bounding_box() for what in (".cd-notice .done", ".cd-entry"))
+    assert said["y"] + said["height"] <= case["y"], "what is on record stands above the next case"
     v.page.wait_for_function("document.querySelectorAll('.cd-entries option').length === 2")
     assert kinds(project) == [("stock_out", "Ana", "the shelf was empty")]
 
@@ -104,7 +109,9 @@ def test_it_is_judged_with_a_name_and_a_reason_disputed_and_undone(visit, projec
     other.told("the shelf was empty (Ana)")
     assert len(kinds(project)) == 1
 
-    v.fill(Your_name="Ana", Your_reason="it was another day")
+    v.click("Undo it")
+    v.told("Who takes it back, and why?")
+    v.fill(Why_it_is_taken_back="it was another day")
     v.click("Undo it")
     v.told("Undone")
     v.page.wait_for_function("document.querySelectorAll('.cd-entries option').length === 3")

@@ -447,8 +447,7 @@ def test_a_chart_that_cannot_be_loaded_is_said(chromium, url):
     context = chromium.new_context()
     page = serving.new_page(context)
     page.route("**/widgetbundle.js", lambda route: route.abort())
-    page.goto(url, wait_until="commit")
-    page.wait_for_selector(".number b")
+    serving.come(page, url, ".number b")
     page.get_by_text("The chart could not be loaded; the numbers are as they should be.").wait_for()
     context.close()
 
@@ -551,9 +550,8 @@ def test_an_open_page_says_what_went_live(chromium, url, root, screenshots, addr
     context = chromium.new_context(viewport={"width": 1280, "height": 900})
     page = serving.new_page(context)
     page.clock.install()
-    page.goto(url + address, wait_until="commit")
+    serving.come(page, url + address, kept)
     number = page.locator(kept).first
-    number.wait_for()
     before, bar = number.inner_text(), page.locator(".cd-bar")
     page.clock.run_for(HALF_A_MINUTE)
     assert not bar.is_visible()
@@ -693,8 +691,7 @@ def test_a_kernel_that_is_killed_is_said_so_at_the_next_choice(chromium, root):
     with serving.dashboard(root) as address:
         before = _kernels()
         page = serving.new_page(chromium)
-        page.goto(address)
-        page.wait_for_selector(".number b")
+        serving.come(page, address, ".number b")
         (kernel,) = _kernels() - before
         kernel.kill()
         lost = page.locator("#cd-lost")
@@ -710,8 +707,7 @@ def test_a_warm_process_that_is_killed_is_started_anew(chromium, root):
     with serving.dashboard(root) as address:
         before = _kernels()
         pages = [serving.new_page(chromium)]
-        pages[0].goto(address)
-        pages[0].wait_for_selector(".number b")
+        serving.come(pages[0], address, ".number b")
         (kernel,) = _kernels() - before
         warm = kernel.parent()
         server = warm.parent()
@@ -722,8 +718,7 @@ def test_a_warm_process_that_is_killed_is_started_anew(chromium, root):
         pages[0].wait_for_function("was => document.querySelector('.cd-answer').innerText !== was", arg=number)
         assert kernel.is_running() and pages[0].locator("#cd-lost").is_hidden()
         pages.append(serving.new_page(chromium))
-        pages[1].goto(address)
-        pages[1].wait_for_selector(".number b")
+        serving.come(pages[1], address, ".number b")
         (other,) = _kernels() - before
         assert "fork_kernels" in str(other.parent().cmdline()) and other.parent() != warm
         server.kill()

@@ -137,3 +137,6 @@ def test_a_foreign_name_is_refused(address):
         line.request("GET", path, headers={**names, **(upgrade if "channels" in path else {})})
         answer = line.getresponse()
         assert answer.status == 403 and b"open it under http://127.0.0.1" in answer.read()
+    own = http.client.HTTPConnection("127.0.0.1", int(port))
+    own.request("GET", "/static/style.css", headers={"Host": f"LocalHost.:{port}"})
+    assert own.getresponse().status != 403

@@ -283,7 +283,7 @@ def test_the_report_keeps_what_was_learnt(german):
     assert about["absent"] == "sold_nothing"
     assert {"what": "closed every Sunday", "stores": 3, "which": "s1, s2, s3"} not in about["facts"], "s3 has ended"
     assert {"what": "closed every Sunday", "stores": 2, "which": "s1, s2"} in about["facts"]
-    assert {"what": "ended", "stores": 1, "which": "s3 (since 2017-06-19)"} in about["facts"]
+    assert {"what": "ended", "stores": 1, "which": "s3 (since 2017-06-20)"} in about["facts"]
 
 
 def test_parts_that_sell_once_in_two_months_raise_a_doubt_about_delisted_after(tmp_path):

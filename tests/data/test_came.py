@@ -113,7 +113,7 @@ KINDS = {
 }
 
 
-OFTEN = {"a file a night", "one file that grows", "a Parquet file written anew"}  # The others take minutes together
+OFTEN = {"a file a night"}  # The others take minutes together
 TURNS = [pytest.param(kind, marks=[] if kind in OFTEN else [pytest.mark.prove]) for kind in KINDS]
 
 
@@ -130,6 +130,7 @@ def test_nights_in_turn_give_what_a_fresh_prepare_gives(sales, tmp_path, kind):
     assert ["only what came" in one for one in said] == [False] + [True] * 4, said
 
 
+@pytest.mark.prove
 def test_what_stands_in_for_tables_that_are_not_there_is_the_same(sales, tmp_path):
     "Products and stores of before, holidays, a plan without stores; and tables beside the sales that change."
     shop = Shop(tmp_path, country="EC")

@@ -694,6 +694,29 @@ def test_a_rollback_between_nights_brings_the_night_of_the_model_that_comes_back
     assert stands_on(shop) == (first, "2017-08-25")
 
 
+def test_what_is_tried_has_its_own_night_and_its_own_place(after_a_release):
+    "It is held against what was sold; one that cannot be brought up is told; neither touches what is live."
+    from cd4ml_nb.delivery.beside import BESIDE, forecasts_beside, turn_beside
+    from cd4ml_nb.delivery.release import promote, retire
+
+    shop, first = after_a_release
+    promote(shop, first, "shadow", "Ana", "the old one, for comparison")
+    turn(shop)
+    live, published = live_night(shop), bytes_of(shop / FORECASTS)
+    assert turn_beside(shop) == {first: ""}
+    done = turn(shop)
+    published |= bytes_of(shop / FORECASTS)
+    assert join_actuals(shop, done["tonight"], f"{BESIDE}/{first}") == [done["night"]["day"]]
+    outcomes = pd.read_parquet(shop / BESIDE / first / f"outcomes/{done['night']['day']}.parquet")
+    assert set(outcomes["model_version"]) == {first} and outcomes["mean"].notna().any()
+    (shop / f"data/registry/{first}/package/forecaster.json").write_text("{}")
+    assert "It has no forecast tonight" in (said := turn_beside(shop)[first]) and f"retire {first}" in said
+    assert live_night(shop) == done["night"] != live and bytes_of(shop / FORECASTS) == published
+    assert not forecasts_beside(shop, first, done["night"]["day"]).exists()
+    retire(shop, first, "Ana", "seen enough")
+    assert turn_beside(shop) == {} and forecasts_beside(shop, first, live["day"]).exists()
+
+
 def test_a_rollback_during_a_night_does_not_wait_and_says_what_is_left_to_do(after_a_release, capfd):
     from cd4ml_nb.core import hold_lock
     from cd4ml_nb.delivery.release import rollback

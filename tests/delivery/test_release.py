@@ -5,6 +5,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from functools import partial
 from io import StringIO
+from unittest import mock
 import pytest
 from copies import ROOT, environment, run
 from cd4ml_nb import core
@@ -15,14 +16,14 @@ from cd4ml_nb.delivery.acts import read_log
 from cd4ml_nb.delivery.ledger import digest as ledger_digest
 from cd4ml_nb.delivery.mlflow_store import MODEL_NAME, open_store
 from cd4ml_nb.delivery.registry import champion_folder, new_version
-from cd4ml_nb.delivery.release import verify
+from cd4ml_nb.delivery.release import status_in_words, verify
 from cd4ml_nb.delivery.state import state
 from cd4ml_nb.serving.live import load_champion
 
 NO_MLFLOW = release.Outside(probe=lambda root: None, mirror=lambda root, names: None)
-approve, auto, promote, reject, rollback = (
+approve, auto, promote, reject, retire, rollback = (
     partial(act, outside=NO_MLFLOW)
-    for act in (release.approve, release.auto, release.promote, release.reject, release.rollback)
+    for act in (release.approve, release.auto, release.promote, release.reject, release.retire, release.rollback)
 )
 
 
@@ -716,6 +717,19 @@ REFUSED = {
         lambda r: promote(r, "trees-2", "challenger", "Ana", "x"),
         "its own challenger",
     ),
+    "retiring what is live": (lambda r: retire(r, "trees-2", "Ana", "x"), "cd4ml release rollback"),
+    "retiring what is not tried": (
+        lambda r: retire(r, "trees-3", "Ana", "x"),
+        "not tried beside the live model; these",
+    ),
+    "rejecting what is tried": (
+        lambda r: (promote(r, "trees-3", "shadow", "Ana", "x"), reject(r, "trees-3", "Ana", "x")),
+        "is a shadow and cannot be rejected. First: cd4ml release retire trees-3",
+    ),
+    "trying it twice": (
+        lambda r: (promote(r, "trees-3", "shadow", "Ana", "x"), promote(r, "trees-3", "shadow", "Ana", "x")),
+        "trees-3 is a shadow already",
+    ),
     "promoting the unapproved": (
         lambda r: (version(r, "new", "trees-2"), promote(r, "new", by="Ana", reason="x")),
         "it is not approved yet",
@@ -737,10 +751,32 @@ REFUSED = {
 @pytest.mark.parametrize("what", REFUSED)
 def test_refused(shop, what):
     act, said = REFUSED[what]
-    before = log(shop).read_bytes()
+    lines = log(shop).read_text().count("\n")
     with pytest.raises(UserError) as e:
         act(shop)
-    assert said in str(e.value) and log(shop).read_bytes() == before and verify(shop) == []
+    done = log(shop).read_text().count("\n") - lines  # what is refused may follow an act that is not
+    assert (
+        said in str(e.value) and done == (what in ("rejecting what is tried", "trying it twice")) and not verify(shop)
+    )
+
+
+def test_any_number_is_tried_and_taken_off(shop):
+    "Each by its own act; what goes live is tried no more, and the champion stays what it was."
+    version(shop, "trees-4", "trees-2", day=4)
+    approve(shop, "trees-4", "Ben", "x")
+    tried = lambda: [(one["role"], one["model_version"]) for one in state(shop)["beside"]]
+    promote(shop, "trees-3", "challenger", "Ana", "x")
+    promote(shop, "trees-4", "challenger", "Ana", "x")
+    assert tried() == [("challenger", "trees-3"), ("challenger", "trees-4")]
+    promote(shop, "trees-3", "shadow", "Ana", "x")
+    assert tried() == [("challenger", "trees-4"), ("shadow", "trees-3")]
+    assert "shadow      trees-3, since" in release.status_in_words(state(shop))
+    act = retire(shop, "trees-4", "Ana", "no better")
+    assert tried() == [("shadow", "trees-3")] and "took trees-4 off, which was tried as challenger" in (
+        release.history_in_words([act])
+    )
+    promote(shop, "trees-3", by="Ana", reason="better")
+    assert tried() == [] and state(shop)["previous"]["model_version"] == "trees-2" and verify(shop) == []
 
 
 def test_no_previous(tmp_path):
@@ -838,12 +874,19 @@ def test_the_first_model_of_other_data_goes_live_where_a_rule_had_put_the_last_o
     assert verify(tmp_path) == []
 
 
+def said_of_data(text):
+    return "trees-2 is of other data (a till)" in text
+
+
 def test_what_a_person_put_live_no_rule_replaces_by_a_model_of_other_data(tmp_path):
     (tmp_path / "params.yaml").write_text("release:\n  auto_approve: first\n")
     live(tmp_path, "trees-1", day=1)
     judged_beside_other_data(tmp_path, "trees-2", "trees-1")
     said = auto(tmp_path)
     assert said["released"] is None and "trees-2 waits for a person's decision" in said["says"]
+    with mock.patch("cd4ml_nb.delivery.grounds.say_former", lambda root, name: f"{name} is of other data (a till)"):
+        assert said_of_data(auto(tmp_path)["says"]) and "release approve" not in auto(tmp_path)["says"]
+    assert said_of_data(status_in_words(state(tmp_path), former="trees-2 is of other data (a till)"))
     (tmp_path / "params.yaml").write_text("release:\n  auto_approve: always\n")
     assert "trees-2 was not compared with trees-1, which is of other data" in auto(tmp_path)["says"]
 

@@ -322,7 +322,8 @@ def test_a_dvc_that_is_killed_is_a_sentence_at_once(slow, victim):
     assert pipeline(slow)[0] == 0
 
 
-@pytest.mark.parametrize("asked", [False, pytest.param(True, marks=pytest.mark.prove)])
+@pytest.mark.prove
+@pytest.mark.parametrize("asked", [False, True])
 def test_the_warm_process_is_killed_before_it_answers(slow, asked):
     "The stages are run the slow way; nobody notices but by the time."
     process = start(slow)

@@ -1,6 +1,6 @@
 "The service as its users meet it: a real process, real sockets, real signals."
 
-import json, shutil, signal, socket, subprocess, sys, threading, time
+import json, re, shutil, signal, socket, subprocess, sys, threading, time
 from dataclasses import replace
 from pathlib import Path
 import numpy as np, psutil, pytest
@@ -260,6 +260,11 @@ def test_several_workers_answer_as_one_and_hold_the_model_once(tmp_path, good, m
         wait_for(lambda: (held_together(several) or first).isdisjoint(first), process=several.process)
         said = [several.ask(asked)[1] for _ in range(20)]
         assert {(one["model_version"], one["mean"] > expected[1]["mean"]) for one in said} == {("trees-2", True)}
+        killed = psutil.Process(several.process.pid).children()[-1]
+        killed.kill()
+        told = rf"Worker {killed.pid} .* ended.*; worker \d+ takes its place\."
+        wait_for(lambda: re.search(told, several.log.read_text()), process=several.process)
+        wait_for(lambda: held_together(several), process=several.process)
         workers = psutil.Process(several.process.pid).children()
         together = {Path(one.path).parent for one in workers[-1].memory_maps() if ".arrow" in one.path}.pop()
         several.process.kill()  # it can tell nobody, and its workers end all the same
