@@ -6,13 +6,16 @@
 __all__ = ['RENAMED', 'MOST_NAMED', 'YES', 'NO', 'ALL_STORES', 'shorten', 'UserError', 'project_root', 'main_root',
            'current_name', 'wide_text', 'text_of', 'read_yaml', 'read_params', 'alike', 'nearest', 'find_named',
            'check_keys', 'refuse_together', 'name_rows', 'read_truth', 'explain_disk_trouble', 'sync', 'replace_file',
-           'replace_folder', 'tidy', 'write_json', 'Lacking', 'Told', 'read_json', 'find_json', 'sha256_of', 'progress',
-           'only_said', 'say_ended', 'hold_lock', 'who_holds', 'run_git', 'git_revision', 'become', 'is_own_name']
+           'replace_folder', 'tidy', 'write_json', 'scratch_folder', 'Lacking', 'Told', 'read_json', 'find_json',
+           'sha256_of', 'progress', 'only_said', 'say_ended', 'hold_lock', 'who_holds', 'run_git', 'git_revision',
+           'become', 'is_own_name']
 
 # %% ../nbs/core.ipynb #4a4c7bb7
-import codecs, difflib, fcntl, glob, hashlib, ipaddress, json, math, os, re, shutil, signal, subprocess, sys, time
+import codecs, difflib, fcntl, glob, hashlib, ipaddress, json, math, os, re, shutil, signal, subprocess, sys
+import tempfile, time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 import yaml
 from filelock import FileLock, Timeout
@@ -350,26 +353,12 @@ def sync(
     finally:
         os.close(handle)
 
-# %% ../nbs/core.ipynb #f3d9b97a
-@contextmanager
-def replace_file(
-    path: Path,  # The file to write or overwrite
-):  # Yields a temporary path beside it, renamed to `path` when the block ends well
-    "Write a file so that a crash leaves the old one or the new one, never half."
-    path = Path(path)
-    with explain_disk_trouble(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tmp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            yield tmp
-            sync(tmp)
-            os.replace(tmp, path)
-            sync(path.parent)
-        finally:
-            tmp.unlink(missing_ok=True)
-
-# %% ../nbs/core.ipynb #0b7bf1b9
+# %% ../nbs/core.ipynb #85978b39
 _JUST_MADE = 60  # Seconds; so young a folder may not be held yet
+_FORSAKEN = (
+    86_400  # Seconds; a file is held by nobody, and who writes one in another container cannot be seen from here
+)
+_LEFT = re.compile(r"\.(.+)\.(\d{1,9})\.(tmp|old)")  # Name of what was to be written, number of the process
 
 
 def _hold(folder):
@@ -383,26 +372,83 @@ def _hold(folder):
     return handle
 
 
-def _clear_left(path):
-    "Remove what killed processes left beside a folder; what one moved aside and did not replace is put back."
-    beside = lambda kind: path.parent.glob(f".{glob.escape(path.name)}.*.{kind}")
-    for tmp in beside("tmp"):
-        if time.time() - tmp.stat().st_mtime > _JUST_MADE and (held := _hold(tmp)) is not None:
-            shutil.rmtree(tmp, ignore_errors=True)
-            os.close(held)
-    for old in beside("old"):
-        if old.with_suffix(".tmp").exists():
-            continue  # somebody is at work
-        if path.exists():
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            os.replace(old, path)
+def _is_over(process):
+    "Whether no process of this number lives here."
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # it lives, and is somebody else's
+        return False
+    return process == os.getpid()  # in a container each night's process has this number; a day is no work of this one
+
+# %% ../nbs/core.ipynb #0d8aa5d2
+def _remove_left(tmp, process):
+    "Remove what a process that is over has left: a folder that nobody holds, an old file."
+    status = tmp.lstat()
+    age = time.time() - status.st_mtime
+    if not tmp.is_dir():
+        if age > _FORSAKEN and _is_over(process):
+            tmp.unlink(missing_ok=True)
+    elif age > _JUST_MADE and status.st_uid == os.getuid() and (held := _hold(tmp)) is not None:
+        shutil.rmtree(tmp, ignore_errors=True)
+        os.close(held)
+
+
+def _clear_left(
+    folder,  # Where files and folders are written
+    name="*",  # Of what was to be written there; a pattern
+):
+    "Remove what killed processes have left; what one moved aside and did not replace is put back."
+    left = [(path, found) for path in folder.glob(f".{name}.*") if (found := _LEFT.fullmatch(path.name))]
+    for path, found in left:
+        with suppress(OSError):  # another process was there first
+            target, moved = folder / found[1], found[3] == "old"
+            if not moved:
+                _remove_left(path, int(found[2]))
+            elif path.with_suffix(".tmp").exists():
+                continue  # somebody is at work
+            elif target.exists():
+                shutil.rmtree(path)
+            else:
+                os.replace(path, target)
+
+# %% ../nbs/core.ipynb #06b1b349
+@cache
+def _clear_once(folder):
+    "In a project's own folders, whatever was left is removed before the first thing is written."
+    if any((place / "params.yaml").is_file() for place in (folder, *folder.parents)):
+        _clear_left(folder)
+
+
+def _make_room(path):
+    "Make the folder in which something is written, without what was left of that, or in a project of anything."
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _clear_once(path.parent.absolute())
+    _clear_left(path.parent, glob.escape(path.name))
+
+# %% ../nbs/core.ipynb #f3d9b97a
+@contextmanager
+def replace_file(
+    path: Path,  # The file to write or overwrite
+):  # Yields a temporary path beside it, renamed to `path` when the block ends well
+    "Write a file so that a crash leaves the old one or the new one, never half."
+    path = Path(path)
+    with explain_disk_trouble(path):
+        _make_room(path)
+        tmp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            yield tmp
+            sync(tmp)
+            os.replace(tmp, path)
+            sync(path.parent)
+        finally:
+            tmp.unlink(missing_ok=True)
 
 # %% ../nbs/core.ipynb #b48aef78
 def _make_held(path, tmp):
     "Make the folder that will take the place of another, and hold it."
     shutil.rmtree(tmp, ignore_errors=True)
-    _clear_left(path)
     tmp.mkdir()
     return _hold(tmp)
 
@@ -414,7 +460,7 @@ def replace_folder(
     "Replace a folder's whole content at once; an error leaves the old content."
     path = Path(path)
     with explain_disk_trouble(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_room(path)
         tmp, old = (path.with_name(f".{path.name}.{os.getpid()}.{kind}") for kind in ("tmp", "old"))
         held = _make_held(path, tmp)
         try:
@@ -458,6 +504,25 @@ def write_json(
     "Write JSON: sorted, rounded, whole or not at all."
     with replace_file(path) as tmp:
         tmp.write_text(json.dumps(tidy(value), indent=1, sort_keys=True, ensure_ascii=False, default=str) + "\n")
+
+# %% ../nbs/core.ipynb #0b7bf1b9
+@contextmanager
+def scratch_folder(
+    task: str,  # What it is for, a word
+    place: Path | None = None,  # Where; the system's folder for such folders by default
+) -> Iterator[Path]:  # Gone when the block ends; where this process is killed, with the next one
+    "A folder for what nobody needs afterwards."
+    place = Path(place or tempfile.gettempdir())
+    _clear_left(place, "cd4ml-*")
+    folder = Path(tempfile.mkdtemp(prefix=f".cd4ml-{task}-", suffix=f".{os.getpid()}.tmp", dir=place))
+    held, owner = _hold(folder), os.getpid()
+    try:
+        yield folder
+    finally:
+        if os.getpid() == owner:  # and no fork of it
+            shutil.rmtree(folder, ignore_errors=True)
+        if held is not None:
+            os.close(held)
 
 # %% ../nbs/core.ipynb #42be3479
 class Lacking(UserError, KeyError):

@@ -5,12 +5,14 @@
 # %% auto #0
 __all__ = ['SOLD', 'FORECAST', 'BAND', 'BASELINE', 'CHAMPION', 'FAILED', 'ESTIMATOR_COLOURS', 'HTML', 'shown_units', 'say_units',
            'exact_units', 'compared_units', 'say_day', 'say_days', 'say_range', 'say_interval', 'say_forecast',
-           'whole_ends', 'say_chance', 'say_history', 'say_when', 'say_count', 'say_score', 'say_percent', 'table_html',
-           'table_markdown', 'markdown_text', 'table_text', 'Shown', 'figure_text', 'show_figure', 'show_table']
+           'whole_ends', 'say_chance', 'say_history', 'say_when', 'say_count', 'say_score', 'say_percent',
+           'say_tiny_percent', 'table_html', 'table_markdown', 'markdown_text', 'table_text', 'Shown', 'figure_text',
+           'show_figure', 'show_table']
 
 # %% ../nbs/look.ipynb #ec8be361
 import math, re
 from datetime import date, datetime, timezone
+from decimal import Decimal
 from jinja2 import Environment
 from markupsafe import Markup
 from tabulate import tabulate
@@ -92,8 +94,8 @@ def say_days(
     last,  # The last of them, perhaps the same
 ) -> str:  # One day or a range, with the year
     "The chosen days as planners write them."
-    end = say_day(last, year=True)
-    return end if _date(first) == _date(last) else f"{say_day(first)} to {end}"
+    end, other = say_day(last, year=True), _date(first).year != _date(last).year
+    return end if _date(first) == _date(last) else f"{say_day(first, year=other)} to {end}"
 
 
 def _date(day):
@@ -217,6 +219,13 @@ def say_percent(
     if share is None:
         return "–"
     return f"{share:+.1%}" if signed else f"{share:.1%}"
+
+# %% ../nbs/look.ipynb #0f5ff08e
+def say_tiny_percent(
+    share: float,  # Such as 0.0000001
+) -> str:  # Such as 0.00001%, never 1e-05%
+    "A share that may be tiny, with two figures."
+    return f"{Decimal(f'{100 * share:.2g}'):f}%"
 
 # %% ../nbs/look.ipynb #32a03cdb
 # The one maker of HTML: it escapes what data say.

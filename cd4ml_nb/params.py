@@ -165,6 +165,7 @@ PARAMETERS |= {
     "estimators.gradient_boosting.learning_rate": number(0.0001, 1),
     "estimators.gradient_boosting.l2_regularization": number(0, 1_000_000),
     "train.estimator": text("gradient_boosting"),
+    "package.online": Kind(lambda value: isinstance(value, bool), "true or false"),
     "register.releasable": choice("committed", "any"),
     "release.owner": text("Ada Lovelace") | null("for Git's user.name"),
     "release.auto_approve": choice("first", "always", "never"),
@@ -189,12 +190,26 @@ PARAMETERS["monitoring.ship.to"] = text(_PEERS, r"(fluentd(\+tls)?|https?)://[^\
 _HOOK = "https://our-chat/hook, or alertmanager+http://our-alertmanager:9093; a token: CD4ML_WEBHOOK_TOKEN"
 PARAMETERS |= {
     "monitoring.alerts": ANY,
+    "monitoring.delivered_within": whole() | null("for never overdue"),
     "monitoring.webhook": text(_HOOK, r"(alertmanager\+)?https?://[^\s@]+") | null("for none"),
+}
+
+# %% ../nbs/params.ipynb #d388d263
+_SWITCH = Kind(lambda value: isinstance(value, bool), "true or false")
+PARAMETERS |= {
+    "serving.routing.policy": choice("champion", "split", "bandit"),
+    "serving.routing.unit": choice("store", "series"),
+    "serving.routing.stop_for_harm": _SWITCH,
+    "serving.bandit.reward": choice("order_error", "pinball"),
+    "serving.bandit.days": whole(1, 16),
+    "serving.bandit.floor": number(0, 0.5),
+    "serving.bandit.half_life": number(0.1, 10_000) | null("for all alike"),
+    "serving.bandit.cap": number(0.001, 1_000_000_000) | null("for none"),
 }
 PARAMETERS |= {
     "monitoring.learn.after_days": whole() | null("for never by age"),
     "monitoring.learn.after_corrections": whole() | null("for never by corrections"),
-    "monitoring.learn.by_night": Kind(lambda value: isinstance(value, bool), "true or false"),
+    "monitoring.learn.by_night": _SWITCH,
 }
 GONE = {  # Parameters of earlier versions: what took their place
     "prepare.min_days": "everything on offer is forecast now",

@@ -8,11 +8,11 @@ KEYS = {"AWS_ACCESS_KEY_ID": "AKIATEST", "AWS_SECRET_ACCESS_KEY": "correct-horse
 
 
 @contextmanager
-def s3_server():
-    "Its address, and its process."
+def s3_server(host="127.0.0.1"):
+    "Its address, and its process; where all hosts of this machine may ask, it is started with 0.0.0.0."
     port = free_port()
     own = {"AWS_ACCESS_KEY_ID": "server", "AWS_SECRET_ACCESS_KEY": "server"}
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    command = [sys.executable, "-m", "moto.server", "-H", host, "-p", str(port)]
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **own})
         try:

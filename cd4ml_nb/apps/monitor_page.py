@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['DRAWN', 'CALLED', 'PARTS', 'sentences', 'table', 'part_of_page', 'nice_ticks', 'picture', 'live_html',
-           'performance_html', 'drift_rows', 'drift_html', 'alerts_html', 'decisions_html', 'models_html', 'spark',
-           'slices_html', 'reasons_html', 'outputs_html', 'guide_of', 'find_events', 'events_html', 'Seen', 'mark_of',
-           'look', 'slices_of', 'show_part', 'alert_options', 'people_said', 'see', 'guide_page', 'rehearse']
+           'performance_html', 'drift_rows', 'drift_html', 'alerts_html', 'decisions_html', 'tried_html', 'models_html',
+           'spark', 'slices_html', 'reasons_html', 'outputs_html', 'guide_of', 'find_events', 'events_html', 'Seen',
+           'mark_of', 'look', 'slices_of', 'show_part', 'alert_options', 'people_said', 'see', 'guide_page', 'rehearse']
 
 # %% ../../nbs/apps/monitor_page.ipynb #c4a62cd2
 import logging, re
@@ -25,8 +25,8 @@ from ..delivery.nights import check_day, live_night
 from ..delivery.registry import registry_folder
 from ..delivery.state import nothing_live, say_override, stands, state
 from ..look import HTML, exact_units, say_count, say_day, say_days, say_percent, say_score, say_when
-from ..monitoring.alerts import Alert, acknowledge, read_alerts, read_rules, say_guide
-from ..monitoring.drifted import read_drift, say_drift
+from ..monitoring.alerts import Alert, accepted_of, acknowledge, concerns_of, read_alerts, read_rules, say_guide
+from ..monitoring.drifted import read_drift, said_normal, say_drift
 from ..monitoring.due import say_due
 
 # %% ../../nbs/apps/monitor_page.ipynb #da3a0227
@@ -37,7 +37,11 @@ from ..monitoring.judged import MEASURES, Found, Verdict, is_as_judged, verdict_
 from ..monitoring.outputs import OF_WEEKS, output_nights, outputs_off, read_outputs, say_output, say_outputs
 from ..monitoring.overrides import overrides_of
 from ..monitoring.performance import read_sums, scores_by
-from ..monitoring.tried import say_beside
+from ..monitoring.evidence import BETTER, NOT_YET
+from ..monitoring.tried_shown import course_table, say_headline, say_spell, say_stopped, tried_ever
+from ..monitoring.published import say_routing
+from ..monitoring.split import say_balance
+from ..monitoring.steps import step_of
 from ..monitoring.reasons import GROUPS, read_reasons, reasons_table, say_reasons
 from ..monitoring.webhook import tell_alerts
 from ..serving.decisions import REASONS
@@ -200,6 +204,8 @@ def live_html(
         return sentences(since, "No night came yet, so there is nothing to watch. Bring the first one with: make night")
     knows = f"It knows the sales up to {say_day(night['day'], year=True)} (data version {night['data_version']})."
     parts = [sentences(verdict.says, kind=f"cd-verdict {verdict.state.replace(' ', '-')}"), sentences(since, knows)]
+    answers = [*say_routing(root, found), *filter(None, [say_balance(root)[0]])]
+    parts.append(sentences(*answers) if answers else "")
     return "".join([*parts, sentences(say_override(live), kind="cd-doubt"), sentences(say_due(root))])
 
 # %% ../../nbs/apps/monitor_page.ipynb #21c6f7d0
@@ -290,16 +296,18 @@ def drift_html(
     drifted, rule = read_drift(root), read_rules(root)["drift"]
     if not drifted or not drifted.found:
         return sentences(say_drift(drifted))
-    rows = []
+    rows, normal = [], dict(zip(map(id, drifted.found), said_normal(drifted.found, accepted_of(root, "drift"))))
     for units, one in drift_rows(drifted.found, read_inputs(root)):
         whom = ", ".join(one.slices[:3]) + (f" and {len(one.slices) - 3} more" if len(one.slices) > 3 else "")
         cost = say_score(round(units)) if np.isfinite(units) else "not known"
-        rows.append([one.cause, cost, whom or "all", say_day(one.since), one.says])
-    head = ["cause", "units a week", "of", "since", "what was found"]
-    todo = f"For {rule.concerns}. What to do: {say_guide(rule.guide)}."
-    return table(head, rows, f"Up to {say_day(drifted.day)}; the dearest first", right=(1,)) + sentences(
-        drifted.response, todo
-    )
+        step = step_of("drift", one.about)
+        todo = normal[id(one)] or step.says
+        whose = concerns_of("drift", rule, one.about)
+        rows.append([one.cause, cost, whom or "all", say_day(one.since), one.says, whose, todo])
+    head = ["cause", "units a week", "of", "since", "what was found", "concerns", "what to do"]
+    about = f"Up to {say_day(drifted.day)}; the dearest first"
+    told = drifted.response, f"More: {say_guide(rule.guide)}."
+    return table(head, rows, about, right=(1,)) + sentences(*told)
 
 # %% ../../nbs/apps/monitor_page.ipynb #b3f0a31d
 _LINK = HTML.from_string('<a href="{{ to }}" target="_blank" rel="noopener">{{ to }}</a>')
@@ -311,10 +319,10 @@ def alerts_html(
     "What is open, who has seen it, and what was closed lately."
     open_ones = [one for one in alerts if not one.closed]
     rows = [
-        [one.level, one.says, one.since and say_day(one.since), one.concerns, _seen(one), _todo(one.guide)]
+        [one.level, one.says, one.since and say_day(one.since), one.concerns, _seen(one), _todo(one)]
         for one in open_ones
     ]
-    head = ["level", "what", "since", "concerns", "seen by", "what to do: the guide"]
+    head = ["level", "what", "since", "concerns", "seen by", "what to do"]
     said = table(head, rows) if rows else sentences("No alert is open.")
     over = [one for one in reversed(alerts) if one.closed][:10]
     rows = [
@@ -327,12 +335,11 @@ def alerts_html(
     return f"{said}<details><summary>Over: {say_count(len(rows), 'alert')}</summary>{closed}</details>"
 
 # %% ../../nbs/apps/monitor_page.ipynb #aaa906bd
-def _todo(guide):
-    "An address to follow, or what the guide's button opens."
-    path, _, section = guide.partition("#")
-    if guide.startswith(("https://", "http://")):
-        return Markup(_LINK.render(to=guide))
-    return f"“{section}”" if section else path
+def _todo(alert):
+    "The next step, and an address to follow; a guide of the project is opened by its button."
+    if not alert.guide.startswith(("https://", "http://")):
+        return alert.todo
+    return Markup("{}. {}").format(alert.todo, Markup(_LINK.render(to=alert.guide)))
 
 
 def _seen(alert):
@@ -372,6 +379,77 @@ def _decided(reason, one):
     apart = f"{one['difference']:+.2f} ({one['low']:+.2f} to {one['high']:+.2f})"
     return [*row, f"{one['model']:.2f}", f"{one['planner']:.2f}", apart, better]
 
+# %% ../../nbs/apps/monitor_page.ipynb #904037b2
+_COPY = HTML.from_string("<p class='cd-command'>{{ what }}: <code>{{ command }}</code></p>")
+_FAMILIES = 12  # Rows
+_BAND = """<p class="cd-legend"><span class="live"></span> all days up to each day
+<span class="band"></span> where it may lie; holds on all days together, from the seventh on</p>"""
+
+
+def _slices_told(known):
+    "Families that are told apart from the rest, the worst first; then how many are not known yet."
+    rows = known.get("slices") or []
+    told = [one for one in rows if one["state"] != NOT_YET] or sorted(rows, key=lambda one: -one["series"])[:3]
+    if not told:
+        return ""
+    cells = []
+    for one in told[:_FAMILIES]:
+        bounds = [one["low"], one["high"]]
+        likely = "–" if None in bounds else " to ".join(say_percent(end, signed=True) for end in bounds)
+        apart = say_percent(one["difference"], signed=True)
+        cells.append([one["slice"], one["series"], one["state"], apart, likely])
+    note = f"Of {say_count(len(rows), 'slice')}; each interval is so wide that all of them hold together"
+    return table(
+        ["family", "products", "verdict", "error, less (−) or more (+)", "likely"], cells, note, right=(1, 3, 4)
+    )
+
+# %% ../../nbs/apps/monitor_page.ipynb #7e7a4ba5
+def _course_drawn(known, name, ended):
+    "The evidence by day; nothing where none was kept."
+    days = course_table(known)
+    if len(days) < 2:
+        return ""
+    unit, title = "% of the live model's order error; below 0 is better", f"{name}: {say_headline(known, ended)}"
+    lines = {"live": days["difference"].to_numpy(), "promised": np.zeros(len(days))}
+    band = days["low"].to_numpy(), days["high"].to_numpy()
+    shown = lambda x: f"{x:+.3g}".replace("-", "−") if x else "0"
+    return picture(days["date"], lines, title, unit, shown, band=band) + _BAND
+
+
+def _tried_told(one):
+    "One model that is tried, or was."
+    name, known = one["model_version"], one["evidence"]
+    ended = bool(one["until"])
+    drawn = _course_drawn(known, name, ended)
+    said = sentences(say_spell(one), "" if drawn else say_headline(known, ended)) + drawn
+    said += sentences(say_stopped(known) if not one["until"] else "", kind="cd-stopped") + _slices_told(known)
+    if one["until"]:
+        return said
+    off = f'cd4ml release retire {name} --reason "…"'
+    live = f'cd4ml release promote {name} --reason "…"'
+    acts = _COPY.render(what="Take it off", command=off)
+    return said + (acts + _COPY.render(what="Put it live", command=live) if known.get("state") == BETTER else acts)
+
+# %% ../../nbs/apps/monitor_page.ipynb #871048fb
+_BEFORE = HTML.from_string("<details><summary>{{ what }}</summary>{{ told }}</details>")
+
+
+def tried_html(
+    root: Path,  # The project's folder
+) -> str:
+    "What is tried beside the live model, and what was."
+    ever = tried_ever(root)
+    now, before = ([one for one in ever if bool(one["until"]) == ended] for ended in (False, True))
+    said = "".join(map(_tried_told, now))
+    if not now:
+        how = 'cd4ml release promote VERSION --role shadow --reason "…"'
+        nothing = sentences("Nothing is tried beside the live model.")
+        said = nothing + _COPY.render(what="Put an approved version beside it", command=how)
+    if before:
+        what = f"Tried before: {', '.join(one['model_version'] for one in before)}"
+        said += _BEFORE.render(what=what, told=Markup("".join(map(_tried_told, before))))
+    return said
+
 # %% ../../nbs/apps/monitor_page.ipynb #304ca6d7
 def models_html(
     root: Path,  # The project's folder
@@ -401,7 +479,7 @@ def models_html(
         "bias there",
     ]
     note = "Errors of different days compare only roughly: each version was live on its own days."
-    return sentences(*say_beside(root)) + table(head, rows, right=(3, 4, 5, 6, 7)) + sentences(note, kind="aside")
+    return table(head, rows, right=(3, 4, 5, 6, 7)) + sentences(note, kind="aside")
 
 # %% ../../nbs/apps/monitor_page.ipynb #18192366
 def _numbers(one):
@@ -627,7 +705,7 @@ def _releases(root, kind):
 # %% ../../nbs/apps/monitor_page.ipynb #b435355c
 def _release(number, act):
     "An act of the log of releases as an event."
-    said = {name: act.get(name, "") for name in ("act", "by", "reason")} | {"live": act.get("role") == "champion"}
+    said = {name: act.get(name, "") for name in ("act", "role", "by", "reason")}
     model, moment = act["model_version"], datetime.fromisoformat(act["time"])
     return Event("release", {}, said, model, act.get("data_version"), moment, act_id(number, act))
 
@@ -665,7 +743,8 @@ def _say_event(event, names):
         told = _words(said, "act", "says") + (f", by {_words(said, 'by', 'reason')}" if said.get("by") else "")
         return ", ".join(filter(None, [_ABOUT.get(about.get("of"), about.get("of")), day])), told
     if event.kind == "release":
-        put = " (put live)" if said.get("live") else ""
+        role = said.get("role")
+        put = " (put live)" if role == "champion" else f" as {role}" if role else ""
         return event.model_version, f"{said['by']}: {said['act']}{put}, {said['reason']}"
     if event.kind == "night":
         return f"night of {day}", f"{said.get('forecasts', 0):,} forecasts"
@@ -753,7 +832,9 @@ def _or_trouble(make):
         return None, e
 
 # %% ../../nbs/apps/monitor_page.ipynb #90709c92
-_STANDS_ON = "live.json performance drift outcomes outputs reasons inputs.parquet prepared events events/events.db-wal"
+_STANDS_ON = (
+    "live.json performance drift outcomes outputs reasons inputs.parquet prepared beside events events/events.db-wal"
+)
 _AND = "params.yaml reports/releases.jsonl data/registry data/corrections data/prepared"
 _LAST: list[Seen] = []  # What was seen last; a visitor's process is forked from one that has seen it all
 
@@ -812,6 +893,7 @@ PARTS: dict[str, tuple[str, Callable]] = {  # What the page shows -> its title, 
     "drift": ("What drifts", lambda root, seen: drift_html(root)),
     "alerts": ("Alerts", _all_alerts),
     "decisions": ("What planners decided", lambda root, seen: decisions_html(root)),
+    "tried": ("What is tried beside it", lambda root, seen: tried_html(root)),
     "models": ("Models beside each other", lambda root, seen: models_html(root)),
     "slices": ("For whom", lambda root, seen: slices_of(seen, next(iter(BY)))),
     "reasons": (

@@ -29,7 +29,17 @@ from ..serving.events import Event, as_events, events_folder, open_events, read_
 from ..serving.kept_rules import keep_needed_rules
 from ..serving.live import model_stamp
 from ..serving.mirror import live_root
-from ..serving.orders import OrderList, as_file, check_service_level, list_record, order_list, said_of
+
+# %% ../../nbs/apps/order_page.ipynb #45fb446e
+from cd4ml_nb.serving.orders import (
+    OrderList,
+    as_file,
+    check_service_level,
+    list_record,
+    order_list,
+    said_of,
+    say_models,
+)
 from ..serving.orders import with_decisions
 from ..serving.stock import Kept, keep_stock, kept_stock, read_stock_text
 from .page import product_name, sorted_stores, store_name
@@ -545,7 +555,7 @@ def about_html(
 ) -> str:  # HTML
     "What to know of the list, and which model made it."
     orders = shown.orders
-    made = f"Model {orders.model_version} on data {orders.data_version}."
+    made = say_models(orders)
     weeks = [] if any(note.startswith("last_week") for note in orders.notes) else ["Last week: the same weekdays."]
     later = [note for note in orders.notes if not note.startswith(OF_RULES) and note not in orders.unusual]
     notes = [note.replace("last_week is", "Last week is") for note in later]

@@ -471,16 +471,31 @@ _MODEL = HTML.from_string("""
 _NOTICE = HTML.from_string("""{% for sentence in said %}<p role="alert">{{ sentence }}</p>{% endfor %}""")
 
 
+def _speaker(model, choice):
+    "The card and the tests of the model that speaks, and, where several answer, a sentence on which one does."
+    if not (routing := model.card.get("routing")):
+        return model.card, model.tested, ""
+    spoken = model.forecaster.spoken_by(choice.item, choice.store)
+    name = spoken["model_version"]
+    if several := spoken.get("models"):
+        return model.card, model.tested, f"Several models answer; this sum is of {' and '.join(several)}."
+    arm = next(arm for arm in model.forecaster.arms if arm.card["model_version"] == name)
+    given = {"live_since": routing["arms"][name]["since"], "released_by": routing["arms"][name]["by"]}
+    card = model.card if name == model.card["model_version"] else {**arm.card, **given}
+    return card, arm.tested, f"Several models answer, each its units; here {name} does."
+
+# %% ../../nbs/apps/page.ipynb #8bfe049e
 def model_html(
     model,  # A remembered forecaster
     choice: Choice,  # What the visitor looks at
 ) -> str:  # HTML
     "Which model on which data, and how good it was at what the visitor looks at."
-    own = nearest_accuracy(model.tested, choice.item, choice.store, _family(model, choice))
-    said = say_model(model.card, own)
-    if since := model.card.get("live_since"):
-        said["live"] = f"Since {say_when(since)}, released by {model.card.get('released_by')}."
-    titles = {"accuracy": "How good", "live": "Live", "model": "Model", "data": "Data"}
+    card, tested, several = _speaker(model, choice)
+    own = nearest_accuracy(tested, choice.item, choice.store, _family(model, choice))
+    said = say_model(card, own) | ({"several": several} if several else {})
+    if since := card.get("live_since"):
+        said["live"] = f"Since {say_when(since)}, released by {card.get('released_by')}."
+    titles = {"accuracy": "How good", "live": "Live", "model": "Model", "several": "Which", "data": "Data"}
     return _MODEL.render(said=[(title, said[key]) for key, title in titles.items() if key in said]).strip()
 
 
@@ -673,13 +688,16 @@ def forecast_csv(
     head = {"row": "total", "store_nbr": where, "date": choice.days[0], "to": choice.days[-1]}
     asked = choice.item, choice.store, choice.first, choice.last, choice.promotion
     head |= {"history": model.history(*asked[:2]), "promotion_assumed": model.supposed(*asked)}
-    head["note"] = model.note(*asked)
     head |= {name: total[name] for name in _NUMBERS}
-    same = {name: model.card[name] for name in ("model_version", "data_version")}
-    same |= {"item_nbr": choice.item, "item_name": product_name(model, choice.item)}
+    head |= {"note": model.note(*asked), "model_version": _speaker(model, choice)[0]["model_version"]}
+    same = {
+        "data_version": model.card["data_version"],
+        "item_nbr": choice.item,
+        "item_name": product_name(model, choice.item),
+    }
     same["promotion"] = switch_name(choice.promotion)
     parts = [pd.DataFrame([head]), daily, *_other_rows(model, choice)]
-    table = pd.concat(parts, ignore_index=True).assign(**same)
+    table = pd.concat(parts, ignore_index=True).assign(**same).fillna({"model_version": model.card["model_version"]})
     text = table[_CSV_COLUMNS].to_csv(index=False, date_format="%Y-%m-%d", lineterminator="\r\n")
     return file_name(choice), text
 

@@ -117,24 +117,27 @@ def _options_of(entry):
         word for name, value in {"kind": entry["kind"], **said}.items() if value for word in (f"--{name}", value)
     )
 
-
+# %% ../../nbs/cli/03a_corrections.ipynb #fba0eb71
 def doubts_in_words(
     queue,  # From `open_doubts`
     limit: int,
 ) -> str:
     "The queue as a person reads it."
-    from cd4ml_nb.look import exact_units, say_days, say_percent, table_text
+    from cd4ml_nb.look import exact_units, say_days, table_text
+    from cd4ml_nb.monitoring.doubts import ORDER, WORDS, say_sure
 
     if queue.empty:
         return "No day of the last year looks wrong that nobody has judged."
     rows = []
     for one in queue.head(limit).itertuples():
-        days, what = say_days(one.first_date, one.last_date), f"{one.kind}: {one.evidence}"
-        costs = [exact_units(round(one.expected, 1)), say_percent(one.probability)]
+        days, what = say_days(one.first_date, one.last_date), f"{WORDS[one.kind]}: {one.evidence}"
+        costs = [exact_units(round(one.expected, 1)), say_sure(one.probability)]
         rows.append([one.store_nbr, one.item_nbr or "all", days, *costs, what])
-    table = table_text(["store", "product", "days", "units", "probable", "what it may be, and why"], rows)
+    table = table_text(["store", "product", "days", "units", "sure", "what it may be, and why"], rows)
     more = len(queue) - len(rows)
-    told = f"{table}\n\nSay what the first one is: cd4ml corrections add {_options_of(queue.iloc[0])} --why '…'"
+    told = (
+        f"{ORDER}\n\n{table}\n\nSay what the first one is: cd4ml corrections add {_options_of(queue.iloc[0])} --why '…'"
+    )
     told += ", or --kind as_it_is where it is right. To look: make curate"
     return told + (f"\n{more:,} more: --limit {len(queue)}" if more else "")
 
@@ -152,7 +155,7 @@ def corrections_queue(
     limit: int = 20,  # So many at most
     json: bool = False,  # A list of JSON objects, all of them
 ):
-    """Show the days that look wrong: those with the most units times how probable it is come first.
+    """Show the days that look wrong, most costly first: units that were probably lost × how sure that is.
 
     cd4ml corrections queue --store 367"""
     from cd4ml_nb.data.corrections import known_series, newest_prepared, read_corrections

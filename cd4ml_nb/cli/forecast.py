@@ -127,8 +127,11 @@ def _model(folder):
     return load_forecaster(Path(folder))
 
 
-def _said_of(card):
-    "Which model answered, and since when it is live."
+def _said_of(card, answer=None):
+    "Which model answered, and since when it is live; where several are, who of them spoke."
+    if answer and "routing" in card:
+        spoke = " and ".join(answer.get("models") or [answer["model_version"]])
+        return f"Several models answer; this was said by {spoke} (see: cd4ml release status)"
     name = f"Model {card['model_version']} ({card['estimator'].replace('_', ' ')})"
     data = f"data {card.get('learnt_from', card['data_version'])}; knows sales up to {card['forecast_origin']}"
     said = f"{name}, trained {str(card['trained_at'])[:10]} on {data}"
@@ -149,7 +152,7 @@ def _one_forecast(forecaster, item, store, date, promotion, live=False):
         raise UserError(f"{why} Leave --promotion out for the forecast as planned.")
     answer = compute_answer(forecaster, Question(item, store, date, promotion=promotion))
     asked = {"item_nbr": item, "store_nbr": store, "date": date, "promotion": promotion}
-    return keep_answer(forecaster.card, asked, answer) if live else answer
+    return keep_answer(answer, asked, answer) if live else answer
 
 # %% ../../nbs/cli/02_forecast.ipynb #66cdcce2
 def _other_stores(forecaster, item, date):
@@ -290,8 +293,9 @@ def _keep_table(card, table, answers):
     table = table.assign(**{name: answers[name] for name in ("item_nbr", "store_nbr", "date")})
     as_json = {"orient": "records", "lines": True, "double_precision": 15}
     lines = [part.to_json(**as_json).splitlines() for part in (table, answers)]
-    stood = event.id, int(event.id[:14], 16), "forecast", card["model_version"], card["data_version"]
-    rows = [(f"{stood[0]}.{number}", *stood[1:], *told) for number, told in enumerate(zip(*lines), 1)]
+    stood, data = (int(event.id[:14], 16), "forecast"), card["data_version"]
+    told = enumerate(zip(answers["model_version"], *lines), 1)
+    rows = [(f"{event.id}.{number}", *stood, model, data, *said) for number, (model, *said) in told]
     with closing(Disk(events_folder(root))) as disk, suppress(UserError):  # the disk's trouble was said
         disk.keep(rows, insert_packed)
 
@@ -324,7 +328,7 @@ def forecast(
     print(words(_said(forecaster, item, store, day_asked, answer)))
     for sentence in _covers(forecaster, item, store, day_asked, switch):
         print(words(sentence))
-    print(words(_said_of(forecaster.card)))
+    print(words(_said_of(forecaster.card, answer)))
 
 # %% ../../nbs/cli/02_forecast.ipynb #d319e531
 COMMANDS = {"forecast": in_own_words(forecast)}

@@ -14,8 +14,8 @@ def learn(
     *,
     reason: str | None = None,  # Why, where nothing calls for it but you
     if_due: bool = False,  # Do nothing, and say why, where nothing calls for it: for a schedule
-    preview: bool = False,  # Only say what calls for it
-    json: bool = False,  # With --preview, one line of JSON: model_version, day, due, says, hindered, triggers
+    preview: bool = False,  # Only say what calls for it, and what has come that it would not learn yet
+    json: bool = False,  # With --preview, one line of JSON: model_version, day, due, says, hindered, waiting, triggers
 ):
     """Let what came since the live model was made become a new candidate.
 
@@ -38,15 +38,15 @@ def _preview(as_json):
     "What calls for a turn."
     from cd4ml_nb.look import table_text
     from cd4ml_nb.monitoring.due import look_due, trigger_rows
-    from cd4ml_nb.monitoring.learn import say_hindered
+    from cd4ml_nb.monitoring.learn import say_hindered, say_waiting
 
     due = look_due(project_root())
-    hindered = say_hindered(project_root(), due.day)
+    hindered, waiting = say_hindered(project_root(), due.day), say_waiting(project_root(), due.day)
     if as_json:
         triggers = [one._asdict() for one in due.triggers]
         told = {"model_version": due.model_version, "day": due.day, "due": bool(due.why), "says": due.says}
-        return say_json(told | {"hindered": hindered, "triggers": triggers})
-    return "\n".join(filter(None, [due.says, hindered, table_text([], trigger_rows(due.triggers))]))
+        return say_json(told | {"hindered": hindered, "waiting": waiting, "triggers": triggers})
+    return "\n".join(filter(None, [due.says, hindered, waiting, table_text([], trigger_rows(due.triggers))]))
 
 
 COMMANDS = {"learn": learn}

@@ -10,66 +10,142 @@ from collections.abc import Callable
 from .parser import say_json
 from ..words import words_here
 from .servers import monitor_page
-from ..core import project_root
+from ..core import UserError, project_root
 
 # %% ../../nbs/cli/02c_monitor.ipynb #9dd13b35
-def _as_told(verdict, said, reasons, drifted, alerts):
+def _as_told(parts):
     "The same as a program reads it."
     from cd4ml_nb.monitoring.alerts import as_row
-    from cd4ml_nb.monitoring.drifted import say_drift
+    from cd4ml_nb.monitoring.drifted import said_normal, say_drift
 
-    told = reasons.astype(object).where(reasons.notna(), None).reset_index().to_dict("records")
-    found = {"says": say_drift(drifted), "found": [one.as_row() for one in drifted.found] if drifted else []}
+    (said, reasons), drifted, accepted = parts["overrides"], parts["drift"], parts["accepted"]
+    told = reasons.astype(object).where(reasons.notna(), None).reset_index().to_dict("records") if said else []
+    drifts = drifted.found if drifted else []
+    rows = [one.as_row() | {"accepted": who} for one, who in zip(drifts, said_normal(drifts, accepted))]
+    found = {"says": say_drift(drifted, accepted), "found": rows}
     found |= {"untold": drifted.response if drifted else ""}
-    parts = {"overrides": {"says": said, "reasons": told}, "drift": found}
-    return verdict.as_row() | parts | {"alerts": [as_row(alert) for alert in alerts]}
+    known = parts["verdict"].as_row() if parts["verdict"] else {}
+    known |= {"overrides": {"says": said, "reasons": told}, "drift": found}
+    return known | {"alerts": [as_row(alert) for alert in parts["alerts"]], "learning": parts["learning"]}
+
+# %% ../../nbs/cli/02c_monitor.ipynb #10536630
+def _print_parts(parts):
+    "The same as somebody reads it."
+    from cd4ml_nb.look import table_text
+    from cd4ml_nb.monitoring.drifted import say_drift
+    from cd4ml_nb.monitoring.judged import verdict_table
+
+    words, verdict = words_here(), parts["verdict"]
+    table = verdict_table(verdict) if verdict else []
+    if verdict:
+        print(words(verdict.says))
+    if len(table):
+        print(words(table_text(list(table), table.to_numpy().tolist())))
+    told = [
+        parts["overrides"][0],
+        parts["changed"],
+        say_drift(parts["drift"], parts["accepted"]),
+        *parts["beside"],
+        *parts["routing"]["says"],
+        parts["learning"],
+    ]
+    print(words("\n".join(filter(None, told))))
+    alerts = parts["alerts"]
+    print(f"Open alerts: {len(alerts)}. See them: cd4ml alerts" if alerts else "No alert is open.")
+
+# %% ../../nbs/cli/02c_monitor.ipynb #893f841b
+def _routing(root):
+    "Who answers whom, where several models do, and whether units are shared as was meant."
+    from cd4ml_nb.delivery.state import state
+    from cd4ml_nb.monitoring.split import say_balance
+    from cd4ml_nb.monitoring.published import say_routing
+    from cd4ml_nb.monitoring.rewards import say_bandit
+
+    told, alarm = say_balance(root)
+    return {"says": [*say_routing(root, state(root)), *say_bandit(root), *filter(None, [told])], "alarm": alarm}
+
+# %% ../../nbs/cli/02c_monitor.ipynb #9cf577d2
+def _of_tried(root, version, json):
+    "What is known of one model that is tried, or was."
+    from cd4ml_nb.look import table_text
+    from cd4ml_nb.monitoring.tried_shown import course_table, say_headline, say_spell, say_stopped, tell_tried
+
+    one = tell_tried(root, version)
+    if json:
+        return say_json(one)
+    known = one["evidence"]
+    head = say_headline(known, ended=bool(one["until"]))
+    said = [say_spell(one), f"{head[:1].upper()}{head[1:]}.", "" if one["until"] else say_stopped(known)]
+    days = course_table(known).tail(14)
+    numbers = days[["difference", "low", "high"]].map(lambda x: "–" if x != x else f"{x:+.1f}%")
+    rows = [[f"{day:%Y-%m-%d}", *row] for day, row in zip(days["date"], numbers.to_numpy().tolist())]
+    columns = ["day", "order error, less (-) or more (+)", "at least", "at most"]
+    return words_here()("\n".join(filter(None, [*said, table_text(columns, rows) if rows else ""])))
 
 # %% ../../nbs/cli/02c_monitor.ipynb #893f841a
+def _read_parts(root):
+    "All that the monitor tells, part by part; and of what cannot be read, which file it is and how to mend it."
+    from cd4ml_nb.delivery.changed import changed_of
+    from cd4ml_nb.delivery.nights import live_night
+    from cd4ml_nb.monitoring.alerts import accepted_of, read_alerts
+    from cd4ml_nb.monitoring.drifted import read_drift
+    from cd4ml_nb.monitoring.due import say_due
+    from cd4ml_nb.monitoring.judged import is_as_judged
+    from cd4ml_nb.monitoring.overrides import overrides_of
+    from cd4ml_nb.monitoring.tried import said_beside, say_beside
+
+    each = {"verdict": (is_as_judged, None), "overrides": (overrides_of, ("", None)), "drift": (read_drift, None)}
+    each |= {"tried": (said_beside, []), "beside": (say_beside, []), "learning": (say_due, "")}
+    each |= {"routing": (_routing, {"says": [], "alarm": False})}
+    each |= {"changed": (lambda root: changed_of(root, (live_night(root) or {}).get("day", "")), "")}
+    parts, damaged = {}, []
+    each |= {"accepted": (lambda root: accepted_of(root, "drift"), {}), "alerts": (read_alerts, [])}
+    for name, (read, nothing) in each.items():
+        try:
+            parts[name] = read(root)
+        except UserError as e:
+            parts[name] = nothing
+            damaged.append(str(e))
+    return parts, list(dict.fromkeys(damaged))
+
+# %% ../../nbs/cli/02c_monitor.ipynb #19f32254
 def monitor(
     *,
-    json: bool = False,  # One line of JSON: says, state, rows, overrides, drift, alerts, learning, tried
+    tried: str | None = None,  # Tell of this version alone, which is tried beside the live one, or was
+    json: bool = False,  # JSON: says, state, rows, overrides, drift, alerts, learning, tried, routing, damaged
 ):
     """Say whether the live model is still what was approved.
 
     Its last seven days beside the band that its backtest promised. All of it on a page: make monitor.
-    cd4ml monitor"""
-    from cd4ml_nb.look import table_text
-    from cd4ml_nb.monitoring.alerts import read_alerts
-    from cd4ml_nb.monitoring.drifted import read_drift, say_drift
-    from cd4ml_nb.monitoring.due import say_due
-    from cd4ml_nb.monitoring.judged import is_as_judged, verdict_table
-    from cd4ml_nb.monitoring.overrides import overrides_of
-    from cd4ml_nb.monitoring.tried import said_beside, say_beside
-
-    root = project_root()
-    verdict, (said, reasons), alerts = is_as_judged(root), overrides_of(root), read_alerts(root)
-    words, drifted = words_here(), read_drift(root)
+    A file that cannot be read is named, and all others are told.
+    cd4ml monitor
+    cd4ml monitor --tried forest-4f1c"""
+    if tried is not None:
+        return print(_of_tried(project_root(), tried, json))
+    parts, damaged = _read_parts(project_root())
     if json:
-        told = {"learning": say_due(root), "tried": said_beside(root)}
-        print(say_json(_as_told(verdict, said, reasons, drifted, alerts) | told))
-        return
-    print(words(verdict.says))
-    if len(table := verdict_table(verdict)):
-        print(words(table_text(list(table), table.to_numpy().tolist())))
-    print(words("\n".join([said, say_drift(drifted), *say_beside(root), say_due(root)])))
-    if alerts:
-        print(f"Open alerts: {len(alerts)}. See them: cd4ml alerts")
+        print(say_json(_as_told(parts) | {name: parts[name] for name in ("tried", "routing")} | {"damaged": damaged}))
+    else:
+        _print_parts(parts)
+    if damaged:
+        raise UserError("\n".join(damaged))
 
 # %% ../../nbs/cli/02c_monitor.ipynb #52165309
 def alerts_in_words(
     alerts: list,  # From `read_alerts`
 ) -> str:
-    "Alerts as somebody reads them."
-    from cd4ml_nb.look import say_when, table_text
-    from cd4ml_nb.monitoring.alerts import say_guide
+    "Alerts as somebody reads them: what, what to do, who has seen it."
+    from cd4ml_nb.look import say_day, say_when
+    from cd4ml_nb.monitoring.alerts import say_step, say_wrong
 
-    rows = []
+    told = []
     for one in alerts:
         state = f"over since {say_when(one.closed.isoformat())}" if one.closed else "open"
-        seen = f"{one.by}: {one.reason}" if one.by else ""
-        rows.append([one.id[:18], one.level, one.since, state, one.concerns, seen, say_guide(one.guide), one.says])
-    head = ["alert", "level", "since", "state", "concerns", "seen by", "what to do", "what"]
-    return table_text(head, rows) if rows else "No alert is open."
+        head = f"{one.id[:18]}  {one.level}, {state}; since {say_day(one.since)}, for {one.concerns}"
+        normal = " (the new normal)" if one.normal else ""
+        seen = f"  Seen by {one.by}: {one.reason}{normal}" if one.by else "  Seen by nobody yet."
+        told += [head, f"  {say_wrong(one)}", *([] if one.closed else [f"  What to do: {say_step(one)}"]), seen, ""]
+    return "\n".join(told).rstrip() or "No alert is open."
 
 # %% ../../nbs/cli/02c_monitor.ipynb #306fffec
 def alerts_list(
@@ -90,19 +166,23 @@ def alerts_acknowledge(
     alert: str,  # An id, or its beginning; cd4ml alerts shows it
     *,
     reason: str,  # What is done about it, or why nothing is
+    normal: bool = False,  # It is as it should be from now on: over, until it changes again
     by: str | None = None,  # Who has seen it; Git's user or the login when left out
 ):
     """Say that you have seen an alert; it stays open until it is over.
 
-    cd4ml alerts acknowledge 000644f2c1d3b0a7f1 --reason 'the lorry is late'"""
+    Whoever comes second is told who was first.
+    cd4ml alerts acknowledge 000644f2c1d3b0a7f1 --reason 'the lorry is late'
+    cd4ml alerts acknowledge 000644f2c1d3b0a7f1 --normal --reason 'it sells to the school now'"""
     from cd4ml_nb.delivery.acts import whoever
     from cd4ml_nb.monitoring.alerts import acknowledge
     from cd4ml_nb.monitoring.webhook import tell_alerts
 
     root = project_root()
-    seen = acknowledge(root, alert, by or whoever(root), reason)
+    seen = acknowledge(root, alert, by or whoever(root), reason, normal)
     tell_alerts(root)
-    print(f"Seen by {seen.by}: {seen.says}")
+    over = "Over as the new normal, until it changes again. " if normal else ""
+    print(f"{over}Seen by {seen.by}: {seen.says}")
 
 
 _PAGE: dict[str, Callable] = {"": monitor, "page": monitor_page}

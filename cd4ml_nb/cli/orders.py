@@ -82,6 +82,7 @@ def in_words(
 ) -> str:
     "The list as a planner reads it."
     from cd4ml_nb.look import exact_units, say_count, say_days, say_range, say_units, table_text
+    from cd4ml_nb.serving.orders import say_models
 
     shown = table[(table["suggested"] > 0) | table["ordered"].notna()]
     head = ["product", "expected", "likely", "enough", "stock", "pack", "order", "decided", "last week", "last year"]
@@ -100,7 +101,7 @@ def in_words(
     lines = [said, *orders.unusual, table_text(head, rows)] if rows else [f"{said} {none}", *orders.unusual]
     lines += _say_rest(rest) if rows and not orders.held else []
     notes = [note for note in orders.notes if note not in orders.unusual]
-    return "\n".join([*lines, *notes, f"Model {orders.model_version} on data {orders.data_version}."])
+    return "\n".join([*lines, *notes, say_models(orders)])
 
 # %% ../../nbs/cli/02a_orders.ipynb #856a660d
 def _decided(root, made):

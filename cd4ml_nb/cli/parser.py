@@ -60,11 +60,26 @@ def _add_parameter(parser, parameter, help):
         parser.add_argument(option, **_option(parameter, help))
 
 # %% ../../nbs/cli/01_parser.ipynb #d43d0b2c
+def _number_like(default):
+    "How an option's number is read: what is none is said with one that is."
+    kind, what = type(default), "a whole number" if isinstance(default, int) else "a number"
+
+    def read(text):
+        try:
+            return kind(text)
+        except ValueError:
+            share = text[:-1].replace(".", "", 1).isdecimal() and text.endswith("%") and isinstance(default, float)
+            meant = f"{float(text[:-1]) / 100:g}" if share else f"{default}"
+            raise argparse.ArgumentTypeError(f"'{text}' is not {what}; write it as {meant}") from None
+
+    return read
+
+
 def _option(parameter, help):
     "What argparse should know of an option that takes a value."
     default, compulsory = parameter.default, parameter.default is parameter.empty
     return {
-        "type": type(default) if isinstance(default, (int, float)) else str,
+        "type": _number_like(default) if isinstance(default, (int, float)) else str,
         "default": None if compulsory else default,
         "required": compulsory,
         "metavar": parameter.name.upper(),

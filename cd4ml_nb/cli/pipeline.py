@@ -101,21 +101,21 @@ _OF_A_NIGHT = (
 def _one_night(until, insist=False):
     "One night, and what is to be on record of it."
     from cd4ml_nb.delivery.broker import announce
+    from cd4ml_nb.delivery.changed import changed_of
     from cd4ml_nb.delivery.night import check_turn, doubt_of, next_day
     from cd4ml_nb.delivery.stages import run_night
 
     root = project_root()
     day = check_turn(root, next_day(root) if until is None else until)
+    from cd4ml_nb.monitoring.watch import watch_failure, watch_night
+
     try:
         report = run_night(root, day, fork=True, insist=insist)
     except Exception as e:
-        from cd4ml_nb.monitoring.watch import watch_failure
-
         watch_failure(root, day, str(e))
         raise
     from cd4ml_nb.monitoring.learn import after_night
     from cd4ml_nb.monitoring.record import record_nights
-    from cd4ml_nb.monitoring.watch import watch_night
     from cd4ml_nb.serving.kept_rules import try_rules
 
     try_rules(root)
@@ -123,8 +123,8 @@ def _one_night(until, insist=False):
     announce(root)
     watch_night(root)
     after_night(root)
-    if doubt := doubt_of(root, day):
-        progress(doubt)
+    if odd := " ".join(filter(None, (doubt_of(root, day), changed_of(root, day)))):
+        progress(odd)
     print(f"Report: {report}", flush=True)
     return 0
 

@@ -9,7 +9,7 @@ __all__ = ['COMMANDS', 'gate', 'release_status', 'release_history', 'release_sho
 # %% ../../nbs/cli/05_release.ipynb #3aded520
 from ..core import UserError, project_root
 from .parser import say_json
-from ..delivery.verdict import failed_titles, say_compared, say_others, verdict_here
+from ..delivery.verdict import failed_titles, say_compared, say_online, say_others, verdict_here
 
 # %% ../../nbs/cli/05_release.ipynb #8f643e9f
 def gate(
@@ -35,7 +35,7 @@ def gate(
         stopped = [f"The gate stopped {found['model_version']}: {', '.join(failed)}", *say_others(found)]
         raise UserError(f"{'. '.join(stopped)}. The evidence: reports/gate.html")
     if not json:
-        print(f"{found['model_version']} passed the gate, {say_compared(found)}.")
+        print(" ".join([f"{found['model_version']} passed the gate, {say_compared(found)}.", *say_online(found)]))
 
 # %% ../../nbs/cli/05_release.ipynb #9e6c0848
 def release_status(
@@ -47,18 +47,45 @@ def release_status(
     cd4ml release status"""
     from cd4ml_nb.delivery.release import status_in_words
     from cd4ml_nb.delivery.stale import in_time
-    from cd4ml_nb.delivery.state import state
+    from cd4ml_nb.delivery.state import known_until, state
 
-    root, doubt, former = project_root(), "", ""
+    root, doubt, former, known, heard = project_root(), "", "", "", ""
     found = state(root)
-    if found["champion"] or found["candidate"]:
-        from cd4ml_nb.delivery.grounds import doubt_grounds, say_former  # heavy
+    if champion := found["champion"]:
+        from cd4ml_nb.delivery.grounds import doubt_grounds  # heavy
+        from cd4ml_nb.delivery.learning import heard_of
 
-        doubt = doubt_grounds(root, found["champion"]) if found["champion"] else ""
-        former = say_former(root, found["candidate"]["model_version"]) if found["candidate"] else ""
-    told = {**found, "doubt": doubt, "candidate_former": former}
-    print(say_json(told) if json else in_time(status_in_words(found, doubt, former)))
+        known, doubt = known_until(root, champion["model_version"]), doubt_grounds(root, champion)
+        heard = heard_of(root, champion["model_version"])
+    if found["candidate"]:
+        from cd4ml_nb.delivery.grounds import say_former
+
+        former = say_former(root, found["candidate"]["model_version"])
+    told = {**found, "doubt": doubt, "candidate_former": former, "known_until": known}
+    told |= {"learnt_online": heard, "answers": _who_answers(root, found)}
+    said = " ".join(filter(None, (doubt, heard)))
+    words = "\n".join([status_in_words(found, said, former, known), *_will_learn(root, found), *told["answers"]])
+    print(say_json(told) if json else in_time(words))
     _require_sound(root)
+
+# %% ../../nbs/cli/05_release.ipynb #451330a9
+def _who_answers(root, found):
+    "Who answers whom, where several models do: sentences."
+    if not any(held["role"] == "challenger" for held in found["beside"]):
+        return []
+    from cd4ml_nb.monitoring.published import say_routing
+    from cd4ml_nb.monitoring.rewards import say_bandit
+    from cd4ml_nb.monitoring.split import say_balance
+
+    return [*say_routing(root, found), *say_bandit(root), *filter(None, [say_balance(root)[0]])]
+
+
+def _will_learn(root, found):
+    "Whether the model that waits goes on learning once it is live: a sentence, or none."
+    from cd4ml_nb.delivery.state import read_verdict
+
+    waits = found["candidate"] and found["candidate"]["model_version"]
+    return [f"Of {waits}: {said}" for said in say_online(read_verdict(root, waits))] if waits else []
 
 
 def _require_sound(root):
@@ -149,16 +176,38 @@ def release_promote(
     version: str,  # An approved version (its first characters do), or MLflow's number
     *,
     role: str = "champion",  # champion: it goes live; challenger or shadow: it is tried beside the live one
+    share: str | None = None,  # Of the units that a challenger answers, 0 to 1; again for another share
     by: str | None = None,  # Who decides; Git's user or the login when left out
     reason: str | None = None,  # Why; compulsory, and kept for ever
     override: bool = False,  # Although the gate compared it with another champion than the live one
 ):
-    """Put an approved version live; the dashboard follows.
+    """Put an approved version live; the dashboard follows. A challenger may answer a share of the units.
 
-    cd4ml release promote gradient_boosting-98598325 --reason 'approved by the fresh food team'"""
+    cd4ml release promote gradient_boosting-98598325 --reason 'approved by the fresh food team'
+    cd4ml release promote gradient_boosting-98598325 --role challenger --share 0.2 --reason 'is it better?'"""
     from cd4ml_nb.delivery.release import promote
 
-    _told(promote(project_root(), version, role, by, reason, override))
+    given = _share(share)
+    _told(promote(project_root(), version, role, by, reason, override, share=given))
+    _begin(given)
+
+# %% ../../nbs/cli/05_release.ipynb #b8b262ef
+def _share(text):
+    "A share as it is typed; None where none was."
+    if text is None:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise UserError(f"--share {text}: give a number from 0 to 1, such as 0.2. Nothing was changed.") from None
+
+
+def _begin(share):
+    "Have a challenger that was given a share answer from now on, and say what is in its way."
+    from cd4ml_nb.monitoring.published import begin_arms
+
+    for said in begin_arms(project_root()) if share else []:
+        print(said)
 
 # %% ../../nbs/cli/05_release.ipynb #e7d20cd8
 def release_rollback(

@@ -6,28 +6,31 @@
 __all__ = ['COMMANDS', 'check_port', 'dashboard', 'review', 'serve', 'curate', 'monitor_page', 'mlflow']
 
 # %% ../../nbs/cli/07_servers.ipynb #ae7da15a
-import os, socket, subprocess, sys
+import errno, os, socket, subprocess, sys
 from ..core import UserError, become, explain_disk_trouble, project_root
 from ..words import words_of
 
 # %% ../../nbs/cli/07_servers.ipynb #73f75d9d
 def check_port(
-    port: int,  # TCP port on 127.0.0.1
+    port: int,  # TCP port
     command: str,  # How to ask for another, for the message
+    host: str = "127.0.0.1",  # An address or a name of this machine
 ) -> None:
-    "Raise a UserError when the port is taken or not allowed."
+    "Raise a UserError when the port is taken or not allowed, or the address is another machine's."
     if not 0 <= port < 65536:  # 0: any that is free
         raise UserError(f"There is no port {port}; they are numbered from 1 to 65535. Take another one: {command}")
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as e:
-            in_use = e.errno == 98
-            why = "is in use, perhaps by a dashboard that already runs there" if in_use else f"cannot be used ({e})"
-            raise UserError(
-                f"Port {port} {why}. Open http://127.0.0.1:{port}, stop that program, or take another port: {command}"
-            ) from None
+    try:
+        (family, *_, address), *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as e:
+        if isinstance(e, socket.gaierror) or e.errno == errno.EADDRNOTAVAIL:
+            raise UserError(f"{host} is no address of this machine. Name one that it has, or 127.0.0.1.") from None
+        in_use = e.errno == errno.EADDRINUSE
+        why = "is in use, perhaps by a dashboard that already runs there" if in_use else f"cannot be used ({e})"
+        mend = f"Open http://{host}:{port}, stop that program, or take another port: {command}"
+        raise UserError(f"Port {port} {why}. {mend}") from None
 
 # %% ../../nbs/cli/07_servers.ipynb #7d3c1a20
 # Voila with one way to end. Stopped while it starts, or while kernels are busy, it would end with a traceback.
@@ -146,7 +149,7 @@ def serve(
     from cd4ml_nb.serving.kept_rules import try_rules
 
     check_host(host, os.environ.get("CD4ML_TOKEN", ""))
-    check_port(port, f"make serve PORT={_another(port, 8868)}")
+    check_port(port, f"make serve PORT={_another(port, 8868)}", host)
     try_rules(project_root())
     answer(host, port, workers)
 

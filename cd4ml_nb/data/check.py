@@ -6,14 +6,14 @@
 __all__ = ['find_twice', 'check_folder']
 
 # %% ../../nbs/data/02i_check.ipynb #04105d40
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 import numpy as np, pandas as pd
-from ..core import refuse_together
+from ..core import refuse_together, scratch_folder
 from .absent import offered
 from .axis import Stores, settle
+from .broken import doubt_numbers, look_at_store
 from .contract import check_keys_unique, read_raw, read_text, require_contract
 from .doubts import came_back, doubt_ended, doubt_quiet, quiet_ones
 from .layout import RAW, raw_path
@@ -56,7 +56,7 @@ def _sales_of(heaps, store):
 
 
 def _doubt_series(heaps, opening, delisted_after):
-    "What speaks against the days after which a series has ended, and what may have stopped before."
+    "What speaks against the days after which a series has ended, what may have stopped before, and broken numbers."
     found = [came_back(*_sales_of(heaps, store), delisted_after) for store in range(len(heaps.stores))]
     gaps, units = (np.concatenate(parts) for parts in zip(*found))
     silent = _doubt_silent(heaps, opening, delisted_after, len(gaps))
@@ -88,10 +88,11 @@ def _doubt_silent(heaps, opening, delisted_after, n_series):
     first_day, shops, series, total = heaps.last_day + 1 - n_days, [], [], 0.0
     expected, silent = _silent_stores(opening, n_days)
     sold, is_open = np.zeros((len(names), n_days)), np.zeros((len(names), n_days), bool)
-    lives = np.zeros((len(names), heaps.n_days), bool)
+    lives, looked = np.zeros((len(names), heaps.n_days), bool), []
     for store, name in enumerate(heaps.stores):
         items, life, units = _lives(heaps, store, n_days)
         own, total = np.broadcast_to(expected[store], units.shape), total + units.sum()
+        looked.append(look_at_store(name, units))
         if silent[store] and (units > 0).any(axis=1).sum() >= SEVERAL:
             given = np.array([delisted_after])  # The end of a store has a rule of its own
             shops += quiet_ones([name], units.sum(axis=0)[None], own[:1], given, delisted_after, least=1)
@@ -107,7 +108,8 @@ def _doubt_silent(heaps, opening, delisted_after, n_series):
     alone = [one._replace(name=f"{one.name} in store {name}") for name, one in series if one.name not in gone]
     alone.sort(key=lambda one: -one.units)
     kinds = {"store": shops, "product": goods, "series": alone}
-    return [said for kind, quiet in kinds.items() for said in doubt_quiet(kind, quiet, first_day, n_days, total)]
+    said = [said for kind, quiet in kinds.items() for said in doubt_quiet(kind, quiet, first_day, n_days, total)]
+    return said + doubt_numbers(looked, heaps.last_day)
 
 # %% ../../nbs/data/02i_check.ipynb #f2a2cc83
 def _pool(heaps, delisted_after):
@@ -166,10 +168,10 @@ def check_folder(
 ) -> Stores:  # Who was open
     "Check a raw folder of any size; a UserError with all that the stage prepare would refuse."
     raw, place, rule = Path(raw), place or str(raw), {"delisted_after": 56, **rule}
-    with tempfile.TemporaryDirectory(prefix="cd4ml-check-") as folder:
-        findings, heaps = heap_raw(con, raw, Path(folder))
+    with scratch_folder("check") as folder:
+        findings, heaps = heap_raw(con, raw, folder)
         found: list[Stores] = []
-        measure = lambda: _measure(con, raw, heaps, Path(folder), rule["delisted_after"]) if previous else {}
+        measure = lambda: _measure(con, raw, heaps, folder, rule["delisted_after"]) if previous else {}
         refuse_together(
             lambda: require_contract(findings, place),
             lambda: found.append(_look(con, raw, heaps, rule)) if heaps else None,

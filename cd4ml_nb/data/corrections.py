@@ -396,7 +396,7 @@ def undo_correction(
 def newest_prepared(
     root: Path,  # The project's folder
 ) -> Path:
-    "The prepared data that know most days: the pipeline's, or those of the last night."
+    "The prepared data that know most days: the pipeline's, or those of the last night; a UserError for damaged ones."
     folders = [Path(root) / "data/prepared", main_root(root) / "production/prepared"]
     known = [folder for folder in folders if (folder / "version.json").exists()]
     source = (read_params(root=root).get("ingest") or {}).get("source")
@@ -408,7 +408,27 @@ def newest_prepared(
             f"No data of the source {source} are prepared yet{beside}, so no day of them can be looked at. "
             "Prepare them first: make pipeline"
         )
-    return max(known, key=lambda folder: (told[folder]["source"] == source, told[folder]["last_day"]))
+    newest = max(known, key=lambda folder: (told[folder]["source"] == source, told[folder]["last_day"]))
+    if damage := _damage_of(newest):
+        of_night = f"remove {newest} and live through the next night (cd4ml night)"
+        mend = of_night if newest.parent.name == "production" else "make them anew (make pipeline)"
+        raise UserError(f"The sales in {newest} are damaged: {damage}. No day of them can be looked at: {mend}.")
+    return newest
+
+# %% ../../nbs/data/01e_corrections.ipynb #7d31c0f1
+def _damage_of(prepared):
+    "What is not there, or is no table of stores, of prepared sales; empty where they are whole."
+    try:
+        series = pq.read_table(prepared / "series.parquet", columns=["store_nbr", "days"], partitioning=None)
+        calendar = pq.read_table(prepared / "calendar.parquet", columns=["store_nbr", "is_open"], partitioning=None)
+        sold = set(series.filter(pc.greater(series["days"], 0))["store_nbr"].to_pylist())
+        unknown = sold - set(calendar["store_nbr"].to_pylist())
+    except (OSError, pa.ArrowException, KeyError) as e:
+        return str(e).splitlines()[0][:120]
+    gone = [store for store in sorted(sold) if not any(store_folder(prepared, store).glob("*.parquet"))]
+    if gone:
+        return f"there are none of {f'{len(gone):,} stores' if len(gone) > 1 else f'store {gone[0]}'}"
+    return f"calendar.parquet knows no store {min(unknown)}" if unknown else ""
 
 # %% ../../nbs/data/01e_corrections.ipynb #5f93c19b
 class Touched(NamedTuple):

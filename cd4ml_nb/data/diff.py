@@ -12,13 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TypedDict
 from urllib.parse import unquote
 import duckdb
 import numpy as np, pandas as pd
 import pyarrow.parquet as pq
-from ..core import UserError, tidy
+from ..core import UserError, scratch_folder, tidy
 from .engines import quote_name, quote_sql
 from .marks import MARKED
 from .history import count_days, find_version, how_to_fetch, list_versions, say_count, version_files
@@ -379,8 +378,8 @@ def summarise(
 def _comparing(memory) -> Iterator:
     "A DuckDB connection that spills to the disk; its troubles in words."
     try:
-        with TemporaryDirectory() as spill:
-            config = {"memory_limit": memory, "temp_directory": spill, "preserve_insertion_order": False}
+        with scratch_folder("diff") as spill:
+            config = {"memory_limit": memory, "temp_directory": str(spill), "preserve_insertion_order": False}
             with duckdb.connect(config=config) as con:
                 con.execute("SET enable_progress_bar = false")
                 yield con

@@ -7,7 +7,7 @@ __all__ = ['ENDINGS', 'places_of', 'scheme_of', 'is_database', 'refuse_secrets',
            'sort_rows', 'changed_days', 'parts_of', 'object_names', 'fetch', 'local_place']
 
 # %% ../../nbs/data/02a_fetch.ipynb #bd5b0fa6
-import csv, os, re, tempfile
+import csv, os, re
 from bisect import bisect
 from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
-from ..core import UserError, find_json, progress, replace_folder, sha256_of, write_json
+from ..core import UserError, find_json, progress, replace_folder, scratch_folder, sha256_of, write_json
 
 # %% ../../nbs/data/02a_fetch.ipynb #5fe3b594
 _TABLES = ("sales", "items", "stores", "events", "promotions")
@@ -222,8 +222,8 @@ def _sent_rows(path, folder):
         names = next(csv.reader(file))
     _require_own_names(names)
     columns = ", ".join(f"{quote_sql(name)}: 'VARCHAR'" for name in names)
-    with tempfile.TemporaryDirectory(dir=folder) as spill:
-        with duckdb.connect(config={"memory_limit": "1GB", "temp_directory": spill}) as con:
+    with scratch_folder("rows", folder) as spill:
+        with duckdb.connect(config={"memory_limit": "1GB", "temp_directory": str(spill)}) as con:
             con.execute("SET enable_progress_bar = false")
             yield con, f"read_csv({quote_sql(path)}, columns = {{{columns}}}, {_CSV})"
 

@@ -398,6 +398,9 @@ def _say_unknown(versions, asked):
     known = ", ".join(str(one["data_version"]) for one in versions[:10]) or "none yet: run make pipeline"
     if asked == "previous" and len(versions) < 2:
         return f"There is no previous data version: known here are: {known}. Another comes when the data change."
+    if asked == "previous":
+        before = next(str(one["data_version"]) for one in versions if not one["current"])
+        return f"The data version before, {before}, is not on this machine, nor is any other. {how_to_fetch()}"
     hint = f"git pull brings what colleagues committed. {how_to_fetch()}"
     return f"There is no data version '{asked}' here; known are: {known}. {hint}"
 

@@ -6,12 +6,12 @@
 __all__ = ['forget_after', 'refuse_left_behind', 'ingest', 'raw_folder']
 
 # %% ../../nbs/data/02b_ingest.ipynb #9942e384
-import datetime, json, os, tempfile
+import datetime, json, os
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 import duckdb
-from ..core import UserError, find_json, replace_folder, sha256_of
+from ..core import UserError, find_json, replace_folder, scratch_folder, sha256_of
 from ..params import check_value
 from .favorita import between_days, count_rows, extract_rows, favorita, find_tables, in_place, select_rows
 from .engines import explain_engine_trouble, quote_sql
@@ -236,9 +236,9 @@ def raw_folder(
     if source == "favorita" and not until and (found := in_place(Path(root) / path, **settings)):
         yield found
         return
-    with tempfile.TemporaryDirectory(prefix="cd4ml-raw-") as tmp:
-        raw, why = Path(tmp) / "new", ""
-        with explain_engine_trouble(Path(tmp)):
+    with scratch_folder("raw") as tmp:
+        raw, why = tmp / "new", ""
+        with explain_engine_trouble(tmp):
             known = before is not None and before.exists()
             if not known or (why := _bring_day(raw, root, source, path, settings, until, before, kept)):
                 raw = Path(tmp) / "whole"

@@ -10,11 +10,14 @@ from collections import Counter
 from pathlib import Path
 import numpy as np, pandas as pd
 from ..core import find_json, write_json
+from .broken import doubt_numbers, look_at_store
 from .contract import check_prepared, list_violations
+from .days import day_number
 from .engines import connect
 from .layout import PREPARED
 from .panel import each_store, prepared_folder, read_prepared, read_version, sold_of, static_columns
 from .prepare import open_prepared
+from .silence import BEFORE
 
 # %% ../../nbs/data/05_quality.ipynb #9ebda068
 def missing_shares(
@@ -93,7 +96,7 @@ def _describe_panel(
 def _describe_quality(
     root: Path,  # The project's folder, with prepared data
     steps: list,  # What `prepare` returned
-) -> dict:  # data_version, steps, left_out, opening, rows, missing, months, violations
+) -> dict:  # data_version, steps, left_out, opening, doubts, rows, missing, months, violations
     "All that is worth knowing about the prepared data."
     con = connect()
     try:
@@ -108,6 +111,7 @@ def _describe_quality(
         "steps": steps,
         "left_out": source.get("rules", {}),
         "opening": version["opening"],
+        "doubts": _doubts(prepared_folder(root), version["last_day"]),
         "rows": {"panel": version["rows"], **{name: len(table) for name, table in small.items()}},
         "missing": {"panel": missing, **{name: missing_shares(table) for name, table in small.items()}},
         "months": {month: row.to_dict() for month, row in months.iterrows()},
@@ -115,6 +119,12 @@ def _describe_quality(
     }
 
 # %% ../../nbs/data/05_quality.ipynb #dc8e725c
+def _doubts(prepared, last_day):
+    "Stores whose last numbers may be broken."
+    looked = [look_at_store(name, sold_of(arrays)) for name, *_, arrays in each_store(prepared, days=BEFORE)]
+    return doubt_numbers(looked, day_number(last_day, "last_day"))
+
+
 def write_quality(
     root: Path,  # The project's folder, with prepared data
     steps: list,  # What `prepare` returned

@@ -6,10 +6,11 @@
 __all__ = ['check_engine', 'megabytes', 'spark_installed', 'spark_session', 'spark_reason']
 
 # %% ../../nbs/data/02da_session.ipynb #7fe45ddf
-import atexit, os, re, shutil, subprocess, sys, tempfile
+import atexit, os, re, subprocess, sys
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
-from ..core import UserError
+from ..core import UserError, scratch_folder
 
 # %% ../../nbs/data/02da_session.ipynb #85a47e58
 _ENGINES = ("duckdb", "spark")
@@ -113,8 +114,9 @@ def _start(memory):
     "A new session, on the master that the environment or the configuration names."
     from pyspark.conf import SparkConf
 
-    folder = Path(tempfile.mkdtemp(prefix="cd4ml-spark-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    session = ExitStack()
+    folder = session.enter_context(scratch_folder("spark"))
+    atexit.register(session.close)
     conf = SparkConf()
     master = os.environ.get("SPARK_MASTER") or conf.get("spark.master") or "local[*]"
     settings = dict(_ALWAYS)

@@ -7,13 +7,13 @@ __all__ = ['open_workbench', 'Opened', 'label_files', 'garbled_values', 'check_g
            'number_hint', 'holidays_of', 'check_tables', 'check_table', 'check_source']
 
 # %% ../../nbs/data/02ab_table.ipynb #ee22cb34
-import re, tempfile
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 import duckdb, ibis
-from ..core import UserError, project_root
+from ..core import UserError, project_root, scratch_folder
 from cd4ml_nb.data.contract import (
     EXPECTED,
     SHOWN_ROWS,
@@ -53,12 +53,12 @@ def open_workbench(
     memory: str = "2GB",  # What DuckDB may use before it spills to the disk
 ) -> Iterator[tuple]:  # Yields the Ibis connection and a scratch folder, gone when the block ends
     "A scratch database."
-    with tempfile.TemporaryDirectory(prefix=".table-", dir=folder) as tmp:
-        spill = str(Path(tmp) / "spill")
-        con = ibis.duckdb.connect(str(Path(tmp) / "scratch.duckdb"), memory_limit=memory, temp_directory=spill)
+    with scratch_folder("table", folder) as tmp:
+        spill = str(tmp / "spill")
+        con = ibis.duckdb.connect(str(tmp / "scratch.duckdb"), memory_limit=memory, temp_directory=spill)
         con.con.execute("SET enable_progress_bar = false; SET TimeZone = 'UTC'")
         try:
-            yield con, Path(tmp)
+            yield con, tmp
         finally:
             con.disconnect()
 

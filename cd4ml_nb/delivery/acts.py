@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LOG', 'HEAD', 'LEARN', 'RETIRE', 'TRIED', 'LIVE', 'NIGHTS', 'STATUS', 'release_log', 'registrations', 'Act',
-           'read_log', 'whoever', 'now', 'Standing', 'bytes_of', 'standing_after', 'impossible_acts', 'log_trouble',
-           'trusted_log', 'find_champion', 'act_id']
+           'read_log', 'whoever', 'now', 'Standing', 'bytes_of', 'standing_after', 'shares_after', 'shares_over_time',
+           'impossible_acts', 'log_trouble', 'trusted_log', 'find_champion', 'act_id']
 
 # %% ../../nbs/delivery/04a_acts.ipynb #1de1d6ed
 import getpass, hashlib, json
@@ -60,6 +60,7 @@ class Act(TypedDict):
     package: str  # sha256 of the package's forecaster.json
     before: str  # sha256 of the line before
     replaced: NotRequired[str]  # The model_version that had the role before
+    share: NotRequired[float]  # Of the units, 0…1, that a challenger answers; the champion has the rest
 
 # %% ../../nbs/delivery/04a_acts.ipynb #a37c0e82
 def read_log(
@@ -136,11 +137,47 @@ def standing_after(
         _follow(standing, act)
     return standing
 
+# %% ../../nbs/delivery/04a_acts.ipynb #207f97c8
+def _shares(standing):
+    "By version, the champion first; none where none is live."
+    given = {held["model_version"]: held["share"] for held in standing.beside if held.get("share")}
+    champion = [held["model_version"] for held in standing.champions[-1:]]
+    return {name: round(1 - sum(given.values()), 9) for name in champion} | (given if champion else {})
+
+
+def shares_after(
+    acts: list[Act],  # From `read_log`
+) -> dict[str, float]:  # By version, the champion first; together 1, or none where none is live
+    "Which share of the units each version is to answer."
+    return _shares(standing_after(acts))
+
+
+def shares_over_time(
+    acts: list[Act],  # From `read_log`
+) -> list[tuple[str, dict[str, float]]]:  # When, and the shares from then on; a line for each time they changed
+    "How the shares came to be what they are."
+    standing, told = Standing(), []
+    for act in acts:
+        _follow(standing, act)
+        if (shares := _shares(standing)) != (told[-1][1] if told else {}):
+            told.append((act["time"], shares))
+    return told
+
 # %% ../../nbs/delivery/04a_acts.ipynb #3da61d0b
 STATUS = {"approve": "approved", "reject": "rejected", "rollback": "rolled back"}
 
 
 _KINDS = get_type_hints(Act)  # Of each field
+
+
+def _why_no_share(act, standing):
+    "Empty, or why the share that an act gives cannot be."
+    if (share := act.get("share")) is None:
+        return ""
+    if act["act"] != "promote" or act["role"] != "challenger" or not 0 <= share <= 1:
+        return f"gives {act['model_version']} the share {share:g}; a challenger may have one, from 0 to 1"
+    others = sum(held.get("share") or 0 for held in standing.beside if not _ends(held, act))
+    return f"gives more than all away: {others + share:g}" if others + share > 1 + 1e-9 else ""
 
 
 def _why_misshapen(act):
@@ -174,7 +211,7 @@ def _why_impossible(act, earlier, standing):
         return f"begins to learn beside {name}, which was not live"
     if earlier and act["time"] < earlier["time"]:
         return "is dated before the line above it"
-    return ""
+    return _why_no_share(act, standing)
 
 # %% ../../nbs/delivery/04a_acts.ipynb #8734fe29
 def impossible_acts(

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from ..core import current_name, find_json, read_json, replace_file
 from ..look import markdown_text, say_percent, table_markdown
 from .acts import whoever
-from .verdict import count_checks, is_compared, say_compared, say_far_off, say_others
+from .verdict import count_checks, is_compared, say_compared, say_far_off, say_online, say_others
 from ..quality.metrics import share_of
 
 # %% ../../nbs/delivery/05c_card.ipynb #ecc1d6f7
@@ -255,7 +255,7 @@ def _about(evidence):
     "What it is, and what it learnt from."
     card = evidence.card
     learnt = Section("What it learnt from", _what_it_learnt_from(card))
-    return [Section("What it is", _what_it_is(card)), learnt]
+    return [Section("What it is", [*_what_it_is(card), *say_online(evidence.gate)]), learnt]
 
 # %% ../../nbs/delivery/05c_card.ipynb #42fff3a4
 _SCORES = (

@@ -49,7 +49,8 @@ def bring_beside(
         raise UserError(f"The data of the night of {day} are no longer there ({home / PREPARED})")
     folder = night_folder(root, day, held["model_version"])
     what = held["role"] if held.get("role") in TRIED else "model that goes live"
-    bring_up(package_folder(root, held, what), home / PREPARED, folder)
+    if not _stands(folder, night):
+        bring_up(package_folder(root, held, what), home / PREPARED, folder)
     beside: Any = load_forecaster(folder)
     beside.plan()
     sound = check_sound(beside.arrays())
@@ -57,6 +58,15 @@ def bring_beside(
         shutil.rmtree(folder)
         raise UserError(sound["says"])
     return beside
+
+# %% ../../nbs/delivery/09a_catch_up.ipynb #caa97a4d
+def _stands(folder, night):
+    "Whether a model that answers beside the live one was brought up to this night already."
+    try:
+        card = unseal(folder)["card"] if folder.is_dir() else {}
+    except UserError:
+        return False
+    return (card.get("forecast_origin"), card.get("data_version")) == (night["day"], night["data_version"])
 
 
 def _go_live(root, held):

@@ -22,10 +22,10 @@ _HEAD = """
     except ImportError as e:
         sys.exit(f"{{e}}. This check needs: {needs}.")
 
+    MOST, SMALL = {most:g}, {small:g}  # May differ by, relative; of answers below SMALL units, to SMALL
     HERE = Path(__file__).resolve().parent
     try:
         ABOUT = json.loads((HERE / "export.json").read_text(encoding="utf-8"))
-        MOST, SMALL = ABOUT["most_apart"], ABOUT["small"]  # Relative; of answers below SMALL units, to SMALL
     except (OSError, ValueError, KeyError, TypeError):
         sys.exit("The file export.json of the export is not there, or is not what was exported.")
 
@@ -67,7 +67,8 @@ _COMPARE = """
             wrong, worst = wrong | ~(off <= MOST), max(worst, np.nanmax(off))
         wrong = int(np.sum(wrong))
         found = f"{len(expected):,} rows, {wrong:,} of them different by more than {100 * MOST:g} %"
-        print(f"{'Not equal' if wrong else 'Equal'}: {found}; the largest difference is {100 * worst:.2g} %.")
+        largest = f"{100 * worst:.7f}".rstrip("0").rstrip(".")  # 0.00001, and not 1e-05
+        print(f"{'Not equal' if wrong else 'Equal'}: {found}; the largest difference is {largest} %.")
         return 1 if wrong else 0
 """
 
@@ -198,8 +199,10 @@ def needs_of(
 
 def check_program(
     format: str,  # The same
+    most: float,  # Relative difference that is allowed; whoever edits export.json cannot loosen it
+    small: float,  # Units; of smaller answers the difference is relative to this many
 ) -> str:  # Python
     "The program that checks an export."
     needs, (_, imports, ask) = needs_of(format), _ASK[format]
-    head = dedent(_HEAD).format(needs=needs, imports=imports)
+    head = dedent(_HEAD).format(needs=needs, imports=imports, most=most, small=small)
     return head.lstrip() + "".join(dedent(part) for part in (_READ, _COMPARE, ask, _MAIN))

@@ -6,10 +6,10 @@
 __all__ = ['read_line', 'write_line', 'Step', 'plan', 'show_plan', 'apply_plan']
 
 # %% ../../nbs/delivery/07a_cluster.ipynb #0ae268fc
-import re, shutil, subprocess, tempfile
+import re, shutil, subprocess
 from pathlib import Path
 from typing import NamedTuple
-from ..core import UserError, progress, replace_file, text_of
+from ..core import UserError, progress, replace_file, scratch_folder, text_of
 from .state import State, nothing_live, state
 
 # %% ../../nbs/delivery/07a_cluster.ipynb #d73c7df3
@@ -123,8 +123,8 @@ def show_plan(
 ) -> str:  # YAML, with a comment before each step
     "What would be applied, step by step; nothing is changed."
     parts = []
-    with tempfile.TemporaryDirectory() as tmp:
-        copy = Path(shutil.copytree(_manifests(root, overlay), Path(tmp) / "kubernetes")) / "overlays" / overlay
+    with scratch_folder("cluster") as tmp:
+        copy = Path(shutil.copytree(_manifests(root, overlay), tmp / "kubernetes")) / "overlays" / overlay
         for number, step in enumerate(plan(copy, state(root)), 1):
             _write(copy, step)
             parts.append(f"# {number}. {step.says}\n{_kubectl('kustomize', copy)}")

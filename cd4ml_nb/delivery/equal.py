@@ -12,6 +12,7 @@ from ..core import UserError
 from .formula import ANSWERS, read_formula
 from .graph import make_graph
 from .travelling import SMALL, feature_rows
+from ..look import say_tiny_percent
 from ..model.forecaster import load_forecaster
 from ..model.kernel import open_session
 from ..model.package import unseal
@@ -39,6 +40,6 @@ def check_graph(
     wrong = int((~(off <= most)).sum())
     says = (
         f"As one ONNX graph the model answers {len(off):,} rows of its holdout, some with unknown numbers and names, "
-        f"of which {wrong:,} differ from the package's answers by more than {100 * most:g}%"
+        f"of which {wrong:,} differ from the package's answers by more than {say_tiny_percent(most)}"
     )
     return GRAPH.judged(says, wrong == 0, wrong, 0)

@@ -124,10 +124,18 @@ def _behind_in_words(run):
     return f"{run['difference']:+.4f} ({run['low']:+.4f} to {run['high']:+.4f}) {run['verdict']}"
 
 
+_SHOWN, _LONGEST = 3, 40  # Parameters of a row; characters of each
+_NO_MATTER = ("monitoring", "words", "release", "deliver")  # Sections from which no model is made
+
+
 def _differs(run, varied):
-    "The parameters in which a run differs; of estimators only its own ones."
+    "The first parameters in which a run differs, those that make a model before others; of estimators its own ones."
     own = [key for key in varied if not key.startswith("estimators.") or key.split(".")[1] == run["estimator"]]
-    return ", ".join(f"{key}={run['parameters'].get(key, '-')}" for key in own)
+    own = sorted(own, key=lambda key: key.startswith(_NO_MATTER))
+    told = [f"{key}={run['parameters'].get(key, '-')}" for key in own[:_SHOWN]]
+    told = [one if len(one) <= _LONGEST else f"{one[: _LONGEST - 1]}…" for one in told]
+    more = [f"and {len(own) - _SHOWN} more"] if len(own) > _SHOWN else []
+    return ", ".join([*told, *more])
 
 # %% ../../nbs/delivery/05b_experiments.ipynb #7231e6dc
 def _board_row(run, varied):
@@ -162,6 +170,7 @@ def leaderboard_in_words(
         behind = f"Behind the best: difference of NWRMSLE with its band ({how})."
         said.append(f"{behind} Where the band holds 0 it is a tie.")
         said.append("What the gate takes for a tie (gate.ratchet_tolerance) is one here, too.")
+        said.append("All in which two runs differ: cd4ml experiments RUN RUN")
     if board["others"]:
         others = ", ".join(f"{version} ({count})" for version, count in board["others"].items())
         said.append(f"Other data versions: {others}; see them with --data VERSION.")

@@ -258,7 +258,7 @@ def export(
     with replace_folder(folder) as tmp:
         task = _Task(Path(root), package, unseal(package), load_forecaster(package), tmp)
         told: dict[str, Any] = how.write(task)
-        (tmp / "check.py").write_text(check_program(format), encoding="utf-8")
+        (tmp / "check.py").write_text(check_program(format, MOST_APART, SMALL), encoding="utf-8")
         (tmp / "README.md").write_text(_readme(task, format, how), encoding="utf-8")
         write_json(tmp / "export.json", _about(task, format, told))
         equal, seal = _prove(task, format), sha256_of(tmp / "export.json")

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from ..core import UserError, find_json, main_root, project_root, read_json, replace_file, tidy, write_json
 from ..data.panel import read_version
-from ..model.package import Card
+from ..model.package import Card, unseal
 from .equal import GRAPH, check_graph
 from .registry import champion_folder
 from .state import state
@@ -336,6 +336,11 @@ def _parts(case, slices, fair):
     "Where a model is right and where it is not: by slice, by group of stores, by product."
     return {"slices": slice_rows(slices), "fairness": fair.to_dict("records"), "items": items_off(case.judged)}
 
+
+def _learns_on(root):
+    "Whether the candidate goes on learning once it is live, so that its windows are judged as it would have learnt."
+    return unseal(root / "data/model")["serving"].get("online", False)
+
 # %% ../../nbs/delivery/03_gate.ipynb #ed949bc3
 def judge_model(
     root: Path,  # The project's folder, after the stage package
@@ -346,7 +351,7 @@ def judge_model(
     root, allowed, card = Path(root), read_limits(limits), candidate_card(Path(root), estimator)
     with ThreadPoolExecutor(1) as beside:  # a thread: the model's answers leave the other core free
         explained = beside.submit(explain, root)
-        case, champion, trouble = beside_live(read_case(root, estimator, allowed), root)
+        case, champion, trouble = beside_live(read_case(root, estimator, allowed, _learns_on(root)), root)
         slices, fair = slice_table(case), fairness_table(case)
         judged = all_checks(root, case, slices, trouble)
     told, unexplained = explained.result()
@@ -362,6 +367,7 @@ def judge_model(
     }
     _write(root / "reports/fairness.html", fairness_page(case, fair, card["model_version"]))
     write_json(root / "reports/explanation.json", steady(tidy(told)))
+    verdict |= {"online": True} if _learns_on(root) else {}
     case = beside_only(case)  # what the others need; the rest is let go
     _write(root / "reports/gate.json", verdict_text(verdict | _others(case, root, judged, trouble)))
     return read_json(root / "reports/gate.json")

@@ -12,6 +12,7 @@ from ..core import UserError, main_root, replace_folder, write_json
 from .acts import LOG, HEAD, registrations
 from .nights import LIVE, live_folder, night_of
 from .registry import registry_folder
+from .routing import routing_files
 from .state import Held, nothing_live, state
 
 # %% ../../nbs/delivery/06c_live_copy.ipynb #3ca1a8e8
@@ -23,6 +24,7 @@ def _files_of(root, champion):
     found.append(version)
     if (stands := live_folder(root, champion)) != version / "package":
         found.append(stands)
+    found += routing_files(root, state(root))
     return [path.relative_to(root) for path in found]
 
 

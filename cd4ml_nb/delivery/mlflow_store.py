@@ -8,7 +8,7 @@ __all__ = ['MODEL_NAME', 'PATHS', 'QUIET', 'NEEDS', 'store_uris', 'probe', 'foll
            'register_model', 'TrackedRun', 'read_runs', 'read_artifact', 'pages_command', 'serve_pages']
 
 # %% ../../nbs/delivery/04c_mlflow_store.ipynb #ed2b345e
-import contextlib, io, json, logging, os, re, shutil, socket, sqlite3, sys, tempfile, time, warnings
+import contextlib, io, json, logging, os, re, shutil, socket, sqlite3, sys, time, warnings
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -21,14 +21,15 @@ from urllib.parse import urlsplit
 from urllib.request import urlopen
 import cd4ml_nb
 from cd4ml_nb.core import (
-    become,
     UserError,
+    become,
     current_name,
     explain_disk_trouble,
     hold_lock,
     main_root,
     progress,
     replace_file,
+    scratch_folder,
 )
 
 # %% ../../nbs/delivery/04c_mlflow_store.ipynb #3f2be20f
@@ -345,8 +346,8 @@ def _carried(package):
     from cd4ml_nb.model.forecaster import load_forecaster  # the engine: slow, and only needed here
 
     signature, example = model_signature(load_forecaster(package))
-    with tempfile.TemporaryDirectory() as folder:
-        library, code = Path(folder) / "cd4ml_nb", Path(folder) / "sales_forecast.py"
+    with scratch_folder("model") as folder:
+        library, code = folder / "cd4ml_nb", folder / "sales_forecast.py"
         shutil.copytree(Path(cd4ml_nb.__file__).parent, library, ignore=shutil.ignore_patterns("__pycache__", ".*"))
         code.write_text(_MODEL_CODE)
         yield {

@@ -255,6 +255,7 @@ _LEARNT_FROM += ["mean", "whole", "dispersion", "level"]
 
 def package(
     root: Path,  # The project's folder
+    online: bool = False,  # Whether it goes on learning from each night's sales, once it is live
 ) -> Card:
     "Pack, seal and check the forecaster; it goes to data/model."
     root, prepared = Path(root), Path(root) / "data/prepared"
@@ -273,6 +274,6 @@ def package(
         holidays = learnt_holidays(root, about["trained_to"], fitted)
         card: Card = {**_card(root, about, origin, block), "learnt_holidays": holidays}
         (folder / "README.md").write_text(package_readme(card), encoding="utf-8")
-        card = seal(folder, card, {**serving, **learnt})
+        card = seal(folder, card, {**serving, **learnt, **({"online": True} if online else {})})
         make_ready(folder)
         return {**card, "difference": check_same(folder, window_table(block, origin, mean, log_mean))}

@@ -7,7 +7,7 @@ __all__ = ['experiment_name', 'why_not_releasable', 'flat', 'run_metrics', 'wind
            'write_pictures', 'RunFacts', 'run_facts', 'Registered', 'register', 'unsettled', 'settle']
 
 # %% ../../nbs/delivery/05a_register.ipynb #3c5df654
-import base64, hashlib, json, os, re, shutil, tempfile
+import base64, hashlib, json, os, re, shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NotRequired, TypedDict
@@ -21,6 +21,7 @@ from cd4ml_nb.core import (
     read_json,
     read_params,
     run_git,
+    scratch_folder,
     sha256_of,
     write_json,
 )
@@ -242,11 +243,11 @@ def _log_run(store, root, version, facts):
     name = facts.experiment or facts.card["model_version"]
     with (
         mlflow.start_run(experiment_id=number, run_name=name, tags=tags) as run,
-        tempfile.TemporaryDirectory() as folder,
+        scratch_folder("scores") as folder,
     ):
         # The model first: MLflow asks for the history of each score that the run has by then, seconds for thousands
         model = register_model(mlflow, client, run, package, tags)
-        scores = _gather(root, version, Path(folder), facts)
+        scores = _gather(root, version, folder, facts)
         log_scores(client, run.info.run_id, flat(facts.params, "."), scores)
         client.log_artifacts(run.info.run_id, folder)
         return run.info.run_id, model

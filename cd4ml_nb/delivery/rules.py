@@ -204,8 +204,9 @@ def rules_of(
     said = read_params(root=root).get("serving") or {}
     if not isinstance(said, Mapping):
         return read_rules(said)
-    if wrong := next((key for key in said if key != "rules"), None):
-        raise UserError(f"params.yaml, serving: there is no {wrong}{nearest(str(wrong), ['rules'])}.")
+    known = ["bandit", "routing", "rules"]
+    if wrong := next((key for key in said if key not in known), None):
+        raise UserError(f"params.yaml, serving: there is no {wrong}{nearest(str(wrong), known)}.")
     return read_rules(said.get("rules"))
 
 # %% ../../nbs/delivery/00c_rules.ipynb #b6dfd575

@@ -6,7 +6,7 @@
 __all__ = ['PeakMemory', 'execute_notebook', 'seconds_in_cells', 'run_stage', 'run_night', 'find_benchmarks', 'run_benchmarks']
 
 # %% ../../nbs/delivery/01_stages.ipynb #41a34798
-import os, shutil, sys, tempfile, threading, time
+import os, shutil, sys, threading, time
 from concurrent.futures import ThreadPoolExecutor
 from collections.abc import Sequence
 from contextlib import contextmanager, suppress
@@ -15,6 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from ..core import RENAMED, UserError, explain_disk_trouble, find_json, git_revision, hold_lock, main_root
 from ..core import progress, project_root, read_params, refuse_together, replace_file, who_holds
+from ..core import scratch_folder
 from .parameters import check_params, check_values, has_parameters, notebook_parameters, stage_values
 from .reports import make_report, read_templates, record_run, refresh_index, write_report
 from .warm import FIRST, KERNEL_ENVIRONMENT, kernel_manager, spare_kernel
@@ -103,9 +104,9 @@ def execute_notebook(
 
     logging.getLogger("papermill").setLevel(logging.CRITICAL)
     os.environ.update(KERNEL_ENVIRONMENT)
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["IPYTHONDIR"] = folder  # what somebody has IPython do at its start is not for a stage
-        spare, executed = spare_kernel() if fork else None, Path(folder) / "executed.ipynb"
+    with scratch_folder("stage") as folder:
+        os.environ["IPYTHONDIR"] = str(folder)  # what somebody has IPython do at its start is not for a stage
+        spare, executed = spare_kernel() if fork else None, folder / "executed.ipynb"
         options = {"kernel_name": "python3", "kernel_manager_class": kernel_manager(spare), "stderr_file": sys.stderr}
         explained = _explain_failure(failed.name.split(".")[0], executed, failed)
         try:

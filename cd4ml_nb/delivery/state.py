@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['Held', 'Listed', 'Waiting', 'Tried', 'State', 'read_verdict', 'candidates', 'other_champion', 'state', 'say_override',
-           'nothing_live', 'stands']
+           'nothing_live', 'stands', 'known_until']
 
 # %% ../../nbs/delivery/04d_state.ipynb #57a7e004
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypedDict, cast
-from ..core import UserError, read_json
-from .acts import STATUS, bytes_of, standing_after, trusted_log
+from ..core import UserError, find_json, main_root, read_json
+from .acts import LIVE, NIGHTS, STATUS, bytes_of, standing_after, trusted_log
 from .registry import Registration, registered, registry_folder
 
 # %% ../../nbs/delivery/04d_state.ipynb #7f60a837
@@ -48,6 +48,7 @@ class Tried(Held):
     "What is tried beside the live model."
 
     role: str  # challenger or shadow
+    share: float  # Of the units that it answers, 0…1; the champion has the rest
 
 
 def _newest(standing, role):
@@ -140,7 +141,9 @@ def state(
         "champion": _held(live),
         "previous": _held(previous),
         "candidate": _waiting(root, versions, live),
-        "beside": [cast(Tried, {"role": act["role"], **_held(act)}) for act in standing.beside],
+        "beside": [
+            cast(Tried, {"role": act["role"], "share": act.get("share", 0.0), **_held(act)}) for act in standing.beside
+        ],
         "challenger": _held(_newest(standing, "challenger")),
         "shadow": _held(_newest(standing, "shadow")),
         "versions": versions,
@@ -198,3 +201,19 @@ def stands(
     if entry["status"] != "undecided" or entry["releasable"] and entry["gate_passed"]:
         return entry["status"]
     return "not releasable" if entry["gate_passed"] else "stopped by the gate"
+
+# %% ../../nbs/delivery/04d_state.ipynb #9acec36a
+def known_until(
+    root: Path,  # The project's folder
+    model_version: str,  # The live one
+) -> str:  # A day; empty where what stands there cannot be read
+    "The last day whose sales a live model knows: that of its last night, or of its release."
+    home = main_root(root)
+    nights = sorted(home.glob(f"{NIGHTS}/*/{model_version}/forecaster.json"))
+    path = nights[-1] if nights else registry_folder(root) / model_version / "package/forecaster.json"
+    try:
+        night = find_json(home / LIVE, {})
+        own = night.get("model_version") == model_version
+        return night["day"] if own else find_json(path, {})["card"]["forecast_origin"]
+    except (UserError, KeyError, AttributeError):
+        return ""

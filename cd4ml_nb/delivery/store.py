@@ -7,14 +7,14 @@ __all__ = ['POINTER', 'OBJECTS', 'Store', 'open_store', 'why_not', 'explain_stor
            'fetch_live', 'publish_where_told']
 
 # %% ../../nbs/delivery/06d_store.ipynb #7e113a42
-import hashlib, json, os, re, shutil, tempfile, time
+import hashlib, json, os, re, shutil, time
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 import pyarrow as pa, pyarrow.fs as pa_fs
 from ..core import UserError, hold_lock, main_root, progress, read_params
-from ..core import replace_file, replace_folder, sha256_of
+from ..core import replace_file, replace_folder, scratch_folder, sha256_of
 from .live_copy import copy_live
 from .nights import live_folder, live_night
 from .production import deployed, point
@@ -194,8 +194,8 @@ def publish_live(
 ) -> Held:  # What is live, as `state` tells it
     "Put what is live, checked, into a store; who reads there sees all of it or what was live before."
     store, lock = open_store(url), main_root(root) / "production/.store"
-    with tempfile.TemporaryDirectory(prefix="cd4ml-live-") as tmp, hold_lock(lock, "Publishing what is live"):
-        folder, pointer = Path(tmp) / "live", Path(tmp) / POINTER
+    with scratch_folder("live") as tmp, hold_lock(lock, "Publishing what is live"):
+        folder, pointer = tmp / "live", tmp / POINTER
         live = copy_live(root, folder)
         files = file_sums(folder)
         _write_pointer(pointer, folder, files, live)

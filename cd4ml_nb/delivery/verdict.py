@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['packaged_model', 'judged_here', 'verdict_here', 'registered_newest', 'is_outdated', 'count_checks', 'is_compared',
-           'say_compared', 'is_of_others', 'say_others', 'say_items_off', 'say_far_off', 'failed_titles', 'say_passed',
-           'after_pipeline']
+           'say_compared', 'is_of_others', 'say_online', 'say_others', 'say_items_off', 'say_far_off', 'failed_titles',
+           'say_passed', 'after_pipeline']
 
 # %% ../../nbs/delivery/03a_verdict.ipynb #18f51ed0
 from collections import Counter
@@ -115,6 +115,14 @@ def is_of_others(
 ) -> bool:
     "Whether the model that was live then was one of other data."
     return verdict.get("apart") == "other data"
+
+# %% ../../nbs/delivery/03a_verdict.ipynb #e718529b
+def say_online(
+    verdict: dict,  # As in gate.json
+) -> list[str]:  # A sentence; none of a model that stays as it is released
+    "That a model goes on learning once it is live, and was judged so."
+    learns = "Once it is live, it goes on learning online from each night's sales (package.online in params.yaml)"
+    return [f"{learns}; each window was judged as it would have learnt until then."] if verdict.get("online") else []
 
 # %% ../../nbs/delivery/03a_verdict.ipynb #e718529c
 def say_others(

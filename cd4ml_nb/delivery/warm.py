@@ -321,15 +321,16 @@ def _start_serving(root, listener):
 
 # %% ../../nbs/delivery/00b_warm.ipynb #40fe3ed7
 LONGEST = 90  # Bytes of a folder's name in which a socket can stand; the system allows 107 for both
+_OF_A_SCRATCH_FOLDER = 35  # Bytes of its own name at most
 
 
 def _socket_folder():
     "A temporary folder whose name is short enough for a socket."
-    folder = tempfile.TemporaryDirectory(prefix="cd4ml-")
-    if len(os.fsencode(folder.name)) <= LONGEST:
-        return folder
-    folder.cleanup()
-    return tempfile.TemporaryDirectory(prefix="cd4ml-", dir="/tmp")
+    from cd4ml_nb.core import scratch_folder
+
+    own = tempfile.gettempdir()
+    fits = len(os.fsencode(own)) + _OF_A_SCRATCH_FOLDER <= LONGEST
+    return scratch_folder("warm", Path(own if fits else "/tmp"))
 
 # %% ../../nbs/delivery/00b_warm.ipynb #c15eca73
 class WarmStart:
@@ -340,7 +341,7 @@ class WarmStart:
 
     def __enter__(self):
         self._folder = _socket_folder()
-        self.address = str(Path(self._folder.name) / "warm")
+        self.address = str(self._folder.__enter__() / "warm")
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(self.address)
         self.listener.listen()
@@ -359,7 +360,7 @@ class WarmStart:
         let_go(self)
         if self.process:
             self.process.wait()
-        self._folder.cleanup()
+        self._folder.__exit__(None, None, None)
 
 # %% ../../nbs/delivery/00b_warm.ipynb #b32de73d
 def let_go(warm: WarmStart) -> None:

@@ -120,6 +120,7 @@ class Card(_Live, total=False):
     model_version: str
     data_version: str
     learnt_from: str  # The data version that it was released with, where its state is of a later night
+    online: dict[str, Any]  # From which nights it learnt online, and what of it answers: first, last, nights, sha256, …
     git_revision: str
     source: str
     estimator: str
@@ -163,29 +164,38 @@ def seal(
 # %% ../../nbs/model/04c_package.ipynb #0bb13f8a
 _RESTORE = "Restore it with: dvc checkout, or make pipeline"
 
+# %% ../../nbs/model/04c_package.ipynb #0bb13f8b
+def _mend(folder):
+    "How its files come back: those of a package by the pipeline, those of a night by the next night alone."
+    nights = folder.absolute().parent.parent
+    if nights.name != "nights":
+        return _RESTORE
+    live = nights.parent / "live.json"
+    return f"Remove {live}: the newest sound night is then live, and cd4ml night makes the nights after it anew"
 
+# %% ../../nbs/model/04c_package.ipynb #0bb13f8c
 def unseal(
     folder: Path,  # A packaged model
 ) -> dict:  # card, serving, files
     "The content of forecaster.json, after checking that it and the files it names, and no others, are what they were."
-    folder = Path(folder)
+    folder, mend = Path(folder), _mend(Path(folder))
     if not (folder / "forecaster.json").is_file():
         raise UserError(f"There is no model in {folder}. Make one with: make pipeline")
-    sealed = read_json(folder / "forecaster.json", _RESTORE)
+    sealed = read_json(folder / "forecaster.json", mend)
     for name, digest in sealed["files"].items():
         if not (folder / name).is_file():
-            raise UserError(f"The model in {folder} lacks the file {name}. {_RESTORE}")
+            raise UserError(f"The model in {folder} lacks the file {name}. {mend}")
         if sha256_of(folder / name) != digest:
             raise UserError(
                 f"The file {name} of the model in {folder} was changed after it was packaged, "
-                f"so the model is refused. {_RESTORE}"
+                f"so the model is refused. {mend}"
             )
     # hidden names, such as a file manager leaves, do no harm
     if added := {path.name for path in folder.glob("[!.]*")} - {*sealed["files"], "forecaster.json"}:
-        raise UserError(f"The model in {folder} is refused: {min(added)} was added to it. Remove that. {_RESTORE}")
+        raise UserError(f"The model in {folder} is refused: {min(added)} was added to it. Remove that. {mend}")
     if sealed.get("seal") != _seal_of(sealed) and ("seal" in sealed or _is_sealed(folder)):
         changed = f"What forecaster.json of the model in {folder} says was changed after it was packaged"
-        raise UserError(f"{changed}, so the model is refused. {_RESTORE}")
+        raise UserError(f"{changed}, so the model is refused. {mend}")
     return sealed
 
 # %% ../../nbs/model/04c_package.ipynb #59dab47f
@@ -213,7 +223,7 @@ def sensible(
         raise
     except _WRONG as e:
         why = f"there is no {e}" if isinstance(e, KeyError) else e
-        raise UserError(f"The model in {folder} is refused: {what} ({why}). {_RESTORE}") from None
+        raise UserError(f"The model in {folder} is refused: {what} ({why}). {_mend(Path(folder))}") from None
 
 
 def _is_number(value, low=-1e12, high=1e12):
@@ -235,6 +245,7 @@ _SETTINGS = {  # Of serving: what it should be, and whether it is
     "unknown_plan": ("usual", lambda own: own == "usual"),
     "levels": ("factors above 0", lambda own: all(_is_number(one, *_FACTORS) for one in own.values())),
     "cold_start": ("two rates from 0 on", lambda own: not own or all(_is_number(own[name], 0) for name in _RATES)),
+    "online": ("true or false", lambda own: isinstance(own, bool)),
     "per": ("a column", lambda own: isinstance(own, str)),
     "features": ("a number of features", lambda own: isinstance(own, int) and 1 <= own <= len(FEATURES)),
     "closed": ("lists of features", lambda own: all(set(names) <= set(FEATURES) for names in own)),

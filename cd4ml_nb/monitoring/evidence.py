@@ -90,6 +90,7 @@ class Course:
     lasting: float  # The part of the last squared error that more days do not make smaller
     freedom: float  # Degrees of freedom of the last error
     alpha: float  # How often the interval may miss on any day at all
+    usual: float = 0.0  # What the champion loses on a day
 
     def table(self) -> pd.DataFrame:  # A row a day: date, difference, low, high
         "The same as a table."
@@ -117,7 +118,8 @@ def course_of(
         both = np.nan_to_num(variance**2 / (among**2 / freedom + own**2 / degrees), nan=1.0)
     half = bound(seen, alpha, np.maximum(both, 1)) * np.sqrt(variance)
     half[(seen < _FEWEST) | ~np.isfinite(difference)] = np.inf
-    return Course(days, difference, np.sqrt(variance), half, _what_lasts(among), float(both[-1]), alpha)
+    usual = float(totals["champion"].mean()) if len(days) else 0.0
+    return Course(days, difference, np.sqrt(variance), half, _what_lasts(among), float(both[-1]), alpha, usual)
 
 # %% ../../nbs/monitoring/09a_evidence.ipynb #17b29546
 def _of_groups(parts, weights, groups):

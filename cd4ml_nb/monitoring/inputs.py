@@ -204,11 +204,11 @@ def add_up(
 # %% ../../nbs/monitoring/04_inputs.ipynb #e0ff3929
 def keep_inputs(
     root: Path,  # The project's folder
-    tonight,  # The forecaster of the night that brought the newest day
+    block: Block,  # Of the night that brought the newest day
     prepared: Path,  # What it was prepared from
 ) -> Inputs | None:  # None where nothing could be usual yet
     "Add up what came in, and keep it."
-    path, block = main_root(root) / INPUTS, tonight.block
+    path = main_root(root) / INPUTS
     try:
         old = read_inputs(root)
     except UserError:  # made again

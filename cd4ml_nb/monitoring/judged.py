@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np, pandas as pd
+from numpy.lib.stride_tricks import sliding_window_view
 import pyarrow.parquet as pq
 from scipy.special import stdtr, stdtrit  # Student's t; scipy.stats itself takes a second to load
 from ..core import UserError, read_params
@@ -19,7 +20,7 @@ from ..delivery.registry import registry_folder
 from ..delivery.state import state
 from ..look import say_day, say_percent
 from .performance import read_sums
-from .seasons import Seasons, a_year_before, read_seasons
+from .seasons import Seasons, a_year_before, read_seasons, that_week
 from ..quality.metrics import levels_outside, metrics_of
 from ..quality.promise import ALL_STORES, KINDS, PROMISE, SUM_KEYS
 
@@ -35,6 +36,7 @@ class Measure:
     of_orders: bool = False  # Whether it is of whole horizons, not of single days
     slices: bool = False  # Whether slices are held to it
     of_intervals: bool = False  # Whether it is of intervals, of which not every window of a promise tells
+    beside: bool = False  # Whether it is what is left beside a plain forecast
 
 
 def _say_share(share):
@@ -57,6 +59,13 @@ MEASURES = {
         lambda x: say_percent(float(np.expm1(x)), signed=True),
         both=True,
         slices=True,
+    ),
+    "beside": Measure(
+        "volume beside a plain forecast's",
+        lambda s: np.log1p(s["said"]) - np.log1p(s["sold"]),
+        lambda x: say_percent(float(np.expm1(x)), signed=True),
+        both=True,
+        beside=True,
     ),
     "order_error": Measure(
         "order error", lambda s: _log(metrics_of(s)["wape"]), lambda x: say_percent(float(np.exp(x))), of_orders=True
@@ -173,7 +182,8 @@ def _shared(variance, size, slices, known):
 
 # %% ../../nbs/monitoring/02a_judged.ipynb #afc74bfe
 SPAN = 7  # Days that are looked at together
-_ONCE_IN = 0.001
+_FALSE_A_YEAR, _QUESTIONS = 0.2, 7  # Alarms for nothing that are allowed; measures of the whole, and slices by two
+_ONCE_IN = _FALSE_A_YEAR / 52 / _QUESTIONS
 _MOST_DAYS = 4  # Of the seven, on the side of the seven together
 _STILL = 0.05  # What is off is off until it lies within a band as wide as usual
 
@@ -192,7 +202,7 @@ class Found:
     half: np.ndarray  # Half the band in which a week may lie, (n_slices,)
     chance: np.ndarray  # How likely a week lies so far or further; NaN where it is not judged; (n_slices, n_days)
     off: np.ndarray  # Whether it is too far, same shape
-    season: np.ndarray  # How much further a week may lie on one side, for it is hard each year; same shape
+    season: np.ndarray  # How much further a week may lie on one side, for it was hard to foresee; same shape
 
     @property
     def low(self) -> np.ndarray:
@@ -242,32 +252,91 @@ def hold_against(
     seasons: Seasons | None = None,  # How a plain forecast did; None where nobody knows
 ) -> Found | None:  # None where there is nothing to compare
     "One measure of each slice, day by day, beside what was promised."
-    measure, own = MEASURES[key], _rows_for(sums, MEASURES[key])
-    if own.empty or _rows_for(promise, measure).empty:
+    measure, own, told = MEASURES[key], *(_rows_for(part, MEASURES[key]) for part in (sums, promise))
+    if own.empty or told.empty or (measure.beside and (seasons is None or seasons.weeks is None)):
         return None
-    band, course = make_band(promise, measure, enough), make_course(own)
-    volume, (season, hard) = key == "bias", _season_of(seasons, course)
-    season, hard = season * volume, hard & (not volume)
+    told = _beside(told, seasons) if measure.beside else told
+    band, course = make_band(told, measure, enough), make_course(own)
+    season, hard = _room_for(key, told, course, seasons)
     place = band.slices.get_indexer(course.slices)
     means = _means_of(band, place, course.sums["rows"].shape[1])
-    apart, promised = _apart(rolled(course, SPAN), measure, means, _is_whole(course))
-    # A day that no forecast of a week was made for says nothing of that week
-    single, alone = _apart(course.sums, measure, means, course.sums["rows"] > 0)
+    apart, single, promised, alone = _went(measure, course, means, seasons)
     freedom = np.where(place >= 0, band.freedom[place], 0)
     spread, half = band.spread[place], band.half(_ONCE_IN if measure.both else 2 * _ONCE_IN)[place]
     beyond = apart - np.clip(apart, np.minimum(season, 0), np.maximum(season, 0))
     chance = _chance(beyond, spread, freedom, measure.both)
+    if measure.beside:
+        half, chance = np.maximum(half, _LEAST), np.maximum(chance, np.abs(apart) <= _LEAST)
     off = _too_far(chance, apart, single, course.slices, hard)
     return Found(key, course.slices, course.days, apart, single, promised, alone, half, chance, off, season)
 
 # %% ../../nbs/monitoring/02a_judged.ipynb #b93daa35
-def _season_of(seasons, course):
+_USUAL, _HARD = 3, 2  # Spreads up to which a plain forecast's week excuses a model's, and from which on it is hard
+
+
+def _season_of(seasons, slices, days):
     "How much further volume may lie in each week, and in which weeks nothing else begins to be off."
-    missed, spread = np.zeros((len(course.slices), len(course.days))), 0.0
+    missed, spread = np.zeros((len(slices), len(days))), 0.0
+    now = missed
     if seasons is not None:
-        missed, spread = a_year_before(seasons, course.slices, course.days)
+        missed, spread = a_year_before(seasons, slices, days)
+        now = that_week(seasons, slices, days)
     more = np.sign(missed) * np.maximum(np.abs(missed) - spread, 0)
-    return more, np.abs(more) > spread
+    hard = (np.abs(more) > spread) | (np.abs(now) > _HARD * spread)
+    now = now if seasons is None else _excused(seasons, slices, days)
+    return np.where(np.abs(now) > np.abs(more), now, more), hard
+
+
+def _excused(seasons, slices, days):
+    "What a plain forecast missed in some weeks, as far as it usually may."
+    most = _USUAL * np.nan_to_num(a_year_before(seasons, slices, days)[1])
+    return np.clip(that_week(seasons, slices, days), -most, most)
+
+# %% ../../nbs/monitoring/02a_judged.ipynb #c0c0ffef
+_SHARE, _LEAST = 0.85, 0.2  # Of what a plain forecast misses; how far volume beside it may always lie, as a logarithm
+
+
+def _beside(promise, seasons):
+    "A promise's volume, as if a plain forecast had missed nothing in its weeks."
+    keys = [promise["forecast_origin"], promise["week"]]
+    last = promise.groupby(keys, observed=True)["date"].transform("max")
+    slices = pd.MultiIndex.from_tuples([("all", "")], names=["kind", "slice"])
+    return promise.assign(said=promise["said"] * np.exp(-_SHARE * _excused(seasons, slices, last)[0]))
+
+
+def _went(measure, course, means, seasons):
+    "How far seven days, and each alone, lay from what was promised, and what that was."
+    apart, promised = _apart(rolled(course, SPAN), measure, means, _is_whole(course))
+    # A day that no forecast of a week was made for says nothing of that week
+    single, alone = _apart(course.sums, measure, means, course.sums["rows"] > 0)
+    plain = _SHARE * _excused(seasons, course.slices, course.days) if measure.beside else 0
+    return apart - plain, single - plain, promised, alone
+
+# %% ../../nbs/monitoring/02a_judged.ipynb #b0c0ffee
+_NO_MATTER, _MOVED = 0.005, 0.1  # Shares of days outside of a level: what matters to nobody; of a shock of all sales
+
+
+def _room_for(key, promise, course, seasons):
+    "How much further a week may lie than promised by one measure, and in which weeks nothing begins to be off."
+    measure, reach = MEASURES[key], int(promise["days"].max()) - 1  # an order reaches over days before
+    days = pd.date_range(course.days[0] - pd.Timedelta(days=reach), course.days[-1])
+    missed, hard = _season_of(seasons, course.slices, days)
+    missed, hard = missed[:, reach:], sliding_window_view(hard, reach + 1, axis=1).any(axis=2)
+    if measure.both:  # volume and totals are what they are
+        return missed if key == "bias" else np.zeros(missed.shape), hard & (key == "all_stores")
+    if measure.of_intervals:
+        return _NO_MATTER + _MOVED * np.abs(missed), hard
+    return _luck_of_few(promise, course) if measure.of_orders else np.zeros(missed.shape), hard
+
+
+def _luck_of_few(promise, course):
+    "How much further orders may be off where less sells than when they were judged."
+    usual = promise.groupby(["kind", "slice"], observed=True)[["sold", "rows"]].sum().reindex(course.slices)
+    weeks = rolled(course, SPAN)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        now = weeks["sold"].sum(axis=1) / weeks["rows"].sum(axis=1)
+        less = np.log((usual["sold"] / usual["rows"]).to_numpy()[:, None] / now)
+    return np.where(np.isfinite(less), np.maximum(less, 0) / 2, 0)
 
 # %% ../../nbs/monitoring/02a_judged.ipynb #a93a773c
 def _chance(apart, spread, freedom, both):
@@ -400,7 +469,7 @@ def _say_hard(found):
     if not (np.abs(apart) > one.half[at] and apart * season > 0):
         return ""
     value = MEASURES["bias"].shown(float(one.promised[at, -1] + apart))
-    return f"volume {value} is further off than promised, but so was a plain forecast in the same week a year before"
+    return f"volume {value} is further off than promised, but so was a plain forecast, that week or a year before"
 
 # %% ../../nbs/monitoring/02a_judged.ipynb #99f2905a
 def _rows_of(found):

@@ -16,14 +16,17 @@ import numpy as np, pandas as pd
 import pyarrow as pa, pyarrow.parquet as pq
 from ..core import UserError, main_root, replace_file
 from ..look import say_percent
-from ..model.block import last_days
-from .causes import each_or_all
+from ..model.block import last_days, take_series
+from .causes import as_told
+from .drifted import counted_of, read_drift
 from .drift import BUDGET, NEEDED, SPAN, course_of, limit_of, measures_of, spread_of
+from .units import rows_of
 from .inputs import KINDS, REACH, Inputs, day_facts, joined, read_inputs
 
 # %% ../../nbs/monitoring/04e_outputs.ipynb #6cbf0e3f
 def coming_week(
     tonight,  # A forecaster
+    out: np.ndarray | None = None,  # Series that are left out, of booleans
 ) -> Inputs | None:  # None where it looks less than a week ahead, or knows too little
     "The facts of the seven days ahead, had they been sold as they are forecast."
     past = last_days(tonight.block, REACH)
@@ -31,7 +34,8 @@ def coming_week(
         return None
     ahead = np.zeros((past.n_series, SPAN), np.float32)
     ahead[np.flatnonzero(tonight.offered)] = tonight.arrays()["mean"][:, :SPAN]
-    return day_facts(replace(past, sales=np.hstack([past.sales, ahead])), past.n_days)
+    week = replace(past, sales=np.hstack([past.sales, ahead]))
+    return day_facts(week if out is None else take_series(week, ~out), past.n_days)
 
 # %% ../../nbs/monitoring/04e_outputs.ipynb #6d6e35cb
 _COLUMNS = ["kind", "slice", "measure", "value", "far", "limit"]  # far: in its own spread; beyond the limit, no chance
@@ -145,6 +149,14 @@ def _before(root, day, version, slices):
     return {measure: np.array(nights).T if nights else empty for measure, nights in found.items()}
 
 # %% ../../nbs/monitoring/04e_outputs.ipynb #bbc44147
+def _otherwise(root, tonight):
+    "Series of products that are counted otherwise than before: what is forecast of them is told by that."
+    drifted, out = read_drift(root), np.zeros(tonight.block.n_series, bool)
+    for one in [*drifted.found, *drifted.judged] if drifted else []:
+        out |= rows_of(tonight.block, counted_of(one)) if one.kind == "product" else False
+    return out if out.any() else None
+
+# %% ../../nbs/monitoring/04e_outputs.ipynb #fb2501af
 def look_at_outputs(
     root: Path,  # The project's folder
     tonight,  # The forecaster of the night that is live, after `look_for_drift`
@@ -154,7 +166,8 @@ def look_at_outputs(
     sizes = sizes_of(tonight)
     slices = pd.MultiIndex.from_frame(sizes[["kind", "slice"]])
     before = _before(root, day, version, slices)
-    names, parts = sizes[["kind", "slice"]], [apart_from_weeks(read_inputs(root), coming_week(tonight))]
+    week = coming_week(tonight, _otherwise(root, tonight))
+    names, parts = sizes[["kind", "slice"]], [apart_from_weeks(read_inputs(root), week)]
     parts.append(names.assign(measure="units", value=sizes["units"], far=np.nan, limit=np.nan))
     for measure in OF_NIGHTS:
         now, kinds, size = (sizes[name].to_numpy() for name in (measure, "kind", "units"))
@@ -194,17 +207,29 @@ def say_output(
     return f"{_SAID[row.measure](side)} for {where}"
 
 # %% ../../nbs/monitoring/04e_outputs.ipynb #3f24be20
+def _say_furthest(found):
+    "What lies nearest to its limit, and how near; empty where nothing is told."
+    share = (found["far"].abs() / found["limit"]).dropna()
+    if share.empty:
+        return ""
+    most = share.idxmax()
+    row = next(found.loc[[most]].itertuples())
+    return f" Furthest off: {say_output(row)}, {share[most]:.0%} of what chance explains."
+
+
 def say_outputs(
     found: pd.DataFrame,  # From `look_at_outputs`
     nights: int = 0,  # Of the same model before
 ) -> str:  # One or two sentences
     "Whether the coming week is forecast as weeks are."
     off, told = outputs_off(found), set(found.loc[found["limit"].notna(), "measure"])
-    wait = f" Widths and zeros are told from {NEEDED} nights on; {nights} are there." if nights < NEEDED else ""
+    later = "How wide the intervals are and how often nothing is forecast"
+    wait = f" {later} can be compared from {NEEDED} nights on; {nights} are there." if nights < NEEDED else ""
     if not told:
         return f"Whether the coming week is forecast as weeks are cannot be told: not enough data.{wait}"
     if off.empty:
-        return f"The coming week is forecast as weeks are: nothing lies further off than by chance.{wait}"
+        furthest = _say_furthest(found)
+        return f"The coming week is forecast as weeks are: nothing lies further off than by chance.{furthest}{wait}"
     said = [say_output(row) for row in off.head(_SHOWN).itertuples()]
     more = f" and {len(off) - _SHOWN} more" if len(off) > _SHOWN else ""
     return f"The coming week is forecast unlike any before: {'; '.join(said)}{more}.{wait}"
@@ -237,7 +262,9 @@ def strange_outputs(
             groups.setdefault((row.measure, side, kind), []).append(row)
     told = []
     for (measure, side, kind), rows in groups.items():
-        for some in each_or_all(rows):
-            name = some[0].slice if len(some) == 1 else "several"
-            told.append((_about(measure, side, kind, name), _say_strange(kind, some)))
+        alone = [row for row in rows if _about(measure, side, kind, row.slice) in known]
+        together = _about(measure, side, kind, "several")
+        for some in as_told(rows, alone, together in known):
+            one = len(some) == 1 and (some[0] in alone or together not in known)
+            told.append((_about(measure, side, kind, some[0].slice) if one else together, _say_strange(kind, some)))
     return told

@@ -6,49 +6,60 @@
 __all__ = ['wrong_of', 'look_back', 'look_around', 'look_inside', 'watch_night', 'watch_failure']
 
 # %% ../../nbs/monitoring/03b_watch.ipynb #8c425631
-from collections.abc import Callable, Container
+from collections.abc import Callable, Collection, Container
+from contextlib import suppress
+from datetime import date
 from pathlib import Path
-import pandas as pd
-from ..core import UserError, progress
+import numpy as np, pandas as pd
+from ..core import UserError, main_root, progress, read_params
+from ..delivery.beside import forecasts_beside
+from ..delivery.night import EXHAUSTED, HAS_BEEN
 from ..delivery.nights import live_night
 from ..look import say_day
-from .alerts import Wrong, read_alerts, say_events, settle
+from .alerts import Wrong, accepted_of, monitoring_of, read_alerts, say_events, settle
 from ..model.forecaster import Forecaster
-from .causes import UNTOLD, Drifted, each_or_all
-from .drifted import DAMAGED, look_for_drift, read_drift, say_drift
+from .causes import UNTOLD, Drift, Drifted, as_told, is_echo
+from .drifted import DAMAGED, SEVERAL, look_for_drift, read_drift, say_drift
 from .judged import NOT_PROMISED, WORSE, Verdict, is_as_judged, say_worse
 from .fairness import fairness_rows, fairness_table, hold_regions, say_fairness
 from .outputs import look_at_outputs, output_nights, read_outputs, say_outputs, strange_outputs
 from .overrides import overrides_of
 from .performance import keep_sums, keep_totals
 from .reasons import keep_reasons, read_reasons, say_reasons
+from .tried import said_beside
 from .webhook import tell_alerts
+from .split import wrong_split, wrong_stopped
+from ..params import check_value
 from ..quality.promise import ALL_STORES
 
 # %% ../../nbs/monitoring/03b_watch.ipynb #f3456ec4
 def wrong_of(
     verdict: Verdict,
     known: Container[str] = (),  # Slices that are told already, as `Wrong.about` has them
+    faults: Collection[Drift] = (),  # What drifts
 ) -> list[Wrong]:  # The whole, and slices; of these no new ones while the whole is worse, which explains them
-    "What is wrong with the live model, if anything."
+    "What is wrong with the live model, if anything, and by no error of the data."
     if verdict.state != WORSE:
         return []
-    groups: dict[str, list[dict]] = {"": []}
-    kinds: dict[str, set[str]] = {}
-    for row in verdict.rows:
-        if row["off"] and row["kind"] in ("all", ALL_STORES):
-            groups[""].append(row)
-        elif row["off"]:
-            kinds.setdefault(row["kind"], set()).add(row["slice"])
-    for kind, names in kinds.items():
-        for some in each_or_all(sorted(names)):
-            about = f"{kind}: {some[0] if len(some) == 1 else 'several'}"
-            rows = [row for row in verdict.rows if row["off"] and row["kind"] == kind and row["slice"] in some]
+    rows = [row for row in verdict.rows if row["off"]]
+    rows = [row for row in rows if not is_echo(_kind_of(row), row["slice"], row["since"], faults)]
+    groups: dict[str, list[dict]] = {"": [row for row in rows if _kind_of(row) == "all"]}
+    for kind in dict.fromkeys(row["kind"] for row in rows if _kind_of(row) != "all"):
+        names = sorted({row["slice"] for row in rows if row["kind"] == kind})
+        alone, several = [name for name in names if f"{kind}: {name}" in known], f"{kind}: several"
+        for some in as_told(names, alone, several in known):
+            one = len(some) == 1 and (some[0] in alone or several not in known)
+            about = f"{kind}: {some[0]}" if one else several
             if about in known or not groups[""]:
-                groups[about] = rows
+                groups[about] = [row for row in rows if row["kind"] == kind and row["slice"] in some]
     return [_worse(verdict, about, rows) for about, rows in groups.items() if rows]
 
 
+def _kind_of(row):
+    "The kind of a verdict's row; all for what is of all stores."
+    return "all" if row["kind"] == ALL_STORES else row["kind"]
+
+# %% ../../nbs/monitoring/03b_watch.ipynb #05c3f8ac
 def _worse(verdict, about, rows):
     "What is worse, of the whole or of some slices."
     since = min(row["since"] for row in rows)
@@ -79,7 +90,7 @@ def look_around(
     "Look for what drifts; what cannot be told is said, and stops no night."
     try:
         drifted = look_for_drift(root, tonight)
-        return drifted, say_drift(drifted)
+        return drifted, say_drift(drifted, accepted_of(root, "drift"))
     except Exception as e:  # whatever it is: the night is live
         said = str(e) if isinstance(e, UserError) else f"{type(e).__name__}: {e}"
         day = tonight.card["forecast_origin"]
@@ -92,7 +103,23 @@ def _drift_of(root):
     if not drifted or drifted.state == DAMAGED or not night or drifted.day != night["day"]:
         return {}
     version = night["model_version"]
-    return {"drift": [Wrong(drifted.day, one.since, one.says, version, one.about) for one in drifted.found]}
+    found = _together(drifted.found, _open_about(root, "drift"))
+    return {"drift": [Wrong(drifted.day, since, says, version, about) for about, since, says in found]}
+
+# %% ../../nbs/monitoring/03b_watch.ipynb #4ae7e1ee
+def _together(found, known):
+    "What is told of each find: a name, since when, a sentence; many products of changed units are one."
+    products = {one.about: one for one in found if one.kind == "product"}
+    told = [(one.about, one.since, one.says) for one in found if one.about not in products]
+    for some in as_told(list(products), [about for about in products if about in known], SEVERAL in known):
+        few = [products[about] for about in some]
+        if len(few) == 1 and (some[0] in known or SEVERAL not in known):
+            told.append((some[0], few[0].since, few[0].says))
+            continue
+        names = ", ".join(one.slices[0] for one in few[:3]) + (f" and {len(few) - 3} more" if len(few) > 3 else "")
+        says = f"Units changed: {len(few)} products are counted many times as high or low as before: {names}."
+        told.append((SEVERAL, min(one.since for one in few), says))
+    return told
 
 # %% ../../nbs/monitoring/03b_watch.ipynb #c0a1f3d2
 def look_inside(
@@ -143,6 +170,46 @@ def _open_about(root, rule):
     "What a rule's open alerts are about, and the alerts."
     return {alert.about: alert for alert in read_alerts(root) if alert.rule == rule}
 
+# %% ../../nbs/monitoring/03b_watch.ipynb #5730326a
+def _faults(root):
+    "What drifts by the live night."
+    drifted, night = read_drift(root), live_night(root)
+    return [*drifted.found, *drifted.judged] if drifted and night and drifted.day == night["day"] else []
+
+
+def _untold(verdict, about):
+    "Whether no measure of a slice is known on the last day."
+    kind, _, name = (about or "all: ").partition(": ")
+    for one in verdict.found.values():
+        for at in np.arange(len(one.slices)) if name == "several" else one.slices.get_indexer([(kind, name)]):
+            if at >= 0 and one.slices[at][0] == kind and np.isfinite(one.apart[at, -1]):
+                return False
+    return True
+
+
+def _stays(alert):
+    "An open alert as what is still wrong."
+    return Wrong(alert.day, alert.since, alert.says, alert.model_version, alert.about)
+
+# %% ../../nbs/monitoring/03b_watch.ipynb #e00e5e29
+def _worse_of(root):
+    "What the live model does worse, as wrong."
+    verdict, known = is_as_judged(root), _open_about(root, "worse_than_judged")
+    known = {about: one for about, one in known.items() if one.model_version == verdict.model_version}
+    faults = _faults(root)
+    found = wrong_of(verdict, known, faults)
+    told = {one.about for one in found}
+    left = [one for about, one in known.items() if about not in told and _untold(verdict, about)]
+    return {"worse_than_judged": [*found, *map(_stays, left)]}
+
+# %% ../../nbs/monitoring/03b_watch.ipynb #f00a66ce
+def _is_told(found, about):
+    "Whether it can be told tonight if what an alert of the outputs is about is so."
+    what, _, whom = about.partition(": ")
+    kind, _, name = whom.partition(" ")
+    own = found[(found["measure"] == what.split(" ")[0]) & (found["kind"] == kind) & found["limit"].notna()]
+    return bool(len(own if name == "several" else own[own["slice"] == name]))
+
 
 def _outputs_of(root):
     "What is forecast unlike any week, as wrong, in the words of the first night; nothing where it was not looked at."
@@ -150,31 +217,59 @@ def _outputs_of(root):
     if not night or night["day"] not in output_nights(root, night["model_version"]):
         return {}
     day, version, known = night["day"], night["model_version"], _open_about(root, "outputs")
-    drifted = read_drift(root)
-    drifts = [*drifted.found, *drifted.judged] if drifted and drifted.day == day else []
-    drifting = {(one.kind, name) for one in drifts for name in one.slices}
-    told = strange_outputs(read_outputs(root, day, version), known, drifting)
+    drifting = {(one.kind, name) for one in _faults(root) for name in one.slices}
+    found = read_outputs(root, day, version)
+    told = strange_outputs(found, known, drifting)
     first = {about: (alert.since, alert.says) for about, alert in known.items()}
     said = [(about, *first.get(about, (day, says))) for about, says in told]
-    return {"outputs": [Wrong(day, since, says, version, about) for about, since, says in said]}
+    left = [one for about, one in known.items() if about not in dict(told) and not _is_told(found, about)]
+    return {"outputs": [*(Wrong(day, since, says, version, about) for about, since, says in said), *map(_stays, left)]}
+
+# %% ../../nbs/monitoring/03b_watch.ipynb #d69067f4
+def _tried_of(root):
+    "Models that are tried and have no forecast of the live night, as wrong."
+    night, known, wrong = live_night(root), _open_about(root, "tried"), []
+    for one in said_beside(root) if night else []:
+        version, told = one["model_version"], one["evidence"]
+        if forecasts_beside(root, version, night["day"]).exists():
+            continue
+        since = known[version].since if version in known else night["day"]
+        why = told.get("trouble", "") if told.get("day") == night["day"] else ""
+        says = f"{one['role'].capitalize()} {version} has no forecast since the night of {say_day(since)}"
+        why = f": {why.removeprefix('It has no forecast tonight: ')}" if why else "."
+        wrong.append(Wrong(night["day"], since, says + why, version, version))
+    return {"tried": wrong}
 
 # %% ../../nbs/monitoring/03b_watch.ipynb #1015afb2
+_LOOKED = {  # What is looked at, and what is said where it cannot be
+    "Whether the live model is still as it was judged": _worse_of,
+    "Whether the coming week is forecast as weeks are": _outputs_of,
+    "Whether what is tried had its night": _tried_of,
+    "Whether anything drifts": _drift_of,
+    "Whether units are shared as was meant": wrong_split,
+    "Whether one that is tried was stopped": wrong_stopped,
+}
+
+
 def watch_night(
     root: Path,  # The project's folder, after a night
 ) -> None:
     "A night went through: whatever stopped one before is over; the live model is looked at."
-    seen: dict[str, Wrong | list[Wrong] | None] = {"night": None}
-    try:
-        seen["worse_than_judged"] = wrong_of(is_as_judged(root), _open_about(root, "worse_than_judged"))
-    except Exception as e:  # whatever it is: the night is live
-        said = e if isinstance(e, UserError) else f"{type(e).__name__}: {e}"
-        progress(f"Whether the live model is still as it was judged cannot be told: {said}")
-    try:
-        seen |= _outputs_of(root)
-    except Exception as e:  # likewise
-        said = e if isinstance(e, UserError) else f"{type(e).__name__}: {e}"
-        progress(f"Whether the coming week is forecast as weeks are cannot be told: {said}")
-    _say(root, seen | _drift_of(root))
+    seen: dict[str, Wrong | list[Wrong] | None] = {"night": None, "undelivered": None}
+    for what, look in _LOOKED.items():
+        try:
+            seen |= look(root)
+        except Exception as e:  # whatever it is: the night is live
+            progress(f"{what} cannot be told: {e if isinstance(e, UserError) else f'{type(e).__name__}: {e}'}")
+    _say(root, seen)
+
+# %% ../../nbs/monitoring/03b_watch.ipynb #5042daaf
+def _is_overdue(root, day):
+    "Whether the sales of a day should be there, as params.yaml says."
+    params = read_params(root=root) if (main_root(root) / "params.yaml").is_file() else {}
+    within = monitoring_of(params).get("delivered_within")
+    check_value("monitoring.delivered_within", within)
+    return within is not None and (date.today() - date.fromisoformat(day)).days > within
 
 
 def watch_failure(
@@ -182,5 +277,17 @@ def watch_failure(
     day: str,  # The night's
     says: str,  # Why it is not live
 ) -> None:
-    "A night was refused, or failed."
-    _say(root, {"night": Wrong(day, day, says)})
+    "A night was refused, or failed; nothing where it has been meanwhile."
+    with suppress(UserError):
+        night = live_night(root)
+        if night and night["day"] >= day and HAS_BEEN in says:
+            return
+    wrong = Wrong(day, day, says)
+    if EXHAUSTED not in says:
+        return _say(root, {"night": wrong})
+    try:
+        overdue = _is_overdue(root, day)
+    except UserError as e:
+        progress(f"Whether a delivery is overdue cannot be told: {e}")
+        overdue = False
+    _say(root, {"night": wrong, "undelivered": None} if overdue else {"undelivered": wrong})

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from ..core import UserError
 from ..data.panel import PreparedData, read_series, read_version
 from ..data.split import read_windows
+from ..look import say_tiny_percent
 from ..model.block import Block, take_series
 from ..model.loading import load_block
 from ..model.features import FEATURES, HISTORY, build_features, feature_parts, make_encoding, reaches_back
@@ -164,11 +165,6 @@ def _ready_off(both):
 _PACKAGING = Criterion("packaging", "Package answers as the fitted model")
 
 
-def _percent(share):
-    "A share that may be tiny."
-    return f"{100 * share:.2g}%"
-
-
 def _bound(
     off: float,  # A difference, ≥ 0
     most: float,  # What is allowed
@@ -185,8 +181,8 @@ def check_packaging(
     answer, expected, origin = _both_answers(both)
     off = _bound(max(_off(answer, expected), _ready_off(both)), most)
     says = (
-        f"Package and fitted estimator differ by at most {_percent(off)} on {2 * answer[0].size:,} numbers "
-        f"forecast from {origin}; {_percent(most)} is allowed"
+        f"Package and fitted estimator differ by at most {say_tiny_percent(off)} on {2 * answer[0].size:,} numbers "
+        f"forecast from {origin}; {say_tiny_percent(most)} is allowed"
     )
     return _PACKAGING.judged(says, off <= most, off, most)
 
@@ -225,7 +221,7 @@ def check_holdout(
     off = _bound(abs(score - recorded) / recorded, most)
     says = (
         f"Forecast again by the package, the {len(held):,} days of its holdout score NWRMSLE {score:.5f}; "
-        f"its card says {recorded:.5f}, at most {_percent(off)} away; {_percent(most)} is allowed"
+        f"its card says {recorded:.5f}, at most {say_tiny_percent(off)} away; {say_tiny_percent(most)} is allowed"
     )
     return _HOLDOUT.judged(says, off <= most, off, most)
 

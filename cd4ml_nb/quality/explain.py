@@ -16,7 +16,7 @@ from math import factorial
 from typing import Callable
 import numpy as np, pandas as pd
 from ..look import compared_units, exact_units, say_day, say_history, say_units, shown_units
-from ..model.block import Block
+from ..model.block import Block, take_series
 from ..model.features import FEATURES, HOLIDAY_REACH, against_usual, feature_parts, unpromoted
 from ..model.forecaster import Forecaster
 from ..model.notes import allowed_lift
@@ -397,13 +397,13 @@ def effects(
 ) -> dict | None:  # Units: usual, and what weekday, holiday, promotion, level and closed add; None without features
     "A usual day's units and each reason's share: they add up to the forecast of the chosen days."
     loaded = forecaster_behind(forecaster)
-    ask = loaded and row_model(loaded)
-    if not ask:
+    asked = _asked(loaded, item_nbr, store_nbr) if loaded else []
+    if not asked or not all(row_model(arm) for arm, _ in asked):
         return None
     first, last = loaded.days([first_date, last_date])
     days = np.arange(first, last + 1)
     total = dict.fromkeys(("usual", *REASON_FEATURES, "closed"), 0.0)
-    for block, x in _parts(loaded, loaded.block_of(item_nbr, store_nbr)[0], max(1, _AT_ONCE // (7 * len(days)))):
+    for ask, block, x in _asked_parts(asked, max(1, _AT_ONCE // (7 * len(days)))):
         values = coalition_values(ask, block, loaded.origin, x, days)
         is_open = block.is_open[:, loaded.origin + 1 :][:, days]
         for group, units in shapley(values).items():
@@ -419,6 +419,20 @@ def effects(
 
 # %% ../../nbs/quality/06_explain.ipynb #43c694b0
 _SALES = ("sales", "item_sales", "class_sales", "is_open")
+
+
+def _asked(loaded, item_nbr, store_nbr):
+    "The models that answer, each with the block of its series."
+    whole = loaded.block_of(item_nbr, store_nbr)[0]
+    arms = loaded.by_arm(whole.series["store_nbr"], whole.series["item_nbr"])
+    return [(arm, take_series(whole, at)) for arm, at in arms]
+
+
+def _asked_parts(asked, at_once):
+    "Some series after another: the model that answers them, as a function, their block, and their features."
+    for arm, own in asked:
+        for block, x in _parts(arm, own, at_once):
+            yield row_model(arm), block, x
 
 
 def _parts(loaded, whole, at_once):

@@ -35,6 +35,7 @@ from .bootstrap import SERIES_KEYS, draws, log_errors, paired_difference
 from .checks import FAR_OFF, Check, Criterion, Limits, guarded
 from .evaluate import all_stores, backtested, held
 from .slices import THIRDS, slice_columns, volume_thirds
+from .learning import learn_windows
 from .metrics import levels_missed, merge_terms, nwrmsle, orders_of, share_of, shares
 from .tables import read_table
 
@@ -115,6 +116,7 @@ def read_case(
     root: Path,  # The project's folder, after the stage backtest
     estimator: str,  # The candidate's estimator
     limits: Limits,
+    online: bool = False,  # Whether it goes on learning once it is live
 ) -> Case:
     "The candidate's case from data/evaluation and data/prepared."
     root, prepared, found = Path(root), Path(root) / "data/prepared", []
@@ -126,6 +128,7 @@ def read_case(
     (table, naive), windows, series = found, read_windows(root), read_series(prepared)
     items = naive["item_nbr"].unique()
     block = load_block_once(prepared, series[series["item_nbr"].isin(items)])
+    table = learn_windows(table, block) if online else table
     rest = window_remainders(prepared, windows, items)
     forget_block()  # the panel is in memory once, but for series that are not judged
     return replace(make_case(estimator, windows, table, naive, block, limits), rest=rest)
@@ -724,10 +727,10 @@ def orders_check(case: Case) -> Check:
         score, most = it["score"], it["rival"] + max(case.limits.slice_tolerance * it["rival"], luck)
         passed &= bool(score <= most)
         said.append(
-            f"on {_said(origins)} off by {score:.1%} of the units, {name}'s by {it['rival']:.1%}, "
-            f"so with tolerance and luck {most:.1%} is allowed"
+            f"on {_said(origins)} they miss {score:.1%} of the units sold, where {name} misses {it['rival']:.1%}: "
+            f"with tolerance and luck {most:.1%} is allowed"
         )
-    says = f"{int(case.table['horizon'].max())}-day totals of single series are {'; '.join(said)}"
+    says = f"{int(case.table['horizon'].max())}-day totals of single series: {'; '.join(said)}"
     return _ORDERS.judged(says + _what_helps(case, passed), passed, score, most)
 
 # %% ../../nbs/quality/08_gates.ipynb #2fe81c6f
@@ -883,6 +886,19 @@ def slice_checks(
     return [naive, _slices_check(_SLICES_CHAMPION, case, table, ("champion", "the champion", "beside_champion"))]
 
 # %% ../../nbs/quality/08_gates.ipynb #b74a8cd6
+_CALLED = {  # Kind of slice -> how one of them is spoken of
+    "perishable": "{} products",
+    "promotion": "{} days",
+    "horizon week": "{} of the horizon",
+    "item age": "{} products",
+}
+
+
+def _called(kind, name):
+    "A slice as one speaks of it: family Meat, not perishable products."
+    return _CALLED[kind].format(name) if kind in _CALLED else f"{kind} {name}"
+
+# %% ../../nbs/quality/08_gates.ipynb #0e0f2380
 def _slices_check(criterion, case, table, rival):
     "The slices against one rival: its column, its name, and the candidate's column beside it."
     other, whom, mine = rival
@@ -890,7 +906,9 @@ def _slices_check(criterion, case, table, rival):
     small = len(table) - len(judged)
     bad = judged[judged[f"{other}_failed"]]
     bad = bad.iloc[np.argsort(-share_of(bad[mine], bad[other]), kind="stable")]
-    named = [f"{row['kind']} {row['slice']} ({row[mine]:.3f} against {row[other]:.3f})" for _, row in bad.iterrows()]
+    named = [
+        f"{_called(row['kind'], row['slice'])} ({row[mine]:.3f} against {row[other]:.3f})" for _, row in bad.iterrows()
+    ]
     says = (
         f"{len(bad) or 'None'} of {len(judged)} slices {'is' if len(bad) < 2 else 'are'} worse than {whom} "
         f"by more than {case.limits.slice_tolerance:.0%} and luck, the noise of a paired bootstrap over series"
@@ -918,13 +936,15 @@ def slice_orders_check(case: Case) -> Check:
         judged = int(table["large"].sum())
         worst = table[table["failed"]].sort_values("difference", ascending=False)
         bad += [
-            f"{kind} {name} (off by {row['score']:.0%} of its units, {whom} by {row['rival']:.0%})"
+            f"{_called(kind, name)} (misses {row['score']:.0%} of its units, {whom} {row['rival']:.0%})"
             for (kind, name), row in worst.iterrows()
         ]
     if not judged:
         return _SLICE_ORDERS.not_judged(f"No slice has {case.limits.slice_series} series that sold", 0)
     most = f"by more than {case.limits.slice_tolerance:.0%} and luck"
-    says = f"Of {judged} slices, the horizon totals of {len(bad) or 'none'} are off more than a rival's {most}"
+    says = (
+        f"Of {judged} slices, {len(bad) or 'none'} miss more of their units in the horizon totals than a rival, {most}"
+    )
     if bad:
         says += f": {', '.join(bad[:5])}{' and more' if len(bad) > 5 else ''}"
     return _SLICE_ORDERS.judged(says, not bad, len(bad), 0)

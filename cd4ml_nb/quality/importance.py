@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np, pandas as pd
 import pyarrow.parquet as pq
 from ..core import UserError
+from ..data.broken import doubt_numbers, look_at_store
 from ..model.features import FEATURES, feature_parts, reaches_back
 from ..model.forecaster import Forecaster, load_forecaster
 from ..model.kernel import what_if
@@ -248,9 +249,18 @@ def explanation(
         found["partial_dependence"] = partial_dependence(forecaster, folder)
     else:
         found["partial_dependence"] = path_dependence(forecaster)
-    return {**found, "words": _words(found), "notes": forecaster.overview(), "examples": _examples(forecaster)}
+    return {**found, "words": _words(found), "notes": _notes(forecaster), "examples": _examples(forecaster)}
 
 # %% ../../nbs/quality/11_importance.ipynb #fda87e42
+def _notes(forecaster):
+    "What to know of all its numbers: what is silent, what has ended, and stores whose numbers may be broken."
+    block, end = forecaster.block, forecaster.origin + 1
+    rows = block.series.groupby("store_nbr", observed=True).indices
+    looked = [look_at_store(str(store), block.sales[own, :end]) for store, own in sorted(rows.items())]
+    last_day = int(block.date(forecaster.origin).astype("datetime64[D]").astype(int))
+    return [*forecaster.overview(), *doubt_numbers(looked, last_day)]
+
+
 def _importances(ask, held, repeats, seed):
     "The holdout's score, and what it loses without each group of features and without each one."
     alone = {name: [number] for number, name in enumerate(FEATURES)}

@@ -94,6 +94,19 @@ def _quoted(values) -> pa.Array:
     quote = cache(lambda value: json.dumps(value, ensure_ascii=False))
     return pa.array([quote(str(value)) for value in values], pa.large_string())
 
+# %% ../../nbs/serving/06_answers.ipynb #2c8e3a51
+def _told_of(forecaster, found, known):
+    "What is known of each series, and which versions follow: where several models answer, each series names its own."
+    told = {"history": _quoted(known["history"]), "note": _quoted(known["note"])}
+    versions = {name: forecaster.card[name] for name in _VERSIONS}
+    if "routing" in forecaster.card:
+        spoken = np.empty(len(found["item_nbr"]), object)
+        for arm, at in forecaster.by_arm(found["store_nbr"], found["item_nbr"]):
+            spoken[at] = arm.card["model_version"]
+        told |= {"model_version": _quoted(spoken)}
+        del versions["model_version"]
+    return _joined(**told), versions
+
 # %% ../../nbs/serving/06_answers.ipynb #a000d651
 def _write_numbers(found, known) -> pa.Table:
     "What differs from day to day: the bulk of all answers."
@@ -112,15 +125,15 @@ def write_planned(
     texts = share_table("numbers", forecaster.seal, lambda: _write_numbers(found, known))
     names = _joined(item_nbr=_quoted(found["item_nbr"]), store_nbr=_quoted(found["store_nbr"]))
     days = {str(date)[:10]: day for day, date in enumerate(forecaster.dates)}
-    versions = _dumps({name: forecaster.card[name] for name in _VERSIONS})
+    told, versions = _told_of(forecaster, found, known)
     return Planned(
         places={pair: place for place, pair in enumerate(zip(found["store_nbr"], found["item_nbr"]))},
         days=days,
         names=Texts(_beside("{", names)),
         dates=[f'"date":"{date}","horizon":{day + 1},'.encode() for date, day in days.items()],
         numbers=Texts(whole(texts["numbers"])),
-        told=Texts(_joined(history=_quoted(known["history"]), note=_quoted(known["note"]))),
-        versions=versions.removeprefix("{").encode(),
+        told=Texts(told),
+        versions=_dumps(versions).removeprefix("{").encode(),
     )
 
 # %% ../../nbs/serving/06_answers.ipynb #0d39aa1a
@@ -187,7 +200,7 @@ def _sum(f, asked):
     answer |= {"history": str(f.history(*where)), "promotion_assumed": share if share == share else None}
     answer["is_open"] = bool(f.opens(*where)[start : end + 1].any())
     answer["note"] = f.note(*where, *span, asked.promotion)
-    return answer | {name: f.card[name] for name in _VERSIONS}
+    return answer | f.spoken_by(*where)
 
 # %% ../../nbs/serving/06_answers.ipynb #b4070875
 class Answers:

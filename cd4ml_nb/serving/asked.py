@@ -45,6 +45,8 @@ def as_row(
     answer: bytes,  # JSON
 ) -> tuple:  # As the store keeps an event
     "An answered question as an event of the kind forecast."
+    if "routing" in versions:  # several models answer: the answer itself says which one spoke
+        versions = msgspec.json.decode(answer)
     stood = versions["model_version"], versions["data_version"]
     return event_id, int(event_id[:14], 16), "forecast", *stood, _inputs(asked, answer), answer.decode()
 

@@ -13,6 +13,7 @@ from ..model.notes import say_date
 
 # %% ../../nbs/serving/04d_beside.ipynb #58491602
 USUAL, SEVERAL = 0.9, 3  # A service level; times what is expected
+_NOTHING = 0.5  # Units expected; what is less is shown as none, and has no multiples
 
 
 def _units(value):
@@ -28,7 +29,8 @@ def say_multiples(
 ) -> tuple[list[str], str]:  # For each product, mostly empty; and for the whole list
     "Where a level above USUAL suggests several times what is expected, and what USUAL would."
     several = (level > USUAL) & (suggested > usual) & (suggested >= SEVERAL * mean)
-    times = [f"{units / expected:,.0f} ×" if expected > 0 else "more than" for units, expected in zip(suggested, mean)]
+    counts = mean >= _NOTHING
+    times = [f"{units / of:,.0f} ×" if some else "more than" for units, of, some in zip(suggested, mean, counts)]
     said = [f"{many} expected ({USUAL:.0%}: {_units(less)})" for many, less in zip(times, usual)]
     beside = [one if more else "" for one, more in zip(said, several)]
     if not several.any():

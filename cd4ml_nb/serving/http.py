@@ -10,7 +10,7 @@ __all__ = ['SLOWEST_BODY', 'LONGEST_ANSWER', 'TOKEN', 'Json', 'say_error', 'Unre
            'app_of_project', 'Workers', 'serve']
 
 # %% ../../nbs/serving/07_http.ipynb #6ce682f9
-import asyncio, gc, os, shutil, signal, sys, tempfile, threading, time
+import asyncio, gc, os, shutil, signal, sys, threading, time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -28,6 +28,7 @@ from uvicorn.supervisors import Multiprocess
 
 # %% ../../nbs/serving/07_http.ipynb #7f166306
 from ..core import UserError, is_own_name, nearest, progress, project_root, read_truth, say_ended
+from ..core import scratch_folder
 from ..delivery.state import state
 from ..model.shared import FOLDER
 from .answers import Answers, Question, Refusal
@@ -36,7 +37,7 @@ from .arrow import ARROW, read_arrow, write_arrow
 from .decisions import as_row, read_decisions
 from .events import EventStore, events_folder
 from .follow import Follower, follow
-from .lane import Lane, LaneProtocol, knows
+from .lane import Lane, LaneProtocol, may_ask
 from .mirror import live_root
 from .news import MOST_LISTENERS, News, keep_acts, listen
 from .ordering import Withdrawal, keep_known_rules, keep_order, keep_withdrawal, known_rules
@@ -467,10 +468,15 @@ def _route(path: str, routes: set) -> str:
 _NO_TOKEN = say_error(
     401, "This service wants a token: send the header 'Authorization: Bearer TOKEN'.", **{"www-authenticate": "Bearer"}
 )
+_FOREIGN = say_error(
+    403,
+    "Without a token this service answers its own machine alone: call it http://127.0.0.1 or http://localhost, "
+    f"or start it with a secret in the environment variable {TOKEN}.",
+)
 
 # %% ../../nbs/serving/07_http.ipynb #2c64faf6
 class Door:
-    "Asks for the token, and counts what was answered."
+    "Asks for the token, or for an own name where there is none, and counts what was answered."
 
     def __init__(self, app, token: str, counts: Counts, routes: set):
         self.app, self.token, self.counts, self.routes = app, token.encode(), counts, routes
@@ -487,8 +493,9 @@ class Door:
             await send(message)
 
         try:
-            known = not self.token or path in OPEN or knows(scope["headers"], self.token)
-            await (self.app if known else _NO_TOKEN)(scope, receive, watched)
+            known = may_ask(scope["headers"], self.token) or (self.token and path in OPEN)
+            refused = _NO_TOKEN if self.token else _FOREIGN
+            await (self.app if known else refused)(scope, receive, watched)
         finally:
             self.counts.count(_route(path, self.routes), status, time.perf_counter() - began)
 
@@ -664,7 +671,8 @@ def serve(
     check_host(host, os.environ.get(TOKEN, ""))
     if workers < 1:
         raise UserError(f"{workers} workers answer nobody. Give 1 or more: --workers 2")
-    with tempfile.TemporaryDirectory(prefix="cd4ml-workers-") as together:
+    with scratch_folder("workers") as scratch:
+        together = str(scratch)
         if workers > 1:
             os.environ |= {"PROMETHEUS_MULTIPROC_DIR": together, FOLDER: together}
         progress(f"The service: http://{host}:{port} (Ctrl-C ends it; what it can be asked: /openapi.json)")

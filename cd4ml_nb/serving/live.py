@@ -12,29 +12,37 @@ from ..core import UserError, main_root, progress
 from ..delivery.acts import LOG
 from ..delivery.grounds import doubt_grounds
 from ..delivery.nights import LIVE, live_folder, standing_folder
+from ..delivery.routing import routing_files, usable_routing
 from ..delivery.state import Held, nothing_live, say_override, state
 from ..model.forecaster import load_forecaster
 from .mirror import live_root, mirror_of
+from .routed import route
+from .routing import plan_stamp
 
 # %% ../../nbs/serving/01_live.ipynb #7ae646d7
 def load_champion(
     root: Path,  # The project's folder
 ):  # A Forecaster; its card also has live_since, released_by, release_reason, against_gate, doubt
-    "The live model, and nothing else."
+    "The live model, and nothing else; where others answer beside it, one that asks them for their units."
     found = state(root)
     champion = found["champion"]
     if not champion:
         raise UserError(nothing_live(found))
     forecaster = load_forecaster(live_folder(root, champion))
-    forecaster.card = {
-        **forecaster.card,
+    forecaster.card = _told(root, champion, forecaster.card)
+    return route(root, found, forecaster)
+
+
+def _told(root, champion, card):
+    "The live model's card, with since when and by whom it is live."
+    return {
+        **card,
         "live_since": champion["since"],
         "released_by": champion["by"],
         "release_reason": champion["reason"],
         "against_gate": say_override(champion),
         "doubt": doubt_grounds(root, champion),
     }
-    return forecaster
 
 # %% ../../nbs/serving/01_live.ipynb #5ee30bf0
 def load_once(
@@ -77,7 +85,19 @@ def live_version(
     "Which model is live, by the log of releases."
     return state(root)["champion"]
 
+
+def _others(home):
+    "Who answers beside the live model, and where that is kept: empty while the live one answers all."
+    home = main_root(home)
+    if usable_routing(home)[0].policy == "champion":
+        return (), []
+    found = state(home)
+    return plan_stamp(home, found), routing_files(home, found)
+
 # %% ../../nbs/serving/01_live.ipynb #eaf06e5e
+_WATCHED = (LOG, "params.yaml", LIVE)
+
+# %% ../../nbs/serving/01_live.ipynb #b0d11a2e
 class _Place:
     "Where a live model lies, and what it looked like when it was loaded."
 
@@ -88,25 +108,24 @@ class _Place:
         find: Callable = live_version,  # find(root) says which one is live
     ):
         self.root, self.load, self.find = root, load, find
-        self.live = self.model = self.seen = self.folder = None
+        self.live = self.model = self.seen = self.plan = self.folders = None
 
     def home(self) -> Path:
         "The folder in which what is live lies now; of a store's copy the one of this moment, which nobody changes."
         return live_root(self.root).resolve()
 
     def _look(self, home):
-        "Who is live, where it lies, and what log, night and files look like; asked only when one of them has changed."
-        if self.model is not None and self._stamps(home, self.folder) == self.seen:
-            return self.live, self.folder, self.seen
+        "Who is live, where it lies, what files look like, who answers beside it; asked only when one of them changed."
+        if self.model is not None and self._stamps(home, self.folders) == self.seen:
+            return self.live, self.folders, self.seen, self.plan
         live = self.find(home)
-        folder = live and standing_folder(home, live["model_version"])
-        return live, folder, self._stamps(home, folder)
+        plan, beside = _others(home) if live else ((), [])
+        folders = [standing_folder(home, live["model_version"]), *beside] if live else []
+        return live, folders, self._stamps(home, folders), plan
 
-    def _stamps(self, home, folder):
-        "What the log, the newest night and the live model's files look like."
-        home = main_root(home)
-        told = file_stamp(home / LOG), file_stamp(home / LIVE)
-        return *told, folder and model_stamp(folder)
+    def _stamps(self, home, folders):
+        "What the log, params.yaml, the newest night and the files of all that answer look like."
+        return *[file_stamp(main_root(home) / name) for name in _WATCHED], *map(model_stamp, folders)
 
 # %% ../../nbs/serving/01_live.ipynb #975f089d
 class Shelf(_Place):
@@ -115,20 +134,20 @@ class Shelf(_Place):
     def current(self):
         "The model that is live now; a UserError when there is none."
         home = self.home()
-        live, folder, seen = self._look(home)
-        if self._is_other(live, seen):
+        live, folders, seen, plan = self._look(home)
+        if self._is_other(live, seen, plan):
             self.model, self.live = self.load(home), live
-        self.folder, self.seen = folder, seen
+        self.folders, self.seen, self.plan = folders, seen, plan
         return self.model
 
     def newer(self) -> Held | None:
         "Who is live by now, where that is not what was loaded, be it another night of it; nothing is loaded."
-        live, folder, seen = self._look(self.home())
-        if self._is_other(live, seen):
+        live, folders, seen, plan = self._look(self.home())
+        if self._is_other(live, seen, plan):
             return live
-        self.folder, self.seen = folder, seen
+        self.folders, self.seen, self.plan = folders, seen, plan
         return None
 
-    def _is_other(self, live, seen):
-        "Whether something else is live than what was loaded; a line of the log alone is not."
-        return self.model is None or live != self.live or seen[1:] != self.seen[1:]
+    def _is_other(self, live, seen, plan):
+        "Whether something else is to answer than what was loaded; a line of the log or of params.yaml alone is not."
+        return self.model is None or (live, plan) != (self.live, self.plan) or seen[2:] != self.seen[2:]

@@ -19,6 +19,7 @@ STATUSES = {
     200: "The answer",
     400: "The body is not JSON",
     401: "The token is missing or wrong; what writes always wants one",
+    403: "No token is asked for here, and the service was called by a name that is not this machine's",
     404: "There is no such product or store",
     408: "The body did not come in time",
     409: "Another decision stands, it was replaced or withdrawn already, or its id is taken",
@@ -37,7 +38,7 @@ class Operation:
     path: str
     summary: str
     answer: str  # Name of the schema of a good answer, or the media type of a text
-    statuses: tuple[int, ...]  # Beside 200, 401 and 500
+    statuses: tuple[int, ...]  # Beside 200, 401, 403 and 500
     query: dict = field(default_factory=dict)  # Parameter -> (whether it must be there, what it is)
     body: str = ""  # Name of the schema of the body
 
@@ -173,7 +174,7 @@ def _operation(one, example):
     media = one.answer if "/" in one.answer else "application/json"
     schema = {} if media == "text/event-stream" else _TEXT if "/" in one.answer else _refers(one.answer)
     responses = {"200": {"description": STATUSES[200], "content": {media: {"schema": schema}}}}
-    for status in sorted({401, 500, *one.statuses} - ({401} if one.path in OPEN else set())):
+    for status in sorted({401, 403, 500, *one.statuses} - ({401} if one.path in OPEN else set())):
         wrong = {"application/json": {"schema": _refers("Error")}}
         responses[str(status)] = {"description": STATUSES[status], "content": wrong}
     found = {"summary": one.summary, "responses": responses}

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LEAST_LEVEL', 'MOST_LEVEL', 'check_service_level', 'say_level', 'suggest', 'read_stock', 'weeks_back', 'sold_before',
-           'OrderList', 'said_of', 'order_list', 'with_decisions', 'as_file', 'list_record']
+           'OrderList', 'said_of', 'order_list', 'with_decisions', 'as_file', 'list_record', 'say_models']
 
 # %% ../../nbs/serving/04_orders.ipynb #e9f26b04
 import math
@@ -145,6 +145,7 @@ class OrderList:
     whole: frozenset[str] = frozenset()  # item_nbr of what was only ever sold in whole units, in any store
     unusual: list[str] = field(default_factory=list)  # What it says first: that it is a multiple, or far from before
     unruled: str = ""  # Why nobody can decide by it: its rules contradict each other
+    spoken: dict[str, str] = field(default_factory=dict)  # item_nbr -> its model, where several speak in the store
 
 # %% ../../nbs/serving/04_orders.ipynb #fd53f262
 def said_of(
@@ -159,7 +160,8 @@ def said_of(
         near = nearest(item_nbr, orders.table["item_nbr"])
         raise UserError(f"Store {orders.store_nbr} has no product '{item_nbr}' on its list{near}.")
     mean, quantile, suggested = (float(row[name].iloc[0]) for name in ("mean", "quantile", "suggested"))
-    told = orders.forecast_origin, orders.reach, orders.model_version, orders.data_version
+    model = orders.spoken.get(item_nbr, orders.model_version)
+    told = orders.forecast_origin, orders.reach, model, orders.data_version
     rule, whole = row["rule"].iloc[0] or "", item_nbr in orders.whole
     return Said(mean, quantile, orders.service_level, suggested, *told, rule=rule, whole=whole)
 
@@ -224,7 +226,11 @@ def _numbers(f, store_nbr, first, last, level):
     rows = f.rows_of(pd.DataFrame({name: found[name] for name in ("store_nbr", "item_nbr")}))
     daily, whole = found["mean"][:, first - 1 : last], f.whole[rows]
     wanted = (QUANTILES[0], QUANTILES[-1], level)
-    low, high, enough = sum_quantiles(f.curves["series"].strict, daily, whole, f.dispersion[rows], first, wanted).T
+    quantiles, uneven = np.empty((len(rows), len(wanted))), f.dispersion[rows]
+    for arm, at in f.by_arm(found["store_nbr"], found["item_nbr"]):
+        curves = arm.curves["series"].strict
+        quantiles[at] = sum_quantiles(curves, daily[at], whole[at], uneven[at], first, wanted)
+    low, high, enough = quantiles.T
     names = {name: np.asarray(f.block.series[name])[rows] for name in ("item_nbr", "item_name", "family")}
     before = {
         "last_week": sold_before(f, rows, first, last, 7 * weeks_back(last)),
@@ -247,6 +253,16 @@ def _why_held(f, store_nbr):
         return ""
     silent = say_silent(f"Store {store_nbr} has sold nothing", last)
     return f"{silent}: it may be shut. Nothing is suggested for it; what it does need is ordered by hand."
+
+
+def _of_model(f, store_nbr, items, *rest):
+    "What is told of the model that speaks in a store, or of the live one; the rest; and whose each product is."
+    arms = f.by_arm([store_nbr] * len(items), items)
+    spoken = {items[place]: arm.card["model_version"] for arm, at in arms for place in at}
+    told, models = {name: f.card[name] for name in _CARD}, set(spoken.values())
+    if len(models) == 1:
+        return *(told | {"model_version": models.pop()}).values(), *rest, {}
+    return *told.values(), *rest, spoken
 
 # %% ../../nbs/serving/04_orders.ipynb #27da2b50
 def _missed(by, mean, begin, end):
@@ -314,7 +330,7 @@ def _last_year(columns, given):
     known = [given.get(item, math.nan) for item in columns["item_nbr"]]
     return np.where(np.isnan(columns["last_year"]), known, columns["last_year"])
 
-# %% ../../nbs/serving/04_orders.ipynb #dbb11c8c
+# %% ../../nbs/serving/04_orders.ipynb #df1ba7ce
 def order_list(
     f,  # A Forecaster, of the live model
     store_nbr: str,
@@ -322,8 +338,8 @@ def order_list(
     service_level: float = 0.9,  # How often it should be enough, 0.1…0.99
     stock: pd.DataFrame | None = None,  # From `read_stock`
     last_year: Mapping | None = None,  # item_nbr -> units
-    first_day: str | None = None,  # The first forecast by default
-    rules: Sequence = (),  # From `delivery.rules`
+    first_day: str | None = None,  # The first by default
+    rules: Sequence = (),  # Of `delivery.rules`
 ) -> OrderList:  # Columns: names, mean, low, high (80 %), quantile, stock, suggested, …
     "How much of each product to order."
     level, (first, last) = check_service_level(service_level), _span(f, days, first_day)
@@ -342,7 +358,7 @@ def order_list(
     columns["note"] = _row_notes(f, columns["item_nbr"], str(store_nbr), beside)
     table = pd.DataFrame(columns | amounts | ruled)[_COLUMNS].sort_values(["family", "item_name"], ignore_index=True)
     notes = [*unusual, *missed, *_notes(f, str(store_nbr), first, last, level), *notes, *told, *doubts]
-    about = *(f.card[name] for name in _CARD), notes, held, by, missed, in_units, unusual, unruled
+    about = _of_model(f, str(store_nbr), columns["item_nbr"], notes, held, by, missed, in_units, unusual, unruled)
     return OrderList(str(store_nbr), begin, end, level, table, *about)
 
 # %% ../../nbs/serving/04_orders.ipynb #4f86bef1
@@ -367,6 +383,8 @@ def as_file(
     "All products of the list, each row with what it is about."
     order = table["ordered"].where(table["ordered"].notna(), table["suggested"]).astype(float)
     about = {name: getattr(orders, name) for name in _ABOUT}
+    if orders.spoken:
+        about["model_version"] = table["item_nbr"].map(orders.spoken)
     return table.assign(**about, order=order)[[*_ABOUT, *table, "order"]]
 
 # %% ../../nbs/serving/04_orders.ipynb #8e091827
@@ -380,4 +398,17 @@ def list_record(
     sums = {"products": len(table), "mean": float(table["mean"].sum()), "order": float(order.sum())}
     suggested = dict(zip(table["item_nbr"], table["suggested"].tolist()))
     told = {"suggested": suggested, "ruled": orders.ruled, "forecast_origin": orders.forecast_origin}
+    told |= {"spoken": orders.spoken} if orders.spoken else {}
     return asked | {"service_level": orders.service_level}, sums | told
+
+# %% ../../nbs/serving/04_orders.ipynb #f2c5d7b0
+def say_models(
+    orders: OrderList,
+) -> str:  # One sentence
+    "Which model made a list, or which ones."
+    on = f"on data {orders.data_version}"
+    if not orders.spoken:
+        return f"Model {orders.model_version} {on}."
+    models = list(orders.spoken.values())
+    each = " and ".join(f"{name} ({models.count(name)} of {len(models)} products)" for name in sorted(set(models)))
+    return f"Several models speak here, {on}: {each}. A file of the list names that of each product."

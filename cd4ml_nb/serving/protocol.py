@@ -210,6 +210,11 @@ def read_inference(
     return Inference(Batch(rows), outputs, asked.id)
 
 # %% ../../nbs/serving/06c_protocol.ipynb #162bfb49
+def _spoken(found):
+    "Which model spoke, row by row, where several answer."
+    return {"model_versions": [one["model_version"] for one in found]}
+
+# %% ../../nbs/serving/06c_protocol.ipynb #48488eae
 def write_inference(
     asked: Inference,
     answers: list[bytes],  # JSON of each row
@@ -236,5 +241,6 @@ def write_inference(
         "outputs": outputs,
     }
     told["parameters"] = {"data_version": versions["data_version"], **({"event": event} if event else {})}
+    told["parameters"] |= _spoken(found) if "routing" in versions else {}
     text = msgspec.json.encode(told)
     return text + b"".join(behind), len(text) if behind else None

@@ -52,7 +52,8 @@ def family_totals(
     first, last = (int(day) + 1 for day in f.days([first_date or f.card["first_day"], last_date or f.card["last_day"]]))
     told, back = f.arrays(None, store_nbr), 7 * weeks_back(last)
     rows = f.rows_of(pd.DataFrame({name: told[name] for name in ("store_nbr", "item_nbr")}))
-    table = pd.DataFrame({"family": np.asarray(f.block.series["family"])[rows], "item_nbr": told["item_nbr"]})
+    names = {name: told[name] for name in ("store_nbr", "item_nbr")}
+    table = pd.DataFrame({"family": np.asarray(f.block.series["family"])[rows], **names})
     table["mean"] = told["mean"][:, first - 1 : last].sum(axis=1)
     table["sold"] = sold_before(f, rows, first, last, back)
     by_family = table.groupby("family")
@@ -62,16 +63,28 @@ def family_totals(
         for family, own in by_family["item_nbr"]:
             found.loc[family, "mean"] += f.remainder(list(own.unique()), None)[first - 1 : last].sum()
     found = found.fillna({"products": 0}).astype({"products": int}).assign(days_before=back).reset_index()
-    found = _with_range(f, found, FAMILIES if store_nbr is None else FAMILY, last - first + 1)
+    found = _with_range(_shares_of_arms(f, table), found, FAMILIES if store_nbr is None else FAMILY, last - first + 1)
     return found[_COLUMNS].sort_values("mean", ascending=False, ignore_index=True)
 
 # %% ../../nbs/serving/04b_totals.ipynb #2e30d859
 _COLUMNS = ["family", "products", "mean", "q10", "q50", "q90", "sold", "days_before"]
 
 
-def _with_range(f, found, kind, days):
-    "Families with the quantiles of their sums; NaN where none were learnt for so many days."
-    q = np.full((len(found), 3), np.nan)
-    if kind in f.curves and str(days) in f.curves[kind].entries:
-        q = quantiles(f.curves[kind], found["mean"], False, None, days)
+def _shares_of_arms(f, table):
+    "Models with what each forecasts of each family, as a share of it; one model has all."
+    if len(parts := f.by_arm(table["store_nbr"].to_numpy(), table["item_nbr"].to_numpy())) == 1:
+        return [(parts[0][0], 1.0)]
+    whole = table.groupby("family")["mean"].sum()
+    own = [(arm, table.iloc[at].groupby("family")["mean"].sum().reindex(whole.index).fillna(0.0)) for arm, at in parts]
+    return [(arm, (units / whole).fillna(1 / len(own))) for arm, units in own]
+
+
+def _with_range(arms, found, kind, days):
+    "Families with the quantiles of their sums; NaN where a model learnt none for so many days."
+    q = np.zeros((len(found), 3))
+    for arm, share in arms:
+        own = np.full(q.shape, np.nan)
+        if kind in arm.curves and str(days) in arm.curves[kind].entries:
+            own = quantiles(arm.curves[kind], found["mean"], False, None, days)
+        q += own * (share if isinstance(share, float) else share.reindex(found["family"]).to_numpy()[:, None])
     return found.assign(q10=q[:, 0], q50=q[:, 1], q90=q[:, 2])

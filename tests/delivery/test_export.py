@@ -201,10 +201,10 @@ def test_each_kind_of_trees_is_equal(tmp_path, kind, closed):
     for answer in ANSWERS:
         (tmp_path / f"{answer}.pmml").write_bytes(make_pmml(formula, answer, ""))
     write_rows(tmp_path / "holdout.csv.gz", columns, expected)
-    about = {"text": NAMES, "answers": ANSWERS, "most_apart": 1e-4, "small": 0.01, "files": {}}
+    about = {"text": NAMES, "answers": ANSWERS, "files": {}}
     (tmp_path / "export.json").write_text(json.dumps(about))
     for format in ("onnx", "pmml"):
-        (tmp_path / "check.py").write_text(check_program(format))
+        (tmp_path / "check.py").write_text(check_program(format, 1e-4, 0.01))
         code, lines = check(tmp_path)
         assert code == 0 and lines[0].startswith("Equal: 3,000 rows, 0 of them"), (format, lines)
 

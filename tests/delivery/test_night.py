@@ -31,6 +31,19 @@ def shop(released, tmp_path):
     return shutil.copytree(released, tmp_path / "shop")
 
 
+@pytest.fixture(scope="module")
+def after_one(released, tmp_path_factory):
+    "The shop after its first night, for all tests that begin there."
+    root = shutil.copytree(released, tmp_path_factory.mktemp("after") / "shop")
+    turn(root)
+    return root
+
+
+@pytest.fixture
+def lived(after_one, tmp_path):
+    return shutil.copytree(after_one, tmp_path / "shop")
+
+
 def bytes_of(folder):
     "Each file's hash."
     files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
@@ -205,13 +218,12 @@ def test_a_corrected_day_is_joined_again_and_what_was_published_stays(shop):
     assert published.items() <= bytes_of(shop / FORECASTS).items()
 
 
-def test_a_state_that_was_changed_is_refused_by_name(shop):
-    turn(shop)
-    path = live_folder(shop, state(shop)["champion"]) / "forecaster.json"
+def test_a_state_that_was_changed_is_refused_by_name(lived):
+    path = live_folder(lived, state(lived)["champion"]) / "forecaster.json"
     told = json.loads(path.read_text())
     told["serving"]["levels"] = {"": 2.0}
     path.write_text(json.dumps(told))
-    for act in (lambda: live_folder(shop, state(shop)["champion"]), lambda: turn(shop)):
+    for act in (lambda: live_folder(lived, state(lived)["champion"]), lambda: turn(lived)):
         with pytest.raises(UserError, match="state of the night of 2017-08-21 was changed"):
             act()
 
@@ -260,23 +272,21 @@ def test_what_was_published_and_never_shown_is_replaced(shop, monkeypatch):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"day": 5}'])
-def test_a_damaged_record_of_what_is_live_is_said(shop, text):
-    turn(shop)
-    (shop / LIVE).write_text(text)
-    for act in (lambda: turn(shop), lambda: Shelf(shop).current()):
+def test_a_damaged_record_of_what_is_live_is_said(lived, text):
+    (lived / LIVE).write_text(text)
+    for act in (lambda: turn(lived), lambda: Shelf(lived).current()):
         with pytest.raises(UserError, match="live.json"):
             act()
-    assert (shop / LIVE).read_text() == text
+    assert (lived / LIVE).read_text() == text
 
 
-def test_a_damaged_forecast_is_named(shop):
-    turn(shop)
-    path = shop / FORECASTS / "2017-08-21.parquet"
+def test_a_damaged_forecast_is_named(lived):
+    path = lived / FORECASTS / "2017-08-21.parquet"
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(UserError, match="2017-08-21.parquet cannot be read"):
-        turn(shop)
+        turn(lived)
     path.unlink()
-    turn(shop)
+    turn(lived)
     assert path.exists()
 
 
@@ -589,28 +599,32 @@ def test_without_the_record_of_what_is_live_nights_go_on(shop):
     assert published.items() <= bytes_of(shop / FORECASTS).items()
 
 
-def test_a_damaged_state_falls_back_to_the_night_before(shop):
-    turn(shop), turn(shop)
-    folder = live_folder(shop, state(shop)["champion"])
+def test_a_damaged_state_falls_back_to_the_night_before(lived):
+    turn(lived)
+    folder = live_folder(lived, state(lived)["champion"])
     (folder / "state.parquet").write_bytes(b"")
+    with pytest.raises(UserError, match="state.parquet .* was changed .* Remove .*production/live.json"):
+        turn(lived)
+    (folder / "state.parquet").unlink()
+    with pytest.raises(UserError, match="lacks the file state.parquet. Remove .*production/live.json"):
+        load_forecaster(folder)
     (folder / "forecaster.json").write_bytes(b"{}")
     with pytest.raises(UserError, match="Remove production/live.json"):
-        turn(shop)
-    (shop / LIVE).unlink()
-    assert live_night(shop)["day"] == "2017-08-21"
-    assert turn(shop)["night"]["day"] == "2017-08-22"
+        turn(lived)
+    (lived / LIVE).unlink()
+    assert live_night(lived)["day"] == "2017-08-21"
+    assert turn(lived)["night"]["day"] == "2017-08-22"
 
 
-def test_another_model_between_nights(shop):
+def test_another_model_between_nights(lived):
     "It stands where it was released; the one that comes back stands on its own last night; both keep what they said."
-    champion = state(shop)["champion"]
-    turn(shop)
-    first = published_by(shop / FORECASTS / "2017-08-21.parquet")
-    night = json.loads((shop / LIVE).read_text())
-    (shop / LIVE).write_text(json.dumps({**night, "day": "2017-08-22", "model_version": "trees-2"}))
-    assert live_folder(shop, champion) == shop / NIGHTS / "2017-08-21" / champion["model_version"]
-    assert turn(shop)["night"]["day"] == "2017-08-23"
-    assert published_by(shop / FORECASTS / "2017-08-21.parquet") == first
+    champion = state(lived)["champion"]
+    first = published_by(lived / FORECASTS / "2017-08-21.parquet")
+    night = json.loads((lived / LIVE).read_text())
+    (lived / LIVE).write_text(json.dumps({**night, "day": "2017-08-22", "model_version": "trees-2"}))
+    assert live_folder(lived, champion) == lived / NIGHTS / "2017-08-21" / champion["model_version"]
+    assert turn(lived)["night"]["day"] == "2017-08-23"
+    assert published_by(lived / FORECASTS / "2017-08-21.parquet") == first
 
 
 def add_model(shop, name):

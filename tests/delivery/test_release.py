@@ -18,6 +18,7 @@ from cd4ml_nb.delivery.mlflow_store import MODEL_NAME, open_store
 from cd4ml_nb.delivery.registry import champion_folder, new_version
 from cd4ml_nb.delivery.release import status_in_words, verify
 from cd4ml_nb.delivery.state import state
+from cd4ml_nb.monitoring.tried_shown import say_spell, tell_tried, tried_ever
 from cd4ml_nb.serving.live import load_champion
 
 NO_MLFLOW = release.Outside(probe=lambda root: None, mirror=lambda root, names: None)
@@ -186,6 +187,7 @@ def all_kills(shop, act, matrix, monkeypatch):
     copy, found = shop.with_name("copy"), []
 
     def fresh():
+        core._clear_once.cache_clear()  # a new process finds no folder cleared yet
         shutil.rmtree(copy, ignore_errors=True)
         return shutil.copytree(shop, copy)
 
@@ -777,6 +779,11 @@ def test_any_number_is_tried_and_taken_off(shop):
     )
     promote(shop, "trees-3", by="Ana", reason="better")
     assert tried() == [] and state(shop)["previous"]["model_version"] == "trees-2" and verify(shop) == []
+    ended = [[one[name] for name in ("model_version", "role", "ended_by", "why")] for one in tried_ever(shop)]
+    assert ended == [["trees-4", "challenger", "Ana", "no better"], ["trees-3", "shadow", "Ana", "better"]]
+    assert "forecast since" in say_spell(tell_tried(shop, "trees-4"))
+    with pytest.raises(UserError, match="'trees' is not one model; there are: trees-4, trees-3"):
+        tell_tried(shop, "trees")
 
 
 def test_no_previous(tmp_path):

@@ -33,10 +33,10 @@ def pairs(f):
 
 
 def told(f, monkeypatch, *words, **asked):
-    "What the command prints."
+    "What the command prints of a model that is not the live one: what that says is nobody's record."
     monkeypatch.setattr("cd4ml_nb.cli.forecast._model", lambda folder: f)
     with redirect_stdout(StringIO()) as out:
-        forecast(*words, **asked)
+        forecast(*words, model=MODEL, **asked)
     return out.getvalue()
 
 

@@ -3,8 +3,13 @@
 import json, math, shutil, socket, subprocess, sys, threading, time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 import pandas as pd, pytest, yaml
+from cd4ml_nb.core import UserError
+from cd4ml_nb.delivery.beside import forecasts_beside
+from cd4ml_nb.delivery.night import EXHAUSTED, HAS_BEEN
 from cd4ml_nb.monitoring import watch
 from cd4ml_nb.monitoring.alerts import Wrong, acknowledge, read_alerts, settle
+from cd4ml_nb.monitoring.causes import UNITS, Drift
+from cd4ml_nb.monitoring.judged import AS_JUDGED, NOT_ENOUGH, Verdict
 from cd4ml_nb.monitoring.watch import watch_failure
 from cd4ml_nb.monitoring.webhook import tell_alerts
 from cd4ml_nb.serving.events import Event, open_events
@@ -76,6 +81,95 @@ def test_two_processes_open_one_alert(shop):
     both = [subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) for _ in range(2)]
     assert [one.wait() for one in both] == [0, 0]
     assert len(read_alerts(shop, closed=True)) == 1
+
+
+def test_four_people_at_once_are_told_who_was_first(shop):
+    settle(shop, {"night": LATE})
+    (alert,), names = read_alerts(shop), ["Ada", "Bea", "Cem", "Dan"]
+    heard = {}
+
+    def see(name):
+        try:
+            heard[name] = acknowledge(shop, alert.id, name, f"{name} looks").by
+        except UserError as e:
+            heard[name] = str(e)
+
+    threads = [threading.Thread(target=see, args=[name]) for name in names]
+    for step in (threading.Thread.start, threading.Thread.join):
+        for thread in threads:
+            step(thread)
+    (stands,) = read_alerts(shop)
+    assert heard[stands.by] == stands.by and stands.reason == f"{stands.by} looks"
+    others = [said for name, said in heard.items() if name != stands.by]
+    assert len(others) == 3 and all(said.startswith(f"{stands.by} has seen it before you") for said in others)
+
+
+@pytest.mark.parametrize("reason", ["", "  "])
+def test_an_empty_reason_is_refused_and_nothing_is_written(shop, reason):
+    settle(shop, {"night": LATE})
+    with pytest.raises(UserError, match="Say what is done about it, or why nothing is"):
+        acknowledge(shop, read_alerts(shop)[0].id, "Ada", reason)
+    assert read_alerts(shop)[0].by == ""
+
+
+def test_the_new_normal_is_over_until_it_changes_again(shop):
+    one = Wrong("2017-12-01", "2017-11-28", "Store 3 sells twice as much.", about="one store: 3")
+    settle(shop, {"drift": [one]})
+    acknowledge(shop, read_alerts(shop)[0].id, "Ada", "a school buys there", normal=True)
+    assert settle(shop, {"drift": [one]}) == [] == read_alerts(shop)
+    settle(shop, {"drift": [one._replace(since="2017-12-20")]})
+    assert [alert.since for alert in read_alerts(shop)] == ["2017-12-20"]
+
+
+def test_a_night_that_has_been_meanwhile_is_no_alert(shop, monkeypatch):
+    monkeypatch.setattr(watch, "live_night", lambda root: {"day": "2017-12-01", "model_version": "trees-1"})
+    watch_failure(shop, "2017-12-01", f"The night of 2017-12-01 {HAS_BEEN}: what is live knows the sales.")
+    assert read_alerts(shop, closed=True) == []
+    watch_failure(shop, "2017-12-02", "0 units were sold.")
+    assert [alert.level for alert in read_alerts(shop)] == ["critical"]
+
+
+@pytest.mark.parametrize("within, level", [("null", "note"), ("2", "critical"), ("9000", "note")])
+def test_nothing_delivered_is_a_note_unless_it_is_overdue(shop, within, level):
+    (shop / "params.yaml").write_text(f"monitoring: {{delivered_within: {within}}}")
+    watch_failure(shop, "2017-12-01", f"The source holds no sale of 2017-12-01 yet: {EXHAUSTED}.")
+    assert [alert.level for alert in read_alerts(shop)] == [level]
+
+
+def test_what_is_tried_and_fails_is_an_alert_until_its_night_comes(shop, monkeypatch):
+    night = {"day": "2017-12-01", "model_version": "trees-1"}
+    told = {"day": "2017-12-01", "trouble": "It has no forecast tonight: a file is gone.", "says": ""}
+    monkeypatch.setattr(watch, "live_night", lambda root: night)
+    held = {"role": "shadow", "model_version": "trees-2", "evidence": told}
+    monkeypatch.setattr(watch, "said_beside", lambda root: [held])
+    settle(shop, watch._tried_of(shop))
+    (alert,) = read_alerts(shop)
+    assert alert.says == "Shadow trees-2 has no forecast since the night of Fri 1 Dec: a file is gone."
+    assert "cd4ml release retire" in alert.todo
+    path = forecasts_beside(shop, "trees-2", "2017-12-02")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"")
+    night["day"] = "2017-12-02"
+    settle(shop, watch._tried_of(shop))
+    assert read_alerts(shop) == []
+
+
+def test_what_cannot_be_told_tonight_is_not_over(shop, monkeypatch):
+    of = Wrong("2017-12-01", "2017-12-01", "Worse than judged.", "trees-1", "store: 3")
+    settle(shop, {"worse_than_judged": [of]})
+    monkeypatch.setattr(watch, "live_night", lambda root: None)
+    for state, version, left in ((NOT_ENOUGH, "trees-1", 1), (AS_JUDGED, "trees-1", 1), (NOT_ENOUGH, "trees-2", 0)):
+        monkeypatch.setattr(watch, "is_as_judged", lambda root: Verdict(state, "", version))
+        settle(shop, watch._worse_of(shop))
+        assert len(read_alerts(shop)) == left
+
+
+def test_many_products_of_changed_units_are_one_alert():
+    many = [Drift(UNITS, "product", "product", (f"{at}",), "2017-12-01", f"Product {at}.", 12.0) for at in range(6)]
+    assert [about for about, *_ in watch._together(many[:2], {})] == ["units: product 0", "units: product 1"]
+    ((about, since, says),) = watch._together(many, {})
+    assert (about, since) == ("units: several products", "2017-12-01") and "6 products" in says and "3 more" in says
+    assert len(watch._together(many, {"units: product 0": None})) == 2  # what was told by itself stays so
 
 
 def test_a_rule_that_is_off_says_nothing_and_closes_what_it_said(shop):

@@ -1,6 +1,6 @@
 """The queue of days that look wrong, on invented sales of which the truth is known."""
 
-import pandas as pd
+import numpy as np, pandas as pd
 import pytest
 from cd4ml_nb.data.ingest import ingest
 from cd4ml_nb.data.prepare import prepare
@@ -29,6 +29,9 @@ def judge(root):
     first, last = wanted[["first_day", "begins"]].max(axis=1), wanted[["last_day", "ends"]].min(axis=1)
     days = wanted[wanted["date"].between(first, last)].groupby("truth").size()
     out["lost"] = out["level"] * days.reindex(out.index, fill_value=0)  # nobody wants it before, after, in a shut store
+    sold = pd.read_parquet(root / "data/prepared/series.parquet", columns=["store_nbr", "item_nbr", "first_sale"])
+    begun = pd.to_datetime(out.merge(sold, how="left")["first_sale"]).to_numpy() <= out["last_day"].to_numpy()
+    out = out[begun]  # what was never sold yet ran out for nobody to see
     out = out[out["last_day"] > pd.Timestamp(queue["last_date"].max()) - pd.Timedelta(days=370)]
     met = queue.reset_index(names="place").merge(out.reset_index(names="truth"), on=["store_nbr", "item_nbr"])
     first, last = (pd.to_datetime(met[name]) for name in ("first_date", "last_date"))
@@ -53,23 +56,73 @@ def test_planted_stock_outs_stand_first(tmp_path):
     assert mean["false"] < 0.1, mean
 
 
-def test_nothing_of_a_store_that_sells_next_to_nothing_is_in_doubt(tmp_path):
-    "What sells once a month is silent for weeks, and nobody should be asked about it."
+def write_sales(folder, units, first="2017-01-01"):
+    "Stores' regular table, shape (n_stores, n_items, n_days), or that of one, as it is prepared."
     from cd4ml_nb.tiny import write_prepared
 
-    days = pd.date_range("2017-01-01", "2017-12-31")
-    rows = [("1", f"item-{n}", day, 1.0, 0.0) for n in range(20) for day in days[n::30]]
+    units = units.reshape(-1, *units.shape[-2:])
+    days, stores = pd.date_range(first, periods=units.shape[2]), [str(1 + n) for n in range(len(units))]
+    rows = [(stores[s], f"item-{n}", days[day], units[s, n, day], 0.0) for s, n, day in zip(*units.nonzero())]
     panel = pd.DataFrame(rows, columns=["store_nbr", "item_nbr", "date", "unit_sales", "onpromotion"])
     panel["date"] = panel["date"].dt.date
-    write_prepared(tmp_path, panel, parameters={"delisted_after": 56})
-    calendar = pd.DataFrame({"store_nbr": "1", "date": pd.date_range(days[0], periods=len(days) + 60)})
+    write_prepared(folder, panel, parameters={"delisted_after": 56})
+    dates = pd.DataFrame({"date": pd.date_range(days[0], periods=len(days) + 60)})
+    calendar = pd.DataFrame({"store_nbr": stores}).merge(dates, how="cross")
     calendar.assign(is_open=True, why_closed=None, holiday=None, plan_known=False).to_parquet(
-        tmp_path / "calendar.parquet"
+        folder / "calendar.parquet"
     )
     pool = (
         panel.groupby(["item_nbr", "date"], as_index=False)["unit_sales"].mean().rename(columns={"unit_sales": "sales"})
     )
-    pool.assign(log_sales=0.0).to_parquet(tmp_path / "item_pool.parquet")
+    pool.assign(log_sales=0.0).to_parquet(folder / "item_pool.parquet")
     plan = pd.DataFrame({"store_nbr": [], "item_nbr": [], "first_date": [], "last_date": [], "onpromotion": []})
-    plan.to_parquet(tmp_path / "promotions.parquet")
+    plan.to_parquet(folder / "promotions.parquet")
+    series = pd.read_parquet(folder / "series.parquet").assign(city=None, state=None)
+    series.to_parquet(folder / "series.parquet", index=False)
+
+
+def test_nothing_of_a_store_that_sells_next_to_nothing_is_in_doubt(tmp_path):
+    "What sells once a month is silent for weeks, and nobody should be asked about it."
+    day, item = np.arange(365), np.arange(20)[:, None]
+    write_sales(tmp_path, ((day >= item) & ((day - item) % 30 == 0)).astype(float))
     assert find_doubts(tmp_path).empty
+
+
+@pytest.mark.parametrize("nights", [1, 30])
+def test_a_change_of_units_is_one_run_for_as_long_as_it_lasts(tmp_path, nights):
+    "A product is counted in pieces instead of packs of twelve; a week before, another one is cut off each noon."
+    random, days = np.random.default_rng(5), 150
+    units = random.poisson(12, (8, days + nights)).astype(float)
+    units[3, days:] *= 12
+    units[6, days - 20 : days - 14] = random.binomial(units[6, days - 20 : days - 14].astype(int), 0.3)
+    write_sales(tmp_path, units)
+    found = find_doubts(tmp_path)
+    day = lambda number: f"{pd.Timestamp('2017-01-01') + pd.Timedelta(days=number):%Y-%m-%d}"
+    first = found.iloc[0]
+    assert (first["kind"], first["item_nbr"]) == ("wrong_quantity", "item-3")
+    assert (first["first_date"], first["last_date"]) == (day(days), day(days + nights - 1))
+    assert abs(first["sold"] - first["expected"] - 12 * nights) < 4 * nights, "usual is what was before"
+    assert (found["kind"] == "wrong_quantity").sum() == 1
+    sure = found[(found["kind"] == "stock_out") & (found["probability"] > 0.5)]
+    assert (sure["last_date"] < day(days)).all(), "no other product looks short of sales beside the run"
+    cut = sure.iloc[0]
+    assert (cut["kind"], cut["item_nbr"], cut["sold"] > 0) == ("stock_out", "item-6", True)
+    assert day(days - 21) <= cut["first_date"] and cut["last_date"] <= day(days - 13)
+
+
+@pytest.mark.parametrize("nights", [2, 10, 19])
+def test_no_usual_reaches_across_a_change_of_units_in_all_stores(tmp_path, nights):
+    "In six stores a product is counted in pieces instead of packs from a day on, another in packs instead of pieces."
+    random, days = np.random.default_rng(7), 90
+    units = random.poisson(7, (6, 4, days + nights)).astype(float)  # by store, item and day
+    units[:, 1, days:] *= 12
+    units[:, 2, :days] *= 12
+    write_sales(tmp_path, units)
+    found = find_doubts(tmp_path)
+    sure = found[found["probability"] > 0.5].sort_values(["item_nbr", "store_nbr"])
+    assert sure["item_nbr"].to_list() == ["item-1"] * 6 + ["item-2"] * 6, "one run of each, and nothing else"
+    assert (sure["kind"] == "wrong_quantity").all()
+    ends = pd.Timestamp("2017-01-01") + pd.to_timedelta([days, days + nights - 1], "D")
+    assert set(zip(sure["first_date"], sure["last_date"])) == {tuple(ends.strftime("%Y-%m-%d"))}
+    missing = np.abs(units[:, 1:3, days:].sum(axis=2) * [11 / 12, -11]).T.ravel()
+    assert (np.abs(sure["expected"] / missing - 1) < 0.35).all(), "usual is what was on the count of before"

@@ -7,11 +7,26 @@ holidays, and weather of its own in the whole, in each store and in each family.
 from dataclasses import replace
 from types import SimpleNamespace
 import numpy as np, pandas as pd, pytest
-from cd4ml_nb.model.block import Block
-from cd4ml_nb.monitoring.causes import BROKEN, FAMILY, LATE, LEVEL, RESPONSE, STORE, TOLD, UNITS, UNTOLD, drifts_of
-from cd4ml_nb.monitoring.drifted import no_news, say_drift, so_when_judged
+from cd4ml_nb.model.block import Block, take_series
+from cd4ml_nb.monitoring.causes import (
+    BROKEN,
+    FAMILY,
+    LATE,
+    LEVEL,
+    RESPONSE,
+    STORE,
+    TOLD,
+    UNITS,
+    UNTOLD,
+    drifts_of,
+    product_drift,
+    told_of,
+)
+from cd4ml_nb.monitoring.drifted import _products_of, no_news, say_drift, so_when_judged
 from cd4ml_nb.monitoring.inputs import REACH, Inputs, add_up, joined
+from cd4ml_nb.monitoring.lasting import with_lasting
 from cd4ml_nb.monitoring.outputs import apart_from_weeks, coming_week, strange_outputs
+from cd4ml_nb.monitoring.units import counted_otherwise
 
 FIRST, STORES, FAMILIES, EACH = np.datetime64("2014-12-29"), 20, 12, 5
 MANY, YEAR, FEW = 40, 365, np.zeros((1, 1), np.float32)
@@ -99,8 +114,9 @@ def planted(cause, block, rate, first, rng):
     return sales, plan, seen
 
 
-def lived(block, inputs, first, sales, plan, seen):
+def lived(block, inputs, first, sales, plan, seen, lasting=False):
     "What each of some nights finds, of sales, promotions and sales as each day's own night saw them."
+    told, over = [], []
     nights = sales.shape[1]
     all_sales, all_plans = block.sales.copy(), block.onpromotion.copy()
     all_plans[:, first : first + nights] = plan
@@ -115,6 +131,9 @@ def lived(block, inputs, first, sales, plan, seen):
         known.facts["seen"][:, -1] = known.facts["rows"][:, -1]
         found.append(drifts_of(known, off))
         off = found[-1].off
+        if lasting:  # as a night keeps it
+            told, over = with_lasting(found[-1].found, told, over, known)
+            found[-1] = replace(found[-1], found=told)
     return found
 
 
@@ -138,14 +157,27 @@ def test_what_a_feed_does_is_named_within_three_nights(shop, cause):
     assert cause in found[2] and found[-1] == [cause]
 
 
-def in_stores(shop, times, nights=9, first=2 * YEAR + 100):
+def in_stores(shop, times, nights=9, first=2 * YEAR + 100, lasting=False):
     "What nights find where stores sell so many times as usual, from a day on and until another one."
     block, rate, inputs = shop
     factor, store = np.ones((len(rate), nights)), block.series["store_nbr"].to_numpy()
     for name, (begin, end, many) in times.items():
         factor[store == name, begin:end] = many
     sales = np.round(block.sales[:, first : first + nights] * factor)
-    return lived(block, inputs, first, sales, block.onpromotion[:, first : first + nights], sales)
+    return lived(block, inputs, first, sales, block.onpromotion[:, first : first + nights], sales, lasting)
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize("times", [2, 0.5, 0])
+def test_what_goes_on_is_one_alert_until_it_is_back(shop, times):
+    "For ten weeks a store sells otherwise, and then as before: one thing since one day, and nothing afterwards."
+    back = 70
+    found = [night.found for night in in_stores(shop, {"7": (0, back, times)}, back + 21, lasting=True)]
+    since = {(one.about, one.since) for night in found[8:back] for one in night}
+    assert len(since) == 1 and all(len(night) == 1 for night in found[8:back]), [
+        [one.says for one in night] for night in found
+    ]
+    assert all(night == [] for night in found[back + 9 :]), [[one.says for one in night] for night in found[back:]]
 
 
 @pytest.mark.parametrize("many", [10, 0.2])
@@ -168,6 +200,111 @@ def test_a_store_that_sends_nothing_hides_no_other(shop):
     found = in_stores(shop, {"3": (0, 9, 0), "7": (0, 9, 0.5)}, 7)[-1].found
     assert {(one.cause, one.slices) for one in found} == {(BROKEN, ("3",)), (STORE, ("7",))}
     assert len({one.about for one in found}) == 2
+
+
+def late_feed(shop, late_stores, nights, first=2 * YEAR + 100):
+    "What nights find where some stores' sales come the day after."
+    block, _, inputs = shop
+    sales = block.sales[:, first : first + nights]
+    seen = np.where(np.isin(block.series["store_nbr"].to_numpy(), late_stores)[:, None], 0, sales)
+    return lived(block, inputs, first, sales, block.onpromotion[:, first : first + nights], seen)
+
+
+@pytest.mark.parametrize(
+    "many, of, says", [(1, ("0",), "all sales of store 0 come "), (20, ("",), "all sales of all stores come ")]
+)
+def test_a_late_feed_is_told_of_the_stores_that_are_late(shop, many, of, says):
+    found = [one for one in late_feed(shop, [str(at) for at in range(many)], 4)[-1].found if one.cause == LATE]
+    assert [one.slices for one in found] == [of] and says in found[0].says
+    assert "a part of the sales of store 12 comes" in told_of(replace(found[0], kind="store", times=0.4), ["12"]).says
+
+
+def bakery(days=177, seed=0):
+    "Nine shops that sell twelve products of four families, some every day and some now and then."
+    rng, n = np.random.default_rng(seed), 9 * 12
+    series = pd.DataFrame({"store_nbr": np.repeat(np.arange(9), 12).astype(str)})
+    series["item_nbr"] = np.tile([f"{at}" for at in range(12)], 9)
+    series["family"] = np.tile([f"{at // 3}" for at in range(12)], 9)
+    rate = np.exp(rng.normal(2, 1, n))[:, None] * np.array([1, 0.9, 1, 1, 1.2, 1.5, 0.6])[np.arange(days) % 7]
+    wide = np.zeros((n, days + 20), np.float32)
+    sales = drawn(rate, rng)
+    return Block(series, FIRST, sales, sales, sales, wide, wide < 1, wide > 0)
+
+
+def scaled(block, item, times, stores=None, plan=False):
+    "The same where one product sells so many times as much on the last days."
+    own = (block.series["item_nbr"] == item).to_numpy()
+    own &= True if stores is None else block.series["store_nbr"].isin(stores).to_numpy()
+    sales, shown = block.sales.copy(), block.onpromotion.copy()
+    sales[own, -len(times) :] *= np.asarray(times, np.float32)
+    shown[own, block.n_days - len(times) : block.n_days] = plan
+    return replace(block, sales=sales, item_sales=sales, class_sales=sales, onpromotion=shown)
+
+
+@pytest.mark.parametrize("times", [12, 1 / 12, 24, 100])
+def test_changed_units_of_a_product_are_told_on_the_second_night(times):
+    for item in ("1", "6", "11"):
+        (one,) = counted_otherwise(scaled(bakery(), item, [times] * 2))
+        assert (one.item_nbr, one.everywhere, len(one.stores)) == (item, True, 9)
+        assert one.since == str(FIRST + 175) and 0.6 < one.times / times < 1.6
+
+
+def test_the_factor_is_asked_for_anew_each_night_until_the_past_is_rewritten():
+    block = scaled(bakery(), "6", [12] * 14)
+    (was,) = counted_otherwise(block)
+    known = replace(product_drift(was), times=20.0, stores=())
+    items = pd.DataFrame({"item_nbr": ["6"], "item_name": ["rolls"], "family": ["2"]})
+    night = lambda block: _products_of(SimpleNamespace(block=block, items=items), [known], [], None)
+    (now,), _ = night(block)
+    assert 10 < now.times < 14.5 and "in all its 9 stores" in now.says and now.since == was.since
+    assert night(scaled(bakery(), "6", [12] * 177)) == ([], []), "nothing is taken back where all days are alike"
+
+
+def test_changed_units_in_one_store_are_told_of_that_store():
+    (one,) = counted_otherwise(scaled(bakery(), "6", [12] * 7, stores=["4"]))
+    assert (one.item_nbr, one.stores, one.everywhere) == ("6", ("4",), False)
+
+
+@pytest.mark.parametrize(
+    "times, plan",
+    [
+        ([3] * 14, True),  # a promotion
+        ([12] * 7, True),  # the strongest that there is
+        ([5] * 7, False),  # one that no plan knows, for a week
+        (np.geomspace(1.1, 15, 28), False),  # a season that grows
+        ([1] * 8 + [30] + [1] * 5, False),  # a single odd day
+    ],
+)
+def test_what_customers_do_is_no_change_of_units(times, plan):
+    for item in ("1", "6", "11"):
+        assert counted_otherwise(scaled(bakery(), item, times, plan=plan)) == []
+
+
+def test_the_start_of_a_season_is_no_change_of_units():
+    "Of a product that was not sold before, or seldom; and of one that sold so a year ago."
+    for before in (0.0, 0.02):
+        block = bakery(seed=1)
+        own, rng = (block.series["item_nbr"] == "6").to_numpy(), np.random.default_rng(2)
+        block.sales[own, :-14] *= rng.random((9, block.n_days - 14)) < before
+        block.sales[own, -14:] *= 12
+        assert counted_otherwise(block) == []
+    year = bakery(400)
+    last_year = scaled(year, "6", [1]).sales
+    own = (year.series["item_nbr"] == "6").to_numpy()
+    last_year[own, 30:51] *= 12
+    last_year[own, -9:] *= 12
+    whole = replace(year, sales=last_year)
+    lately = replace(whole, sales=last_year[:, -177:], onpromotion=whole.onpromotion[:, -197:])
+    assert len(counted_otherwise(lately)) == 1  # if the year before were not known
+    assert counted_otherwise(lately, lambda item: take_series(whole, own)) == []
+
+
+def test_a_family_and_a_store_whose_products_all_change_are_not_told_product_by_product():
+    block = bakery()
+    sales = block.sales.copy()
+    sales[(block.series["family"] == "2").to_numpy(), -7:] *= 12
+    sales[(block.series["store_nbr"] == "4").to_numpy(), -7:] *= 12
+    assert counted_otherwise(replace(block, sales=sales)) == []
 
 
 def test_few_days_tell_nothing_and_raise_nothing(shop):

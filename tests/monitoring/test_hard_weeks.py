@@ -44,8 +44,9 @@ def promised_and_lived(seed):
 
 
 def volume_off(promise, sums, seasons):
-    "On which days volume lies outside of what was promised."
-    return hold_against("bias", sums, promise, seasons=seasons).off[0]
+    "On which days volume lies outside of what was promised, alone or beside a plain forecast's."
+    found = [hold_against(key, sums, promise, seasons=seasons) for key in ("bias", "beside")]
+    return np.any([one.off[0] for one in found if one is not None], axis=0)
 
 
 def too_little(promise, sums, seasons):

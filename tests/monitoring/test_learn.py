@@ -13,11 +13,13 @@ from cd4ml_nb.delivery.parameters import check_params
 from cd4ml_nb.delivery.release import begin_learning, verify
 from cd4ml_nb.delivery.state import state
 from cd4ml_nb.delivery.taught import UNDER_WAY, find_learning
+from cd4ml_nb.monitoring import due as due_of
 from cd4ml_nb.monitoring import learn as learning
-from cd4ml_nb.monitoring.alerts import Wrong, settle
+from cd4ml_nb.monitoring.alerts import Wrong, acknowledge, read_alerts, settle
 from cd4ml_nb.monitoring.causes import BROKEN, LEVEL, TOLD, UNITS, Drift
 from cd4ml_nb.monitoring.drifted import DRIFT
-from cd4ml_nb.monitoring.due import Due, Trigger, corrections_trigger, drift_trigger, read_grounds
+from cd4ml_nb.monitoring.due import Due, Trigger, corrections_trigger, drift_trigger, read_grounds, worse_trigger
+from cd4ml_nb.monitoring.judged import WORSE, Verdict
 from cd4ml_nb.tiny import tiny_live
 
 
@@ -97,7 +99,9 @@ def test_a_night_is_not_failed_by_learning(shop, monkeypatch, capfd):
     monkeypatch.setattr(learning, "_COMMAND", [sys.executable, "-c", "raise SystemExit(1)"])
     learning.after_night(shop)
     said = capfd.readouterr().err
-    assert "Learning is due, because x: cd4ml learn" in said and "The night is live; learning did not come" in said
+    assert (
+        "cd4ml learn. Why in full: cd4ml learn --preview" in said and "The night is live; learning did not come" in said
+    )
     (shop / "params.yaml").write_text(text + "monitoring: {learn: 5}\n")
     learning.after_night(shop)
     assert "Whether it is time to learn cannot be told" in capfd.readouterr().err
@@ -127,6 +131,25 @@ def test_a_fault_of_the_data_is_nothing_to_learn_from(shop, cause, due):
     model = state(shop)["champion"]["model_version"]
     settle(shop, {"drift": Wrong("2017-08-20", "2017-08-20", found.says, model)})
     assert drift_trigger(read_grounds(shop)).due == due
+
+
+def test_what_a_fault_explains_calls_for_no_learning(shop, monkeypatch):
+    found = Drift(UNITS, "product", "product", ("101",), "2017-08-19", "Units changed: 101.", 12.0, (), "bread", 2.0)
+    (shop / DRIFT).mkdir(parents=True)
+    told = {"state": TOLD, "day": "2017-08-20", "found": [found.as_row()], "off": []}
+    write_json(shop / DRIFT / "2017-08-20.json", told)
+    row = {"off": True, "kind": "family", "slice": "bread", "since": "2017-08-20"}
+    worse = lambda rows: monkeypatch.setattr(due_of, "is_as_judged", lambda _: Verdict(WORSE, "Worse.", "m", rows=rows))
+    worse([row])
+    assert worse_trigger(read_grounds(shop)).due, "no alert of it is open"
+    model = state(shop)["champion"]["model_version"]
+    settle(shop, {"drift": Wrong("2017-08-20", found.since, found.says, model, found.about)})
+    assert not worse_trigger(read_grounds(shop)).due
+    assert due_of.look_due(shop).says.startswith("First mend: units of product 101. Learning is not due")
+    worse([row, {**row, "slice": "cake"}])
+    assert worse_trigger(read_grounds(shop)).due, "another family is not explained by it"
+    acknowledge(shop, read_alerts(shop)[0].id, "Kim", "counted in pieces", normal=True)
+    assert "First mend" not in due_of.look_due(shop).says
 
 
 def test_a_correction_that_was_undone_is_nothing_to_learn_from(shop):

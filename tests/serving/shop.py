@@ -91,11 +91,11 @@ def without_events(said):
 class Service:
     "A running service, and one way to ask it."
 
-    def __init__(self, port, process, log):
-        self.port, self.process, self.log = port, process, log
+    def __init__(self, port, process, log, host="127.0.0.1"):
+        self.port, self.process, self.log, self.host = port, process, log, host
 
     def connect(self):
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        return http.client.HTTPConnection(self.host, self.port, timeout=60)
 
     def ask(self, path, method="GET", body=None, headers={}, connection=None):
         "Status and answer; JSON where it is such, without the ids of events."
@@ -119,15 +119,16 @@ class Service:
 
 
 @contextmanager
-def serving(root, *options, ready=True, **more):
-    "The service of a project on a free port; killed afterwards where it still runs."
+def serving(root, *options, ready=True, inside=(), host="127.0.0.1", **more):
+    "The service of a project on a free port, on this machine or inside another; killed afterwards where it still runs."
     port = free_port()
-    command = [sys.executable, "-c", "from cd4ml_nb.start import main; raise SystemExit(main())", "serve"]
+    command = [*inside, sys.executable, "-c", "from cd4ml_nb.start import main; raise SystemExit(main())", "serve"]
+    command += ["--host", host]
     log = root / "service.log"
     with log.open("w") as out:
         env = environment(root, **{"PYTHONPATH": str(ROOT), **more})
         process = subprocess.Popen([*command, "--port", str(port), *options], env=env, cwd=root, stdout=out, stderr=out)
-    service = Service(port, process, log)
+    service = Service(port, process, log, host)
     try:
         wait_for(lambda: _answers(service, ready), said=log.read_text, process=process)
         yield service

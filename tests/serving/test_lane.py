@@ -10,13 +10,13 @@ from cd4ml_nb.serving.events import events_folder, read_events
 def as_get(good, *lines, path="/forecast", version="1.1"):
     "A request as bytes."
     address = query(path, item=good["item_nbr"], store=good["store_nbr"], date=good["date"])
-    return "\r\n".join([f"GET {address} HTTP/{version}", "host: x", *lines, "", ""]).encode()
+    return "\r\n".join([f"GET {address} HTTP/{version}", "host: localhost", *lines, "", ""]).encode()
 
 
 def as_post(asked, *lines):
     "Head and body."
     body = json.dumps(asked).encode()
-    head = ["POST /forecast HTTP/1.1", "host: x", f"content-length: {len(body)}", *lines, "", ""]
+    head = ["POST /forecast HTTP/1.1", "host: localhost", f"content-length: {len(body)}", *lines, "", ""]
     return "\r\n".join(head).encode(), body
 
 
@@ -99,7 +99,7 @@ def test_where_a_request_is_cut_changes_nothing(line, model, good, name, before)
 @pytest.mark.parametrize("in_front", [True, False])
 def test_a_body_that_looks_like_a_request_is_a_body(line, model, good, in_front):
     get, post = as_get(good), b"".join(as_post(good))
-    head = f"POST /forecast HTTP/1.1\r\nhost: x\r\ncontent-length: {len(get)}\r\n\r\n".encode()
+    head = f"POST /forecast HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(get)}\r\n\r\n".encode()
     line.send(get, post)  # both heads are known
     line.send(post + head if in_front else head, get)
     answers = [line.answer() for _ in range(4 if in_front else 3)]
@@ -115,6 +115,15 @@ def test_a_header_that_looks_like_a_request_is_a_header(line, model, good):
     line.send(get, as_get({**good, "item_nbr": "unobtainium"})[:-2] + b"x: ", get, get)
     answers = [line.answer() for _ in range(3)]
     assert [status for status, _, _ in answers] == [200, 404, 200]
+
+
+def test_a_foreign_name_is_refused_on_a_known_line_too(line, model, good):
+    "A page whose name was made to mean this machine sends that name, on lines of its own or on any other."
+    get, foreign = as_get(good), as_get(good).replace(b"localhost", b"shop.example")
+    line.send(get, get, foreign, foreign, get)
+    answers = [line.answer() for _ in range(5)]
+    assert [status for status, _, _ in answers] == [200, 200, 403, 403, 200]
+    assert "call it http://127.0.0.1" in answers[2][2]["error"]
 
 
 def test_a_line_is_closed_when_asked_so(line, good):

@@ -1,0 +1,141 @@
+"What a night learns online is a matter of its record alone."
+
+from dataclasses import replace
+import shutil
+import numpy as np, pyarrow as pa, pyarrow.parquet as pq, pytest
+from cd4ml_nb.core import UserError
+from cd4ml_nb.delivery import learning
+from cd4ml_nb.delivery.learning import _read_said, learn_tonight
+from cd4ml_nb.delivery.registry import package_folder
+from cd4ml_nb.delivery.state import state
+from cd4ml_nb.model.forecaster import load_forecaster
+from cd4ml_nb.model.online import LEARNT, Learnt, read_learnt, write_learnt
+from cd4ml_nb.model.package import seal, unseal
+from cd4ml_nb.tiny import tiny_live
+
+
+@pytest.fixture(scope="module")
+def evening(tmp_path_factory):
+    "A released package, the block of the day after it, and where nights lie."
+    root = tiny_live("2017-08-20")
+    package = package_folder(root, state(root)["champion"])
+    block = load_forecaster(package).block
+    came = np.concatenate([block.sales, np.full((block.n_series, 1), 3.0, np.float32)], axis=1)
+    return package, replace(block, sales=came), tmp_path_factory.mktemp("production") / "nights"
+
+
+def learn_into(folder, evening, block=None):
+    "What the card would say, and the bytes that are kept."
+    package, tonight, nights = evening
+    folder.mkdir()
+    told = learn_tonight(package, tonight if block is None else block, folder, nights)
+    return told, (folder / LEARNT).read_bytes()
+
+
+def test_a_night_learns_the_same_again_and_a_corrected_day_anew(evening, tmp_path):
+    told, kept = learn_into(tmp_path / "first", evening)
+    assert (told["first"], told["last"], told["nights"]) == ("2017-08-21", "2017-08-21", 1)
+    assert learn_into(tmp_path / "again", evening) == (told, kept)
+    corrected = replace(evening[1], sales=np.where(evening[1].sales == 3, 4, evening[1].sales).astype(np.float32))
+    assert learn_into(tmp_path / "corrected", evening, corrected)[0]["sha256"] != told["sha256"]
+    assert told["heard"] == "The frozen model answers until 7 nights speak for what is learnt; there are 1"
+
+
+def test_a_damaged_record_is_named_and_the_frozen_model_answers(evening, tmp_path):
+    learn_into(tmp_path / "first", evening)
+    (path,) = evening[2].parent.glob("online/*/*.parquet")
+    sound = path.read_bytes()
+    path.write_bytes(sound[:100])
+    try:
+        told, _ = learn_into(tmp_path / "damaged", evening)
+    finally:
+        path.write_bytes(sound)
+    assert told["nights"] == 0 and "2017-08-21.parquet cannot be read" in told["missing"][0]
+
+
+WRONG = {  # What a column of the record may have become
+    "null": ("mean", lambda column: pa.nulls(len(column))),
+    "some null": ("mean", lambda column: pa.array([None, *column.to_pylist()[1:]], pa.float32())),
+    "bool": ("mean", lambda column: pa.array([True] * len(column))),
+    "text": ("promoted", lambda column: column.cast(pa.string())),
+    "absurd": ("mean", lambda column: pa.array([1e30] * len(column), pa.float32())),
+    "below 0": ("promoted", lambda column: pa.array([-0.5] * len(column), pa.float32())),
+    "numbers for names": ("store_nbr", lambda column: pa.array(range(len(column)))),
+    "no name": ("item_nbr", lambda column: pa.array([None] * len(column), pa.string())),
+}
+
+
+@pytest.fixture(scope="module")
+def record(evening, tmp_path_factory):
+    "The file that holds what was said of a day."
+    learn_into(tmp_path_factory.mktemp("record") / "night", evening)
+    return next(evening[2].parent.glob("online/*/*.parquet"))
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_record_of_wrong_columns_is_named_and_not_learnt_from(record, tmp_path, wrong):
+    table, (name, change) = pq.read_table(record), WRONG[wrong]
+    at = table.column_names.index(name)
+    pq.write_table(table.set_column(at, name, change(table[name])), tmp_path / record.name)
+    with pytest.raises(ValueError, match=f"{record.name} holds what is no forecast: its {name} should be"):
+        _read_said(tmp_path / record.name, record.parent.name)
+    assert len(_read_said(record, record.parent.name)) == len(table)
+
+
+@pytest.mark.parametrize("place", ["online", "online/MODEL"])
+def test_a_file_where_the_record_should_be_stops_no_night(evening, tmp_path, place):
+    package, tonight, _ = evening
+    path = tmp_path / place.replace("MODEL", unseal(package)["card"]["model_version"])
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("not a folder")
+    (tmp_path / "night").mkdir()
+    told = learn_tonight(package, tonight, tmp_path / "night", tmp_path / "nights")
+    assert f"{path}" in told["missing"][0] and "cannot be written" in told["missing"][0]
+    assert (told["nights"], told["moves"]) == (0, 1) and (tmp_path / "night" / LEARNT).is_file()
+
+
+def test_whatever_befalls_learning_the_frozen_model_answers(evening, tmp_path, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("what nobody thought of")
+
+    monkeypatch.setattr(learning, "gather_nights", fail)
+    told, _ = learn_into(tmp_path / "night", evening)
+    assert "The frozen model answers" in told["heard"] and "what nobody thought of" in told["heard"]
+    assert (read_learnt(tmp_path / "night", evening[1].n_series).level == 1).all()
+
+
+def test_a_day_without_sales_teaches_nothing(evening, tmp_path):
+    unknown = evening[1].sales.copy()
+    unknown[:, -1] = np.nan
+    closed = replace(evening[1], sales=unknown, is_open=np.zeros_like(evening[1].is_open))
+    told, _ = learn_into(tmp_path / "night", evening, closed)
+    assert told["missing"] == ["nothing is known of what 2017-08-21 sold"] and told["moves"] == 1
+
+
+def with_factors(package, folder, level):
+    "The package with what was learnt beside its state."
+    shutil.copytree(package, folder)
+    sealed = unseal(folder)
+    ones = np.ones(load_forecaster(package).block.n_series)
+    write_learnt(folder, Learnt(level * ones, ones, {}, np.zeros((0, 2, 1)), np.ones((2, 1), bool)), {})
+    (folder / "forecaster.json").unlink()
+    seal(folder, sealed["card"], sealed["serving"])
+    return folder
+
+
+def test_what_was_learnt_moves_every_number_alike(evening, tmp_path):
+    plain, moved = load_forecaster(evening[0]), load_forecaster(with_factors(evening[0], tmp_path / "more", 1.2))
+    was, now = plain.arrays(), moved.arrays()
+    np.testing.assert_allclose(now["mean"], 1.2 * was["mean"], rtol=1e-6)
+    np.testing.assert_allclose(now["log_mean"], 1.2 * was["log_mean"], rtol=1e-6)
+    assert (now["q10"] <= now["q50"]).all() and (now["q50"] <= now["q90"]).all() and (now["q90"] >= was["q90"]).all()
+    np.testing.assert_allclose(moved.frozen()[plain.offered], plain.frozen()[plain.offered])
+    item = was["item_nbr"][0]
+    rest = plain.remainder([item], None).sum()
+    assert moved.total(item)["mean"] - rest == pytest.approx(1.2 * (plain.total(item)["mean"] - rest), rel=1e-6)
+
+
+@pytest.mark.parametrize("level", [np.nan, -1.0, 100.0])
+def test_factors_that_cannot_be_are_refused(evening, tmp_path, level):
+    with pytest.raises(UserError, match="learnt online"):
+        load_forecaster(with_factors(evening[0], tmp_path / "odd", level))
