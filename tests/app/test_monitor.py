@@ -59,7 +59,7 @@ def test_it_shows_what_the_nights_found(visit, screenshots, project):
     v.shows(is_as_judged(project).says, ".cd-live")
     v.shows("is live since", ".cd-live")
     titles = v.page.locator(".cd-monitor h2").all_inner_texts()
-    assert [*titles[:4], titles[-1]] == ["Now", "As promised?", "What drifts", "Alerts", "Events"] and len(titles) == 10
+    assert [*titles[:4], titles[-1]] == ["Now", "As promised?", "What drifts", "Alerts", "Events"] and len(titles) == 11
     assert v.page.locator(".cd-doubt").all_inner_texts() == []
     v.page.screenshot(path=screenshots / "monitor.png", full_page=True)
 
