@@ -232,7 +232,8 @@ _HARDLY = 0.002  # Nobody is asked of a silence that chance made with 998 of 1,0
 def _in_doubt(each, times, least):
     "Silences, or low days, of all stores, with what chance leaves of them."
     found, drawn = zip(*each)
-    found = pd.concat([part for part in found if len(part)] or found[:1], ignore_index=True)
+    parts = [part.astype(object) for part in found if len(part)]  # of some, no row has a name
+    found = pd.concat(parts or found[:1], ignore_index=True).infer_objects()
     found["probability"] = 1 - by_chance(found, pd.concat(drawn), times)
     return found[found["probability"] >= least].dropna(subset="kind")
 

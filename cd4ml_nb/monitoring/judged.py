@@ -49,24 +49,22 @@ def _log(values):
     return np.log(np.where(values > 0, values, np.nan))
 
 # %% ../../nbs/monitoring/02a_judged.ipynb #b99dda11
+def _too_much(sums):
+    "Of what was forecast beside what was sold, as a logarithm."
+    return np.log1p(sums["said"]) - np.log1p(sums["sold"])
+
+
+def _say_too_much(much):
+    "The same as a share."
+    return say_percent(float(np.expm1(much)), signed=True)
+
+
 MEASURES = {
     "nwrmsle": Measure(
         "error (NWRMSLE)", lambda s: _log(metrics_of(s)["nwrmsle"]), lambda x: f"{np.exp(x):.3f}", slices=True
     ),
-    "bias": Measure(
-        "volume",
-        lambda s: np.log1p(s["said"]) - np.log1p(s["sold"]),
-        lambda x: say_percent(float(np.expm1(x)), signed=True),
-        both=True,
-        slices=True,
-    ),
-    "beside": Measure(
-        "volume beside a plain forecast's",
-        lambda s: np.log1p(s["said"]) - np.log1p(s["sold"]),
-        lambda x: say_percent(float(np.expm1(x)), signed=True),
-        both=True,
-        beside=True,
-    ),
+    "bias": Measure("volume", _too_much, _say_too_much, both=True, slices=True),
+    "beside": Measure("volume beside a plain forecast's", _too_much, _say_too_much, both=True, beside=True),
     "order_error": Measure(
         "order error", lambda s: _log(metrics_of(s)["wape"]), lambda x: say_percent(float(np.exp(x))), of_orders=True
     ),
