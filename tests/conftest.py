@@ -1,17 +1,31 @@
 "What all tests share: a copy of the project, skips that are said aloud, and a record that no test writes to."
 
-import os, signal, sqlite3, sys, time
+import gc, os, signal, sqlite3, sys, time
 from contextlib import closing
 import pytest
 from copies import ROOT, copy_project
+from warm import rarely_collect, unsynced
 
 # A background job ignores Ctrl-C, and so would all that the tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# No test here takes the power away, and a night waits for its disk some fifty times.
+os.fsync = unsynced
 
 
 @pytest.fixture
 def project(tmp_path):
     return copy_project(tmp_path / "project")
+
+
+def pytest_collection_finish():
+    "What was imported stays; to search it for garbage again and again took a tenth of the tests' time."
+    rarely_collect()
+
+
+def pytest_unconfigure():
+    "Else DuckDB says at the end what it was not asked to let go of."
+    gc.unfreeze()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -28,6 +28,7 @@ from voila.shutdown_kernel_handler import VoilaShutdownKernelHandler
 from voila.tornado.handler import TornadoVoilaHandler
 from ..core import UserError, is_own_name, main_root, progress, project_root, read_json, say_ended
 from ..delivery.acts import LIVE, LOG
+from ..delivery.nights import RECOUNTS
 from ..delivery.warm import Forked, SpareKernel, speak_to
 from ..serving.mirror import live_root, trouble_of
 
@@ -302,7 +303,7 @@ def live_stamp() -> str:  # Empty where there is no project
     except UserError:
         return ""
     away = f"{zlib.crc32(trouble_of(root).encode()):x}"
-    return " ".join([*(_size_and_time(home / file) for file in (LOG, LIVE)), away])
+    return " ".join([*(_size_and_time(home / file) for file in (LOG, LIVE, RECOUNTS)), away])
 
 
 def _size_and_time(file):

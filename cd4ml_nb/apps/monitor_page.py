@@ -38,9 +38,15 @@ from ..monitoring.outputs import OF_WEEKS, output_nights, outputs_off, read_outp
 from ..monitoring.overrides import overrides_of
 from ..monitoring.performance import read_sums, scores_by
 from ..monitoring.evidence import BETTER, NOT_YET
-from ..monitoring.tried_shown import course_table, say_headline, say_spell, say_stopped, tried_ever
-from ..monitoring.published import say_routing
-from ..monitoring.split import say_balance
+from cd4ml_nb.monitoring.tried_shown import (
+    course_table,
+    held_against_another,
+    say_headline,
+    say_spell,
+    say_stopped,
+    tried_ever,
+)
+from ..monitoring.answering import say_balance, say_routing
 from ..monitoring.steps import step_of
 from ..monitoring.reasons import GROUPS, read_reasons, reasons_table, say_reasons
 from ..monitoring.webhook import tell_alerts
@@ -311,8 +317,19 @@ def drift_html(
 
 # %% ../../nbs/apps/monitor_page.ipynb #b3f0a31d
 _LINK = HTML.from_string('<a href="{{ to }}" target="_blank" rel="noopener">{{ to }}</a>')
+_COPY = HTML.from_string("<p class='cd-command'>{{ what }}: <code>{{ command }}</code></p>")
 
 
+_NORMAL = "Is one of them as it should be from now on? It is then over, until it changes again"
+
+
+def _normal_html(alerts):
+    "For each open alert the command that says it is as it should be."
+    how = 'cd4ml alerts acknowledge {} --normal --reason "…"'
+    said = "".join(_COPY.render(what=one.says, command=how.format(one.id)) for one in alerts)
+    return f"<details><summary>{_NORMAL}</summary>{said}</details>"
+
+# %% ../../nbs/apps/monitor_page.ipynb #f071e1cd
 def alerts_html(
     alerts: list[Alert],  # From `read_alerts`, closed ones too
 ) -> str:
@@ -323,7 +340,7 @@ def alerts_html(
         for one in open_ones
     ]
     head = ["level", "what", "since", "concerns", "seen by", "what to do"]
-    said = table(head, rows) if rows else sentences("No alert is open.")
+    said = table(head, rows) + _normal_html(open_ones) if rows else sentences("No alert is open.")
     over = [one for one in reversed(alerts) if one.closed][:10]
     rows = [
         [one.level, one.says, say_when(one.opened.isoformat()), say_when(one.closed.isoformat()), _seen(one)]
@@ -380,7 +397,6 @@ def _decided(reason, one):
     return [*row, f"{one['model']:.2f}", f"{one['planner']:.2f}", apart, better]
 
 # %% ../../nbs/apps/monitor_page.ipynb #904037b2
-_COPY = HTML.from_string("<p class='cd-command'>{{ what }}: <code>{{ command }}</code></p>")
 _FAMILIES = 12  # Rows
 _BAND = """<p class="cd-legend"><span class="live"></span> all days up to each day
 <span class="band"></span> where it may lie; holds on all days together, from the seventh on</p>"""
@@ -394,7 +410,7 @@ def _slices_told(known):
         return ""
     cells = []
     for one in told[:_FAMILIES]:
-        bounds = [one["low"], one["high"]]
+        bounds = [one["low"] and max(one["low"], -1), one["high"]]
         likely = "–" if None in bounds else " to ".join(say_percent(end, signed=True) for end in bounds)
         apart = say_percent(one["difference"], signed=True)
         cells.append([one["slice"], one["series"], one["state"], apart, likely])
@@ -419,16 +435,19 @@ def _course_drawn(known, name, ended):
 def _tried_told(one):
     "One model that is tried, or was."
     name, known = one["model_version"], one["evidence"]
-    ended = bool(one["until"])
+    ended = bool(one["until"]) or held_against_another(one)
     drawn = _course_drawn(known, name, ended)
     said = sentences(say_spell(one), "" if drawn else say_headline(known, ended)) + drawn
-    said += sentences(say_stopped(known) if not one["until"] else "", kind="cd-stopped") + _slices_told(known)
+    said += sentences("" if ended else known.get("asked") or "")
+    said += sentences("" if ended else say_stopped(known), kind="cd-stopped") + _slices_told(known)
     if one["until"]:
         return said
     off = f'cd4ml release retire {name} --reason "…"'
     live = f'cd4ml release promote {name} --reason "…"'
-    acts = _COPY.render(what="Take it off", command=off)
-    return said + (acts + _COPY.render(what="Put it live", command=live) if known.get("state") == BETTER else acts)
+    acts = _COPY.render(what="Take it off, or give it a share: on the review page", command="make review")
+    acts += _COPY.render(what="Take it off here and now", command=off)
+    better = known.get("state") == BETTER and not ended
+    return said + acts + (_COPY.render(what="Put it live", command=live) if better else "")
 
 # %% ../../nbs/apps/monitor_page.ipynb #871048fb
 _BEFORE = HTML.from_string("<details><summary>{{ what }}</summary>{{ told }}</details>")
@@ -634,10 +653,11 @@ def find_events(
         check_day(day)
     lately = str(pd.Timestamp.now("UTC").date() - pd.Timedelta(days=_LATELY))[:10]
     kinds = [kind] if kind else list(KINDS)
-    few = [one for one in kinds if one not in ("forecast", "release")]
+    asked = [one for one in kinds if one in ("forecast", "beside")]
+    few = [one for one in kinds if one not in (*asked, "release")]
     there = folder.is_dir()
     tables = [read_table(folder, kinds=few)] if few and there else []
-    tables += [read_table(folder, since=lately, kinds=["forecast"])] if "forecast" in kinds and there else []
+    tables += [read_table(folder, since=lately, kinds=asked)] if asked and there else []
     wanted = _numbers_of(root, item)
     events = [event for table in tables for event in as_events(_holding(table, wanted, store))]
     events += _releases(root, kind) if "release" in kinds else []
@@ -706,6 +726,7 @@ def _releases(root, kind):
 def _release(number, act):
     "An act of the log of releases as an event."
     said = {name: act.get(name, "") for name in ("act", "role", "by", "reason")}
+    said |= {"share": act["share"]} if "share" in act else {}
     model, moment = act["model_version"], datetime.fromisoformat(act["time"])
     return Event("release", {}, said, model, act.get("data_version"), moment, act_id(number, act))
 
@@ -729,10 +750,43 @@ CALLED = {  # How people call the kinds of events
     "release": "release",
     "alert": "alert",
     "outcome": "sales that came",
+    "beside": "asked of a model that is tried",
 }
-_ABOUT = {"night": "a night that failed", "worse_than_judged": "worse than judged", "drift": "drift"}
+_ABOUT = {  # And the rules of alerts
+    "night": "a night that failed",
+    "undelivered": "nothing delivered",
+    "worse_than_judged": "worse than judged",
+    "drift": "drift",
+    "outputs": "odd forecasts",
+    "tried": "a tried model without its night",
+    "split": "uneven shares",
+    "stopped": "a challenger that was stopped",
+}
+_DONE = {"approve": "approved", "reject": "rejected", "promote": "put live", "rollback": "went back to it"}
+_DONE |= {"retire": "taken off", "learn": "a new model is learnt beside it"}
 
 # %% ../../nbs/apps/monitor_page.ipynb #5fc1f414
+def _say_act(said):
+    "An act of the log of releases, as people say it."
+    done, role = _DONE.get(said["act"], said["act"]), said.get("role")
+    if said["act"] != "promote" or role in ("", "champion"):
+        return done
+    share = f" with a share of {100 * said['share']:g}%" if isinstance(said.get("share"), float) else ""
+    return f"tried as {role}{share}"
+
+
+def _say_answer(about, said):
+    "What was answered to a question: units, and between which ends they likely are."
+    if said.get("refused"):
+        return said["refused"]
+    if not isinstance(said.get("mean"), (int, float)):
+        return _plain(said)
+    supposed = {True: ", if it is on promotion", False: ", if it is not on promotion"}.get(about.get("promotion"), "")
+    ends = [said.get(name) for name in ("q10", "q90")]
+    likely = "" if None in ends else f", likely {' to '.join(exact_units(round(end, 1)) for end in ends)}"
+    return f"{exact_units(round(said['mean'], 1))} units{likely}{supposed}"
+
+# %% ../../nbs/apps/monitor_page.ipynb #c2d443e5
 def _say_event(event, names):
     "An event in a line: what it is about, and what was said or done."
     about, said = event.inputs, event.outputs
@@ -743,16 +797,14 @@ def _say_event(event, names):
         told = _words(said, "act", "says") + (f", by {_words(said, 'by', 'reason')}" if said.get("by") else "")
         return ", ".join(filter(None, [_ABOUT.get(about.get("of"), about.get("of")), day])), told
     if event.kind == "release":
-        role = said.get("role")
-        put = " (put live)" if role == "champion" else f" as {role}" if role else ""
-        return event.model_version, f"{said['by']}: {said['act']}{put}, {said['reason']}"
+        return event.model_version, f"{said['by']}: {_say_act(said)}, {said['reason']}"
     if event.kind == "night":
         return f"night of {day}", f"{said.get('forecasts', 0):,} forecasts"
     if event.kind == "outcome":
         first = next(iter(said.get("by_horizon", [])), {})
         sold = f"{first.get('sold', 0):,.0f} units sold, {first.get('forecast', 0):,.0f} forecast the day before"
         return f"sales of {day}", sold
-    return _place(about, names) or _plain(about), _plain(said)
+    return _place(about, names) or _plain(about), _say_answer(about, said)
 
 # %% ../../nbs/apps/monitor_page.ipynb #58a20bb4
 def _words(part, *names):

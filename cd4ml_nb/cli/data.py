@@ -45,20 +45,25 @@ def _place(path):
 
 # %% ../../nbs/cli/03_data.ipynb #beb7fb45
 def data_check(
-    *,
+    *file,  # A file of yours, of any kind that can be read; the same as --source table --path FILE
     source: str
     | None = None,  # Another source than params.yaml names: favorita, table, synthetic, complete_journey, tiny
     path: str | None = None,  # Where favorita's folder or your own table is, when it is not where params.yaml says
     memory: str = "1GB",  # What DuckDB may use before it spills to disk
+    suggest: bool = False,  # Write what to say in params.yaml of a file that was never described
 ):
     """Say what fits and what does not, before any pipeline runs.
 
     cd4ml data check
+    cd4ml data check sales.xlsx --suggest
     cd4ml data check --source favorita --path ~/favorita
     cd4ml data check --source table --path sales.csv"""
     from cd4ml_nb.data.corrections import in_force
 
     root = project_root()
+    source, path = _named(file, source, path, suggest)
+    if suggest:
+        return _suggest(root, path)
     sections, params = chosen_source(root, source, path), read_params(root=root)
     refuse_together(
         lambda: check_params(params, root),
@@ -69,13 +74,31 @@ def data_check(
     own = sections["source"] == "table"
     print("Your table fits." if own else f"The tables of {path or sections['source']} keep the contract.")
 
+# %% ../../nbs/cli/03_data.ipynb #4d6ea8e4
+def _named(file, source, path, suggest):
+    "The source and the path, where a file was named without an option."
+    if len(file) > 1 or file and path:
+        raise UserError("Name one file or folder: cd4ml data check FILE")
+    if file:
+        source, path = source or "table", file[0]
+    if suggest and path is None:
+        raise UserError("Name the file to be looked at: cd4ml data check FILE --suggest")
+    return source, path
+
+
+def _suggest(root, path):
+    "Print what to write of a file."
+    from cd4ml_nb.data.suggest import say_proposal, suggest
+
+    print(say_proposal(suggest(Path(path), root)))
+
 # %% ../../nbs/cli/03_data.ipynb #5f4ae0a8
 def _check_raw(root, sections, place, memory):
     "Whether raw tables keep the contract, and what they teach of the stores."
     from cd4ml_nb.data.engines import connect
     from cd4ml_nb.data.ingest import raw_folder, refuse_left_behind
     from cd4ml_nb.data.axis import say_opening
-    from cd4ml_nb.data.check import check_folder
+    from cd4ml_nb.data.check import check_folder, say_ahead
 
     with raw_folder(root, **sections) as raw:
         refuse_left_behind(raw)
@@ -83,10 +106,13 @@ def _check_raw(root, sections, place, memory):
         try:
             previous = find_json(root / "data/prepared/version.json", {}).get("schema")
             accepted = (read_params(root=root).get("prepare") or {}).get("accept_schema")
-            stores = check_folder(con, raw, previous, accepted, place, **_time_rule(root))
+            rule = _time_rule(root)
+            stores = check_folder(con, raw, previous, accepted, place, **rule)
         finally:
             con.disconnect()
-    return [*say_opening(stores), *(f"doubt: {said}" for said in name_rules(_rules(root), *stores.names)[1])]
+    rules = [f"doubt: {said}" for said in name_rules(_rules(root), *stores.names)[1]]
+    windows = {name: value for name, value in rule["windows"].items() if name != "history"}
+    return [*say_opening(stores), *rules, *(say_ahead(stores, **windows) if len(windows) == 3 else [])]
 
 
 def _rules(root):

@@ -129,9 +129,11 @@ def _model(folder):
 
 def _said_of(card, answer=None):
     "Which model answered, and since when it is live; where several are, who of them spoke."
-    if answer and "routing" in card:
+    arms = card.get("routing", {}).get("arms", {})
+    if answer and [name for name, arm in arms.items() if arm["units"]] not in ([], [card["model_version"]]):
         spoke = " and ".join(answer.get("models") or [answer["model_version"]])
-        return f"Several models answer; this was said by {spoke} (see: cd4ml release status)"
+        several = "Several models answer; t" if sum(arm["units"] > 0 for arm in arms.values()) > 1 else "T"
+        return f"{several}his was said by {spoke} (see: cd4ml release status)"
     name = f"Model {card['model_version']} ({card['estimator'].replace('_', ' ')})"
     data = f"data {card.get('learnt_from', card['data_version'])}; knows sales up to {card['forecast_origin']}"
     said = f"{name}, trained {str(card['trained_at'])[:10]} on {data}"
@@ -159,23 +161,32 @@ def _other_stores(forecaster, item, date):
     "Units of a sum over all stores that no store's forecast holds: where it comes back or is new."
     return float(forecaster.remainder([item], None)[forecaster.days(date)[0]])
 
-
+# %% ../../nbs/cli/02_forecast.ipynb #a1f0c3d7
 def _covers(forecaster, item, store, date, promotion):
     "What to know before taking the number, and what a sum over all stores holds: sentences."
-    from cd4ml_nb.look import say_units
     from cd4ml_nb.quality.explain import caution
 
     said = [
         caution(forecaster, item, store, date, date, promotion),
         _say_switch(forecaster, item, store, date, promotion),
     ]
-    said = list(filter(None, said))
-    if store is not None or forecaster.ended(item):
-        return said
+    if store is None and not forecaster.ended(item):
+        said.append(_say_stores(forecaster, item, date))
+    return list(filter(None, said))
+
+
+def _say_stores(forecaster, item, date):
+    "What a sum over all stores holds; empty where there is but one."
+    from cd4ml_nb.look import say_units
+
     stores = int(forecaster.series["item_nbr"].eq(item).sum())
     lately = f"{stores} store{'s' * (stores != 1)} that {'have' if stores != 1 else 'has'} it on offer"
-    others = f"about {say_units(_other_stores(forecaster, item, date))} units in others, where it comes back or is new"
-    return [*said, f"All stores are {lately}, and {others}."]
+    others = say_units(_other_stores(forecaster, item, date))
+    if others != "0":
+        lately += f", and about {others} units in others, where it comes back or is new"
+    elif forecaster.series["store_nbr"].nunique() == 1:
+        return ""
+    return f"All stores are {lately}."
 
 # %% ../../nbs/cli/02_forecast.ipynb #5bf83b47
 def _say_switch(forecaster, item, store, date, promotion):

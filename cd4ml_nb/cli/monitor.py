@@ -57,8 +57,7 @@ def _print_parts(parts):
 def _routing(root):
     "Who answers whom, where several models do, and whether units are shared as was meant."
     from cd4ml_nb.delivery.state import state
-    from cd4ml_nb.monitoring.split import say_balance
-    from cd4ml_nb.monitoring.published import say_routing
+    from cd4ml_nb.monitoring.answering import say_balance, say_routing
     from cd4ml_nb.monitoring.rewards import say_bandit
 
     told, alarm = say_balance(root)
@@ -68,19 +67,16 @@ def _routing(root):
 def _of_tried(root, version, json):
     "What is known of one model that is tried, or was."
     from cd4ml_nb.look import table_text
-    from cd4ml_nb.monitoring.tried_shown import course_table, say_headline, say_spell, say_stopped, tell_tried
+    from cd4ml_nb.monitoring.tried_shown import course_table, say_tried, tell_tried
 
     one = tell_tried(root, version)
     if json:
         return say_json(one)
-    known = one["evidence"]
-    head = say_headline(known, ended=bool(one["until"]))
-    said = [say_spell(one), f"{head[:1].upper()}{head[1:]}.", "" if one["until"] else say_stopped(known)]
-    days = course_table(known).tail(14)
+    days = course_table(one["evidence"]).tail(14)
     numbers = days[["difference", "low", "high"]].map(lambda x: "–" if x != x else f"{x:+.1f}%")
     rows = [[f"{day:%Y-%m-%d}", *row] for day, row in zip(days["date"], numbers.to_numpy().tolist())]
     columns = ["day", "order error, less (-) or more (+)", "at least", "at most"]
-    return words_here()("\n".join(filter(None, [*said, table_text(columns, rows) if rows else ""])))
+    return words_here()("\n".join(filter(None, [*say_tried(one), table_text(columns, rows) if rows else ""])))
 
 # %% ../../nbs/cli/02c_monitor.ipynb #893f841a
 def _read_parts(root):
@@ -181,6 +177,10 @@ def alerts_acknowledge(
     root = project_root()
     seen = acknowledge(root, alert, by or whoever(root), reason, normal)
     tell_alerts(root)
+    if normal:
+        from cd4ml_nb.monitoring.watch import mark_products
+
+        mark_products(root)
     over = "Over as the new normal, until it changes again. " if normal else ""
     print(f"{over}Seen by {seen.by}: {seen.says}")
 

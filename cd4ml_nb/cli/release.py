@@ -66,18 +66,22 @@ def release_status(
     said = " ".join(filter(None, (doubt, heard)))
     words = "\n".join([status_in_words(found, said, former, known), *_will_learn(root, found), *told["answers"]])
     print(say_json(told) if json else in_time(words))
-    _require_sound(root)
+    _require_followed(root, found)
 
 # %% ../../nbs/cli/05_release.ipynb #451330a9
 def _who_answers(root, found):
     "Who answers whom, where several models do: sentences."
     if not any(held["role"] == "challenger" for held in found["beside"]):
         return []
-    from cd4ml_nb.monitoring.published import say_routing
-    from cd4ml_nb.monitoring.rewards import say_bandit
-    from cd4ml_nb.monitoring.split import say_balance
+    from cd4ml_nb.delivery.routing import usable_routing
+    from cd4ml_nb.monitoring.answering import say_balance, say_routing
 
-    return [*say_routing(root, found), *say_bandit(root), *filter(None, [say_balance(root)[0]])]
+    told = say_routing(root, found)
+    if usable_routing(root)[0].policy == "bandit":
+        from cd4ml_nb.monitoring.rewards import say_bandit  # heavy
+
+        told += say_bandit(root)
+    return [*told, *filter(None, [say_balance(root)[0]])]
 
 
 def _will_learn(root, found):
@@ -86,14 +90,6 @@ def _will_learn(root, found):
 
     waits = found["candidate"] and found["candidate"]["model_version"]
     return [f"Of {waits}: {said}" for said in say_online(read_verdict(root, waits))] if waits else []
-
-
-def _require_sound(root):
-    "A UserError with all that is not what it was; what could be told is told before."
-    from cd4ml_nb.delivery.release import verify
-
-    if wrong := verify(root):
-        raise UserError("\n".join(wrong))
 
 # %% ../../nbs/cli/05_release.ipynb #131f641b
 def release_history(
@@ -108,6 +104,23 @@ def release_history(
     acts = history(project_root())
     print(say_json(acts) if json else history_in_words(acts))
     _require_sound(project_root())
+
+
+def _require_followed(root, found):
+    "The same; where a model is live, a policy that nobody can follow is an error, too."
+    _require_sound(root)
+    if found["champion"]:
+        from cd4ml_nb.delivery.routing import routing_of
+
+        routing_of(root)
+
+
+def _require_sound(root):
+    "A UserError with all that is not what it was; what could be told is told before."
+    from cd4ml_nb.delivery.release import verify
+
+    if wrong := verify(root):
+        raise UserError("\n".join(wrong))
 
 # %% ../../nbs/cli/05_release.ipynb #79119737
 def release_show(
@@ -128,10 +141,16 @@ def release_verify():
     "Check that no line of the log, nor of a production's record, was changed, and that the models are what they were."
     from cd4ml_nb.delivery.acts import read_log
     from cd4ml_nb.look import say_count
+    from cd4ml_nb.monitoring.rewards import replay_bandit
 
     root = project_root()
     _require_sound(root)
+    wrong, made_again = replay_bandit(root)
+    if wrong:
+        raise UserError("\n".join(wrong))
     print(f"The log of releases is intact ({say_count(len(read_log(root)), 'act')}), and so are the registered models.")
+    if made_again:
+        print(made_again)
 
 # %% ../../nbs/cli/05_release.ipynb #538b4096
 def _told(act):
@@ -179,7 +198,7 @@ def release_promote(
     share: str | None = None,  # Of the units that a challenger answers, 0 to 1; again for another share
     by: str | None = None,  # Who decides; Git's user or the login when left out
     reason: str | None = None,  # Why; compulsory, and kept for ever
-    override: bool = False,  # Although the gate compared it with another champion than the live one
+    override: bool = False,  # Although the gate compared it with another live model, or it is known to be worse
 ):
     """Put an approved version live; the dashboard follows. A challenger may answer a share of the units.
 

@@ -76,6 +76,7 @@ class Stores:
     days: dict[str, int]  # Kind of day: stores' days
     doubts: list[str]
     names: tuple[dict[str, str], list[str]] = ({}, [])  # Of the sales: products by number, and stores; where looked at
+    sold: tuple[int, int, int] | None = None  # Series that were sold, first and last day of the data; where looked at
 
     def about(self) -> dict[str, object]:  # As version.json keeps it
         "What was learnt, for a report."

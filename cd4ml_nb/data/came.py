@@ -56,9 +56,11 @@ class Look(NamedTuple):
     changed: set[str]  # Labels of those that are read again, of which known days were noted
     void: set[str]  # Labels of those of which no row of later days holds that was kept
 
-
+# %% ../../nbs/data/02ae_came.ipynb #035f6f1c
 def _grows(path, forms):
     "Whether lines may come to a file that are read without those before them."
+    if forms.get("header_line", 1) != 1:
+        return False  # lines that came stand below the names, and not below a title
     wide = forms["encoding"].lower().replace("_", "-").startswith(("utf-16", "utf-32", "utf16", "utf32"))
     return path.name.lower().endswith(".csv") and not wide
 
@@ -315,6 +317,8 @@ def bring_came(
 def _bring_came(con, scratch, raw, before, root, settings, seen, day):
     "The same, by a workbench; NotEnough where all has to be read."
     until, sales = seen["until"], settings["tables"]["sales"]
+    if sales["where"]:
+        raise NotEnough("rows are left out by table.where, and counted in a whole reading")
     stood = _stand(root, settings)
     noted = {file["label"]: Noted(**file) for file in seen["files"]}
     look = look_at(label_files(root, "sales", sales), noted, sales["forms"], scratch)

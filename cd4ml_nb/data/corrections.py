@@ -31,7 +31,7 @@ from cd4ml_nb.core import (
     replace_file,
 )
 from .marks import SCHEMA
-from .panel import read_series, store_folder, year_of
+from .panel import mend_of, read_series, store_folder, year_of
 
 # %% ../../nbs/data/01e_corrections.ipynb #fb5cdff2
 RAISED, LEFT_OUT = "raised", "left_out"  # How a day that ran out is taken: prepare.ran_out in params.yaml
@@ -410,9 +410,8 @@ def newest_prepared(
         )
     newest = max(known, key=lambda folder: (told[folder]["source"] == source, told[folder]["last_day"]))
     if damage := _damage_of(newest):
-        of_night = f"remove {newest} and live through the next night (cd4ml night)"
-        mend = of_night if newest.parent.name == "production" else "make them anew (make pipeline)"
-        raise UserError(f"The sales in {newest} are damaged: {damage}. No day of them can be looked at: {mend}.")
+        sorry = f"The sales in {newest} are damaged: {damage}. No day of them can be looked at"
+        raise UserError(f"{sorry}: {mend_of(newest)}.")
     return newest
 
 # %% ../../nbs/data/01e_corrections.ipynb #7d31c0f1

@@ -10,7 +10,7 @@ __all__ = ['WEEK', 'FEW', 'count_stray', 'end_of_fall', 'days_known', 'sales_end
 import datetime
 import numpy as np
 from ..core import UserError
-from .layout import EARLIEST, LATEST
+from .layout import EARLIEST, LATEST, OLDEST
 
 # %% ../../nbs/data/02ea_days.ipynb #3ceae569
 WEEK = 7
@@ -151,6 +151,21 @@ def found_span(
 _QUIET = 31  # Days without a sale with which data may end, if somebody says so
 
 
+def _say_impossible(span, earliest):
+    "That the data would reach beyond the days that are possible, and what to write."
+    said = f"The data would reach from {day_of(span[0])} to {day_of(span[1])}"
+    said += f"; days from {earliest} to {LATEST} are possible"
+    hints = []
+    if span[0] < _day(earliest):
+        meant = max(span[0], _day(OLDEST))
+        hints = [f"first_day: '{day_of(meant)}' if they are meant" if meant <= span[1] else ""]
+        hints += [f"first_day: '{earliest}' to leave out what is older" if _day(earliest) <= span[1] else ""]
+    if span[1] > _day(LATEST):
+        hints += [f"last_day: '{LATEST}' to leave out what is later" if span[0] <= _day(LATEST) else ""]
+    hints = " or ".join(filter(None, hints))
+    return f"{said}. Correct the dates" + (f", or write below prepare: in params.yaml {hints}" if hints else "") + "."
+
+# %% ../../nbs/data/02ea_days.ipynb #a1f0c3d6
 def _check_asked(asked, start, n_days, body, now):
     "A UserError where the days that were asked for, or all sales, cannot be meant."
     end = start + n_days - 1
@@ -164,10 +179,9 @@ def _check_asked(asked, start, n_days, body, now):
         said = f"prepare.last_day ({day_of(asked[1])}) lies after the last sale, of {day_of(end)}"
         raise UserError(f"params.yaml: {said}. Write that day or an earlier one, or null.")
     span = tuple(found if said is None else said for said, found in zip(asked, body))
-    if span[0] < _day(EARLIEST) or span[1] > _day(LATEST):
-        said = f"The data would reach from {day_of(span[0])} to {day_of(span[1])}"
-        hint = "Correct the dates, or set prepare.first_day and prepare.last_day in params.yaml"
-        raise UserError(f"{said}; days from {EARLIEST} to {LATEST} are possible. {hint}.")
+    earliest = EARLIEST if asked[0] is None else OLDEST
+    if span[0] < _day(earliest) or span[1] > _day(LATEST):
+        raise UserError(_say_impossible(span, earliest))
 
 # %% ../../nbs/data/02ea_days.ipynb #d389ff41
 def time_axis(

@@ -14,10 +14,10 @@ from ..core import project_root, sha256_of
 from .contract import require_contract, typed
 from .engines import quote_name, quote_sql
 from .fetch import is_database
-from .layout import EARLIEST, LATEST, RAW
+from .layout import LATEST, OLDEST, RAW
 from .mapping import SPECS, read_mapping
 from .sources import NOT_YET
-from .table import check_tables, holidays_of, open_workbench
+from .table import check_tables, holidays_of, left_out, open_workbench
 
 # %% ../../nbs/data/02ac_deliveries.ipynb #e4b50ac9
 _NEWEST = """SELECT file_no, max(newest) OVER (ORDER BY file_no ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
@@ -99,15 +99,27 @@ def _forget_after(con, until):
     return {**_count(con, "true", table="later"), "why": f"sold, or corrected, after {until} (ingest.until)"}
 
 # %% ../../nbs/data/02ac_deliveries.ipynb #75a778f4
+_IN_ORDER = "sum(unit_sales ORDER BY unit_sales)"
+_GROSS = f"coalesce({_IN_ORDER} FILTER (unit_sales >= 0), {_IN_ORDER})"  # what came back was wanted all the same
+
+
+def _count_returned(con, source):
+    "Lines of what came back, of a day, store and item that sold, too: they are left out."
+    key = "PARTITION BY date, store_nbr, item_nbr"
+    beside = f"SELECT *, max(unit_sales) OVER ({key}) >= 0 AND unit_sales < 0 AS came_back FROM {source}"
+    why = "came back, of an item that sold on that day, too; left out, as demand is what was sold"
+    return {**_count(con, "came_back", table=f"({beside})"), "why": why}
+
+
 def _written_sql(source, grain, ordered):
     "SQL of the rows of train.csv; sums of lines are the same in whatever order these are read."
     columns = "date, store_nbr, item_nbr"
     if grain == "line":
-        sums = "sum(unit_sales ORDER BY unit_sales) AS unit_sales, max(onpromotion) AS onpromotion"
+        sums = f"{_GROSS} AS unit_sales, max(onpromotion) AS onpromotion"
         return f"SELECT {columns}, {sums} FROM {source} GROUP BY ALL ORDER BY ALL"
     return f"SELECT {columns}, unit_sales, onpromotion FROM {source}" + f" ORDER BY {columns}" * ordered
 
-
+# %% ../../nbs/data/02ac_deliveries.ipynb #92c3d8a5
 def _write_sales(con, settings, folder, until):
     "Write train.csv from the tables `typed_sales` and `files`, by way of `written`; returns the rules."
     later = {NOT_YET: _forget_after(con, until)} if until else {}
@@ -120,8 +132,12 @@ def _write_sales(con, settings, folder, until):
     _write(con, "FROM written", folder / "train.csv")
     kept = _count(con, "true", table="written")
     if grain == "line":
-        why = "further lines of the same day, store and item; added to the first"
-        rules["summed"] = {"rows": stays["rows"] - kept["rows"], "units": 0.0, "why": why}
+        why, returned = (
+            "further lines of the same day, store and item; added to the first",
+            _count_returned(con, source),
+        )
+        rules["returned"] = returned
+        rules["summed"] = {"rows": stays["rows"] - kept["rows"] - returned["rows"], "units": 0.0, "why": why}
     return {"kept": {**kept, "why": "kept"}, **rules, **later}
 
 # %% ../../nbs/data/02ac_deliveries.ipynb #51426b2a
@@ -196,7 +212,7 @@ def _write_events(con, opened, country, folder):
     "Write holidays_events.csv from the country's holidays and the user's own events."
     rows, (first, last) = [], con.execute(f"SELECT min(date), max(date) FROM {all_known('days')}").fetchone()
     if country:
-        years = range(max(first.year, int(EARLIEST[:4])), min(last.year, int(LATEST[:4])) + 2)
+        years = range(max(first.year, int(OLDEST[:4])), min(last.year, int(LATEST[:4])) + 2)
         for day, kind, name in holidays_of(country, list(years)):
             rows.append((day, kind, "National", str(country), name, "False"))
     if "events" in opened:
@@ -235,9 +251,12 @@ def table(
     with open_workbench(Path(folder).parent) as (con, scratch):
         findings, opened = check_tables(con, root, settings, scratch)
         require_contract(findings, "Your table")
+        unmeant = left_out(con.con, opened["sales"])
         _type_sales(con.con, opened["sales"], keep or settings["grain"] == "line")
         know(con.con)
         rules = write_tables(con.con, opened, settings, Path(folder), until)
+        if unmeant:
+            rules["left_out"] = {"rows": unmeant, "units": 0.0, "why": "not meant by table.where; units were not read"}
         if keep:
             keep(con.con, opened["sales"], rules)
     return rules

@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['DAYS_AHEAD', 'MAKE', 'PreparedData', 'read_version', 'prepared_folder', 'store_folder', 'year_of', 'table_files',
-           'data_version', 'static_columns', 'read_series', 'cut_plan', 'read_plans', 'lay_out_plan', 'StoreArrays',
-           'read_store', 'sold_of', 'each_store', 'daily_sales', 'read_prepared', 'some_stores']
+           'mend_of', 'named_if_damaged', 'data_version', 'static_columns', 'read_series', 'cut_plan', 'read_plans',
+           'lay_out_plan', 'StoreArrays', 'read_store', 'sold_of', 'each_store', 'daily_sales', 'read_prepared',
+           'some_stores']
 
 # %% ../../nbs/data/03b_panel.ipynb #9e14fefb
 import hashlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypedDict
@@ -93,6 +95,33 @@ def table_files(
         return [folder.with_suffix(".parquet")]
     return [path for path in sorted(folder.glob("*.parquet")) if (year_of(path) or first_year) >= first_year]
 
+# %% ../../nbs/data/03b_panel.ipynb #9c0b5480
+def mend_of(
+    prepared: Path,  # The folder data/prepared, or production/prepared
+) -> str:  # A part of a sentence
+    "How damaged prepared data are made again."
+    of_night = Path(prepared).parent.name == "production"
+    return (
+        f"remove {prepared} and live through the next night (cd4ml night)"
+        if of_night
+        else "make them anew (make pipeline)"
+    )
+
+
+@contextmanager
+def named_if_damaged(
+    path: Path,  # That is read
+    prepared: Path,  # The folder that holds it
+):
+    "A UserError that names a file of prepared data which cannot be read."
+    try:
+        yield
+    except pa.ArrowMemoryError:
+        raise
+    except (pa.ArrowException, OSError, KeyError) as e:
+        why = str(e).splitlines()[0][:120]
+        raise UserError(f"The prepared data in {path} cannot be read ({why}): {mend_of(prepared)}.") from None
+
 # %% ../../nbs/data/03b_panel.ipynb #e23371f1
 def data_version(
     folder: Path,  # A folder of prepared files
@@ -122,7 +151,8 @@ def read_series(
     if not path.exists():
         raise UserError(f"{prepared} has no prepared tables. Make them with: make pipeline")
     wanted = None if stores is None else [("store_nbr", "in", list(stores))]
-    return pq.read_table(path, filters=wanted, partitioning=None).to_pandas()
+    with named_if_damaged(path, prepared):
+        return pq.read_table(path, filters=wanted, partitioning=None).to_pandas()
 
 # %% ../../nbs/data/03b_panel.ipynb #4658446c
 def _sales_rows(folder, item_row, first_day, shape):
@@ -132,7 +162,9 @@ def _sales_rows(folder, item_row, first_day, shape):
     for path in sorted(folder.glob("*.parquet")):
         if (year_of(path) or first_year) < first_year:
             continue
-        for batch in pq.ParquetFile(path, read_dictionary=["item_nbr"]).read(use_threads=False).to_batches():
+        with named_if_damaged(path, folder.parents[1]):
+            rows = pq.ParquetFile(path, read_dictionary=["item_nbr"]).read(use_threads=False)
+        for batch in rows.to_batches():
             rows_of = np.array([item_row.get(item, -1) for item in batch["item_nbr"].dictionary.to_pylist()])
             row, day = rows_of[batch["item_nbr"].indices.to_numpy()], batch["date"].cast(pa.int32()).to_numpy()
             wanted = (row >= 0) & (day >= first_day)
@@ -160,7 +192,9 @@ def read_plans(
 ) -> dict[str, pa.Table]:  # By store: item_nbr, first_date, last_date, onpromotion
     "The promotion plan, read once and cut by store."
     wanted = None if stores is None else [("store_nbr", "in", list(stores))]
-    return cut_plan(pq.read_table(Path(prepared) / "promotions.parquet", filters=wanted, partitioning=None))
+    path = Path(prepared) / "promotions.parquet"
+    with named_if_damaged(path, prepared):
+        return cut_plan(pq.read_table(path, filters=wanted, partitioning=None))
 
 # %% ../../nbs/data/03b_panel.ipynb #c92c1f8c
 def lay_out_plan(
@@ -282,7 +316,8 @@ def each_store(
     prepared = Path(prepared)
     series, version = read_series(prepared, stores), read_json(prepared / "version.json", MAKE)
     delisted_after = version["parameters"]["delisted_after"]
-    calendars = pq.read_table(prepared / "calendar.parquet", partitioning=None).to_pandas(date_as_object=False)
+    with named_if_damaged(prepared / "calendar.parquet", prepared):
+        calendars = pq.read_table(prepared / "calendar.parquet", partitioning=None).to_pandas(date_as_object=False)
     calendar_of, plans = dict(list(calendars.groupby("store_nbr", sort=False))), read_plans(prepared, stores)
     corrections = read_days(prepared)
     look_back = 0 if days is None else days + look_back_days(delisted_after) + DAYS_AHEAD
@@ -300,7 +335,8 @@ def daily_sales(
     sums = []
     for store in read_series(prepared).store_nbr.unique():  # one store in memory at a time
         for path in sorted(store_folder(prepared, store).glob("*.parquet")):
-            rows = pq.ParquetFile(path).read(["date", "unit_sales"], use_threads=False)
+            with named_if_damaged(path, prepared):
+                rows = pq.ParquetFile(path).read(["date", "unit_sales"], use_threads=False)
             sums.append(rows.group_by("date").aggregate([("unit_sales", "sum")]))
     total = pa.concat_tables(sums).to_pandas(date_as_object=False)
     daily = total.groupby("date")["unit_sales_sum"].sum().rename("units")
@@ -333,7 +369,8 @@ def read_prepared(
     "A prepared table as a data frame; the panel with its zeros and all that is known of each row."
     prepared = prepared_folder(root)
     if table != "panel":
-        rows = pq.read_table(table_files(prepared, table), partitioning=None)
+        with named_if_damaged(prepared / table, prepared):
+            rows = pq.read_table(table_files(prepared, table), partitioning=None)
         if table == "item_pool":  # its files hold a year each
             rows = rows.sort_by([("item_nbr", "ascending"), ("date", "ascending")])
         return rows.select(columns or rows.column_names).to_pandas(date_as_object=False)

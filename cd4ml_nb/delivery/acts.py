@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LOG', 'HEAD', 'LEARN', 'RETIRE', 'TRIED', 'LIVE', 'NIGHTS', 'STATUS', 'release_log', 'registrations', 'Act',
            'read_log', 'whoever', 'now', 'Standing', 'bytes_of', 'standing_after', 'shares_after', 'shares_over_time',
-           'impossible_acts', 'log_trouble', 'trusted_log', 'find_champion', 'act_id']
+           'salt_of', 'impossible_acts', 'log_trouble', 'trusted_log', 'find_champion', 'act_id']
 
 # %% ../../nbs/delivery/04a_acts.ipynb #1de1d6ed
 import getpass, hashlib, json
@@ -61,6 +61,7 @@ class Act(TypedDict):
     before: str  # sha256 of the line before
     replaced: NotRequired[str]  # The model_version that had the role before
     share: NotRequired[float]  # Of the units, 0…1, that a challenger answers; the champion has the rest
+    begins: NotRequired[bool]  # True: with this challenger an experiment begins, and units are dealt anew
 
 # %% ../../nbs/delivery/04a_acts.ipynb #a37c0e82
 def read_log(
@@ -162,6 +163,14 @@ def shares_over_time(
         if (shares := _shares(standing)) != (told[-1][1] if told else {}):
             told.append((act["time"], shares))
     return told
+
+# %% ../../nbs/delivery/04a_acts.ipynb #actssaltof
+def salt_of(
+    acts: list[Act],  # From `read_log`
+) -> str:  # Empty in logs of before, whose experiments were all dealt alike
+    "What deals the units of the experiment that runs: the act by which it began."
+    begun = [act for act in acts if act.get("begins")]
+    return f"{begun[-1]['time']} {begun[-1]['model_version']}" if begun else ""
 
 # %% ../../nbs/delivery/04a_acts.ipynb #3da61d0b
 STATUS = {"approve": "approved", "reject": "rejected", "rollback": "rolled back"}

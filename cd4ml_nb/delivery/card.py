@@ -240,6 +240,7 @@ def _what_it_is(card):
     return [
         f"{forecasts}, each with an interval meant to hold eight days in ten.",
         f"Estimator {card['estimator']} with {json.dumps(card.get('parameters', {}))}{per}.",
+        *filter(None, [card.get("chosen")]),
         _MEANT_FOR,
     ]
 

@@ -102,8 +102,9 @@ _ASK_JOBLIB = """
         "What scikit-learn's models say, in units."
         models = joblib.load(HERE / "models.joblib")
         x = np.stack([columns[name] for name in ABOUT["features"]], axis=1).astype(ABOUT["dtype"])
-        mean = np.maximum(models["mean"].predict(x), 0) * columns["times"]
-        return {"mean": mean, "log_mean": np.maximum(np.expm1(models["log_mean"].predict(x)), 0)}
+        said = {name: np.maximum(model.predict(x), 0) for name, model in models.items()}
+        mean = said["mean"] * columns["times"] + columns["rule"]
+        return {"mean": mean, "log_mean": np.expm1(said["log_mean"] * columns["log_times"] + columns["log_rule"])}
 """
 
 # %% ../../nbs/delivery/05e_checking.ipynb #af0c4f8e

@@ -144,7 +144,8 @@ _FORMATS["joblib"] = Format(
     "scikit-learn objects",
     _write_joblib,
     "`models.joblib`, a dict of scikit-learn's two regressors, to be looked at. `check.py` shows how they are asked: "
-    "with gaps closed and numbers for names, the mean times what is usual for the series and the product's level",
+    "with gaps closed and numbers for names, the mean times what is usual for the series and the product's level, "
+    "and a free rule's share where it has one",
     f"what makes features and units of them. **{_NOT_FOR_SERVING}**, and only the scikit-learn that wrote it opens it",
 )
 

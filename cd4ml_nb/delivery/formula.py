@@ -107,6 +107,21 @@ def _trees_of(folder, name):
     closed = {entry.key: entry.value for entry in graph.metadata_props}.get("closed", "")
     return node, width, closed.split()
 
+# %% ../../nbs/delivery/02c_formula.ipynb #81e6248e
+_EIGHT = ("*", "weekday_mean_8", ("exp", ("-", "weekday_log_mean_4", "weekday_log_mean_8")))
+_RULES = {  # As `same_weekday` says it
+    "mean": ("known", ("known", _EIGHT, "weekday_mean_8"), "mean_28"),
+    "log_mean": ("known", "weekday_log_mean_4", "log_mean_28"),
+}
+
+
+def _blended(serving, number, own):
+    "The trees' answer with the rule's share, where it has one."
+    share = float(serving.get("blend", {}).get(number, 0))
+    if not share:
+        return own
+    return "+", own, ("*", share, ("-", ("known", _RULES[number], own), own))
+
 
 def _units(serving):
     "What is done to the answers of the trees: expressions of mean and of log_mean."
@@ -115,7 +130,10 @@ def _units(serving):
     if serving.get("relative"):
         usual = ("known", ("known", "mean_140", "mean_28"), 0.0)
         mean = ("*", mean, ("+", usual, 1.0))
-    return {"mean": ("*", mean, "item_nbr_number"), "log_mean": ("not below", ("expm1", "log_mean_trees"), 0.0)}
+    log: Any = ("not below", ("expm1", "log_mean_trees"), 0.0)
+    if serving.get("blend", {}).get("log_mean"):
+        log = ("expm1", _blended(serving, "log_mean", ("not below", "log_mean_trees", 0.0)))
+    return {"mean": ("*", _blended(serving, "mean", mean), "item_nbr_number"), "log_mean": log}
 
 # %% ../../nbs/delivery/02c_formula.ipynb #b03fbef9
 def read_formula(

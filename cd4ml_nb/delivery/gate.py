@@ -15,6 +15,7 @@ import numpy as np, pandas as pd
 from ..core import UserError, find_json, main_root, project_root, read_json, replace_file, tidy, write_json
 from ..data.panel import read_version
 from ..model.package import Card, unseal
+from ..params import BEST
 from .equal import GRAPH, check_graph
 from .registry import champion_folder
 from .state import state
@@ -55,7 +56,7 @@ def candidate_card(
     card = find_json(folder / "forecaster.json", {}).get("card")
     if card is None:
         raise UserError(f"There is no packaged model in {folder}. Make one with: make pipeline")
-    if card["estimator"] != estimator:
+    if card["estimator"] != estimator and not (estimator == BEST and card.get("chosen")):
         holds = f"{folder} holds {card['model_version']}, but params.yaml trains {estimator}"
         raise UserError(f"{holds}. Make it again with: make pipeline")
     return card
@@ -351,7 +352,7 @@ def judge_model(
     root, allowed, card = Path(root), read_limits(limits), candidate_card(Path(root), estimator)
     with ThreadPoolExecutor(1) as beside:  # a thread: the model's answers leave the other core free
         explained = beside.submit(explain, root)
-        case, champion, trouble = beside_live(read_case(root, estimator, allowed, _learns_on(root)), root)
+        case, champion, trouble = beside_live(read_case(root, card["estimator"], allowed, _learns_on(root)), root)
         slices, fair = slice_table(case), fairness_table(case)
         judged = all_checks(root, case, slices, trouble)
     told, unexplained = explained.result()

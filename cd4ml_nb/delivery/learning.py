@@ -23,7 +23,7 @@ from ..model.package import unseal
 
 # %% ../../nbs/delivery/08c_learning.ipynb #a4e225e2
 ONLINE = "online"  # In production/: by model, what the frozen one had said of each day
-MEMORY = 56  # Days that are learnt from, at most: what is older counts for less than a ten-thousandth
+MEMORY = 56  # Days that are learnt from, at most: what is older counts for less than a ten-thousandth of a level
 
 
 def _said_by(folder):

@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 from ..core import UserError, main_root, replace_folder, write_json
 from .acts import LOG, HEAD, registrations
-from .nights import LIVE, live_folder, night_of
+from .nights import LIVE, RECOUNTS, live_folder, night_of
 from .registry import registry_folder
 from .routing import routing_files
 from .state import Held, nothing_live, state
@@ -20,8 +20,8 @@ def _files_of(root, champion):
     "Files and folders that say and hold what is live, relative to the project's folder."
     registry, ledger = registry_folder(root), registrations(root / HEAD)
     found = [root / "params.yaml", root / LOG, root / HEAD, ledger.path, ledger.root / ledger.head]
-    version = registry / champion["model_version"]
-    found.append(version)
+    found += [root / RECOUNTS] if (root / RECOUNTS).exists() else []
+    found.append(version := registry / champion["model_version"])
     if (stands := live_folder(root, champion)) != version / "package":
         found.append(stands)
     found += routing_files(root, state(root))

@@ -98,7 +98,7 @@ def _write_models(folder, fitted, mean, log_mean):
     for name, graph in zip(("mean", "log_mean"), onnx_pair(whole)):
         (folder / f"{name}.onnx").write_bytes(graph)
     serving = {name: getattr(whole, name) for name in ("encoding", "log_link", "relative", "fill")}
-    serving["unknown_plan"] = "usual"
+    serving |= {"unknown_plan": "usual", **({"blend": whole.blend} if whole.blend else {})}
     if not groups:
         return serving
     return {**serving, "per": fitted.per, **write_groups(folder, dict(zip(groups, _of_groups(groups))))}
@@ -114,13 +114,16 @@ def package_readme(
         kind = {"store_nbr": "store", "item_nbr": "item"}.get(per, per)
         too_small = f"{card['too_small']:,} too small for one use that of all series"
         each = f", one model for each {kind} ({card['models']:,}; {too_small})"
+    rule = " and ".join(f"{share:.0%} of {number}" for number, share in card.get("blend", {}).items())
+    blend = f" The mean of the same weekday in four weeks has a share: {rule}." if rule else ""
+    chosen = f"\n- **Chosen**: {card['chosen']}" if card.get("chosen") else ""
     volume = f"{abs(metrics['bias']):.1%} too {'high' if metrics['bias'] > 0 else 'low'}"
     return f"""# Sales forecaster: {card["estimator"]}{each}
 
 - **Forecasts** units sold a day by store and item, from {card["first_day"]} to {card["last_day"]}, \
 with an interval meant to hold eight days in ten.
 - **Data**: {card["source"]}, version {card["data_version"]}, {card["series"]:,} series; \
-learnt from sales up to {card["trained_to"]}.
+learnt from sales up to {card["trained_to"]}.{blend}{chosen}
 - **Error** on {len(card["windows"])} backtest windows: {card["horizon"]}-day orders were off by \
 {metrics["wape"]:.0%} of units; volume {volume}; NWRMSLE {metrics["nwrmsle"]:.3f}.
 - **Cannot know** stock-outs, prices, weather, or a promotion that is not in the plan. \

@@ -11,7 +11,7 @@ import ast
 from pathlib import Path
 from ..core import UserError, check_keys, nearest, read_json, read_yaml, refuse_together
 from .rules import read_rules
-from ..params import GONE, PARAMETERS, check_name, check_parameters, each_parameter, refuse_random
+from ..params import BEST, GONE, PARAMETERS, check_name, check_parameters, each_parameter, refuse_random
 
 # %% ../../nbs/delivery/00_parameters.ipynb #a0d5c130
 STAGES = ("ingest", "prepare", "split", "backtest", "evaluate", "train", "package", "gate", "register")
@@ -120,7 +120,7 @@ def stage_values(
             key = e.args[0]
             example = f"cd4ml stage {stage} {key}=NAME"
             raise UserError(f"The stage '{stage}' is run once for each {key}: say which, such as {example}") from None
-        values[name] = _look_up(params, dotted, stage)
+        values[name] = {} if dotted == f"estimators.{BEST}" else _look_up(params, dotted, stage)
     return values
 
 # %% ../../nbs/delivery/00_parameters.ipynb #84cf569a
@@ -179,8 +179,9 @@ def _require_measure(file, estimators, where):
 def _check_estimator(params, root):
     "A UserError for an estimator that there is not, or that only one of params.yaml and dvc.yaml names."
     asked, known = (params.get("train") or {}).get("estimator"), list(params.get("estimators") or {})
-    if "train" in params and asked not in known:
-        raise UserError(f"params.yaml, train.estimator: there is no '{asked}'. Choose one of: {', '.join(known)}.")
+    if "train" in params and asked not in [*known, BEST]:
+        named = ", ".join([*known, BEST])
+        raise UserError(f"params.yaml, train.estimator: there is no '{asked}'. Choose one of: {named}.")
     dvc = Path(root) / "dvc.yaml" if root else None
     pipeline = read_yaml(dvc) if dvc and dvc.exists() else {"stages": {}}
     tested = [name.partition("@")[2] for name in pipeline_stages(pipeline) if name.startswith("backtest@")]
@@ -190,7 +191,7 @@ def _check_estimator(params, root):
     if gone := [name for name in tested if name not in known]:
         says = f"dvc.yaml backtests {', '.join(gone)}, and params.yaml has no such section below estimators"
         raise UserError(f"{says}. Put it back, or take the name out of dvc.yaml {where}.")
-    if "train" in params and tested and asked not in tested:
+    if "train" in params and tested and asked not in [*tested, BEST]:
         raise UserError(
             f"params.yaml, train.estimator is '{asked}', which dvc.yaml does not backtest. Name it {where}."
         )

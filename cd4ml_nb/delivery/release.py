@@ -350,10 +350,38 @@ def _check_shares(entry, share, found):
             f"Shares add up to at most 1, and others have {total:g} ({named}): {most}. Nothing was changed."
         )
 
+
+def _runs(found):
+    "Whether an experiment is under way: a challenger stands there that no rule has stopped."
+    challengers = [held for held in found["beside"] if held["role"] == "challenger"]
+    return any(not str(held.get("by", "")).startswith("rule ") for held in challengers)
+
+
+def _given(role, share, found):
+    "What an act says of a share, and that an experiment begins with it."
+    begins = role == "challenger" and not _runs(found)
+    return ({} if share is None else {"share": float(share)}) | ({"begins": True} if begins else {})
+
 # %% ../../nbs/delivery/05_release.ipynb #f9e8450b
 def _is_less(share, held):
     "Whether a challenger is given less than it has."
     return share is not None and held is not None and held["role"] == "challenger" and share < held["share"]
+
+
+def _known_worse(root, entry, role, share, found):
+    "That it is worse than the live model beyond doubt, for one that is to answer more than it does; mostly empty."
+    held = _tried(found, entry)
+    asks = role == "champion" or (share or 0) > (held["share"] if held else 0)
+    said = find_json(main_root(root) / "production/beside" / entry["model_version"] / "evidence.json", {})
+    if not asks or not isinstance(said, dict) or not found["champion"] or not said.get("stops"):
+        return ""
+    if said.get("live") != found["champion"]["model_version"]:
+        return ""
+    return (
+        f"by the night of {said.get('day')} it is known to be worse than the live model. {said.get('says', '')}".rstrip(
+            "."
+        )
+    )
 
 
 def _say_share(held):
@@ -369,7 +397,7 @@ def promote(
     role: str = "champion",  # champion: it goes live; challenger or shadow: it is tried beside the live one
     by: str | None = None,  # Who decides
     reason: str | None = None,  # Why; compulsory
-    override: bool = False,  # Although the gate compared it with another champion than the live one
+    override: bool = False,  # Although the gate compared it with another live model, or it is known to be worse
     outside: Outside = _OUTSIDE,  # Clock and MLflow's registry
     share: float | None = None,  # Of the units that a challenger answers, 0…1; None: none, or as before
 ) -> dict:  # The act as logged, with the number of its line
@@ -383,13 +411,12 @@ def promote(
         if not _is_less(share, _tried(found, entry)):  # to take something away needs no approval
             _check_promotion(entry, role, decision, found, share)
         live = role == "champion" and not decision["overridden"]
-        other = other_champion(gate, found["champion"]) if live else ""
+        other = live and other_champion(gate, found["champion"]) or _known_worse(root, entry, role, share, found)
         if other and not override:
             raise _unless_overridden(f"{entry['model_version']} cannot be promoted: {other}", "promote")
         replaced = (found["champion"] or {}).get("model_version", "") if role == "champion" else ""
         overridden = decision["overridden"] or other
-        given = {} if share is None else {"share": float(share)}
-        return _line("promote", role, entry, gate, by, reason, overridden, replaced) | given
+        return _line("promote", role, entry, gate, by, reason, overridden, replaced) | _given(role, share, found)
 
     return _act(root, f"promote {version}", decide, outside)
 

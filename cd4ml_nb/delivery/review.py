@@ -6,10 +6,11 @@
 __all__ = ['Picture', 'new_axes', 'picture_html', 'draw_windows', 'draw_slices', 'draw_totals', 'draw_cases', 'draw_importances',
            'examples_html', 'notes_html', 'data_changes', 'parameter_changes', 'verdict_html', 'beside_html',
            'checks_html', 'outdone_html', 'slices_html', 'card_html', 'page_html', 'review_html', 'write_page',
-           'possible_acts', 'version_choices', 'standing_html', 'decide']
+           'possible_acts', 'version_choices', 'standing_html', 'Unsure', 'read_percent', 'decide']
 
 # %% ../../nbs/delivery/06_review.ipynb #51a1fab3
 import base64, io, json
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 import matplotlib, numpy as np, pandas as pd
@@ -32,14 +33,15 @@ from cd4ml_nb.delivery.card import (
     scores_of,
     slice_table,
 )
-from .release import Refused, approve, promote, reject
-from .state import Listed, State, stands
+from .state import Listed, State, stands, state
 from .verdict import count_checks, is_compared, say_compared, say_far_off, say_others
 from ..look import BASELINE, CHAMPION, FORECAST, HTML, SOLD, say_percent, table_html
 from ..style import page
 from ..quality.pictures import plot_case, telling_cases
 
 # %% ../../nbs/delivery/06_review.ipynb #77b19c64
+from .release import Refused, approve, promote, reject, retire
+from .routing import usable_routing
 from .taught import taught_html
 
 # %% ../../nbs/delivery/06_review.ipynb #928b9202
@@ -424,8 +426,8 @@ def checks_html(
 def outdone_html(
     candidate: Evidence,
 ) -> Markup:  # Empty where nothing is known
-    "Whether another estimator did better; a line that stops nothing."
-    return _soft(say_outdone(candidate))
+    "Why it is this estimator, and whether another did better; lines that stop nothing."
+    return _soft([*filter(None, [candidate.card.get("chosen")]), *say_outdone(candidate)])
 
 
 def _soft(sentences):
@@ -478,7 +480,8 @@ _REVIEW = HTML.from_string("""
 {{ style }}
 <h1>Review of {{ name }}</h1><p class="subtitle">May this model go live?</p>
 {{ verdict }}
-<p class="soft">Decide on the page that make review opens: approve or reject, with your name and your reason.</p>
+{% if not here %}<p class="soft">Decide on the page that make review opens: approve or reject, with your name and your
+reason.</p>{% endif %}
 {% for title, content in sections %}
 <h2>{{ title }}</h2>
 {{ content }}
@@ -495,6 +498,13 @@ def _pictures_html(pictures, without):
     return Markup("").join(picture_html(one) for one in pictures if one) or without
 
 # %% ../../nbs/delivery/06_review.ipynb #3eb4f5ac
+def _reasons_html(candidate):
+    "What it goes by, with examples, or that nothing was recorded."
+    examples = examples_html(candidate.explanation)
+    unexplained = Markup("") if examples else Markup("<p>No explanation was recorded.</p>")
+    return _pictures_html(draw_importances(candidate.explanation), unexplained) + examples
+
+
 def _parameters_html(candidate, champion):
     "Parameters that differ from the champion's, or that there are none."
     if champion is None:
@@ -508,15 +518,13 @@ def page_html(
     champion: Evidence | None,  # The model that is live, perhaps the same
     root: Path,  # The project's folder, for the comparison of data
     owner: str,  # Who answers for it
+    here: bool = False,  # Whether somebody decides around it, on the page that make review opens
 ) -> str:  # A whole page
     "What a reviewer reads."
     other = champion if champion and champion.name != candidate.name else None
     pictures = [draw_windows(candidate, other), draw_totals(candidate, other), draw_cases(candidate.holdout)]
     fairness = _FAIRNESS if (candidate.folder / "fairness.html").exists() else Markup("")
-    examples = examples_html(candidate.explanation)
-    unexplained = Markup("") if examples else Markup("<p>No explanation was recorded.</p>")
-    reasons = _pictures_html(draw_importances(candidate.explanation), unexplained) + examples
-    said, full = data_changes(root, candidate, other)
+    changed, full = data_changes(root, candidate, other)
     sections = {"What production taught": html} if (html := taught_html(candidate.folder)) else {}
     sections |= {
         "What the gate found": checks_html(candidate.gate) + outdone_html(candidate),
@@ -524,13 +532,14 @@ def page_html(
         "Where it differs most": slices_html(candidate.gate) + fairness,
         "In pictures": _pictures_html(pictures, Markup("<p>The package holds no holdout to draw.</p>")),
         "What to know of its numbers": notes_html(candidate.explanation) + _soft(say_tests(candidate)),
-        "What it goes by": reasons,
-        "What changed in the data": Markup(_CHANGES.render(said=said, full=full)),
+        "What it goes by": _reasons_html(candidate),
+        "What changed in the data": Markup(_CHANGES.render(said=changed, full=full)),
         "What changed in the parameters": _parameters_html(candidate, other),
         "Model card": card_html(card_sections(candidate, owner)),
     }
     verdict = verdict_html(candidate, champion)
-    body = _REVIEW.render(style=_REVIEW_STYLE, name=candidate.name, verdict=verdict, sections=sections.items())
+    said = {"style": _REVIEW_STYLE, "name": candidate.name, "verdict": verdict, "here": here}
+    body = _REVIEW.render(said, sections=sections.items())
     return page(f"Review of {candidate.name}", body)
 
 # %% ../../nbs/delivery/06_review.ipynb #cecd7fae
@@ -538,13 +547,14 @@ def review_html(
     folder: Path,  # A version's folder
     champion: Path | None,  # The champion's folder in data/registry (or its package); None when no model is live
     root: Path,  # The project's folder, for the comparison of data
+    here: bool = False,  # Whether somebody decides around it, on the page that make review opens
 ) -> str:  # A whole page
     "The review page of a version, beside the model that is live now."
     candidate, live = read_evidence(folder), None
     if champion is not None:
         in_package = (Path(champion) / "forecaster.json").is_file()
         live = read_evidence(Path(champion).parent if in_package else champion)
-    return page_html(candidate, live, root, owner_of(candidate))
+    return page_html(candidate, live, root, owner_of(candidate), here)
 
 
 def write_page(
@@ -561,11 +571,15 @@ def write_page(
 # %% ../../nbs/delivery/06_review.ipynb #414cfd8c
 def possible_acts(
     entry: Listed,  # A version, as the state of the releases lists it
-) -> list[str]:  # approve, promote, reject
+    beside: bool = False,  # Whether a model is live, beside which another one can be tried
+) -> list[str]:  # approve, promote, share, shadow, retire, reject
     "What a reviewer may do with a version."
+    if entry.get("tried"):
+        return ["promote", "share", "retire"]
     if entry["live"] or not entry["releasable"]:
         return []
-    return {"undecided": ["approve", "reject"], "approved": ["promote", "reject"]}.get(entry["status"], ["approve"])
+    approved = ["promote", *(["share", "shadow"] if beside else []), "reject"]
+    return {"undecided": ["approve", "reject"], "approved": approved}.get(entry["status"], ["approve"])
 
 
 def _note(entry, waits):
@@ -590,11 +604,14 @@ def version_choices(
 _STANDING = HTML.from_string("""
 <p>{{ live }}</p>{% for said in doubts %}<p class="cd-doubt">{{ said }}</p>{% endfor %}
 <p><b>{{ name }}</b>: {{ stands }}</p>
+{% for said in tried %}<p class="cd-tried">{{ said }}</p>{% endfor %}
 {% if acts %}
 <ul class="cd-acts">
 {% for act in acts %}
 <li>{{ act.time[:16].replace("T", " ") }} UTC: {{ act.by }} {{ did[act.act].format(role=act.role) }}
-{{- " against the gate" if act.overridden }}: {{ act.reason }}</li>
+{{- " with a share of %s%%" | format("%g" | format(100 * act.share)) if act.share is defined }}
+{{- " against the gate" if act.overridden and act.act == "approve" }}
+{{- " although something spoke against it" if act.overridden and act.act != "approve" }}: {{ act.reason }}</li>
 {% endfor %}
 </ul>
 {% endif %}""")
@@ -604,6 +621,7 @@ _DID = {
     "promote": "made it {role}",
     "rollback": "went back to it",
     "learn": "began to learn a new model beside it",
+    "retire": "took it off",
 }
 
 # %% ../../nbs/delivery/06_review.ipynb #d95ab0c2
@@ -611,6 +629,8 @@ def _say_standing(entry):
     "How a version stands, as a sentence."
     if entry["live"]:
         return "It is live."
+    if entry.get("tried"):
+        return f"It is a {stands(entry)}: tried beside the live model."
     verdict = "let it pass" if entry["gate_passed"] else "stopped it"
     if not entry["releasable"]:
         return f"The gate {verdict}. It cannot be released: {entry.get('why_not') or 'it is not releasable'}."
@@ -622,6 +642,7 @@ def standing_html(
     entry: Listed,  # The version that is shown
     acts: list[Act],  # The log of releases
     doubts: tuple[str, ...] = (),  # What to know of the sales that the live model, or this one, knows
+    tried: tuple[str, ...] = (),  # What is known of it beside the live model: sentences
 ) -> Markup:
     "Which model is live, how this one stands, and who has decided what about it."
     live, name, said = found["champion"], entry["model_version"], "No model is live yet."
@@ -629,35 +650,76 @@ def standing_html(
         since = live["since"][:16].replace("T", " ")
         said = f"Live now: {live['model_version']}, since {since} UTC, released by {live['by']}."
     own = [act for act in acts if act["model_version"] == name]
-    return Markup(
-        _STANDING.render(live=said, name=name, stands=_say_standing(entry), acts=own, did=_DID, doubts=doubts)
-    )
+    told = {"live": said, "name": name, "stands": _say_standing(entry), "doubts": doubts, "tried": tried}
+    return Markup(_STANDING.render(told, acts=own, did=_DID))
 
 # %% ../../nbs/delivery/06_review.ipynb #f98a7870
 _DONE = {
     "approve": "{} is approved. It is not live yet: put it live when you are ready.",
     "reject": "{} is rejected. What is live did not change.",
     "promote": "{} is live now. The dashboard follows at its next change.",
+    "share": "{} is a challenger now, with a share of {share:g}%.",
+    "shadow": "{} is a shadow now: it forecasts each night beside the live model, and answers nobody.",
+    "retire": "{} is taken off. What it had forecast stays on record.",
 }
+_FIRST = {  # What is said before it is done
+    "share": "{} is to answer {share:g}% of the {units} instead of the live model{when}.",
+    "promote": "{} is to answer everybody instead of the live model, at once.",  # Of one that is tried
+    "shadow": "{} is to forecast each night beside the live model, and to answer nobody.",
+    "retire": "{} is to be taken off: it forecasts no more, and the live model answers whom it answered.",
+}
+
+# %% ../../nbs/delivery/06_review.ipynb #5d1c77b1
+class Unsure(UserError):
+    "What would be done, to somebody who has not confirmed it yet."
+
+
+def _require_sure(root, act, version, share, known):
+    "Say first what an act changes for those who are answered."
+    tried = [held["model_version"] for held in state(root)["beside"]] if act == "promote" else [version]
+    if act not in _FIRST or version not in tried:
+        return
+    routing, _ = usable_routing(root)
+    waits, units = routing.policy == "champion", "stores" if routing.unit == "store" else "products in stores"
+    when = ", once serving.routing.policy in params.yaml is split" if waits else ", at once"
+    first = _FIRST[act].format(version, share=share, units=units, when=when)
+    raise Unsure(" ".join([first, *filter(None, [known]), "Click once more to do it."]))
+
+
+def read_percent(
+    text: str,  # As somebody typed it
+) -> float:  # 0 to 100
+    "A share in percent."
+    with suppress(ValueError):
+        if 0 <= (share := float(text.strip().removesuffix("%"))) <= 100:
+            return share
+    raise UserError(f"The share is “{text.strip()[:20]}”; give a number of percent from 0 to 100, such as 20.")
 
 # %% ../../nbs/delivery/06_review.ipynb #bfec8d1c
 def decide(
     root: Path,  # The project's folder
-    act: str,  # approve, reject or promote
+    act: str,  # Of `possible_acts`
     version: str,  # model_version
     by: str,
     reason: str,  # As typed
-    override: bool = False,  # Against the gate
+    override: bool = False,  # Against what speaks against it
+    percent: str = "",  # Of the units, as typed: what a challenger is to answer
+    sure: bool = True,  # Whether it was said before what it does to those who are answered
+    known: str = "",  # What to know before it is done, as sentences
 ) -> str:  # What was done, as a sentence
     "Do what a button says, as the command line would; a refusal says the way out in the page's own words."
     if not by.strip():
         raise UserError("Say who you are: the log of releases keeps your name.")
     if not reason.strip():
         raise UserError("Say why, in a few words: the log of releases keeps your reason.")
-    work = {"approve": approve, "promote": promote, "reject": reject}[act]
-    more = {} if act == "reject" else {"override": override}
+    share = read_percent(percent) if act == "share" else 0.0
+    if not sure:
+        _require_sure(root, act, version, share, known)
+    work = {"approve": approve, "reject": reject, "retire": retire}.get(act, promote)
+    more: dict = {} if act in ("reject", "retire") else {"override": override}
+    more |= {"share": {"role": "challenger", "share": share / 100}, "shadow": {"role": "shadow"}}.get(act, {})
     try:
         work(root, version, by=by, reason=reason, **more)
     except Refused as e:
         raise UserError(e.on_page) from None
-    return _DONE[act].format(version)
+    return _DONE[act].format(version, share=share)

@@ -12,6 +12,7 @@ import numpy as np, pandas as pd
 import pyarrow as pa, pyarrow.csv, pyarrow.parquet as pq
 from .formula import ANSWERS, NAMES, NUMBERS, Formula
 from ..model.block import take_series
+from ..model.blend import same_weekday
 from ..model.features import FEATURES, as_learnt, feature_parts, reaches_back, usual_units
 from ..model.groups import sample_series
 from ..model.kernel import item_factors
@@ -82,7 +83,7 @@ def learnt_rows(
     columns: dict,  # From `feature_rows`
     x: np.ndarray,  # From the same
     closed: list[str],  # Features whose gaps are closed
-) -> dict:  # Columns of FEATURES, and times
+) -> dict:  # Columns of FEATURES; what the answers are multiplied by, and what a free rule adds to them
     "The same rows as the fitted models themselves meet them."
     fill = f.serving["fill"]
     learnt = as_learnt(x, closed)
@@ -90,7 +91,12 @@ def learnt_rows(
     times = item_factors(f.serving.get("levels", {}), columns["item_nbr"])
     if f.serving.get("relative"):
         times = times * usual_units(x)
-    return {**{name: learnt[:, place] for place, name in enumerate(FEATURES)}, "times": times}
+    found, blend = {name: learnt[:, place] for place, name in enumerate(FEATURES)}, f.serving.get("blend", {})
+    for number, factor, ends in (("mean", times, ("times", "rule")), ("log_mean", 1.0, ("log_times", "log_rule"))):
+        rule = same_weekday(x, number)
+        share = np.where(np.isnan(rule), 0.0, blend.get(number, 0.0))
+        found |= dict(zip(ends, ((1 - share) * factor, share * np.nan_to_num(rule) * factor)))
+    return found
 
 # %% ../../nbs/delivery/05f_travelling.ipynb #64dad4ce
 _NUMBERS = ("mean", "q10", "q50", "q90", "log_mean")

@@ -125,6 +125,9 @@ def say_online(
     return [f"{learns}; each window was judged as it would have learnt until then."] if verdict.get("online") else []
 
 # %% ../../nbs/delivery/03a_verdict.ipynb #e718529c
+_MEND = "Read in reports/gate.html what each check found; the section gate of params.yaml has the limits"
+
+
 def say_others(
     verdict: dict,  # As in gate.json
 ) -> list[str]:  # A sentence without its full stop; none where nothing was asked
@@ -135,7 +138,7 @@ def say_others(
     pass_it = [one["estimator"] for one in others if not one["failed"]]
     if not pass_it:
         told = "; ".join(f"{one['estimator']} ({', '.join(one['failed'])})" for one in others)
-        return [f"None of the other estimators of this run would pass the same checks: {told}"]
+        return [f"None of the other estimators of this run would pass the same checks: {told}. {_MEND}"]
     which = pass_it[0] if len(pass_it) == 1 else "one of them"
     named = " and ".join(filter(None, [", ".join(pass_it[:-1]), pass_it[-1]]))
     mend = f"Set train.estimator in params.yaml to {which}, then: make pipeline"

@@ -18,6 +18,7 @@ from fastcore.basics import patch
 from joblib import Parallel, delayed, effective_n_jobs
 from threadpoolctl import threadpool_limits
 from ..core import UserError
+from .blend import blended, same_weekday
 from .block import SHORT_HISTORY
 from cd4ml_nb.model.features import (
     CLOSABLE,
@@ -210,6 +211,8 @@ class Trees:
     closed: list[str] = []  # Features whose gaps are closed, because there were too few to learn from
     log_link = False  # Whether the mean model answers in logs once packaged
     relative = False  # Whether the mean model learns units in proportion to the series' usual ones
+    blends = False  # Whether a free rule may have a share in what it says
+    blend: dict[str, float] = {}  # That share, as the backtest taught it (see *blend*)
 
     def __init__(self, rows: dict, **parameters):
         self.rows = {name: value for name, value in rows.items() if name != "max_series"}  # As `training_rows` asks
@@ -258,20 +261,22 @@ def filled(self: Trees, x):
 @patch
 def forecast(self: Trees, block, origin, horizon):
     "Mean and log_mean of the coming days, shape (n_series, horizon)."
-    return self.forecast_twice(block, origin, horizon, twice=False)[:2]
+    said = self.forecast_columns(block, origin, horizon)
+    return said["mean"], said["log_mean"]
 
 
 @patch
-def forecast_twice(self: Trees, block, origin, horizon, twice=True):
-    "Mean and log_mean with the promotion plan, and as if none were known: four arrays, shape (n_series, horizon)."
-    numbers = np.zeros((4, block.n_series, horizon))
+def forecast_columns(self: Trees, block, origin, horizon, unplanned=False, rule=False):
+    "By column, shape (n_series, horizon): mean and log_mean; as if no plan were known; and what the free rule says."
+    ends = ["", *["_unplanned"] * unplanned, *["_rule"] * (rule and self.blends)]
+    said = {f"{name}{end}": np.zeros((block.n_series, horizon)) for end in ends for name in ("mean", "log_mean")}
+    answers = {"": self._said_of, "_unplanned": lambda x: self._said_of(without_plan(x)), "_rule": _rule_of}
     for rows, x in feature_parts(block, origin, horizon, self.encoding):
-        numbers[:2, rows] = self._said_of(x)
-        if twice:
-            numbers[2:, rows] = self._said_of(without_plan(x))
-    return tuple(numbers)
+        for end in ends:
+            said[f"mean{end}"][rows], said[f"log_mean{end}"][rows] = answers[end](x)
+    return said
 
-
+# %% ../../nbs/model/03_estimators.ipynb #b0c73c8b
 @patch
 def _said_of(self: Trees, x):
     "Mean and log_mean for features, shape (n_series, horizon, n_features)."
@@ -280,7 +285,13 @@ def _said_of(self: Trees, x):
         return np.zeros((2, *x.shape[:2]))
     mean, log = (model.predict(flat).reshape(x.shape[:2]) for model in (self.mean, self.log_mean))
     mean = mean * usual_units(x) if self.relative else mean
-    return np.maximum(mean, 0), np.maximum(np.expm1(log), 0)
+    said = {"mean": np.maximum(mean, 0), "log_mean": np.maximum(np.expm1(log), 0)}
+    return [blended(units, x, self.blend, number) for number, units in said.items()]
+
+
+def _rule_of(x):
+    "What the free rule says, in units; NaN where it knows nothing."
+    return same_weekday(x, "mean"), np.expm1(same_weekday(x, "log_mean"))
 
 # %% ../../nbs/model/03_estimators.ipynb #49adbf1d
 @cache
@@ -339,7 +350,7 @@ class GradientBoosting(Trees):
     "Histogram gradient boosting: a Poisson loss for the mean, as a rate of what is usual, squares for the log mean."
 
     dtype = np.float64
-    log_link = relative = True
+    log_link = relative = blends = True
 
     def models(self):
         from sklearn.ensemble import HistGradientBoostingRegressor

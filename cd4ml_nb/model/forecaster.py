@@ -7,7 +7,7 @@ __all__ = ['Forecaster', 'load_forecaster', 'rows_by_name', 'question_columns', 
 
 # %% ../../nbs/model/05_forecaster.ipynb #eae011c5
 import datetime, difflib, re, warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -30,7 +30,8 @@ from .features import stand_in
 from .kernel import cold_forecast, day_quantiles, forecast_horizon, open_curves, sum_quantiles
 from .kernel import days_seen, dispersion, sells_whole_units, spread, what_if
 from .notes import HANDFUL, allowed_lift, items_seen, last_sold, promotion_lifts, switch_factors
-from .notes import promotion_assumed, say_date, say_gone, say_shut, say_silent_part, silence
+from .notes import Recount, promotion_assumed, say_date, say_gone, say_recount, say_shut
+from .notes import say_silent_part, silence
 from .online import LEARNT, Factors, read_learnt
 from .package import Card, Ready, check_settings, check_units, open_intervals, open_models
 from .package import read_ready, read_state, sensible, unseal, write_ready
@@ -53,6 +54,7 @@ class _SeriesIndex:
 class _WorkedOut:
     "What a forecaster works out when it is first asked for."
 
+    recounts: Mapping[str, Recount] = {}  # item_nbr -> how it is counted, as a night found
     learnt: Factors | None = None  # What a night learnt online, where the model is let
     index = cached_property(lambda self: _SeriesIndex(self.pairs))
     _spread = cached_property(lambda self: spread(self._light, self.origin))
@@ -607,6 +609,20 @@ def _say_silent(self: Forecaster, item_nbr, store_nbr) -> str:
     until = self._until[rows].max()
     return say_gone(self._name(item_nbr, rows), where, last, until)
 
+# %% ../../nbs/model/05_forecaster.ipynb #59cbb4e6
+@patch
+def recounted(self: Forecaster, item_nbr: str, store_nbr: str | None = None) -> Recount | None:
+    "How a product is counted otherwise than before, in a store or in some; None where it is not."
+    one = self.recounts.get(str(item_nbr))
+    return one if one and (store_nbr is None or not one.stores or str(store_nbr) in one.stores) else None
+
+
+@patch
+def _say_recount(self: Forecaster, item_nbr, store_nbr) -> str:
+    "The same in sentences; empty where it is not."
+    one = self.recounted(item_nbr, store_nbr)
+    return say_recount(self._name(item_nbr, self.index.by_item[str(item_nbr)]), one) if one else ""
+
 # %% ../../nbs/model/05_forecaster.ipynb #c5e40e1d
 @patch
 def note(self: Forecaster, item_nbr, store_nbr=None, first_date=None, last_date=None, promotion=None) -> str:
@@ -614,7 +630,8 @@ def note(self: Forecaster, item_nbr, store_nbr=None, first_date=None, last_date=
     if why := self.ended(item_nbr, store_nbr):
         return why
     if store_nbr is not None:
-        said = self._say_silent(item_nbr, store_nbr), self._say_learnt(item_nbr, store_nbr, promotion)
+        learnt = self._say_learnt(item_nbr, store_nbr, promotion)
+        said = self._say_silent(item_nbr, store_nbr), self._say_recount(item_nbr, store_nbr), learnt
         return " ".join(filter(None, said))
     items, span = self._known(item_nbr, None)[0], self._span(first_date, last_date)
     return self._notes_of_sum(self._ask(items, None, promotion), items, promotion, [span])[0]
@@ -624,9 +641,10 @@ def note(self: Forecaster, item_nbr, store_nbr=None, first_date=None, last_date=
 def _notes_of_sum(self: Forecaster, answers: _Answers, items: list, promotion, spans: list) -> list[str]:
     "The note of a product's sum over all stores for each span, its first and last position."
     silent, learnt = items[0] in self.silent.items, self._say_learnt(items[0], None, promotion)
+    recount = self._say_recount(items[0], None)
     everywhere = (self._say_silent(items[0], None),) if silent else None
     said = [everywhere or self._say_silent_parts(answers, items, *span) for span in spans]
-    return [" ".join(filter(None, (*parts, learnt))) for parts in said]
+    return [" ".join(filter(None, (*parts, recount, learnt))) for parts in said]
 
 # %% ../../nbs/model/05_forecaster.ipynb #063cf4a8
 @patch
@@ -649,23 +667,25 @@ def _say_silent_parts(self: Forecaster, answers: _Answers, items: list, start: i
 def _notes(self: Forecaster, names: dict, lacks: np.ndarray, promotion) -> np.ndarray:
     "The note of each series of a table, shape (n_series,)."
     rows, (items, stores) = self._rows(names), self._sold_now
-    notes, told = np.full(len(rows), "", object), np.flatnonzero(self._may_be_noted(rows, lacks, promotion))
+    notes, told = np.full(len(rows), "", object), np.flatnonzero(self._may_be_noted(names, lacks, promotion))
     for i in told:
         row, store, item = rows[i], names["store_nbr"][i], names["item_nbr"][i]
         ended = not self.offered[row] if row >= 0 else item not in items or store not in stores
         learnt = "" if promotion is None else self._say_learnt(item, store, promotion)
         if lacks[i]:
             learnt = f"{self.switch_note(item, store, promotion)} This is the number as planned."
-        said = [self.note(item, store)] if ended else [self._say_silent(item, store), learnt]
+        others = self._say_silent(item, store), self._say_recount(item, store), learnt
+        said = [self.note(item, store)] if ended else others
         notes[i] = " ".join(filter(None, said))
     return notes
 
 
 @patch
-def _may_be_noted(self: Forecaster, rows: np.ndarray, lacks: np.ndarray, promotion) -> np.ndarray:
+def _may_be_noted(self: Forecaster, names: dict, lacks: np.ndarray, promotion) -> np.ndarray:
     "Of which series there may be something to say, shape (n_series,): mostly of few."
+    rows, recounted = self._rows(names), np.isin(names["item_nbr"], list(self.recounts))
     plain = self.offered[rows] & ~self.silent.rows[rows]
-    return lacks | (rows < 0) | ~plain | (promotion is not None)
+    return lacks | recounted | (rows < 0) | ~plain | (promotion is not None)
 
 # %% ../../nbs/model/05_forecaster.ipynb #7c9407a5
 @patch

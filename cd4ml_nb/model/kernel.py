@@ -15,6 +15,7 @@ from pathlib import Path
 from numbers import Real
 from statistics import NormalDist
 import numpy as np
+from .blend import blended
 from .block import Block, on_offer, units_sold
 from .features import FEATURES, PLAN, Past, as_learnt, feature_parts, stand_in, usual_units
 from .forest import Forest, ask_forest
@@ -493,8 +494,8 @@ class OnnxModels(_GroupModels):
         for own, *pair in self.choose(series):
             flat = x[own].reshape(-1, len(FEATURES))
             units[own] = np.maximum(undo(pair[number == "log_mean"](flat)), 0).reshape(-1, x.shape[1])
-        if number == "mean" and self.serving.get("relative"):
-            units *= usual_units(x)
+        units *= usual_units(x) if number == "mean" and self.serving.get("relative") else 1
+        units = blended(units, x, self.serving.get("blend", {}), number)
         if number == "mean" and self.serving.get("levels"):
             units *= item_factors(self.serving["levels"], series["item_nbr"])[:, None]
         return units

@@ -7,6 +7,7 @@ __all__ = ['FADE', 'COMMON_FADE', 'PRIOR', 'COMMON_PRIOR', 'MOST', 'MOST_COMMON'
 
 # %% ../../nbs/model/04b_levels.ipynb #7a11d004
 import numpy as np, pandas as pd
+from .kernel import item_factors
 
 # %% ../../nbs/model/04b_levels.ipynb #7a11d006
 FADE = 0.7  # What a window counts, against the one after it, for how an item stands to the others
@@ -48,15 +49,26 @@ def _pooled(windows, fade):
     return pooled
 
 # %% ../../nbs/model/04b_levels.ipynb #a50ee2fd
-def learn_levels(
-    windows: list[pd.DataFrame],  # From `window_levels`, in time order
-) -> dict[str, float]:  # Item -> the factor for its forecasts, > 0; "" -> that of items without one
-    "The factor of each item, from windows that are over."
-    if not windows:
-        return {}
+def _factors(windows):
+    "The factor of each item as some windows teach it."
     common = _within(_level(_pooled(windows, COMMON_FADE), COMMON_PRIOR), MOST_COMMON)
     age = range(len(windows) - 1, -1, -1)
     own = [_level(_pooled([sums], 1), COMMON_PRIOR) for sums in windows]
     apart = [sums.assign(said=sums["said"] * level) * FADE**n for n, sums, level in zip(age, windows, own)]
     factors = common * _within(_level(pd.concat(apart).groupby(level=0, observed=True).sum(), PRIOR), MOST)
     return {"": round(float(common), 6), **factors.round(6).to_dict()}
+
+
+def _gain(sums, factors):
+    "How much less off the items of a window are with factors learnt before it, each against what it varies by chance."
+    with_them = sums["said"] * item_factors(factors, sums.index)
+    saved = np.abs(sums["said"] - sums["sold"]) - np.abs(with_them - sums["sold"])
+    return float((saved / (1 + np.sqrt(sums["chance"]))).sum())
+
+
+def learn_levels(
+    windows: list[pd.DataFrame],  # From `window_levels`, in time order
+) -> dict[str, float]:  # Item -> the factor for its forecasts, > 0; "" -> that of items without one; or none at all
+    "The factor of each item, from windows that are over; none where such factors have made these windows worse."
+    earned = sum(_gain(sums, _factors(windows[:place])) for place, sums in enumerate(windows) if place)
+    return _factors(windows) if windows and earned >= 0 else {}

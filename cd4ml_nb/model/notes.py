@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['HANDFUL', 'say_date', 'last_sold', 'Silence', 'silence', 'say_silent', 'say_shut', 'say_gone', 'say_silent_part',
-           'items_seen', 'promotion_assumed', 'promotion_lifts', 'switch_factors', 'allowed_lift', 'season_doubts']
+           'Recount', 'say_factor', 'say_recount', 'items_seen', 'promotion_assumed', 'promotion_lifts',
+           'switch_factors', 'allowed_lift', 'season_doubts']
 
 # %% ../../nbs/model/04f_notes.ipynb #59c925a9
 from dataclasses import dataclass, replace
@@ -152,6 +153,33 @@ def say_silent_part(
     who = f"{len(silent)} of {stores} store{'s' * (stores > 1)} {'have' if many else 'has'} sold {sold}"
     supposed = f"{share:.0%} of this number supposes that {again[many]} again"
     return f"{who} for longer than by chance and may {may}{named}: {supposed}."
+
+# %% ../../nbs/model/04f_notes.ipynb #ba4cbf45
+@dataclass(frozen=True)
+class Recount:
+    "That a product seems to be counted otherwise than before."
+
+    since: str  # The first day
+    times: float  # About how many times as high
+    stores: tuple[str, ...] = ()  # In which it is so; empty for all
+
+
+def say_factor(
+    times: float,
+) -> str:  # Such as about 12 times as high
+    "How a count lies beside the one before."
+    return f"about {times if times > 1 else 1 / times:.2g} times as {'high' if times > 1 else 'low'}"
+
+
+def say_recount(
+    name: str,  # Of the product
+    one: Recount,
+) -> str:  # Two sentences
+    "That a number stands on two counts."
+    many, shown = len(one.stores), ", ".join(one.stores[:3])
+    where = f" in store{'s' * (many > 1)} {shown}{f' and {many - 3} more' if many > 3 else ''}" if many else ""
+    changed = f"{name} is counted {say_factor(one.times)} as before{where} since {say_date(one.since)}"
+    return f"Units changed: {changed}. This number mixes both counts: ask for the factor before you order by it."
 
 # %% ../../nbs/model/04f_notes.ipynb #523296c0
 HANDFUL = 7  # Days with a promotion, or without, that tell nothing

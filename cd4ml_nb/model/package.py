@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 import numpy as np
 import pyarrow as pa, pyarrow.parquet as pq
-from ..core import UserError, read_json, sha256_of, tidy, write_json
+from ..core import UserError, find_json, read_json, sha256_of, tidy, write_json
 from .block import ARRAYS, Block
 from .features import FEATURES
 from .forest import Forest, join_models
@@ -137,6 +137,8 @@ class Card(_Live, total=False):
     holdout: dict[str, Any]  # The same of the holdout, with its forecast origin
     learnt_holidays: list[str]
     difference: float  # How far the package is from the fitted estimator, relative
+    blend: dict[str, float]  # Number -> the share of a free rule in it, where it has one
+    chosen: str  # Why it is this estimator, where the evaluation chose it
     per: str  # With a model for each group: of what
     models: int
     too_small: int
@@ -170,7 +172,10 @@ def _mend(folder):
     nights = folder.absolute().parent.parent
     if nights.name != "nights":
         return _RESTORE
-    live = nights.parent / "live.json"
+    live, own = nights.parent / "live.json", {"day": folder.absolute().parent.name, "model_version": folder.name}
+    said = find_json(live, {})
+    if not isinstance(said, dict) or any(said.get(name) != value for name, value in own.items()):
+        return f"Remove {folder}: it is not the night that is live, and all else does without it"
     return f"Remove {live}: the newest sound night is then live, and cd4ml night makes the nights after it anew"
 
 # %% ../../nbs/model/04c_package.ipynb #0bb13f8c
@@ -243,6 +248,7 @@ _SETTINGS = {  # Of serving: what it should be, and whether it is
     "log_link": ("true or false", lambda own: isinstance(own, bool)),
     "relative": ("true or false", lambda own: isinstance(own, bool)),
     "unknown_plan": ("usual", lambda own: own == "usual"),
+    "blend": ("shares from 0 to 1", lambda own: all(_is_number(own[name], 0, 1) and name in _RATES for name in own)),
     "levels": ("factors above 0", lambda own: all(_is_number(one, *_FACTORS) for one in own.values())),
     "cold_start": ("two rates from 0 on", lambda own: not own or all(_is_number(own[name], 0) for name in _RATES)),
     "online": ("true or false", lambda own: isinstance(own, bool)),

@@ -14,10 +14,10 @@ def same_weekdays(
     store: Store,
 ) -> np.ndarray:  # Units of each day, shape (n_days,)
     "What the store usually sells on each day: the middle of the same weekdays around; 0 where it is closed."
-    sold = pd.Series(store.whole)
-    around = lambda days: days.rolling(9, center=True, min_periods=3).median()
-    usual = sold.groupby(store.days.dayofweek).transform(around)
-    return usual.where(sold.notna()).fillna(0).to_numpy()
+    n_days = len(store.whole)
+    weeks = np.pad(store.whole, (0, -n_days % 7), constant_values=np.nan).reshape(-1, 7)
+    usual = pd.DataFrame(weeks).rolling(9, center=True, min_periods=3).median().to_numpy().ravel()[:n_days]
+    return np.where(np.isnan(store.whole), 0, np.nan_to_num(usual))
 
 
 _ENOUGH = 20  # Units a day of a store, of which something can be said

@@ -36,7 +36,7 @@ class Drift:
     "One thing that is not as it was."
 
     cause: str  # One of the seven, or SKEW
-    of: str  # level, size, response, rows, promotions, delay or features: what lies too far
+    of: str  # level, size, response, rows, promotions, delay, features, product or back: what lies too far
     kind: str  # all, store, family or product
     slices: tuple[str, ...]  # The one that explains it, or several; ("",) for the whole
     since: str  # The first day of it
@@ -53,7 +53,8 @@ class Drift:
         if self.of in ("features", "promotions"):  # of a sample, others each night; of the plan
             return self.cause
         whom = self.slices[0] or "all" if len(self.slices) == 1 else "several"
-        return f"{self.cause}: product {whom}" if self.kind == "product" else f"{self.cause}: {whom}"
+        whom = f"product {whom}" if self.kind == "product" else whom
+        return f"{self.cause}: {whom}{' back' * (self.of == 'back')}"
 
     def as_row(self) -> dict:
         "The same as a program reads it."
@@ -61,6 +62,7 @@ class Drift:
 
 # %% ../../nbs/monitoring/04b_causes.ipynb #28717497
 _SILENT, _LONGER = 20, 1.5
+_SURE = 5  # Times as much has to be missing of a store on the first day
 _NEWS = 28  # Days after which a silence is no news
 _BASE = 56  # Days that tell how many promotions are usual
 
@@ -99,7 +101,9 @@ def silent(
     days = there.shape[1] - start
     others = np.array([before[kinds == kind].max() for kind in kinds])
     missing = np.maximum(np.maximum(_SILENT, _LONGER * before), others)
-    return (run[:, -1] >= missing) & (days >= 2) & (days <= _NEWS) & (start > 0), start
+    enough = np.where((days == 1) & (kinds == "store"), _SURE * missing, missing)
+    first = (days >= 2) | (kinds == "store")  # a family of few products may well rest for a day
+    return (run[:, -1] >= enough) & first & (days <= _NEWS) & (start > 0), start
 
 # %% ../../nbs/monitoring/04b_causes.ipynb #398c7248
 _LATE, _SEEN = 0.05, 30  # The share of rows that came after the day's own night; rows of a day, at least
@@ -438,6 +442,8 @@ def say_untold(
         return (
             f"What promotions do is told of all together and of {' and '.join(of)}; elsewhere too little is promoted."
         )
+    if not np.nansum(inputs.facts["promoted_usual"][0]):
+        return f"There was no promotion in the last {len(inputs.days)} days."
     return f"Whether promotions still do what they did cannot be told: {_too_few(inputs, values[0])}."
 
 

@@ -6,10 +6,11 @@
 __all__ = ['LENGTHS', 'habits_of_days', 'evidence', 'low_runs', 'cut_runs']
 
 # %% ../../nbs/monitoring/06ab_cut_off.ipynb #cc6b2946
+from typing import NamedTuple
 import numpy as np, pandas as pd
 from scipy.special import logsumexp
-from .curation import OWN, RARE, Habits, Sales, Store, draw, faded, held_like
-from .curation import silences, usual_level
+from .curation import LONGEST, OWN, RARE, Habits, Sales, Store, drawn_blocks, faded, held_like
+from .curation import runs_of, silences, usual_level
 
 # %% ../../nbs/monitoring/06ab_cut_off.ipynb #e92cb1b7
 _SMOOTH, _STEADY = 0.003, 0.005  # The least drift and the least spread
@@ -50,25 +51,41 @@ LENGTHS = (1, 2, 3, 4, 5, 6, 7, 10, 14)  # Days of a run
 _MOST, _LEAST = 0.8, 2.0  # A run that sold more of the usual is none; nor is one that says less
 
 
-def _sums(values, length):
-    "Of each run of so many days, shape (n, n_days - length + 1)."
-    total = np.pad(np.cumsum(values, axis=1), ((0, 0), (1, 0)))
-    return total[:, length:] - total[:, :-length]
+class _Around(NamedTuple):
+    "Sums of a block of series up to each day; of what was sold and what is usual also the faded ones around it."
+
+    known: np.ndarray
+    totals: list  # Of units, factors and their squares, shape (n_series, n_days + 1)
+    before: list  # Of units and factors, shape (n_series, n_days + 2)
+    after: list
 
 
-def _runs_of_length(sales, habits, around, length):
-    "Runs of so many days that sold too little, each held against the days before and after it."
+def _around(sales):
+    "What runs of all lengths are held against."
     units, factor = (np.where(sales.known, values, 0) for values in (sales.units, sales.factor))
-    sold, expected, first = _sums(units, length), _sums(factor, length), np.arange(units.shape[1] - length + 1)
-    told, of = (before[:, first] + after[:, first + length + 1] for before, after in around)
+    totals = [np.pad(np.cumsum(values, axis=1), ((0, 0), (1, 0))) for values in (units, factor, factor**2)]
+    sides = (1, -1)
+    before, after = ([faded(values[:, ::side])[:, ::side] for values in (units, factor)] for side in sides)
+    return _Around(sales.known, totals, before, after)
+
+# %% ../../nbs/monitoring/06ab_cut_off.ipynb #b90a8bca
+def _runs_of_length(around, habits, length):
+    "Runs of so many days that sold too little, each held against the days before and after it."
+    sold, expected, squares = (total[:, length:] - total[:, :-length] for total in around.totals)
+    days = expected.shape[1]
+    first, last = np.s_[:, :days], np.s_[:, length - 1 : length - 1 + days]
+    told, of = (
+        before[first] + after[:, length + 1 : length + 1 + days] for before, after in zip(around.before, around.after)
+    )
     usual = (told + OWN * habits.mean[:, None]) / (of + OWN) * expected
-    apart = habits.spread[:, None] * _sums(factor**2, length) / np.maximum(expected, 1e-9) ** 2
-    wide = apart + habits.drift[:, None] + 1 / np.maximum(told, 0.5)
-    known = sales.known[:, first] & sales.known[:, first + length - 1]
-    low = known & (sold > 0) & (sold < _MOST * usual) & ((usual - sold) ** 2 > 2 * (usual + wide * usual**2))
-    row, begin = np.nonzero(low)
-    found = {"row": row, "first": begin, "last": begin + length - 1, "days": length, "sold": sold[low]}
-    return pd.DataFrame(found | {"usual": usual[low], "rarity": evidence(sold[low], usual[low], wide[low])})
+    row, begin = np.nonzero(around.known[first] & around.known[last] & (sold > 0) & (sold < _MOST * usual))
+    told, usual, sold, expected, squares = (values[row, begin] for values in (told, usual, sold, expected, squares))
+    wide = habits.spread[row] * squares / np.maximum(expected, 1e-9) ** 2
+    wide = wide + habits.drift[row] + 1 / np.maximum(told, 0.5)
+    low = (usual - sold) ** 2 > 2 * (usual + wide * usual**2)
+    row, begin, sold, usual, wide = (values[low] for values in (row, begin, sold, usual, wide))
+    days = np.full(len(row), length)
+    return row, begin, begin + length - 1, days, sold, usual, evidence(sold, usual, wide)
 
 # %% ../../nbs/monitoring/06ab_cut_off.ipynb #51be34cf
 def low_runs(
@@ -76,17 +93,18 @@ def low_runs(
     habits: Habits,
 ) -> pd.DataFrame:  # row, first, last (places), days, sold, usual (units), rarity; none overlaps with another
     "Runs of days that sold too little, those that say most."
-    of = [np.where(sales.known, values, 0) for values in (sales.units, sales.factor)]
-    around = [(faded(values), faded(values[:, ::-1])[:, ::-1]) for values in of]
-    lengths = [length for length in LENGTHS if length < sales.units.shape[1]]
-    found = pd.concat([_runs_of_length(sales, habits, around, length) for length in lengths], ignore_index=True)
-    found = found[found["rarity"] > _LEAST].sort_values("rarity", ascending=False, kind="stable", ignore_index=True)
-    taken, kept = np.zeros(sales.units.shape, bool), []
-    for place, (row, first, last) in enumerate(found[["row", "first", "last"]].to_numpy()):
-        if not taken[row, max(first - 1, 0) : last + 2].any():
-            taken[row, first : last + 1] = True
+    around, lengths = _around(sales), [length for length in LENGTHS if length < sales.units.shape[1]]
+    each = [_runs_of_length(around, habits, length) for length in lengths]
+    found = [np.concatenate(values) for values in zip(*each)]
+    order = np.argsort(-found[-1], kind="stable")
+    order = order[found[-1][order] > _LEAST]
+    taken, kept = np.zeros((len(sales.units), sales.units.shape[1] + 2), bool), []
+    for place, row, first, last in zip(*(values.tolist() for values in (order, *(part[order] for part in found[:3])))):
+        if not taken[row, first : last + 3].any():  # nor the day before, nor the one after
+            taken[row, first + 1 : last + 2] = True
             kept.append(place)
-    return found.loc[kept].reset_index(drop=True)
+    names = ("row", "first", "last", "days", "sold", "usual", "rarity")
+    return pd.DataFrame({name: values[kept] for name, values in zip(names, found)})
 
 # %% ../../nbs/monitoring/06ab_cut_off.ipynb #6bcb74c3
 def cut_runs(
@@ -95,15 +113,14 @@ def cut_runs(
     times: int = 3,  # How often sales are drawn
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # As from `low_runs`; days and rarity of those of drawn sales
     "A store's runs of days that sold too little."
-    known = store.sales.known.copy()
+    first, last = runs_of(store.sales)
+    known = store.sales.known & (last - first < LONGEST)  # the first days of a season's end are no run
     silent = silences(store.sales, store.habits)[0]
     for run in silent[silent["rarity"] > -np.log(RARE)].itertuples():
         known[run.row, run.first : run.last + 1] = False
     sales = store.sales._replace(known=known)
     habits = habits_of_days(sales, store.habits)
     usual = usual_level(sales, habits.mean)[0] * sales.factor
-    random, drawn = np.random.default_rng([seed, 1]), []
-    for _ in range(times):
-        units = np.where(sales.known, draw(usual, habits, random), 0)
-        drawn.append(low_runs(sales._replace(units=units), habits)[["days", "rarity"]])
+    blocks = drawn_blocks(sales, usual, habits, np.random.default_rng([seed, 1]), times)
+    drawn = [low_runs(*block)[["days", "rarity"]] for block in blocks]
     return low_runs(sales, habits), pd.concat(drawn)

@@ -16,7 +16,7 @@ from ..data.corrections import KINDS, Correction, newest_prepared, standing
 from ..look import exact_units, say_count
 from .busy import full_days, told_days, too_busy
 from .counted import CHANCE, other_runs
-from .curation import RARE, YEAR, Store, by_chance, draw, each_usual, silences
+from .curation import RARE, YEAR, Store, by_chance, drawn_blocks, each_usual, silences
 from .cut_off import cut_runs
 from .large import large_runs, too_large, without_large
 
@@ -26,8 +26,8 @@ _WHERE = ("store_nbr", "item_nbr", "family", "first_date", "last_date")
 
 def _said(store, row, first, last):
     "What each entry says of where and when; `row` is None for the whole store."
-    item, family = ("", "") if row is None else store.series.loc[row, ["item_nbr", "family"]]
-    days = [f"{store.days[place]:%Y-%m-%d}" for place in (first, last)]
+    item, family = ("", "") if row is None else (store.series[name].iat[row] for name in ("item_nbr", "family"))
+    days = [str(store.days[place].date()) for place in (first, last)]
     return dict(zip(_WHERE, (store.name, item, family, *days)))
 
 
@@ -50,11 +50,8 @@ def silent_runs(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # Entries still without a probability; those of drawn sales
     "A store's silences that are rare enough to be in doubt, among all there are."
     found, usual = silences(store.sales, store.habits)
-    random = np.random.default_rng(seed)
-    drawn = []
-    for _ in range(times):
-        units = np.where(store.sales.known, draw(usual, store.habits, random), 0)
-        drawn.append(silences(store.sales._replace(units=units), store.habits)[0][["days", "rarity"]])
+    blocks = drawn_blocks(store.sales, usual, store.habits, np.random.default_rng(seed), times)
+    drawn = [silences(*block)[0][["days", "rarity"]] for block in blocks]
     rare = found["rarity"] > -np.log(RARE)
     kinds = [_sold_as(store, usual, run) for run in found[rare].itertuples()]
     told = pd.DataFrame(

@@ -318,7 +318,7 @@ def say_state(
 ) -> str:
     "What is known, and what follows."
     what, seen = _CALLED.get(asked.loss, asked.loss), say_count(days, "day")
-    within = _span(difference - half, difference + half) if np.isfinite(half) else "nothing can be said of it"
+    within = _span(max(difference - half, -1), difference + half) if np.isfinite(half) else "nothing can be said of it"
     if state in (BETTER, WORSE):
         told = f"its {what} is {within} than that of {asked.champion}"
         then = "Take it off" if state == WORSE else "It goes live by a person, or by the rule in params.yaml"

@@ -453,7 +453,7 @@ def judge(
         return Verdict(NOT_PROMISED, f"{model_version} was judged on too few windows to promise anything.", *told)
     if not worse:
         last = f"what was forecast for the {SPAN} days up to {say_day(day)} lies within what the backtest promised"
-        return Verdict(AS_JUDGED, f"As judged: {_say_hard(found) or last}.", *told)
+        return Verdict(AS_JUDGED, f"As judged: {_say_hard(found) or last}.{_say_wide(found)}", *told)
     return Verdict(WORSE, f"Worse than judged since {say_day(since)}: {say_worse(worse)}.", *told)
 
 # %% ../../nbs/monitoring/02a_judged.ipynb #1648705b
@@ -468,6 +468,19 @@ def _say_hard(found):
         return ""
     value = MEASURES["bias"].shown(float(one.promised[at, -1] + apart))
     return f"volume {value} is further off than promised, but so was a plain forecast, that week or a year before"
+
+# %% ../../nbs/monitoring/02a_judged.ipynb #e908d5cb
+_WIDE = np.log(1.5)  # Half a band of volume that says little: half as much again, or a third less, lies within
+
+
+def _say_wide(found):
+    "That hardly any volume would be off, and why; empty where it would."
+    one = found.get("bias")
+    at = one.slices.get_indexer([("all", "")])[0] if one is not None else -1
+    if at < 0 or not one.half[at] > _WIDE:
+        return ""
+    low, high = (MEASURES["bias"].shown(float(end[at, -1])) for end in (one.low, one.high))
+    return f" Of volume that says little: weeks differ so much that {low} to {high} lies within."
 
 # %% ../../nbs/monitoring/02a_judged.ipynb #99f2905a
 def _rows_of(found):

@@ -8,7 +8,7 @@ __all__ = ['high_run', 'usual_without', 'is_large', 'without_large', 'large_runs
 # %% ../../nbs/monitoring/06ac_large.ipynb #909f7e4f
 import numpy as np, pandas as pd
 from .busy import left_to_chance
-from .curation import OWN, Sales, Store, faded, silences
+from .curation import OWN, Sales, Store, faded, how_busy, silences
 
 # %% ../../nbs/monitoring/06ac_large.ipynb #f89d1001
 _MONTH, _TIMES = 28, 5.0  # Days; as large as any other day, or days, at least
@@ -44,7 +44,6 @@ def high_run(
     return first.astype(int), last.astype(int)
 
 # %% ../../nbs/monitoring/06ac_large.ipynb #29b50d8f
-_HELD = 10  # Units of other products, as sold as usual, that stand beside theirs
 _KNOWN = 14  # Days before a run that say what is usual
 
 
@@ -70,9 +69,8 @@ def usual_without(
 ) -> np.ndarray:  # Units of each of its days
     "What a series would have sold on some days, had they been as those before, and as busy as its store was else."
     days, sales = slice(first, last + 1), store.sales
-    others = np.where(sales.known[:, days], usual[:, days], 0).sum(axis=0) - usual[row, days]
-    sold = sales.units[:, days].sum(axis=0) - sales.units[row, days]
-    busy = (sold + _HELD) / (others + _HELD)
+    others = Sales(*(np.delete(values[:, days], row, axis=0) for values in sales))
+    busy = how_busy(others, np.where(others.known, np.delete(usual[:, days], row, axis=0), 0))
     level = _level_without(store, row, first, last)
     return np.where(sales.known[row, days], level * sales.factor[row, days] * busy, 0)
 
@@ -84,11 +82,11 @@ def is_large(
     return (found["times"] >= _TIMES).to_numpy()
 
 # %% ../../nbs/monitoring/06ac_large.ipynb #3d42eb1f
-def _with_units(store, units):
+def _with_units(store, units, usual):
     "A store that sold other units: such a day made its whole store look busy."
     known = store.sales.known
-    of_day = lambda units: np.where(known, units, 0).sum(axis=0) + _HELD
-    factor = store.sales.factor * (of_day(units) / of_day(store.sales.units))
+    busy = lambda units: how_busy(store.sales._replace(units=units), usual)
+    factor = store.sales.factor * busy(units) / busy(store.sales.units)
     mean = np.where(known, units, 0).sum(axis=1) / np.maximum(np.where(known, factor, 0).sum(axis=1), 1e-9)
     sales = store.sales._replace(units=units, factor=factor)
     return store._replace(sales=sales, habits=store.habits._replace(mean=mean))
@@ -109,7 +107,7 @@ def without_large(
         for row, first, last in large:
             days = slice(first, last + 1)
             units[row, days] = np.minimum(units[row, days], usual_without(busy, usual, row, first, last))
-        plain = _with_units(store, units)
+        plain = _with_units(store, units, usual)
     return plain
 
 # %% ../../nbs/monitoring/06ac_large.ipynb #b7b02311

@@ -303,7 +303,7 @@ METRIC_PANELS += (
         "critical",
         "See the service's log; cd4ml release rollback brings the model of before back.",
     ),
-    MetricPanel("Which model answers?", "cd4ml_model_live == 1", "{{model_version}}"),
+    MetricPanel("Which models answer, and how much?", "cd4ml_model_share > 0", "{{model_version}} ({{role}})"),
     MetricPanel(
         "Is a newer model refused?",
         "max(cd4ml_model_refused)",

@@ -97,9 +97,11 @@ def _totals_of(root, block, day, model_version):
     parts, first = [], str(np.datetime64(day) - np.timedelta64(DAYS_AHEAD, "D"))
     for path in sorted((main_root(root) / TOTALS).glob(f"????-??-??-{model_version}.parquet")):
         if first <= path.stem[:10] < day:
-            parts.append(
-                pq.read_table(path, filters=[("date", "==", pd.Timestamp(day))], partitioning=None).to_pandas()
-            )
+            try:
+                found = pq.read_table(path, filters=[("date", "==", pd.Timestamp(day))], partitioning=None)
+            except (pa.ArrowException, OSError):
+                raise UserError(f"{path} cannot be read. Remove it: later nights do without it.") from None
+            parts.append(found.to_pandas())
     return _with_sold(pd.concat(parts, ignore_index=True), block, day) if parts else None
 
 
@@ -129,7 +131,10 @@ def _sliced(root, table, block, model_version):
 def _day_of(root, tonight, day):
     "How the forecasts for one day went, by model."
     path = main_root(root) / OUTCOMES / f"{day}.parquet"
-    known = read_table(path).assign(date=pd.Timestamp(day))
+    try:
+        known = read_table(path).assign(date=pd.Timestamp(day))
+    except (pa.ArrowException, OSError):
+        raise UserError(f"{path} cannot be read. Remove it: the next night makes it again.") from None
     parts, forecast = [], known["mean"].notna()
     left = known[~forecast & known["unit_sales"].gt(0)]
     for version, units in left.groupby("model_version", observed=True)["unit_sales"].sum().items():

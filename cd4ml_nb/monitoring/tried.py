@@ -19,6 +19,7 @@ from ..delivery.state import state
 from ..look import say_day
 from ..model.forecaster import Forecaster
 from .actuals import OUTCOMES, join_actuals
+from .asked import keep_questions, say_asked
 from .evidence import Evidence, Experiment, evidence_of
 from .losses import UNIT
 
@@ -106,11 +107,13 @@ def _known(root, tonight, held, trouble=""):
     row = _row_of(found) if found else {"says": why}
     learnt = learnt_beside(night_folder(root, tonight.card["forecast_origin"], name))
     row["says"] = " ".join(dict.fromkeys(filter(None, [trouble, not_joined, row["says"], learnt])))
+    asked, not_asked = _or_why(lambda: say_asked(root, live, name))
+    row["asked"] = asked or not_asked
     write_json(
         main_root(root) / place / _EVIDENCE,
         {"live": live, "day": tonight.card["forecast_origin"], "trouble": trouble, **row},
     )
-    return row["says"]
+    return " ".join(filter(None, [row["says"], row["asked"]]))
 
 # %% ../../nbs/monitoring/09b_tried.ipynb #d005d76b
 def look_beside(
@@ -119,9 +122,11 @@ def look_beside(
 ) -> list[str]:  # A sentence or two for each model that is tried
     "The night of each model that is tried, and what is known of it."
     told = turn_beside(root)
+    _, lost = _or_why(partial(keep_questions, root)) if told else (None, "")
     tried = [held for held in state(root)["beside"] if held["model_version"] in told]
     known = [(held, _or_why(partial(_known, root, tonight, held, told[held["model_version"]]))) for held in tried]
-    return [f"{held['role'].capitalize()} {held['model_version']}: {says or why}" for held, (says, why) in known]
+    lines = [f"{held['role'].capitalize()} {held['model_version']}: {says or why}" for held, (says, why) in known]
+    return [*lines, *filter(None, [lost and f"What others were asked cannot be read: {lost}"])]
 
 # %% ../../nbs/monitoring/09b_tried.ipynb #c0b6f878
 def said_beside(
@@ -162,6 +167,6 @@ def say_beside(
     "The same in words."
     return [
         f"{one['role'].capitalize()} {one['model_version']}{_say_night(one['evidence'])}: "
-        + (one["evidence"].get("says") or BEGINS)
+        + " ".join(filter(None, [one["evidence"].get("says") or BEGINS, one["evidence"].get("asked")]))
         for one in said_beside(root)
     ]

@@ -111,6 +111,22 @@ def _at_once(logs, first):
     means = [np.nan_to_num(part).sum(axis=1)[both] / count[both] for part, count in zip(parts, counts)]
     return float(np.mean(means[1] - means[0])) if both.any() else np.nan
 
+
+_CHANGED = 0.7  # Of a step: a promoted day that lies so far beyond what is usual is on the new count
+
+
+def _began(block, rows, usual, step, first):
+    "The first day of a step, which may lie in a promotion before the first day that tells it."
+    plain = ((block.sales[rows] > 0) & ~(block.onpromotion[rows, : block.n_days] > 0)).any(axis=0)
+    first += int(plain[first:].argmax())  # days without a plain sale may stand on either side of it
+    while first > 0:
+        sales, promoted = block.sales[rows, first - 1], block.onpromotion[rows, first - 1] > 0
+        here = promoted & (sales > 0)
+        if not here.any() or (np.log(sales[here]) - usual[rows][here]).mean() / step < _CHANGED:
+            break
+        first -= 1
+    return first
+
 # %% ../../nbs/monitoring/04ac_units.ipynb #6ed782ad
 def _judge(item, block, first):
     "What is told of one product, shape of its block (n_stores, n_days); None where it is nothing."
@@ -134,6 +150,7 @@ def _judge(item, block, first):
         return None
     everywhere = bool(wide and far.sum() >= 0.8 * told.sum())
     selling = told | (before + since > 0) if everywhere else far
+    first = _began(block, far, usual, mean, first)
     mean, usual = np.exp(np.average(step[far], weights=since[far])), np.exp(usual[far].mean())
     return Counted(
         str(item), tuple(map(str, stores[selling])), everywhere, str(block.date(first)), float(mean), float(usual)

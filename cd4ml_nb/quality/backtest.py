@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PERISHABLE_WEIGHT', 'FLOATS', 'window_table', 'join_tables', 'forecast_windows', 'forecast_groups', 'with_intervals',
-           'write_forecasts', 'backtest', 'with_levels']
+           'write_forecasts', 'backtest', 'with_levels', 'with_blend']
 
 # %% ../../nbs/quality/02_backtest.ipynb #4b83a730
 from datetime import date
@@ -16,6 +16,7 @@ from pandas.api.types import union_categoricals
 from ..core import progress, replace_file
 from ..data.tasks import parallelism, run_tasks
 from ..data.split import read_windows
+from ..model.blend import learn_blend, mix, share_losses
 from ..model.block import Block, days_ran_out, on_offer, shut_without_notice, sold_on, take_series
 from ..model.groups import fit_group, group_batches, group_rows, sample_items, sample_series, series_parts
 from ..data.split import LEAST_ERRORS
@@ -24,7 +25,7 @@ from ..model.estimators import ESTIMATORS, Trees
 from ..model.kernel import dispersion, item_factors, open_curves, quantiles, sells_whole_units
 from ..model.levels import learn_levels, window_levels
 from ..model.loading import load_block_once, forget_block, panel_days
-from ..model.training import fit_all_series, keep_fit, lean, make_plan
+from ..model.training import fit_all_series, keep_blend, keep_fit, lean, make_plan
 
 # %% ../../nbs/quality/02_backtest.ipynb #1545c6ad
 PERISHABLE_WEIGHT = 1.25  # Kaggle Favorita, evaluation page; all other items weigh 1
@@ -42,7 +43,7 @@ def window_table(
     origin: int,  # Day number of the forecast origin
     mean: np.ndarray,  # Shape (n_series, horizon)
     log_mean: np.ndarray,  # Same shape
-    *unplanned: np.ndarray,  # Mean and log_mean as if no promotion plan were known, where they were asked for
+    **beside: np.ndarray,  # More such columns: as if no promotion plan were known, or what a free rule says
 ) -> pd.DataFrame:  # One row per series on offer and target day; nothing sells where the store is known to be closed
     "Forecasts of one origin as a table, beside what was sold (NaN where that is not known yet, or the store was shut)."
     horizon, rows = mean.shape[1], np.flatnonzero(on_offer(block, origin))
@@ -64,8 +65,7 @@ def window_table(
         "mean": np.where(is_open, mean[rows], 0).ravel(),
         "log_mean": np.where(is_open, log_mean[rows], 0).ravel(),
     }
-    blind = zip(("mean_unplanned", "log_mean_unplanned"), unplanned)
-    return pd.DataFrame(columns | {name: np.where(is_open, units[rows], 0).ravel() for name, units in blind})
+    return pd.DataFrame(columns | {name: np.where(is_open, units[rows], 0).ravel() for name, units in beside.items()})
 
 # %% ../../nbs/quality/02_backtest.ipynb #7a11d010
 def join_tables(
@@ -81,6 +81,14 @@ def join_tables(
     return rest.assign(**names)[list(every)]
 
 # %% ../../nbs/quality/02_backtest.ipynb #7e227518
+def _ask(model, part, origin, horizon, role):
+    "What a model says, by column of `window_table`."
+    if not isinstance(model, Trees):
+        return dict(zip(("mean", "log_mean"), model.forecast(part, origin, horizon)))
+    # Live, often no plan is known yet; the calibration windows are forecast as they are
+    return model.forecast_columns(part, origin, horizon, unplanned=role != "calibration", rule=True)
+
+
 def forecast_windows(
     task: dict,  # plan; series: to forecast; models: one for each of the plan's windows; alone: tell each window
 ) -> list[tuple[pd.DataFrame, float]]:  # (table, seconds) for each window; days not known yet are left out
@@ -90,10 +98,8 @@ def forecast_windows(
     for window, model in zip(windows, task["models"]):
         origin, start = block.day(window["forecast_origin"]), time.perf_counter()
         part = take_series(block, on_offer(block, origin))
-        # Live, often no plan is known yet; the calibration windows are forecast as they are
-        blind = hasattr(model, "forecast_twice") and window["role"] != "calibration"
-        ask = model.forecast_twice if blind else model.forecast
-        table = window_table(part, origin, *ask(part, origin, block.day(window["last_target"]) - origin))
+        said = _ask(model, part, origin, block.day(window["last_target"]) - origin, window["role"])
+        table = window_table(part, origin, **said)
         seconds = time.perf_counter() - start
         done.append((table.dropna(subset=["unit_sales"]), seconds))
         if task["alone"] and (seconds > 1 or len(done) == len(windows)):
@@ -247,8 +253,10 @@ def backtest(
     else:
         tables, took = _forecast_all(plan, judged, engine)
     forget_block()
+    table, blend = _with_all_intervals(windows, tables, issubclass(ESTIMATORS[estimator], Trees))
+    keep_blend(root, estimator, blend)
     with replace_file(root / f"data/evaluation/{estimator}.parquet") as tmp:
-        write_forecasts(_with_all_intervals(windows, tables, issubclass(ESTIMATORS[estimator], Trees)), tmp)
+        write_forecasts(table, tmp)
     about = [{name: window[name] for name in ("forecast_origin", "role")} for window in windows]
     return pd.DataFrame([{**window, **seconds} for window, seconds in zip(about, took)])
 
@@ -263,14 +271,40 @@ def with_levels(
     means = [name for name in ("mean", "mean_unplanned") if name in table]
     return table.assign(level=factor.astype(np.float32), **{name: table[name] * factor for name in means})
 
+# %% ../../nbs/quality/02_backtest.ipynb #27855e25
+def with_blend(
+    table: pd.DataFrame,  # Forecasts of one window, with columns mean_rule and log_mean_rule
+    blend: dict,  # From `learn_blend`
+) -> pd.DataFrame:  # Without these two
+    "The forecasts with the free rule's share."
+    said = {}
+    for number in ("mean", "log_mean"):
+        for name in (number, f"{number}_unplanned"):
+            if name in table:
+                said[name] = mix(
+                    table[name].to_numpy(), table[f"{number}_rule"].to_numpy(), blend.get(number, 0), number
+                )
+    return table.drop(columns=["mean_rule", "log_mean_rule"]).assign(**said)
 
+
+def _losses(table):
+    "How far off each series of a window is with each share of the rule."
+    rule = {name: table[name].fillna(table[name.removesuffix("_rule")]) for name in ("mean_rule", "log_mean_rule")}
+    series = table.groupby(["store_nbr", "item_nbr"], observed=True, sort=False).ngroup()
+    return share_losses(table.assign(**rule), series.to_numpy())
+
+# %% ../../nbs/quality/02_backtest.ipynb #27855e24
 def _with_all_intervals(windows, tables, levelled):
-    "The windows' tables as one, each with the levels and the intervals that those before it teach."
-    done, sums, seen = [], [], []
+    "The windows' tables as one, each as those before it teach: shares of the rule, levels, intervals; the last shares."
+    done, sums, seen, losses, blend = [], [], [], [], {}
     for window, table in zip(windows, tables):
         horizon = (date.fromisoformat(window["last_target"]) - date.fromisoformat(window["forecast_origin"])).days
+        if "mean_rule" in table:
+            blend = learn_blend(losses)
+            losses.append(_losses(table))
+            table = with_blend(table, blend)
         table = with_levels(table, learn_levels(seen) if levelled else {})
         done.append(with_intervals(table, _teachers(sums, window["role"])).assign(role=window["role"]))
         sums.append(window_sums(table, horizon))
         seen.append(window_levels(table))
-    return join_tables(done)
+    return join_tables(done), blend

@@ -214,6 +214,8 @@ class Answers:
 
     def store(self, said: str) -> str | None:
         "A store's number, or None for all stores, by whatever word they are called, unless a store is called so."
+        if not said.strip() and said not in self.stores:
+            raise Refusal("The store is empty. Name one, or leave it out for all stores together.", 422)
         return said if said in self.stores or said.strip().casefold() not in ALL_STORES else None
 
     def find(self, asked: Question) -> bytes | None:

@@ -9,7 +9,7 @@ __all__ = ['ARROW', 'ANSWERS', 'read_arrow', 'write_arrow']
 import datetime
 import msgspec, pyarrow as pa
 from .answers import Refusal
-from .questions import MOST_ROWS, QUESTION_HAS, Batch, Fields, check_names, read_batch
+from .questions import MOST_ROWS, QUESTION_HAS, Batch, Fields, also_called, check_names, read_batch
 
 # %% ../../nbs/serving/06h_arrow.ipynb #a72c4f31
 ARROW = "application/vnd.apache.arrow.stream"  # The media type of both
@@ -24,6 +24,8 @@ def _plain(value):
 
 def _check_columns(names):
     "A Refusal for a column that is no field of a question, is missing, or stands there twice."
+    alike = also_called(Fields.__struct_fields__)
+    names = [alike.get(name, name) for name in names]
     check_names(names, Fields.__struct_fields__, QUESTION_HAS, "column")
     for field in msgspec.structs.fields(Fields):
         if field.required and field.name not in names:

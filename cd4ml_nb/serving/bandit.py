@@ -31,10 +31,12 @@ class Bandit:
     floor: float = 0.02  # The share that each arm keeps, so that it is still seen
     half_life: float | None = None  # Days after which what was seen counts half; None: all counts alike
     cap: float | None = None  # What an arm may cost beyond the champion, in the reward's unit; then it gets nothing
+    lost: float | None = None  # Where the cost decides: what a sale costs that is missed, in money
+    left: float | None = None  # And a unit that is left over
     segment: str | None = None  # A column of the rewards by which shares are told apart, such as family
 
     def __post_init__(self):
-        if self.reward not in CALLED:
+        if not isinstance(self.reward, str) or self.reward not in CALLED:
             told = f"The bandit's reward is {self.reward!r}{nearest(str(self.reward), CALLED)}"
             raise UserError(f"{told}; it is one of: {', '.join(CALLED)}.")
         _refuse_numbers(self)
@@ -50,19 +52,28 @@ def _refuse_numbers(asked):
         ("half_life", none_or_more(asked.half_life), "a number of days, such as 28, or null"),
         ("cap", none_or_more(asked.cap), f"an amount of {CALLED[asked.reward]}, such as 500, or null"),
     ]
+    if asked.reward == "cost":
+        costs = {"lost": "a sale that is missed", "left": "a unit that is left over"}
+        for name, what in costs.items():
+            value = getattr(asked, name)
+            wrong.append((name, _is_number(value) and value >= 0, f"what {what} costs, such as 1.5"))
     for name, right, expected in wrong:
         if not right:
             raise UserError(f"The bandit's {name} is {getattr(asked, name)!r}; it should be {expected}.")
+    if asked.reward == "cost" and not (asked.lost or asked.left):
+        raise UserError(
+            "The bandit's lost and left are both 0: no forecast would cost anything. Set one of them above 0."
+        )
 
-
+# %% ../../nbs/serving/05a_bandit.ipynb #a4ababd3
 def bandit_of(
-    section: Mapping | None,  # As params.yaml has it: some of reward, days, floor, half_life, cap, segment
+    section: Mapping | None,  # As params.yaml has it: some of reward, days, floor, half_life, cap, lost, left
 ) -> Bandit:
     "What params.yaml asks of the bandit; a UserError that names what is wrong."
     section = {} if section is None else section
     if not isinstance(section, Mapping):
         raise UserError(f"The bandit's section of params.yaml is {section!r}; it holds keys, such as floor: 0.02.")
-    names = Bandit.__annotations__
+    names = [name for name in Bandit.__annotations__ if name != "segment"]  # no night tells them apart
     for name in section:
         if name not in names:
             told = f"The bandit's section of params.yaml has the unknown key {name}{nearest(str(name), names)}"
@@ -216,7 +227,10 @@ def _posterior(cells, overlap):
     spread = _spread(cells, found.parts, overlap) * len(cells.arm) / known
     least = 1e-9 * max(float((cells.loss**2).sum()), 1e-300)  # who is never off is not believed without end
     toward = found.weight @ np.linalg.inv(spread + least * np.eye(cells.arms - 1)) * found.level
-    variance = np.linalg.inv(np.linalg.inv(alike) + toward @ found.weight * found.level)
+    own = toward @ found.weight * found.level
+    apart, error = np.linalg.pinv(own) @ (toward @ found.score), np.diag(np.linalg.pinv(own))
+    beyond = np.sqrt(np.maximum(1, (apart**2 - error) / _DIFFER**2))  # of an arm that is no usual one
+    variance = np.linalg.inv(np.linalg.inv(alike * np.outer(beyond, beyond)) + own)
     return variance @ (toward @ found.score), (variance + variance.T) / 2
 
 # %% ../../nbs/serving/05a_bandit.ipynb #73226daf
@@ -336,10 +350,13 @@ def _refuse_arms(arms, champion, asked):
         raise UserError(f"{told}. It can be {math.floor(1000 / len(arms)) / 1000:g} at most.")
 
 
+_METHOD = 2  # Another number, another way to work shares out: nights that were shared by it are not made again
+
+
 def _digest(known, arms, asked, today):
     "What tells one record, and what is asked of it, from another."
     rows = pd.util.hash_pandas_object(known, index=False).to_numpy()
-    return hashlib.sha256(rows.tobytes() + repr((tuple(arms), asked, today)).encode()).hexdigest()
+    return hashlib.sha256(rows.tobytes() + repr((_METHOD, tuple(arms), asked, today)).encode()).hexdigest()
 
 # %% ../../nbs/serving/05a_bandit.ipynb #91efdf66
 def _tonight(known, order, over, costs, asked, today):

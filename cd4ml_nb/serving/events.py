@@ -24,7 +24,7 @@ from .packs import PACKS, SCHEMA, as_table, ask_store, insert_packs, read_packs
 
 # %% ../../nbs/serving/02_events.ipynb #12f035e8
 EVENTS = "production/events"  # Where they lie in the project's folder
-KINDS = ("forecast", "decision", "night", "release", "alert", "outcome")
+KINDS = ("forecast", "decision", "night", "release", "alert", "outcome", "beside")
 _LONGEST = 200  # Characters of an id
 
 
@@ -357,7 +357,7 @@ class Disk:
             self.close()
             self.say(str(error := _explain(self.folder, e)))
             raise error from None
-        self.say(None)
+        self.say(None if rows else self.trouble)  # only an event on it shows that a full disk has room again
         return told
 
     def say(self, trouble):

@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['SLOWEST_BODY', 'LONGEST_ANSWER', 'TOKEN', 'Json', 'say_error', 'Unread', 'read_body', 'get_forecast', 'answer_batch',
-           'post_forecast', 'get_prediction', 'get_models', 'get_live', 'get_ready', 'get_document', 'get_server',
-           'get_model', 'get_model_ready', 'post_inference', 'post_decision', 'get_decisions', 'get_provenance',
-           'get_releases', 'Counts', 'tell', 'tell_events', 'get_metrics', 'Door', 'make_app', 'check_host',
-           'app_of_project', 'Workers', 'serve']
+           'post_forecast', 'get_prediction', 'who_answers', 'get_models', 'get_live', 'get_ready', 'get_document',
+           'get_server', 'get_model', 'get_model_ready', 'post_inference', 'post_decision', 'get_decisions',
+           'get_provenance', 'get_releases', 'Counts', 'tell', 'tell_events', 'get_metrics', 'Door', 'make_app',
+           'check_host', 'app_of_project', 'Workers', 'serve']
 
 # %% ../../nbs/serving/07_http.ipynb #6ce682f9
 import asyncio, gc, os, shutil, signal, sys, threading, time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -238,17 +239,30 @@ async def get_prediction(request: Request) -> Response:
     units = str(round(msgspec.json.decode(answer)["mean"]))
     return Json(units, headers={"event-id": event} if event else None)
 
+# %% ../../nbs/serving/07_http.ipynb #2b88e36f
+def who_answers(
+    card: Mapping,  # Of what is live
+) -> list[dict]:  # model_version, role, share; the champion first
+    "The models that answer, and how much each."
+    champion = card["model_version"]
+    arms = card["routing"]["arms"] if "routing" in card else {champion: {"share": 1.0}}
+    role = lambda name: "champion" if name == champion else "challenger"
+    return [{"model_version": name, "role": role(name), "share": arm["share"]} for name, arm in arms.items()]
 
+# %% ../../nbs/serving/07_http.ipynb #6f67a194
 async def get_models(request: Request) -> Response:
-    "Which model answers, and which are registered."
+    "Which models answer, in which role and share, and which are registered."
     answers, root = _live(request), request.app.state.root
     try:
-        versions = (await _beside(request, state, live_root(root)))["versions"]
+        found = await _beside(request, state, live_root(root))
     except UserError as e:
         raise Refusal(str(e), 503) from None
+    answering = who_answers(answers.card)
+    roles = {one["model_version"]: one["role"] for one in [*found["beside"], *answering]}
     told = ("model_version", "status", "live", "gate_passed", "data_version", "registered_at")
-    listed = [{name: one.get(name) for name in told} for one in versions]
-    return Json(msgspec.json.encode({"live": answers.card, "versions": listed}))
+    listed = [{name: one.get(name) for name in told} for one in found["versions"]]
+    listed = [one | {"role": roles.get(one["model_version"], "")} for one in listed]
+    return Json(msgspec.json.encode({"live": answers.card, "answers": answering, "versions": listed}))
 
 # %% ../../nbs/serving/07_http.ipynb #489853ec
 async def get_live(request: Request) -> Response:
@@ -257,12 +271,14 @@ async def get_live(request: Request) -> Response:
 
 
 async def get_ready(request: Request) -> Response:
-    "Whether a model answers, which one, what was refused since, and why events are not kept or not found."
+    "Whether a model answers, which one, what was refused since, whom others do not answer, and trouble of events."
     answers = _live(request)
     versions = {name: answers.card[name] for name in ("model_version", "data_version")}
     recorder = request.app.state.recorder
     events = recorder and (recorder.disk.trouble or recorder.disk.left)
-    troubles = {"trouble": request.app.state.follower.trouble, "events": events or ""}
+    doubts = [answers.card.get("routing_doubt"), *answers.card.get("routing", {}).get("doubts", [])]
+    trouble = " ".join(filter(None, [request.app.state.follower.trouble, *doubts]))
+    troubles = {"trouble": trouble, "events": events or ""}
     return Json(msgspec.json.encode({"ready": True, **versions, **troubles}))
 
 
@@ -404,14 +420,16 @@ class Counts:
         self.registry = own = CollectorRegistry()
         self.requests = Counter("cd4ml_requests", "Requests answered", ["route", "status"], registry=own)
         self.seconds = Histogram("cd4ml_request_seconds", "Time to answer", ["route"], registry=own, buckets=_STEPS)
-        self.live = Gauge("cd4ml_model_live", "1: it answers", ["model_version"], registry=own, **_NEWEST)
+        own_of = {"labelnames": ["model_version", "role"], "registry": own, **_NEWEST}
+        self.live = Gauge("cd4ml_model_live", "1: it answers", **own_of)
+        self.share = Gauge("cd4ml_model_share", "Share of the units that it is to answer", **own_of)
         self.refused = Gauge("cd4ml_model_refused", "1: an older one answers", registry=own, **_NEWEST)
         self.kept = Counter("cd4ml_events_kept", "Forecasts asked that are on record", registry=own)
         self.lost = Counter("cd4ml_events_lost", "Forecasts asked that could not be kept", registry=own)
         self.trouble = Gauge("cd4ml_events_trouble", "1: none can be kept", registry=own, **_NEWEST)
         self.told = {"kept": 0, "lost": 0}  # Events counted so far
         self.known: dict = {}  # (route, status) -> its counters
-        self.versions: set[str] = set()  # That answered
+        self.versions: set[tuple[str, str]] = set()  # That answered, each in its role
 
     def count(self, route: str, status: int, seconds: float) -> None:
         "One request more."
@@ -423,12 +441,14 @@ class Counts:
 
 # %% ../../nbs/serving/07_http.ipynb #89fafc49
 def tell(counts: Counts, follower: Follower) -> None:
-    "Which model answers, and whether a newer one was refused."
-    live = follower.answers.card["model_version"] if follower.answers else ""
-    counts.versions |= {live} - {""}
+    "Which models answer, in which role and share, and whether a newer one was refused."
+    answering = who_answers(follower.answers.card) if follower.answers else []
+    shares = {(one["model_version"], one["role"]): one["share"] for one in answering}
+    counts.versions |= shares.keys()
     for version in counts.versions:
-        counts.live.labels(version).set(version == live)
-    counts.refused.set(live != "" and follower.trouble != "")
+        counts.live.labels(*version).set(version in shares)
+        counts.share.labels(*version).set(shares.get(version, 0))
+    counts.refused.set(bool(shares) and follower.trouble != "")
 
 
 def tell_events(counts: Counts, recorder: Recorder) -> None:

@@ -19,10 +19,11 @@ from .answers import Answers
 from .arrow import ARROW
 from .asked import Recorder, with_event
 from .follow import Follower
-from .questions import Fields
+from .questions import Fields, also_called
 
 # %% ../../nbs/serving/06i_lane.ipynb #ed58b0b6
 Asked = tuple[str, str, str]  # item_nbr, store_nbr, ISO date
+_WORDS = also_called(Fields.__struct_fields__)
 
 
 def read_address(
@@ -37,7 +38,8 @@ def read_address(
         name, _, value = part.partition("=")
         given[name] = unquote_plus(value) if "%" in value or "+" in value else value
     try:
-        return given["item"], given["store"], given["date"]
+        item, store = (given.get(short) or given[name] for short, name in _WORDS.items())
+        return item, store, given["date"]
     except KeyError:
         return None
 

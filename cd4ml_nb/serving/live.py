@@ -11,7 +11,7 @@ from pathlib import Path
 from ..core import UserError, main_root, progress
 from ..delivery.acts import LOG
 from ..delivery.grounds import doubt_grounds
-from ..delivery.nights import LIVE, live_folder, standing_folder
+from ..delivery.nights import LIVE, RECOUNTS, live_folder, read_recounts, standing_folder
 from ..delivery.routing import routing_files, usable_routing
 from ..delivery.state import Held, nothing_live, say_override, state
 from ..model.forecaster import load_forecaster
@@ -30,6 +30,7 @@ def load_champion(
         raise UserError(nothing_live(found))
     forecaster = load_forecaster(live_folder(root, champion))
     forecaster.card = _told(root, champion, forecaster.card)
+    forecaster.recounts = read_recounts(root) or {}
     return route(root, found, forecaster)
 
 
@@ -89,13 +90,14 @@ def live_version(
 def _others(home):
     "Who answers beside the live model, and where that is kept: empty while the live one answers all."
     home = main_root(home)
-    if usable_routing(home)[0].policy == "champion":
-        return (), []
+    routing, doubt = usable_routing(home)
+    if routing.policy == "champion":
+        return (doubt,) if doubt else (), []
     found = state(home)
     return plan_stamp(home, found), routing_files(home, found)
 
 # %% ../../nbs/serving/01_live.ipynb #eaf06e5e
-_WATCHED = (LOG, "params.yaml", LIVE)
+_WATCHED = (LOG, "params.yaml", LIVE, RECOUNTS)  # of the first two only what they change
 
 # %% ../../nbs/serving/01_live.ipynb #b0d11a2e
 class _Place:

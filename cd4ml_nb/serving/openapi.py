@@ -46,9 +46,9 @@ class Operation:
 OPEN = {"/live", "/ready", "/v2/health/live", "/v2/health/ready"}  # What is asked without a token
 _DAY = "A day of the horizon, such as 2017-12-05"
 _ASK = {
-    "item": (True, "The product: its item_nbr"),
+    "item": (True, "The product: its item_nbr; this word is understood, too"),
     "date": (True, _DAY),
-    "store": (False, "The store: its store_nbr; all of them when left out, or for all"),
+    "store": (False, "The store: its store_nbr, also by this word; all of them when left out, or for all"),
     "to": (False, "The last day, for the sum of all days from date to it"),
     "promotion": (False, "yes or no: what if it were on promotion, or not? The promotion plan when left out"),
 }
@@ -72,7 +72,9 @@ OPERATIONS = [
         "get", "/provenance/{id}", "All that stands behind an answer, by its event or version", "Origin", (404, 503)
     ),
     Operation("get", "/events/releases", "What goes live, as server-sent events", "text/event-stream", (503,)),
-    Operation("get", "/models", "Which model answers, and which are registered", "Models", (503,)),
+    Operation(
+        "get", "/models", "Which models answer, in which role and share, and which are registered", "Models", (503,)
+    ),
     Operation("get", "/live", "Whether the service runs", "Live", ()),
     Operation("get", "/ready", "Whether a model answers", "Ready", (503,)),
     Operation("get", "/metrics", "Counts and times for Prometheus", "text/plain", ()),
@@ -114,6 +116,7 @@ _ANSWER = {
     "is_open": {"type": "boolean", "description": "Whether the store is; of a sum, whether any is on any of its days"},
     "note": _TEXT,
     **_VERSIONS,
+    "models": {"type": "array", "items": _TEXT, "description": "Of a sum that several models made: all of them"},
     "event": _TEXT,
 }
 
@@ -140,7 +143,7 @@ def schemas() -> dict:
     answers = {"type": "array", "items": {"anyOf": [_refers("Answer"), _refers("Error")]}}
     return {
         **parts,
-        "Answer": _object(_ANSWER, "to", "horizon", "log_mean", "other_stores", "event"),
+        "Answer": _object(_ANSWER, "to", "horizon", "log_mean", "other_stores", "models", "event"),
         "Error": error,
         "Asked": {"anyOf": [_refers("Fields"), rows, many]},
         "Answered": {"anyOf": [_refers("Answer"), _object({"answers": answers})]},
@@ -148,7 +151,7 @@ def schemas() -> dict:
         "Decision": _DECISION,
         "Decisions": _object({"decisions": {"type": "array", "items": _refers("Decision")}}),
         "Units": {"type": "integer", "minimum": 0},
-        "Models": _object({"live": {"type": "object"}, "versions": {"type": "array", "items": {"type": "object"}}}),
+        "Models": _object({"live": {"type": "object"}, "answers": _OBJECTS, "versions": _OBJECTS}),
         "Live": _object({"live": {"type": "boolean"}}),
         "Ready": _object({"ready": {"type": "boolean"}, **_VERSIONS, "trouble": _TEXT, "events": _TEXT}),
         "Origin": {"type": "object"},

@@ -17,7 +17,7 @@ from ..delivery.rules import name_rules, say_undecided, say_unruled
 from ..model.block import take_series, units_sold
 from ..model.forecaster import Forecaster
 from ..model.kernel import LEVELS, QUANTILES, sum_quantiles, told_levels
-from ..model.notes import say_date, say_silent
+from ..model.notes import say_date, say_factor, say_silent
 from .beside import say_far, say_multiples
 from .decisions import MOST_UNITS, Decided, Said, least_units
 from .ruled import apply_rules
@@ -181,15 +181,8 @@ def _notes(f, store_nbr, first, last, level):
     weeks = weeks_back(last)
     earlier = f"last_week is of the same weekdays {7 * weeks} days earlier." if weeks > 1 else None
     said = say_level(level, told_levels(f.curves["series"], last - first + 1, (first - 1) // 7 + 1))
-    return list(
-        filter(None, [f.card.get("against_gate"), f.card.get("doubt"), f.ended(None, store_nbr), said, earlier])
-    )
-
-
-def _row_notes(f, items, store_nbr, beside):
-    "What to know of each product: that its store has ended, or that it may have, and what stands beside its number."
-    shut = f.ended(None, store_nbr)
-    return [shut or "; ".join(filter(None, [f.may(item, store_nbr), said])) for item, said in zip(items, beside)]
+    of_model = f.card.get("against_gate"), f.card.get("doubt"), f.ended(None, store_nbr)
+    return list(filter(None, [*of_model, _say_recounts(f, store_nbr), said, earlier]))
 
 # %% ../../nbs/serving/04_orders.ipynb #133fb661
 def _stock_of(stock, items, store_nbr, whole=frozenset()):
@@ -244,6 +237,24 @@ def _sold_whole(f, items):
     "Which products were only ever sold in whole units, in any store."
     in_parts = set(np.asarray(f.block.series["item_nbr"])[~f.whole])
     return frozenset(items) - in_parts
+
+# %% ../../nbs/serving/04_orders.ipynb #2c95ab49
+def _say_recounts(f, store_nbr):
+    "Which products of a store are counted otherwise than before; empty where none is."
+    row = lambda item: f.index.rows.get((store_nbr, item), -1)
+    items = [item for item in f.recounts if f.recounted(item, store_nbr) and row(item) >= 0 and f.offered[row(item)]]
+    if not items:
+        return ""
+    shown = ", ".join(items[:3]) + (f" and {len(items) - 3} more" if len(items) > 3 else "")
+    return f"Units changed of {shown}: their numbers mix two counts. Ask for the factor before you order by them."
+
+
+def _row_notes(f, items, store_nbr, beside):
+    "What to know of each product: that its store has ended, or that it may have, and what stands beside its number."
+    shut = f.ended(None, store_nbr)
+    told = lambda item: (one := f.recounted(item, store_nbr)) and f"units changed, {say_factor(one.times)}"
+    each = lambda item, said: filter(None, [f.may(item, store_nbr), told(item), said])
+    return [shut or "; ".join(each(item, said)) for item, said in zip(items, beside)]
 
 # %% ../../nbs/serving/04_orders.ipynb #b4195e29
 def _why_held(f, store_nbr):

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec, numpy as np
 from ..core import nearest
 from .answers import Refusal
-from .questions import MOST_ROWS, Batch, read_fields, read_json_text
+from .questions import MOST_ROWS, Batch, also_called, read_fields, read_json_text
 
 # %% ../../nbs/serving/06c_protocol.ipynb #3c3e3b92
 MODEL = "sales_forecast"
@@ -162,8 +162,9 @@ def _split(body, header_length):
 # %% ../../nbs/serving/06c_protocol.ipynb #0948ebb8
 def _columns(inputs: list[_Input], rest: bytes) -> dict[str, list]:
     "The values of each tensor; those in binary stand in the rest, one after the other."
-    columns, place = {}, 0
+    columns, place, alike = {}, 0, also_called(_INPUTS)
     for one in inputs:
+        one.name = alike.get(one.name, one.name)
         size = one.parameters.get("binary_data_size")
         if size is not None and (type(size) is not int or not 0 <= size <= len(rest) - place):
             raise Refusal(f"The binary_data_size of {one.name} does not fit what was sent.", 400)

@@ -13,7 +13,7 @@ from ..delivery.routing import arm_folder, arms_of, usable_routing
 from ..delivery.state import State
 from ..model.block import take_series
 from ..model.forecaster import Forecaster, in_order, load_forecaster
-from .routing import Plan, plan_of
+from .routing import Plan, check_arm, plan_of, say_no_arm, say_unrouted
 
 # %% ../../nbs/serving/05d_routed.ipynb #cbef58d6
 class _Arms(Forecaster):
@@ -110,19 +110,13 @@ class Routed(_Together):
         return arm.answer(item, store, date, promotion)
 
 # %% ../../nbs/serving/05d_routed.ipynb #6d2870c3
-_SAME = ("forecast_origin", "data_version", "horizon")
-
-
 def _load_arm(root, champion, held, live):
     "A model that answers beside the live one; a UserError where it cannot tonight."
     folder = arm_folder(root, champion, held)
     if not folder.is_dir():
         raise UserError("it has no forecast for this day")
     arm = load_forecaster(folder)
-    if arm.card["model_version"] != held["model_version"]:
-        raise UserError(f"{folder} holds another model")
-    if other := [name for name in _SAME if arm.card[name] != live.card[name]]:
-        raise UserError(f"it stands on another {', '.join(other)} than the live model")
+    check_arm(folder, held, arm.card, live.card)
     if not arm.pairs.equals(live.pairs):
         raise UserError("it knows other series than the live model")
     return arm
@@ -139,9 +133,7 @@ def ready_beside(
         try:
             ready.append(_load_arm(root, found["champion"], held, live))
         except Exception as e:  # whatever is wrong with it, the live model answers
-            why = str(e).rstrip(".") if isinstance(e, UserError) else f"{type(e).__name__}: {e}"
-            name = held["model_version"]
-            doubts[name] = f"{name} answers nobody: {why}. The live model answers its units."
+            doubts[held["model_version"]] = say_no_arm(held["model_version"], e)
     return ready, doubts
 
 # %% ../../nbs/serving/05d_routed.ipynb #78e73597
@@ -160,6 +152,14 @@ def _card(card, routed, plan, found, doubts):
 _KEYS = {"store": ["store_nbr"], "series": ["store_nbr", "item_nbr"]}
 
 # %% ../../nbs/serving/05d_routed.ipynb #f4ed40cd
+def _doubted(live, doubt):
+    "The live model alone, whose card says why nobody answers beside it."
+    if doubt:
+        progress(doubt)
+        live.card = {**live.card, "routing_doubt": doubt}
+    return live
+
+
 def route(
     root: Path,  # The project's folder
     found: State,
@@ -167,15 +167,12 @@ def route(
 ) -> Forecaster:  # The same one, where it answers all
     "What answers: the live model, and beside it those that the policy gives a share, for their units."
     policy, doubt = usable_routing(root)
-    if doubt:
-        progress(doubt)
     if policy.policy == "champion":
-        return live
+        return _doubted(live, doubt)
     try:
         plan = plan_of(root, found)
     except UserError as e:
-        progress(f"{e} Until this is mended the champion answers everybody.")
-        return live
+        return _doubted(live, say_unrouted(e))
     if plan is None:
         return live
     ready, doubts = ready_beside(root, found, live)

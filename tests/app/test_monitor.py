@@ -100,7 +100,7 @@ def test_events_are_found_by_product_store_and_day(visit):
     v.shows("night of Mon 21 Aug 2017", ".cd-events")
     v.page.get_by_label("Kind of event").select_option(label="release")
     v.fill(Day="")
-    v.shows("promote (put live)", ".cd-events")
+    v.shows(": put live", ".cd-events")
     v.fill(Day="2017-08-21")
     v.page.get_by_label("Kind of event").select_option(label="all")
     v.page.wait_for_url("**day=2017-08-21")

@@ -178,6 +178,42 @@ def test_the_next_candidate_stands_beside_the_champion(v, project):
     assert acts(project)[-1] == ("approve", SECOND, "Bo", "we know", True)
 
 
+def test_a_share_is_given_and_taken_by_two_clicks(v, project, screenshots):
+    "What it does is said before it is done; it goes through the log, as at the command line."
+    from cd4ml_nb.delivery.state import state
+
+    before = acts(project)
+    v.fill("Bo", "is it better?")
+    v.page.get_by_label("Share of the units, %").fill("a fifth")
+    v.click("Give it this share")
+    v.shows("give a number of percent from 0 to 100", ".cd-notice")
+    v.page.get_by_label("Share of the units, %").fill("20")
+    v.click("Give it this share")
+    v.shows(f"{SECOND} is to answer 20% of the stores instead of the live model", ".cd-notice")
+    v.page.screenshot(path=screenshots / "review-share.png")
+    v.page.set_viewport_size({"width": 390, "height": 844})
+    assert v.page.evaluate("document.documentElement.scrollWidth") <= 390
+    v.page.screenshot(path=screenshots / "review-share-phone.png")
+    v.page.set_viewport_size({"width": 1280, "height": 900})
+    assert acts(project) == before
+    v.click("Give it this share")
+    v.shows(f"{SECOND} is a challenger now, with a share of 20%", ".cd-notice")
+    v.shows("with a share of 20%", ".cd-acts")
+    v.shows("It is held against the live model from the first night on", ".cd-tried")
+    before = acts(project)
+    v.fill("Bo", "let it answer all")
+    v.click("Put live")
+    v.shows("is to answer everybody instead of the live model, at once", ".cd-notice")
+    assert acts(project) == before
+    assert [(held["model_version"], held["share"]) for held in state(project)["beside"]] == [(SECOND, 0.2)]
+    v.fill("Bo", "seen enough")
+    v.click("Take it off")
+    v.shows("is to be taken off", ".cd-notice")
+    v.click("Take it off")
+    v.shows(f"{SECOND} is taken off", ".cd-notice")
+    assert state(project)["beside"] == [] and acts(project)[-1][0] == "retire"
+
+
 @pytest.mark.prove
 def test_wrong_link_and_phone(visit, project, screenshots):
     v = visit("?version=" + SCRIPT.replace("<", "%3C").replace(">", "%3E").replace(" ", "%20"), width=390, height=844)

@@ -218,7 +218,7 @@ def test_one_item_in_one_store_over_sixty_days(tmp_path):
 
 
 def test_a_shop_that_opens_on_saturdays(tmp_path):
-    root = project(tmp_path, sell(pd.date_range("2016-01-02", periods=80, freq="7D"), ["s1"], 2, 9))
+    root = project(tmp_path, sell(pd.date_range("2016-01-02", periods=80, freq="7D"), ["s1"], 2, 9), grain="day")
     prepare(root, **SMALL)
     calendar = read_prepared(root, "calendar")
     coming = calendar[calendar.date > read_version(root)["last_day"]]

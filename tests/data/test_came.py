@@ -147,13 +147,22 @@ def test_what_stands_in_for_tables_that_are_not_there_is_the_same(sales, tmp_pat
     assert "only what came" in said
 
 
-@pytest.fixture
-def lived(sales, tmp_path):
+@pytest.fixture(scope="module")
+def two_nights(sales, tmp_path_factory):
     "Two nights of deliveries, and the third night's is there."
-    shop = Shop(tmp_path)
+    shop = Shop(tmp_path_factory.mktemp("lived"))
     for day in DAYS[:2]:
         deliver(shop, sales, day), shop.night(day)
     deliver(shop, sales, DAYS[2])
+    return shop
+
+
+@pytest.fixture
+def lived(two_nights, tmp_path):
+    "A copy of it for a test that goes on from there."
+    shop = Shop(tmp_path)
+    shutil.copytree(two_nights.folder, tmp_path, dirs_exist_ok=True)
+    shop.before = tmp_path / two_nights.before.name
     return shop
 
 
@@ -205,7 +214,9 @@ CHANGES = {
 }
 
 
-LONG = (a_late_row, a_late_row_of_an_old_file)  # a correction that becomes known is such a row, too
+# A correction that becomes known is a late row, too; a file less is known like one that was changed; and that
+# params.yaml asks for other sales, test_night.py has.
+LONG = (a_late_row, a_late_row_of_an_old_file, a_file_less, another_mapping)
 SPOILT = [pytest.param(kind, marks=[pytest.mark.prove] * (kind in LONG), id=kind.__name__) for kind in CHANGES]
 
 

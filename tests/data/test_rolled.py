@@ -79,7 +79,7 @@ def ways(monkeypatch):
 DAYS = [f"{day:%Y-%m-%d}" for day in pd.date_range("2017-12-29", "2018-01-03")]
 
 
-@pytest.mark.parametrize("cells", [stores.CELLS_AT_ONCE, 1_600])
+@pytest.mark.parametrize("cells", [pytest.param(stores.CELLS_AT_ONCE, marks=pytest.mark.prove), 1_600])
 def test_nights_over_a_turn_of_the_year_write_what_a_whole_prepare_does(shop, ways, monkeypatch, cells):
     "Whether the items are one range or several; the files of the year that is over are the same ones."
     monkeypatch.setattr(stores, "CELLS_AT_ONCE", cells)

@@ -2,14 +2,19 @@
 
 import gzip
 import hashlib
+import io
+import json
+import zipfile
 
 import duckdb
 import pandas as pd
 import pytest
+import yaml
 
 from cd4ml_nb.core import UserError, replace_folder
 from cd4ml_nb.data.contract import check_raw
 from cd4ml_nb.data.deliveries import table
+from cd4ml_nb.data.suggest import say_proposal, suggest
 from cd4ml_nb.data.table import check_source, check_table
 
 pytestmark = pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning")  # Ibis 12 on DuckDB 2
@@ -52,6 +57,27 @@ German = [
     (day[8:] + "." + day[5:7] + "." + day[:4], item, shop, pieces.replace(".", ",")) for day, item, shop, pieces in ROWS
 ]
 
+
+def zipped(**tables):
+    with zipfile.ZipFile(packed := io.BytesIO(), "w") as file:
+        for name, text in tables.items():
+            file.writestr(name, text)
+    return packed.getvalue()
+
+
+def workbook(title, **sheets):
+    "A workbook with days as days and pieces as numbers, as Excel keeps them."
+    top = [[title], []] if title else []
+    with pd.ExcelWriter(book := io.BytesIO(), engine="xlsxwriter") as writer:
+        for name, rows in sheets.items():
+            typed = [[pd.Timestamp(day), item, shop, float(pieces)] for day, item, shop, pieces in rows]
+            lines = [*top, ["day", "sku", "shop", "pieces"], *typed]
+            pd.DataFrame(lines).to_excel(writer, sheet_name=name, header=False, index=False)
+    return book.getvalue()
+
+
+JSON_ROWS = [(day, item, shop, float(pieces)) for day, item, shop, pieces in ROWS]
+
 HARMLESS = {
     "plain": (csv(), {}),
     "a byte-order mark": ("\ufeff" + csv(), {}),
@@ -91,6 +117,35 @@ HARMLESS = {
     "gzip": (gzip.compress(csv().encode()), {"sales": "sales.csv.gz"}),
     "Windows-1252, zipped": (gzip.compress(csv().encode("cp1252")), {"sales": "sales.csv.gz", "encoding": "cp1252"}),
     "brackets in the file's name": (csv(), {"sales": "sales [1] 'new'.csv"}),
+    "tabs by name": (csv(header="day\tsku\tshop\tpieces", mark="\t"), {"sales": "sales.tsv"}),
+    "a title above": ("Sales of the North\n\n" + csv(), {"header_line": 3}),
+    "a zip file": (zipped(**{"sales/train.csv": csv()}), {"sales": "sales.zip"}),
+    "one of a zip file": (zipped(**{"b.csv": csv(), "a.csv": "x\n"}), {"sales": "sales.zip", "inside": "b.csv"}),
+    "a workbook": (workbook(None, Sales=ROWS), {"sales": "sales.xlsx"}),
+    "a sheet below a title": (
+        workbook("Sales", North=ROWS, South=ROWS[:1]),
+        {"sales": "sales.xlsx", "inside": "North", "header_line": 3},
+    ),
+    "JSON lines": (
+        "".join(json.dumps(dict(zip(("day", "sku", "shop", "pieces"), row))) + "\n" for row in JSON_ROWS),
+        {"sales": "sales.jsonl"},
+    ),
+    "wide": (
+        "sku;shop;note;01.01.2018;02.01.2018\nmilk;A;x;2;3,5\nmilk;B;x;;-1\nbread;A;y;5;\n",
+        {
+            "wide": {"date_from_columns": "%d.%m.%Y"},
+            "columns": {"item": "sku", "store": "shop"},
+            "decimal": ",",
+            "date_format": "%Y",
+        },
+    ),
+    "wide and numbered": (
+        "sku,shop,d_1,d_2\nmilk,A,2,3.5\nmilk,B,,-1\nbread,A,5,\n",
+        {
+            "wide": {"id": ["sku", "shop"], "numbered_columns": "d_", "first_day": "2018-01-01"},
+            "columns": {"item": "sku", "store": "shop", "date": None, "quantity": None},
+        },
+    ),
 }
 
 
@@ -98,7 +153,7 @@ HARMLESS = {
 def test_harmless_forms_are_read(tmp_path, form):
     content, mapping = HARMLESS[form]
     rules, train = bring(tmp_path, content, **mapping)
-    assert cells(train) == EXPECTED
+    assert sorted(cells(train)) == sorted(EXPECTED) if "wide" in mapping else cells(train) == EXPECTED
     assert rules == {"kept": {"rows": 4, "units": 9.5, "why": "kept"}}
 
 
@@ -223,7 +278,36 @@ REFUSED = {  # content, mapping, what the message must say
     "a spreadsheet by name": (
         b"PK\x03\x04",
         {"sales": "sales.xlsx"},
-        ["ends in .csv, .csv.gz or .parquet; export it as CSV"],
+        ["is no workbook, or damaged; or export it as CSV"],
+    ),
+    "several tables in a zip file": (
+        zipped(**{"b.csv": csv(), "a.csv": "x\n"}),
+        {"sales": "sales.zip"},
+        ["sales.zip is a zip file with 2 tables: b.csv, a.csv", 'inside: "b.csv"'],
+    ),
+    "a workbook with five sheets": (
+        workbook(None, **{str(year): ROWS for year in range(2014, 2019)}),
+        {"sales": "sales.xlsx"},
+        ["is a workbook with 5 sheets: 2014, 2015, 2016, 2017, 2018", 'inside: "2014"'],
+    ),
+    "a 7z archive": (b"7z\xbc\xaf\x27\x1c", {"sales": "sales.csv.7z"}, ["is a 7z archive", "7z x sales.csv.7z"]),
+    "half a line of JSON": (
+        '{"day": "2018-01-01", "sku": "milk", "shop": "A", "pieces": 2}\n{"day": "2018-01-02", "sk',
+        {"sales": "sales.jsonl"},
+        ["JSON, one object a line"],
+    ),
+    "where leaves nothing": (csv(), {"where": ["shop", "=", "Z"]}, ["leaves none: shop holds A (3), B (1)"]),
+    "weeks": (
+        csv([(f"{day:%Y-%m-%d}", "milk", "A", "1") for day in pd.date_range("2018-01-05", periods=9, freq="7D")]),
+        {},
+        ["column day: not daily", "looks weekly: 100% of the dates are Fridays, 7 days apart"],
+    ),
+    "a spreadsheet's days": (faulty(3, "day", "43101"), {}, ["look like days as a spreadsheet", "date_format: excel"]),
+    "seconds": (faulty(3, "day", "1514809800"), {}, ["seconds since 1970", "set date_format: epoch, and time_zone"]),
+    "a wide table without the word": (
+        "sku,shop,2018-01-01,2018-01-02\nmilk,A,2,3\n",
+        {},
+        ["column day: missing column", "2 columns are named like days", 'wide: {date_from_columns: "%Y-%m-%d"}'],
     ),
     "no rows": ("day,sku,shop,pieces\n", {}, ["sales.csv: no rows", "at least one row below the column names"]),
     "an empty file": ("", {}, ["is empty. It needs a first line"]),
@@ -724,3 +808,173 @@ def test_a_total_that_bears_a_day_is_doubted(tmp_path, rows, items):
     doubts = [fit for fit in said["fits"] if "looks like a total" in fit]
     assert (said["findings"], len(doubts)) == ([], len(items)), said
     assert all(f"the item '{item}'" in doubt for item, doubt in zip(items, doubts))
+
+
+def test_events_are_counted_and_rows_left_out_are_told(tmp_path):
+    rides = "at;line;state\n01.01.2018 09:30;U1;done\n01.01.2018 10:00;U1;done\n02.01.2018 10:00;U1;void\n"
+    columns = {"date": "at", "item": "line"}
+    forms = {"grain": "event", "date_format": "%d.%m.%Y %H:%M", "where": [["state", "!=", "void"]]}
+    rules, train = bring(tmp_path, rides, columns=columns, **forms)
+    assert cells(train) == [("2018-01-01", "U1", "all", "2.0")]
+    assert (rules["left_out"]["rows"], rules["summed"]["rows"]) == (1, 1)
+    rules, train = bring(tmp_path, rides, columns={"date": "at", "item": None}, **forms)
+    assert cells(train) == [("2018-01-01", "all", "all", "2.0")]
+
+
+DAYS = pd.date_range("2017-01-02", periods=60)
+SEEN_FIRST = {  # name, text, what is proposed besides the columns, the columns
+    "receipts": (
+        "receipts.csv",
+        "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,Country\n"
+        + "".join(
+            f"{n},A{n % 7},LAMP,{n % 3},{d.month}/{d.day}/{d.year} 8:26,2.55,{'FR' if n % 7 < 3 else 'UK'}\n"
+            for d in DAYS
+            for n in range(14)
+        ),
+        {"date_format": "%m/%d/%Y %H:%M", "grain": "line"},
+        {"date": "InvoiceDate", "item": "StockCode", "store": "Country", "quantity": "Quantity"},
+    ),
+    "rides": (
+        "rides.tsv",
+        "ride_id\tstarted_at\tended_at\tstart_station_name\tend_station_name\n"
+        + "".join(
+            f"R{d.day}{n}\t{d:%F} 08:0{n}\t{d:%F} 09:00\tClark St {n % 3}\tState St\n" for d in DAYS for n in range(9)
+        ),
+        {"grain": "event"},
+        {"date": "started_at", "item": None, "store": "start_station_name"},
+    ),
+    "German, below a title": (
+        "wurst.csv",
+        "Absatz 2017\nDatum;Artikelnummer;Bezeichnung;Filiale;Absatz;Umsatz\n"
+        + "".join(f"{d:%d.%m.%Y};10{n};Käse;Süd;{n},25;9,50\n" for d in DAYS for n in range(5)),
+        {"date_format": "%d.%m.%Y", "decimal": ",", "grain": "day", "encoding": "cp1252", "header_line": 2},
+        {"date": "Datum", "item": "Artikelnummer", "store": "Filiale", "quantity": "Absatz"},
+    ),
+    "bookings": (
+        "hotel.csv",
+        "hotel,is_canceled,lead_time,arrival_date,adults,reserved_room_type,adr,total_of_special_requests\n"
+        + "".join(f"City,{n % 2},{n},{d:%F},2,{'AB'[n % 2]},80.5,{n % 3}\n" for d in DAYS for n in range(6)),
+        {"grain": "event", "where": [["is_canceled", "=", 0]]},
+        {"date": "arrival_date", "item": "reserved_room_type", "store": "hotel"},
+    ),
+    "M5": (
+        "m5.csv",
+        "id,item_id,dept_id,store_id,"
+        + ",".join(f"d_{n}" for n in range(1, 41))
+        + "\n"
+        + "".join(f"H_{n}_CA,H_{n},H,CA," + ",".join("0100" * 10) + "\n" for n in range(5)),
+        {"wide": {"numbered_columns": "d_", "first_day": "2011-01-29"}},
+        {"item": "item_id", "store": "store_id"},
+    ),
+    "births": (
+        "births.csv",
+        "rownames,date,births,wday,year,day_of_week\n"
+        + "".join(f"{n},{d:%F},{80 + n % 9},{d:%a},{d.year},{d.day_of_week}\n" for n, d in enumerate(DAYS)),
+        {"grain": "day"},
+        {"date": "date", "quantity": "births", "item": None, "store": None},
+    ),
+    "weather": (
+        "weather.csv",
+        "date,rain,wind,weather\n"
+        + "".join(
+            f"{d:%Y/%m/%d %H:%M:%S},0.{n % 7},1.{n % 5},{'sun' if n % 3 else 'fog'}\n" for n, d in enumerate(DAYS)
+        ),
+        {"grain": "day", "date_format": "%Y/%m/%d %H:%M:%S"},
+        {"date": "date", "quantity": "rain", "item": None, "store": None},
+    ),
+    "ids": (
+        "m4.csv",
+        "id,date,value\n" + "".join(f"D{n},{d:%b} {d.day} {d.year},{n}.5\n" for d in DAYS for n in range(3)),
+        {"grain": "day", "date_format": "%b %d %Y"},
+        {"date": "date", "quantity": "value", "item": "id", "store": None},
+    ),
+    "order lines": (
+        "orders.csv",
+        "order_date,quantity,model,frame_material,bikeshop_name\n"
+        + "".join(f"{d:%F},{n},M {n},{'AB'[n % 2]},S{(n + d.day) % 3}\n" for d in DAYS for n in range(9)),
+        {"grain": "day"},
+        {"date": "order_date", "quantity": "quantity", "item": "model", "store": "bikeshop_name"},
+    ),
+    "nested": (
+        "rides.jsonl",
+        "".join(
+            f'{{"started": "{d:%F}T0{n}:00:00Z", "start": {{"station": "S{n}"}}, "station": "S{n}", "url": "u{n}"}}\n'
+            for d in DAYS
+            for n in range(3)
+        ),
+        {"grain": "event", "time_zone": "UTC"},
+        {"date": "started", "item": None, "store": "station"},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SEEN_FIRST)
+def test_a_file_that_was_never_described_is_proposed_as_its_owner_would(tmp_path, kind):
+    name, text, forms, columns = SEEN_FIRST[kind]
+    (tmp_path / name).write_bytes(text.encode(forms.get("encoding", "utf-8")))
+    proposal = suggest(tmp_path / name, tmp_path)
+    assert proposal.mapping == {"sales": name, "columns": columns, **forms}
+    assert yaml.safe_load(say_proposal(proposal))["table"] == proposal.mapping
+    assert check_table(proposal.mapping, tmp_path) == []
+
+
+def test_a_proposal_says_what_else_would_do(tmp_path):
+    "Rivals of a weak name, what a zone changes, and what stands in a column that is named like dates."
+    why = {}
+    for kind in ("order lines", "nested", "weather"):
+        name, text, *_ = SEEN_FIRST[kind]
+        (tmp_path / name).write_text(text)
+        why[kind] = suggest(tmp_path / name, tmp_path).why
+    assert "9 values; frame_material (2) would do, too" in why["order lines"]["columns.item"]
+    assert "wind (5) would do, too" in why["weather"]["columns.quantity"]
+    assert "ONLY YOU KNOW" in why["nested"]["time_zone"] and "100% in America/New_York" in why["nested"]["time_zone"]
+    (tmp_path / "odd.csv").write_text("date,price\nfirst of May,3\nsecond of May,4\n")
+    with pytest.raises(UserError, match="date is named like one and holds 'first of May' and 'second of May'"):
+        suggest(tmp_path / "odd.csv", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("twice.jsonl", b'{"date": "2018-01-01", "units": 1, "units": 2}\n', 'duplicate key "units"'),
+        ("book.xlsx", b"no workbook", "no workbook, or damaged"),
+        ("packed.zip", b"no zip file", "cut short or damaged"),
+        ("index.csv", b",store,item,units\n2018-01-01,a,milk,3\n2018-01-02,a,milk,4\n", "has no name"),
+    ],
+)
+def test_a_file_of_which_nothing_can_be_proposed_is_a_sentence(tmp_path, name, text, says):
+    (tmp_path / name).write_bytes(text)
+    with pytest.raises(UserError, match=says):
+        suggest(tmp_path / name, tmp_path)
+
+
+def test_lists_and_objects_are_no_columns_and_stores_no_quantities(tmp_path):
+    rows = [
+        {"date": f"2018-01-{day:02}", "store": store, "item": {"name": "milk"}}
+        for day in range(1, 29)
+        for store in "12"
+    ]
+    (tmp_path / "nested.jsonl").write_text("\n".join(json.dumps({**row, "units": [3]}) for row in rows))
+    proposal = suggest(tmp_path / "nested.jsonl", tmp_path)
+    assert proposal.mapping["columns"] == {"date": "date", "item": None, "store": "store"}
+    assert proposal.mapping["grain"] == "event"
+
+
+def test_a_parquet_files_own_zone_is_not_asked_for_again(tmp_path):
+    at = pd.to_datetime(["2018-01-01T04:30:00Z", "2018-01-02T12:00:00Z"]).tz_convert("America/New_York")
+    pd.DataFrame({"at": at, "sku": ["milk"] * 2, "pieces": [2, 3]}).to_parquet(tmp_path / "sales.parquet")
+    columns = {"date": "at", "item": "sku", "quantity": "pieces"}
+    _, train = bring(tmp_path, None, sales="sales.parquet", columns=columns)
+    assert cells(train) == [("2017-12-31", "milk", "all", "2.0"), ("2018-01-02", "milk", "all", "3.0")]
+
+
+def test_contradicting_rows_are_shown_with_what_they_contradict(tmp_path):
+    (tmp_path / "sales.csv").write_text(
+        "day,sku,group,pieces\n" + "2018-01-01,milk,Dairy,1\n" * 30 + "2018-01-02,milk,Drinks,1\n"
+    )
+    columns = {"date": "day", "item": "sku", "quantity": "pieces"}
+    items = {"table": "sales.csv", "columns": {"item": "sku", "family": "group"}}
+    found = check_table({"sales": "sales.csv", "columns": columns, "grain": "line", "items": items}, tmp_path)
+    assert [(f["kind"], f["count"], f["rows"]) for f in found] == [
+        ("contradicting rows", 31, [(2, "milk, Dairy"), (32, "milk, Drinks")])
+    ]

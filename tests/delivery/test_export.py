@@ -13,11 +13,15 @@ from cd4ml_nb.delivery.formula import ANSWERS, NAMES, NUMBERS, read_formula
 from cd4ml_nb.delivery.graph import make_graph
 from cd4ml_nb.delivery.onnx import onnx_pair
 from cd4ml_nb.delivery.pmml import make_pmml
+from cd4ml_nb.delivery.registry import registry_folder
 from cd4ml_nb.delivery.state import state
 from cd4ml_nb.delivery.travelling import write_rows
+from cd4ml_nb.model.blend import same_weekday
 from cd4ml_nb.model.estimators import ESTIMATORS
 from cd4ml_nb.model.features import CLOSABLE, FEATURES
-from cd4ml_nb.model.kernel import OnnxModels
+from cd4ml_nb.model.forecaster import load_forecaster
+from cd4ml_nb.model.kernel import OnnxModels, open_session
+from cd4ml_nb.model.package import check_settings, unseal
 from cd4ml_nb.tiny import tiny_live
 
 # Python without what a .pth file adds: the packages of this environment, and not this library, which is linked to it.
@@ -241,3 +245,38 @@ def test_pmml_is_equal_to_another_evaluator(shop, name, tmp_path):
     expected = np.array([line.split(",")[-2:] for line in rows], float)
     assert said.shape == expected.shape == (240, 2)
     assert (np.abs(said - expected) / np.maximum(expected, 0.01)).max() < 1e-4
+
+
+def test_service_graph_and_pmml_mix_alike(shop, name):
+    "The kernel, ONNX's runtime and the formula of PMML give the rule the same share, gaps included."
+    package = registry_folder(shop) / name / "package"
+    f, sealed = load_forecaster(package), unseal(package)
+    rng, rows = np.random.default_rng(0), 200
+    x = rng.gamma(2, size=(rows, len(FEATURES))).astype(np.float32)
+    for name in ("weekday_mean_8", "weekday_log_mean_4", "log_mean_28", "mean_28"):
+        x[rng.random(rows) < 0.3, FEATURES.index(name)] = np.nan
+    items = np.array(["nobody"] * rows, object)
+    f.models.serving = {**sealed["serving"], "blend": {}}
+    plain = {name: f.models.on_features({"item_nbr": items}, x[:, None], name)[:, 0] for name in ANSWERS}
+    f.models.serving = sealed["serving"] = {**sealed["serving"], "blend": {"mean": 0.6, "log_mean": 0.25}}
+    said = {name: f.models.on_features({"item_nbr": items}, x[:, None], name)[:, 0] for name in ANSWERS}
+    rule = same_weekday(x, "log_mean")
+    expected = np.where(np.isnan(rule), plain["log_mean"], np.expm1(0.75 * np.log1p(plain["log_mean"]) + 0.25 * rule))
+    np.testing.assert_allclose(said["log_mean"], expected, rtol=1e-6)
+    formula = read_formula(package, sealed)
+    given = {name: x[:, FEATURES.index(name)] for name in NUMBERS} | {name: items for name in NAMES}
+    lookup = {name: formula.lookups[name][1] for name in NAMES if name in FEATURES}
+    for name, number in lookup.items():  # names that nobody knows
+        x[:, FEATURES.index(name)] = number
+    said = {name: f.models.on_features({"item_nbr": items}, x[:, None], name)[:, 0] for name in ANSWERS}
+    session = open_session(make_graph(formula))
+    for name, answer in zip(ANSWERS, session.run(list(ANSWERS), given)):
+        np.testing.assert_allclose(answer, said[name], rtol=1e-4, atol=1e-5)
+    assert all(b"weekday_log_mean_4" in make_pmml(formula, name, "") for name in ANSWERS)
+
+
+@pytest.mark.parametrize("wrong", [{"mean": 1.5}, {"wape": 0.5}, {"mean": True}])
+def test_a_package_with_another_share_is_refused(shop, name, wrong):
+    sealed = unseal(package := registry_folder(shop) / name / "package")
+    with pytest.raises(UserError, match="blend is not shares from 0 to 1"):
+        check_settings(package, {**sealed, "serving": {**sealed["serving"], "blend": wrong}})

@@ -1,16 +1,21 @@
 "What a night learns online is a matter of its record alone."
 
 from dataclasses import replace
-import shutil
+import json, shutil
 import numpy as np, pyarrow as pa, pyarrow.parquet as pq, pytest
-from cd4ml_nb.core import UserError
+from cd4ml_nb.core import UserError, sha256_of, write_json
 from cd4ml_nb.delivery import learning
 from cd4ml_nb.delivery.learning import _read_said, learn_tonight
-from cd4ml_nb.delivery.registry import package_folder
+from cd4ml_nb.delivery.night import turn
+from cd4ml_nb.delivery.nights import live_folder
+from cd4ml_nb.delivery.registry import new_version, package_folder, registry_folder
+from cd4ml_nb.delivery.release import approve, promote
+from cd4ml_nb.delivery.routing import arm_folder
 from cd4ml_nb.delivery.state import state
-from cd4ml_nb.model.forecaster import load_forecaster
+from cd4ml_nb.model.forecaster import load_forecaster, make_ready
 from cd4ml_nb.model.online import LEARNT, Learnt, read_learnt, write_learnt
 from cd4ml_nb.model.package import seal, unseal
+from cd4ml_nb.monitoring.published import ready_arms
 from cd4ml_nb.tiny import tiny_live
 
 
@@ -139,3 +144,36 @@ def test_what_was_learnt_moves_every_number_alike(evening, tmp_path):
 def test_factors_that_cannot_be_are_refused(evening, tmp_path, level):
     with pytest.raises(UserError, match="learnt online"):
         load_forecaster(with_factors(evening[0], tmp_path / "odd", level))
+
+
+@pytest.mark.prove
+def test_a_challenger_learns_online_beside_a_champion_that_does_not(tmp_path):
+    root = shutil.copytree(tiny_live("2017-08-20"), tmp_path / "shop")
+    live = state(root)["champion"]["model_version"]
+    with new_version(root, "twin") as new:  # the same model, let learn online
+        shutil.copytree(registry_folder(root) / live, new, dirs_exist_ok=True)
+        sealed = unseal(new / "package")
+        (new / "package/forecaster.json").unlink()
+        card = {**sealed["card"], "model_version": "twin"}
+        seal(new / "package", card, {**sealed["serving"], "online": True})
+        make_ready(new / "package")
+        package = {"package": sha256_of(new / "package/forecaster.json")}
+        for file, facts in (("gate.json", {"champion": live}), ("registration.json", package)):
+            said = json.loads((new / file).read_text())
+            write_json(new / file, said | {"model_version": "twin"} | facts)
+    (root / "params.yaml").open("a").write("serving: {routing: {policy: split, unit: series}}\n")
+    approve(root, "twin", "Ana", "for a trial", override=True)
+    promote(root, "twin", "challenger", "Ana", "does it learn?", share=0.4)
+    for _ in range(2):
+        tonight = turn(root)["tonight"]
+        assert ready_arms(root) == {"twin": ""}  # it turned its night, and nothing is said against it
+    champion = unseal(live_folder(root, state(root)["champion"]))
+    folder = arm_folder(root, state(root)["champion"], state(root)["beside"][0])
+    card = unseal(folder)["card"]
+    assert "online" not in champion["card"] and not champion["serving"].get("online")
+    assert (folder / LEARNT).exists() and "twin" in card["model_version"]
+    assert card["online"]["nights"] == 2 and card["online"]["heard"].startswith("The frozen model answers until 7")
+    before, twin = load_forecaster(live_folder(root, state(root)["champion"])), load_forecaster(folder)
+    np.testing.assert_allclose(twin.forecast()["mean"], before.forecast()["mean"])  # two nights are no proof
+    assert tonight.card["model_version"] == champion["card"]["model_version"]
+    assert "2 nights" in learning.learnt_beside(folder)

@@ -66,20 +66,16 @@ def to_csv(shop):
     return source
 
 
-def test_the_same_night_gives_the_same_bytes(shop, tmp_path):
-    other = tmp_path / "other"
-    shutil.copytree(shop, other)
-    for root in (shop, other):
-        turn(root)
-    assert bytes_of(shop / FORECASTS) == bytes_of(other / FORECASTS)
-    assert bytes_of(shop / NIGHTS) == bytes_of(other / NIGHTS)
-    assert (shop / LIVE).read_bytes() == (other / LIVE).read_bytes()
+def test_the_same_night_gives_the_same_bytes(shop, after_one):
+    turn(shop)
+    assert bytes_of(shop / FORECASTS) == bytes_of(after_one / FORECASTS)
+    assert bytes_of(shop / NIGHTS) == bytes_of(after_one / NIGHTS)
+    assert (shop / LIVE).read_bytes() == (after_one / LIVE).read_bytes()
 
 
-def test_a_panel_too_large_for_the_memory_is_walked_through_once(shop, tmp_path, monkeypatch):
+def test_a_panel_too_large_for_the_memory_is_walked_through_once(shop, after_one, monkeypatch):
     "In parts, and the state is the same."
-    other, loaded, load = shutil.copytree(shop, tmp_path / "other"), [], loading.load_block
-    turn(other)
+    loaded, load = [], loading.load_block
     few = partial(groups.series_parts, cells=2_000)  # of 300 days: six series at a time, a store's seven in two parts
     monkeypatch.setattr(loading, "CELLS", 1)
     for module in (package, remainder):
@@ -87,7 +83,7 @@ def test_a_panel_too_large_for_the_memory_is_walked_through_once(shop, tmp_path,
     monkeypatch.setattr(loading, "load_block", lambda *given, **named: loaded.append(1) or load(*given, **named))
     turn(shop)
     assert len(loaded) == 3 * 2
-    assert bytes_of(shop / NIGHTS) == bytes_of(other / NIGHTS)
+    assert bytes_of(shop / NIGHTS) == bytes_of(after_one / NIGHTS)
 
 
 def test_a_delivery_without_the_day_leaves_what_is_live(shop):
@@ -311,12 +307,11 @@ def test_a_closed_day_is_no_late_delivery(shop):
     assert "known to be closed on 2017-08-21" in done["checks"][0]["says"]
 
 
-def test_the_night_after_a_newer_release(shop):
+def test_the_night_after_a_newer_release(lived):
     "A newly released model may know more days than the last night did."
-    turn(shop)
-    night = json.loads((shop / LIVE).read_text())
-    (shop / LIVE).write_text(json.dumps({**night, "day": "2017-08-18", "model_version": "trees-of-before"}))
-    assert turn(shop)["night"]["day"] == "2017-08-21"
+    night = json.loads((lived / LIVE).read_text())
+    (lived / LIVE).write_text(json.dumps({**night, "day": "2017-08-18", "model_version": "trees-of-before"}))
+    assert turn(lived)["night"]["day"] == "2017-08-21"
 
 
 def prepared_anew(shop, day, folder):
@@ -645,17 +640,25 @@ def add_model(shop, name):
             write_json(tmp / file, read_json(tmp / file) | {"model_version": name} | facts)
 
 
-@pytest.fixture
-def after_a_release(shop):
+@pytest.fixture(scope="module")
+def released_twice(after_one, tmp_path_factory):
     "Two nights of the first model, then another one is released."
     from cd4ml_nb.delivery.release import approve, promote
 
-    add_model(shop, "trees-2")
-    first = state(shop)["champion"]["model_version"]
-    turn(shop), turn(shop)
-    approve(shop, "trees-2", "Ana", "a trial", override=True)
-    promote(shop, "trees-2", by="Ana", reason="a trial", override=True)
-    return shop, first
+    root = shutil.copytree(after_one, tmp_path_factory.mktemp("twice") / "shop")
+    add_model(root, "trees-2")
+    first = state(root)["champion"]["model_version"]
+    turn(root)
+    approve(root, "trees-2", "Ana", "a trial", override=True)
+    promote(root, "trees-2", by="Ana", reason="a trial", override=True)
+    return root, first
+
+
+@pytest.fixture
+def after_a_release(released_twice, tmp_path):
+    "A copy of it for a test that goes on from there."
+    root, first = released_twice
+    return shutil.copytree(root, tmp_path / "shop"), first
 
 
 def stands_on(shop):
@@ -784,9 +787,9 @@ def held(shop, path):
                 subprocess.run(["umount", "-l", line.split()[1]], check=True)
 
 
-def test_a_night_where_a_single_file_is_read_only_names_it_and_leaves_what_is_live(shop):
+def test_a_night_where_a_single_file_is_read_only_names_it_and_leaves_what_is_live(lived):
     "Such as the record of what is live; a file of last night's sales is not written to, and stops nothing."
-    turn(shop)
+    shop = lived
     live = shop / LIVE
     doubt, series = shop / "production/doubt.json", shop / "production/prepared/series.parquet"
     for path, stops in ((live, True), (doubt, True), (series, False)):
@@ -813,8 +816,8 @@ def test_past_closed_days_are_closed_in_the_state(shop):
         assert not block.is_open[:, days[1]].any()
 
 
-def test_a_night_on_a_full_disk_leaves_what_is_live(shop):
-    turn(shop)
+def test_a_night_on_a_full_disk_leaves_what_is_live(lived):
+    shop = lived
     before = bytes_of(shop / "production")
     limit = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
     limit += "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); "
@@ -899,10 +902,9 @@ def killed_as_it_goes_live(root, night, tonight, last):
     return os.WIFSIGNALED(os.waitpid(child, 0)[1])
 
 
-def test_a_night_that_is_killed_at_any_change_as_it_goes_live(shop, tmp_path, monkeypatch):
+def test_a_night_that_is_killed_at_any_change_as_it_goes_live(lived, tmp_path, monkeypatch):
     "Before each file that is written, renamed or removed: the night before is live, or this one, and each is whole."
-    turn(shop)
-    found, go_live = {}, night_module._go_live
+    shop, found, go_live = lived, {}, night_module._go_live
 
     def keep(root, night, tonight):
         found.update(night=night, tonight=tonight)

@@ -42,6 +42,14 @@ def forecasts(root, estimator="gradient_boosting", parameters=BOOSTING, rows=ROW
     return pd.read_parquet(root / f"data/evaluation/{estimator}.parquet"), seconds
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_rule():
+    "The free rule's share is learnt from whatever is judged; without it models are compared alone."
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "learn_blend", lambda losses: {})
+        yield
+
+
 @pytest.fixture(scope="module")
 def whole(project):
     return forecasts(project, rows=MORE_ROWS)[0]

@@ -8,7 +8,8 @@ from cd4ml_nb.delivery.beside import forecasts_beside
 from cd4ml_nb.delivery.night import EXHAUSTED, HAS_BEEN
 from cd4ml_nb.monitoring import watch
 from cd4ml_nb.monitoring.alerts import Wrong, acknowledge, read_alerts, settle
-from cd4ml_nb.monitoring.causes import UNITS, Drift
+from cd4ml_nb.delivery.nights import read_recounts
+from cd4ml_nb.monitoring.causes import TOLD, UNITS, Drift, Drifted
 from cd4ml_nb.monitoring.judged import AS_JUDGED, NOT_ENOUGH, Verdict
 from cd4ml_nb.monitoring.watch import watch_failure
 from cd4ml_nb.monitoring.webhook import tell_alerts
@@ -172,6 +173,24 @@ def test_many_products_of_changed_units_are_one_alert():
     assert len(watch._together(many, {"units: product 0": None})) == 2  # what was told by itself stays so
 
 
+def test_products_of_changed_units_are_marked_until_somebody_says_that_it_is_normal(shop, monkeypatch):
+    milk, ham = (Drift(UNITS, "product", "product", (of,), "2017-12-01", "Units changed.", 12.34) for of in ("m", "h"))
+    night = {"day": "2017-12-02", "model_version": "v1"}
+    monkeypatch.setattr(watch, "live_night", lambda root: night)
+    marked = lambda *found, day="2017-12-02": (
+        monkeypatch.setattr(watch, "read_drift", lambda root: Drifted(TOLD, day, list(found))),
+        watch.mark_products(shop),
+        {item: one.times for item, one in read_recounts(shop).items()},
+    )[-1]
+    assert marked(milk, ham) == {"m": 12, "h": 12}
+    assert marked(day="2017-12-01") == {"m": 12, "h": 12}  # it did not look tonight: what was said stays
+
+    settle(shop, {"drift": [Wrong("2017-12-02", one.since, one.says, "v1", one.about) for one in (milk, ham)]})
+    acknowledge(shop, read_alerts(shop)[0].id, "Ada", "boxes now", normal=True)
+    assert marked(milk, ham) == {"h": 12}
+    assert marked(milk) == {}
+
+
 def test_a_rule_that_is_off_says_nothing_and_closes_what_it_said(shop):
     settle(shop, {"night": LATE})
     (shop / "params.yaml").write_text("monitoring: {alerts: {night: {level: 'off'}}}")
@@ -259,6 +278,11 @@ def test_a_strange_week_is_told_once_and_when_it_is_over(shop, capsys, monkeypat
     watch.watch_night(shop)
     assert "cannot be read. Remove it" in capsys.readouterr().err and read_alerts(shop) == [alert]
     assert [line[:4] for line in night("2017-12-04", 1.1, 1.0)] == ["Over"]
+    assert len(night("2017-12-05", 3, 9.0)) == 1
+    acknowledge(shop, read_alerts(shop)[0].id, "Ada", "a school buys there", normal=True)
+    assert night("2017-12-06", 2, 3.0) == night("2017-12-07", 3, 9.0) == read_alerts(shop) == []
+    assert night("2017-12-08", 1.1, 1.0) == []
+    assert len(night("2017-12-09", 3, 9.0)) == 1, "it was over meanwhile"
 
 
 def test_nothing_of_it_stops_a_night(shop, capsys):

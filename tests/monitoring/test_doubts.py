@@ -2,6 +2,7 @@
 
 import numpy as np, pandas as pd
 import pytest
+from cd4ml_nb.core import UserError
 from cd4ml_nb.data.ingest import ingest
 from cd4ml_nb.data.prepare import prepare
 from cd4ml_nb.monitoring.doubts import find_doubts
@@ -10,10 +11,10 @@ SEEDS = (47, 1, 5)
 WINDOWS = {"horizon": 16, "calibration_windows": 2, "evaluation_windows": 3}
 
 
-def invented(folder, seed):
+def invented(folder, seed, rows=400_000, stores=12, items=250):
     "A prepared year and more of twelve stores, a series in twenty of which runs out once."
     (folder / "params.yaml").write_text("ingest: {source: synthetic}\n")
-    ingest(folder, "synthetic", "", None, synthetic={"rows": 400_000, "stores": 12, "items": 250, "seed": seed})
+    ingest(folder, "synthetic", "", None, synthetic={"rows": rows, "stores": stores, "items": items, "seed": seed})
     prepare(folder, delisted_after=56, windows=WINDOWS, history=56)
     return folder
 
@@ -86,6 +87,18 @@ def test_nothing_of_a_store_that_sells_next_to_nothing_is_in_doubt(tmp_path):
     day, item = np.arange(365), np.arange(20)[:, None]
     write_sales(tmp_path, ((day >= item) & ((day - item) % 30 == 0)).astype(float))
     assert find_doubts(tmp_path).empty
+
+
+@pytest.mark.parametrize(
+    "name", ["panel/store_nbr=1/*.parquet", "item_pool.parquet", "promotions.parquet", "calendar.parquet"]
+)
+def test_a_file_that_is_cut_off_is_named(tmp_path, name):
+    "Half of a file came back from a backup: a sentence says which, and how to have it again."
+    write_sales(tmp_path, np.ones((2, 30)))
+    path = next(tmp_path.glob(name))
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(UserError, match=f"{path.name} cannot be read .*make pipeline|{path.stem} cannot be read"):
+        find_doubts(tmp_path)
 
 
 @pytest.mark.parametrize("nights", [1, 30])

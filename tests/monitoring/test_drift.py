@@ -260,6 +260,31 @@ def test_the_factor_is_asked_for_anew_each_night_until_the_past_is_rewritten():
     assert night(scaled(bakery(), "6", [12] * 177)) == ([], []), "nothing is taken back where all days are alike"
 
 
+def test_a_change_of_units_that_is_undone_is_over_or_one_back_where_it_had_become_the_norm():
+    "A fortnight of twelve times as much, and three days as before: whether the model learnt of the first decides."
+    (was,) = counted_otherwise(scaled(bakery(), "6", [12] * 14))
+    was = product_drift(replace(was, since=str(FIRST + 160), times=12.0))
+    items = pd.DataFrame({"item_nbr": ["6"], "item_name": ["rolls"], "family": ["2"]})
+    tonight = SimpleNamespace(block=scaled(bakery(), "6", [12] * 14 + [1] * 3), items=items)
+
+    found, over = _products_of(tonight, [was], [], None)
+    assert found == [] and [one.ended for one in over] == [str(FIRST + 174)]
+    (back,), over = _products_of(tonight, [was], [], None, {was.about})
+    assert (back.about, back.since, back.times) == ("units: product 6 back", over[0].ended, 1 / 12)
+    assert back.says.startswith("Units changed back: rolls (6) is counted about 12 times as low as before")
+    assert "in all its 9 stores" in back.says
+    assert _products_of(tonight, [back], over, None) == ([back], over), "it goes on, and is no change of its own"
+
+
+def test_a_change_of_units_that_begins_in_a_promotion_is_told_from_its_first_day():
+    "Promoted days alone tell nothing of units; left on the new count they would move all that is added up."
+    block = scaled(bakery(), "6", [12] * 8)
+    shown, own = block.onpromotion.copy(), (block.series["item_nbr"] == "6").to_numpy()
+    shown[own, 165:173] = 1  # four days before the change, and four after it
+    (one,) = counted_otherwise(replace(block, onpromotion=shown))
+    assert one.since == str(FIRST + 169)
+
+
 def test_changed_units_in_one_store_are_told_of_that_store():
     (one,) = counted_otherwise(scaled(bakery(), "6", [12] * 7, stores=["4"]))
     assert (one.item_nbr, one.stores, one.everywhere) == ("6", ("4",), False)
@@ -328,6 +353,10 @@ def test_where_too_little_is_promoted_that_is_said(shop):
     )
     assert few.response == f"{says} 20 units, 30 are needed." and say_drift(few).endswith(few.response)
 
+    none = {**facts, **{name: facts[name] * 0 for name in ("promoted_units", "promoted_usual")}}
+    assert drifts_of(Inputs(inputs.slices, inputs.days, none)).response == (
+        f"There was no promotion in the last {len(inputs.days)} days."
+    )
     for name in ("promoted_units", "promoted_usual"):
         facts[name][:, :-7] = 0
         facts[name][:, -7:] = inputs.facts[name][:, -7:]

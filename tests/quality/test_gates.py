@@ -7,7 +7,7 @@ import contextlib, io, json, shutil
 from dataclasses import replace
 from pathlib import Path
 import numpy as np, pandas as pd, pytest
-from cd4ml_nb.core import UserError, read_params
+from cd4ml_nb.core import UserError, read_params, write_json
 from cd4ml_nb.data.split import read_windows
 from cd4ml_nb.delivery import gate as gating
 from cd4ml_nb.delivery.gate import judge_model
@@ -470,6 +470,22 @@ def test_a_champion_without_a_function_is_compared_by_its_estimators_backtest(ow
     _, table, how = champion_forecasts(case, own, own / "data/model", load_forecaster(own / "data/model"))
     assert "backtest" in how and set(table.forecast_origin) == {case.origins[-1]}
     assert ratchet_check(with_champion(case, own, own / "data/model"))["value"] < 0
+
+
+def test_the_best_of_the_backtest_is_trained_packaged_and_judged(own):
+    "Also one without a function, which says finished numbers; the card says why it was chosen, as the evaluation did."
+    choice = {"estimator": "seasonal_naive", "parameters": {"weeks": 4}, "says": "seasonal_naive: best of 5."}
+    (own / "data/evaluation/best").mkdir(exist_ok=True)
+    write_json(own / "data/evaluation/best/choice.json", choice)
+    with contextlib.redirect_stderr(io.StringIO()):
+        train(own, "best", {}, read_params(root=own)["training_rows"])
+        card = package(own)
+    assert (card["estimator"], card["chosen"]) == ("seasonal_naive", choice["says"])
+    assert choice["says"] in (own / "data/model/README.md").read_text()
+    found = {c["check"]: c for c in judge_model(own, "best", **read_params("gate", own))["checks"]}
+    assert "It is seasonal naive itself" in found["naive"]["says"] and found["sane"]["verdict"] == "passed"
+    with pytest.raises(UserError, match="but params.yaml trains gradient_boosting"):
+        gate_of(own)
 
 
 @pytest.mark.parametrize(

@@ -63,9 +63,11 @@ def test_a_record_that_is_away_stops_no_answer_and_is_said(own, good):
         assert "cd4ml_events_trouble 1.0" in service.ask("/metrics")[1]
         assert "a file stands where a folder should be" in service.log.read_text()
         folder.unlink()
-        wait_for(lambda: service.ask("/ready")[1]["events"] == "", said=service.log.read_text)
+        wait_for((folder / "events.db").exists, said=service.log.read_text)
+        assert service.ask("/ready")[1]["events"]  # that a place is there again shows not that events have room
         kept = service.ask_all(as_query(good))[1]["event"]
         wait_for(lambda: "cd4ml_events_kept_total 1.0" in service.ask("/metrics")[1])
+        assert service.ask("/ready")[1]["events"] == ""
     assert list(on_record(own)) == [kept] != [said["event"]]
 
 

@@ -364,3 +364,17 @@ def test_writing_together_is_worth_it(tmp_path, capsys):
     with capsys.disabled():
         print(f"\nacknowledged a second, together and alone: {[tuple(map(round, pair)) for pair in rates]}")
     assert max(together / one for together, one in rates) > 1.5, rates
+
+
+def test_a_write_without_rows_says_nothing_of_the_disk(tmp_path):
+    place, said = tmp_path / "events", []
+    place.write_text("a file where the folder should be")
+    disk = events.Disk(place, said.append)
+    with pytest.raises(UserError, match="Cannot write"):
+        disk.keep([])
+    place.unlink()
+    disk.keep([])
+    assert "Cannot write" in disk.trouble and len(said) == 1
+    disk.keep([events._row(Event("outcome", {}))])
+    assert disk.trouble is None and "kept again" in said[1]
+    disk.close()

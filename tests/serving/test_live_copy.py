@@ -6,10 +6,12 @@ from cd4ml_nb.core import UserError
 from cd4ml_nb.delivery.acts import HEAD, LIVE, LOG
 from cd4ml_nb.delivery.live_copy import copy_live
 from cd4ml_nb.delivery.night import next_day, turn
+from cd4ml_nb.delivery.nights import RECOUNTS, keep_recounts
 from cd4ml_nb.delivery.release import status_in_words
 from cd4ml_nb.delivery.state import state
 from cd4ml_nb.delivery.store import fetch_live, publish_live
-from cd4ml_nb.serving.live import load_champion
+from cd4ml_nb.model.notes import Recount
+from cd4ml_nb.serving.live import Shelf, load_champion
 from cd4ml_nb.tiny import tiny_live
 
 READERS = {
@@ -79,3 +81,22 @@ def test_a_model_that_is_live_again_is_copied_with_its_own_night(lived, tmp_path
     copy_live(root, tmp_path / "copy")
     origins = [load_champion(folder).card["forecast_origin"] for folder in (root, tmp_path / "copy")]
     assert origins == ["2017-08-21"] * 2
+
+
+def test_a_product_that_is_counted_otherwise_is_marked_until_it_is_over(lived, tmp_path, capsys):
+    "By what is loaded, by a service that is up, in a copy; and a damaged mark stops nobody."
+    root, plain = tmp_path / "shop", load_champion(lived)
+    shutil.copytree(lived, root)
+    shelf, (store, item) = Shelf(root), plain.series.iloc[0]
+    assert shelf.current().note(item, store) == plain.note(item, store)
+
+    keep_recounts(root, {item: Recount("2017-08-19", 12.0, (store,))})
+    assert "about 12 times as high as before in store" in shelf.current().note(item, store)
+    copy_live(root, tmp_path / "copy")
+    assert load_champion(tmp_path / "copy").note(item, store) == shelf.current().note(item, store)
+
+    (root / RECOUNTS).write_text("[")
+    assert shelf.current().note(item, store) == plain.note(item, store)
+    assert "recounts.json is damaged" in capsys.readouterr().err
+    keep_recounts(root, {})
+    assert shelf.current().note(item, store) == plain.note(item, store)

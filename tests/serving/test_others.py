@@ -70,7 +70,7 @@ def test_a_prometheus_scrapes_it(service, good, tmp_path):
             assert service.ask(asked)[0] == 200
         wait_for(lambda: _scraped(port, counted) == before + 7, said=log.read_text, process=process)
         assert _scraped(port, 'up{job="cd4ml"}') == 1
-        assert _scraped(port, 'cd4ml_model_live{model_version="trees-1"}') == 1
+        assert _scraped(port, 'cd4ml_model_live{model_version="trees-1",role="champion"}') == 1
         assert _scraped(port, "cd4ml_events_lost_total") == 0
     finally:
         process.terminate()

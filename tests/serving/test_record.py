@@ -163,8 +163,9 @@ def test_a_service_whose_record_is_moved_away_says_so_and_begins_a_new_one(tmp_p
 
 def hear(connection):
     "The next event of a stream: its kind, and what it says."
-    kind = None
-    while line := connection.readline().decode().strip() or "-":
+    kind, until = None, time.monotonic() + PATIENCE
+    while line := connection.readline().decode().strip() or "-":  # a sign of life now and then is no event
+        assert time.monotonic() < until, "nothing was heard but signs of life"
         if line.startswith("event: "):
             kind = line.removeprefix("event: ")
         if line.startswith("data: "):

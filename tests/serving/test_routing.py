@@ -1,7 +1,9 @@
 "Several models answer, each its units: whatever is asked says the same, and what cannot be leaves the champion."
 
 import json, shutil
+from types import SimpleNamespace
 import msgspec, numpy as np, pandas as pd, pyarrow.parquet as pq, pytest
+from prometheus_client import generate_latest
 from shop import NO_MLFLOW
 from cd4ml_nb.core import UserError
 from cd4ml_nb.delivery.acts import LOG
@@ -14,10 +16,15 @@ from cd4ml_nb.delivery.nights import live_night
 from cd4ml_nb.delivery.registry import registry_folder
 from cd4ml_nb.delivery.routing import BANDIT, arm_folder
 from cd4ml_nb.delivery.state import state
-from cd4ml_nb.monitoring.published import ROUTED, publish_routed, ready_arms, routed_file
+from cd4ml_nb.monitoring.asked import keep_questions, questions_kept, say_asked
+from cd4ml_nb.monitoring.answering import ROUTED
+from cd4ml_nb.monitoring.answering import say_given
+from cd4ml_nb.monitoring.published import publish_routed, ready_arms, routed_file
 from cd4ml_nb.monitoring.split import look_at_routing
 from cd4ml_nb.serving.answers import Answers, Question
-from cd4ml_nb.serving.asked import as_row
+from cd4ml_nb.serving.asked import Recorder, as_row, close
+from cd4ml_nb.serving.events import events_folder, read_events, utc_now
+from cd4ml_nb.serving.http import Counts, tell, who_answers
 from cd4ml_nb.serving.live import Shelf, load_champion
 from cd4ml_nb.serving.orders import as_file, order_list, said_of, with_decisions
 from cd4ml_nb.serving.routing import points_file
@@ -56,6 +63,9 @@ def test_all_ways_to_ask_say_the_same(routed):
     model = load_champion(routed)
     who, day = by_series(model), model.card["first_day"]
     assert 0 < (who == "twin").sum() < len(who)
+    units = {name: arm["units"] for name, arm in model.card["routing"]["arms"].items()}
+    that = f"That is {units['twin']} of {sum(units.values())} products in stores."
+    assert say_given(routed, state(routed), "twin", 0.4) == that
     answers = Answers(model)
     for (store, item), name in who.items():
         planned = answers.find(Question(item, store, day))
@@ -72,6 +82,53 @@ def test_all_ways_to_ask_say_the_same(routed):
         assert said_of(listed, table["item_nbr"][0]).model_version == who[one, table["item_nbr"][0]]
     everywhere = answers.compute(Question(item, None, day))
     assert set(msgspec.json.decode(everywhere).get("models", [])) in (set(), {"twin", model.card["model_version"]})
+
+
+def test_who_answers_is_told_with_role_and_share(routed):
+    model, counts = load_champion(routed), Counts()
+    champion = state(routed)["champion"]["model_version"]
+    roles = [(one["model_version"], one["role"], one["share"]) for one in who_answers(model.card)]
+    assert roles == [(champion, "champion", 0.6), ("twin", "challenger", 0.4)]
+    follower = SimpleNamespace(answers=SimpleNamespace(card=model.card), trouble="")
+    tell(counts, follower)
+    follower.answers.card = {"model_version": "twin"}
+    tell(counts, follower)
+    told = generate_latest(counts.registry).decode()
+    for version, role, live, share in (
+        (champion, "champion", 0, 0),
+        ("twin", "champion", 1, 1),
+        ("twin", "challenger", 0, 0),
+    ):
+        of = f'{{model_version="{version}",role="{role}"}}'
+        assert f"cd4ml_model_live{of} {live}.0" in told and f"cd4ml_model_share{of} {share}.0" in told
+
+
+def test_a_shadow_is_asked_what_was_asked_and_never_in_the_way(shop, capfd):
+    retire(shop, "twin", "Ana", "to the shadow", outside=NO_MLFLOW)
+    promote(shop, "twin", "shadow", "Ana", "is it better?", outside=NO_MLFLOW)
+    champion, answers = state(shop)["champion"]["model_version"], Answers(load_champion(shop))
+    (store, item), day = next(iter(answers.planned.places)), answers.card["first_day"]
+    recorder, asked = Recorder(events_folder(shop)), [Question(item, store, day, day), Question(item, None, day)]
+    for one in asked:
+        recorder.note(recorder.begin(), one, answers.card, answers.compute(one))
+    recorder.note(recorder.begin(), None, answers.card, answers.find(Question(item, store, day)))
+    close(recorder)
+    keep_questions(shop, utc_now())
+    assert questions_kept(shop)["times"].sum() == 3
+    says = say_asked(shop, champion, "twin")
+    assert "its forecasts answer 1" in says and "it was asked 2 afterwards" in says
+    beside = read_events(events_folder(shop), kinds=["beside"])
+    assert {one.model_version for one in beside} == {"twin"}
+    said = {one.inputs["event"]: one.outputs["mean"] for one in beside}
+    own = {
+        one.id: one.outputs["mean"] for one in read_events(events_folder(shop), kinds=["forecast"]) if one.id in said
+    }
+    assert all(np.isclose(said[event], 2 * mean) for event, mean in own.items()) and len(own) == 2
+    shutil.rmtree(arm_folder(shop, state(shop)["champion"], state(shop)["beside"][0]))
+    shutil.rmtree(registry_folder(shop) / "twin")
+    after = Answers(load_champion(shop))  # whatever becomes of the shadow
+    assert [after.compute(one) for one in asked] == [answers.compute(one) for one in asked]
+    assert "twin" not in capfd.readouterr().err
 
 
 def test_what_is_published_is_what_is_answered(shop):
@@ -96,12 +153,19 @@ def test_shares_move_only_those_who_must_and_are_given_back_at_once(shop):
     assert set(first[first == "twin"].index) < set(more[more == "twin"].index)
     give(shop, 0.4)
     less = by_series(shelf.current())
-    assert set(less[less == "twin"].index) < set(more[more == "twin"].index)
+    assert less.equals(first)  # whoever had it before has it again, and nobody else
     kept = shelf.current()
     (shop / "params.yaml").open("a").write("# a remark\n")
     assert shelf.current() is kept
     retire(shop, "twin", "Ana", "seen enough", outside=NO_MLFLOW)
     assert set(by_series(shelf.current())) == {state(shop)["champion"]["model_version"]}
+    dealt = pd.read_parquet(points_file(shop, "series"))
+    give(shop, 0.4)  # another experiment
+    ready_arms(shop)
+    assert not pd.read_parquet(points_file(shop, "series")).equals(dealt)
+    assert not by_series(shelf.current()).equals(first)
+    log = shop / LOG
+    assert [json.loads(line).get("begins", False) for line in log.open()][-2:] == [False, True]
 
 
 WRONG = {
@@ -124,6 +188,7 @@ def test_whatever_is_wrong_the_champion_answers(shop, wrong, capfd):
     model = load_champion(shop)
     assert set(model.forecast()["model_version"]) == {champion}
     assert "answers" in (capfd.readouterr().err + json.dumps(model.card.get("routing", {})))
+    assert model.card.get("routing_doubt") or model.card["routing"]["doubts"]  # what /ready tells
 
 
 def shares_of(shop, **changes):
@@ -195,7 +260,7 @@ def test_a_sound_line_of_the_bandit_routes_whatever_its_sentence_holds(by_bandit
 def test_a_damaged_file_of_routing_is_named_and_the_champion_answers_everybody(by_bandit, wrong, capfd):
     path = by_bandit / BANDIT
     {**BANDIT_LINES, **POINTS}[wrong](by_bandit, path)
-    named = "bandit.jsonl" if wrong in BANDIT_LINES else "points-series.parquet"
+    named = "bandit.jsonl" if wrong in BANDIT_LINES else points_file(by_bandit, "series").name
     champion = state(by_bandit)["champion"]["model_version"]
     assert set(by_series(Shelf(by_bandit).current())) == {champion}
     assert named in capfd.readouterr().err
@@ -250,6 +315,22 @@ def test_what_cannot_be_a_share_is_refused_and_nothing_is_changed(shop, asked):
     with pytest.raises(UserError, match=why):
         act(shop)
     assert (shop / LOG).read_bytes() == before
+
+
+def test_who_is_known_to_be_worse_is_given_more_only_by_one_who_says_so_again(shop):
+    place, live = shop / "production/beside/twin/evidence.json", state(shop)["champion"]["model_version"]
+    known = {"live": live, "day": "2017-08-21", "says": "twin is worse. Take it off.", "state": "worse", "stops": [""]}
+    place.write_text(json.dumps(known))
+    before = (shop / LOG).read_bytes()
+    with pytest.raises(UserError, match="known to be worse than the live model. twin is worse.*--override"):
+        give(shop, 0.5)
+    assert (shop / LOG).read_bytes() == before
+    give(shop, 0.3)  # less is always given
+    place.write_text(json.dumps(known | {"live": "another"}))
+    give(shop, 0.4)
+    place.write_text(json.dumps(known))
+    done = promote(shop, "twin", "challenger", "Ana", "one more week", True, NO_MLFLOW, 0.5)
+    assert done["overridden"] and done["share"] == 0.5
 
 
 def test_all_shares_together_are_at_most_one(shop):

@@ -105,7 +105,7 @@ BODIES = {
         422,
         "(did you mean store_nbr or item_nbr?)",
     ),
-    "the name in an address": (b'{"item": "milk", "date": "2018-01-02"}', 422, "'item' (did you mean item_nbr?)"),
+    "a misspelt name": (b'{"itm": "milk", "date": "2018-01-02"}', 422, "'itm' (did you mean item_nbr?)"),
     "another name for questions": (b'{"question": [{"item_nbr": "milk"}]}', 422, "(did you mean questions?)"),
     "a missing field": (b'{"item_nbr": "milk"}', 422, "date"),
     "no question": (b"[]", 422, "There is no question in the list"),
@@ -181,6 +181,16 @@ def test_a_body_that_grows_too_long_is_refused_on_the_way(service):
     assert said.startswith(b"HTTP/1.1 413")
 
 
+def test_either_word_is_understood_in_address_and_body(service, good):
+    short = {"item": good["item_nbr"], "store": good["store_nbr"], "date": good["date"]}
+    told = [service.ask(query(**asked)) for asked in (good, short)]
+    told += [service.ask("/forecast", "POST", asked) for asked in (good, short)]
+    assert told[0][0] == 200 and all(one == told[0] for one in told)
+    both = {**good, "item": good["item_nbr"]}
+    for status, said in (service.ask(query(**both)), service.ask("/forecast", "POST", both)):
+        assert status == 422 and "Leave one of the two out" in said["error"]
+
+
 def test_every_status_is_in_the_document(service, good):
     paths = service.ask("/openapi.json")[1]["paths"]
     assert {"/forecast", "/prediction", "/models", "/live", "/ready", "/metrics"} <= set(paths)
@@ -197,7 +207,7 @@ def test_what_is_counted(service, good):
         counts += [
             float(line.split()[-1]) for line in lines if 'requests_total{route="/forecast",status="404"}' in line
         ]
-        assert 'cd4ml_model_live{model_version="trees-1"} 1.0' in lines
+        assert 'cd4ml_model_live{model_version="trees-1",role="champion"} 1.0' in lines
         service.ask(as_query({**good, "item_nbr": "unobtainium"}))
     assert after[0] == (before or [0])[0] + 1
 
