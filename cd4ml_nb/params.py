@@ -198,6 +198,7 @@ PARAMETERS |= {
 }
 
 # %% ../nbs/params.ipynb #d388d263
+_SEGMENTS = "store_nbr city state type cluster item_nbr family class perishable".split()
 _SWITCH = Kind(lambda value: isinstance(value, bool), "true or false")
 PARAMETERS |= {
     "serving.routing.policy": choice("champion", "split", "bandit"),
@@ -209,6 +210,7 @@ PARAMETERS |= {
     "serving.bandit.half_life": number(0.1, 10_000) | null("for all alike"),
     "serving.bandit.cap": number(0.001, 1_000_000_000) | null("for none"),
     "serving.bandit.lost": number(0, 1_000_000_000) | null("where no cost decides"),
+    "serving.bandit.segment": choice(*_SEGMENTS) | null("for the same shares everywhere"),
     "serving.bandit.left": number(0, 1_000_000_000) | null("where no cost decides"),
 }
 PARAMETERS |= {

@@ -146,14 +146,16 @@ def _said_of(card, answer=None):
     return f"{live}. {' '.join(more)}" if more else live
 
 # %% ../../nbs/cli/02_forecast.ipynb #909815d7
-def _one_forecast(forecaster, item, store, date, promotion, live=False):
+def _one_forecast(forecaster, item, store, date, promotion, live=False, what_if=None):
     "One answer as a dict, as the service gives it; that of the live model is on record."
     from cd4ml_nb.serving.answers import Question, compute_answer
 
     if why := forecaster.switch_note(item, store, promotion):
         raise UserError(f"{why} Leave --promotion out for the forecast as planned.")
-    answer = compute_answer(forecaster, Question(item, store, date, promotion=promotion))
+    supposed = tuple(_what_if(what_if).items())
+    answer = compute_answer(forecaster, Question(item, store, date, promotion=promotion, what_if=supposed))
     asked = {"item_nbr": item, "store_nbr": store, "date": date, "promotion": promotion}
+    asked |= {"what_if": dict(supposed)} if supposed else {}
     return keep_answer(answer, asked, answer) if live else answer
 
 # %% ../../nbs/cli/02_forecast.ipynb #66cdcce2
@@ -175,6 +177,12 @@ def _covers(forecaster, item, store, date, promotion):
     return list(filter(None, said))
 
 
+def _say_what_if(answer):
+    "What was supposed, and what to know of it."
+    supposed = ", ".join(f"{name} {value}" for name, value in answer.get("what_if", {}).items())
+    return [f"Supposed on the coming days: {supposed}. {answer['note']}".strip()] if supposed else []
+
+# %% ../../nbs/cli/02_forecast.ipynb #e9396334
 def _say_stores(forecaster, item, date):
     "What a sum over all stores holds; empty where there is but one."
     from cd4ml_nb.look import say_units
@@ -210,8 +218,10 @@ def _check_output(input, output):
         raise UserError(f"{output} is the table of questions itself. Name another file for the answers.")
 
 
-def _batch(forecaster, input, output, live=False):
-    "Many questions in one call, which are on record where the live model answers."
+def _batch(forecaster, input, output, live=False, submission=None):
+    "Many questions in one call, which are on record where the live model answers; or all of Kaggle's."
+    if submission is not None:
+        return _submit(submission, forecaster)
     _check_output(Path(input), Path(output))
     table = read_table(input)
     progress(f"{len(table):,} forecasts ...")
@@ -224,9 +234,57 @@ def _batch(forecaster, input, output, live=False):
         _keep_table(forecaster.card, table, answers)
     progress(f"Written to {output}")
 
+# %% ../../nbs/cli/02_forecast.ipynb #63ac6c82
+def _questions_of_kaggle(root):
+    "Favorita's test.csv: id, date, store_nbr, item_nbr."
+    import duckdb
+    from cd4ml_nb.core import read_params
+    from cd4ml_nb.data.favorita import find_plan, read_sql
+
+    path = root / (read_params("ingest", root) or {}).get("path", "data/source")
+    if (plan := find_plan(path)) is None:
+        says = f"{path} holds no test.csv (neither plain nor as .csv.gz)"
+        raise UserError(f"{says}. Unpack Kaggle's there: its ids are what a submission answers.")
+    reader, names = read_sql(plan)
+    if lacking := [name for name in ("id", "date", "store_nbr", "item_nbr") if name not in names]:
+        raise UserError(f"{plan} has no column {lacking[0]}. Fetch it again.")
+    return duckdb.execute(f"SELECT id, date, store_nbr, item_nbr FROM {reader}").df()
+
+
+def _submit(output, forecaster):
+    "Write Kaggle's submission: each id of test.csv once, with the number that its score rewards."
+    _check_output(Path("test.csv"), Path(output))
+    answers = _answers_of_kaggle(forecaster, _questions_of_kaggle(project_root()))
+    write_table(answers, output)
+    progress(f"{len(answers):,} ids written to {output}")
+
+# %% ../../nbs/cli/02_forecast.ipynb #d3570420
+def _answers_of_kaggle(forecaster, questions):
+    "id and unit_sales: what is asked of a product or a store that nobody knows is 0."
+    found, index = forecaster.arrays(), forecaster.index
+    days = questions["date"].map({day: forecaster.days(day)[0] for day in questions["date"].unique()}).to_numpy()
+    places = {pair: place for place, pair in enumerate(zip(found["store_nbr"], found["item_nbr"]))}
+    pairs = list(zip(questions["store_nbr"], questions["item_nbr"]))
+    place, sales = [places.get(pair, -1) for pair in pairs], questions[["id"]].assign(unit_sales=0.0)
+    offered = [number >= 0 for number in place]
+    at = [number for number in place if number >= 0], days[offered]
+    sales.loc[offered, "unit_sales"] = found["log_mean"][at]
+    new = [p not in index.rows and p[0] in index.by_store and p[1] in index.by_item for p in pairs]
+    if any(new):
+        asked = questions.loc[new, ["item_nbr", "store_nbr", "date"]]
+        sales.loc[new, "unit_sales"] = forecaster.forecast_table(asked)["log_mean"].to_numpy()
+    less = len(pairs) - sum(offered) - sum(new)
+    if less:
+        progress(f"{less:,} of {len(pairs):,} rows ask for what has ended or was never sold anywhere: 0 is written.")
+    return sales
+
 # %% ../../nbs/cli/02_forecast.ipynb #8a9d0f3f
-def _check_question(item, store, date, promotion, input, output):
-    "One question or a table of them: a UserError when it is neither."
+def _check_question(item, store, date, promotion, input, output, submission=None):
+    "One question or a table of them, or all of Kaggle's: a UserError when it is neither."
+    if submission is not None:
+        if item or store or date or promotion or input or output:
+            raise UserError("--submission answers all of test.csv. Leave --item, --store, --date and the like out.")
+        return
     example = "cd4ml forecast --item fluid-milk-products --date 2017-12-05"
     if (input is None) != (output is None):
         raise UserError("A batch needs both: --input TABLE and --output TABLE.")
@@ -256,6 +314,14 @@ def _switch(promotion):
         raise UserError(f"--promotion {e}; leave it out for the promotion plan.") from None
 
 # %% ../../nbs/cli/02_forecast.ipynb #84df9dea
+def _what_if(said):
+    "What --what-if supposes: price=1.99, or several with commas between."
+    parts = [part.partition("=") for part in (said or "").split(",") if part.strip()]
+    if wrong := ["".join(part) for part in parts if not part[1] or not part[0].strip()]:
+        raise UserError(f"--what-if: '{wrong[0]}' should be a column and its value, such as price=1.99.")
+    return {name.strip(): value.strip() for name, _, value in parts}
+
+
 def _store(forecaster, store):
     "A store's number, or None for all stores, by whatever word they are called, unless a store is called so."
     known = forecaster.index.by_store
@@ -317,29 +383,29 @@ def forecast(
     store: str | None = None,  # Store: its number (store_nbr); all stores when left out, or for all
     date: str | None = None,  # Day, such as 2017-12-05
     promotion: str | None = None,  # yes or no: what if it were on promotion, or not? The promotion plan when left out
+    what_if: str | None = None,  # Columns of your own as you suppose them on the coming days: price=1.99,discount=yes
     json: bool = False,  # One JSON object instead of words
     input: str | None = None,  # Many questions: a CSV or Parquet: item_nbr, store_nbr (or all), date[, promotion]
     output: str | None = None,  # Where to write the answers, .csv or .parquet
+    submission: str | None = None,  # Write Kaggle's file for Favorita's test.csv there: id, unit_sales
     model: str | None = None,  # Folder of another packaged model than the live one, such as data/model
 ):
     """Say how many units will sell.
 
     cd4ml forecast --item fluid-milk-products --store 367 --date 2017-12-05
     cd4ml forecast --input questions.csv --output answers.parquet"""
-    _check_question(item, store, date, promotion, input, output)
+    _check_question(item, store, date, promotion or what_if, input, output, submission)
     day_asked, switch = _iso(date) if date else "", _switch(promotion)
     forecaster = _model(model)
-    if input is not None:
-        return _batch(forecaster, input, output, live=model is None)
+    if input is not None or submission is not None:
+        return _batch(forecaster, input, output, model is None, submission)
     store = _store(forecaster, store)
-    answer = _one_forecast(forecaster, item, store, day_asked, switch, live=model is None)
+    answer = _one_forecast(forecaster, item, store, day_asked, switch, model is None, what_if)
     if json:
         return print(say_json(answer))
-    words = words_here()
-    print(words(_said(forecaster, item, store, day_asked, answer)))
-    for sentence in _covers(forecaster, item, store, day_asked, switch):
-        print(words(sentence))
-    print(words(_said_of(forecaster.card, answer)))
+    more = [*_covers(forecaster, item, store, day_asked, switch), *_say_what_if(answer)]
+    said = [_said(forecaster, item, store, day_asked, answer), *more, _said_of(forecaster.card, answer)]
+    print("\n".join(map(words_here(), said)))
 
 # %% ../../nbs/cli/02_forecast.ipynb #d319e531
 COMMANDS = {"forecast": in_own_words(forecast)}

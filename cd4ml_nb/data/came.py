@@ -307,6 +307,8 @@ def bring_came(
     if why := why_not(seen, asked, day):
         return why, {}
     settings = read_mapping(mapping)
+    if settings["tables"]["sales"]["own"] or settings["last_day"] == "drop":
+        return "columns of your own, and a last day that may be dropped, are looked at in a whole reading", {}
     try:
         with open_workbench(raw.parent) as (con, scratch):
             return "", _bring_came(con, scratch, raw, before, root, settings, seen, day)

@@ -19,6 +19,7 @@ from .contract import check_keys_unique, read_raw, read_text, require_contract
 from .doubts import came_back, doubt_ended, doubt_quiet, quiet_ones
 from .layout import RAW, raw_path
 from .opening import NOTHING, SHUT
+from .own_rows import require_ahead
 from .silence import BEFORE, SEVERAL, days_given, silent_too_long
 from .sales import Heaps, heap_raw
 from .split import backtest_windows
@@ -156,6 +157,10 @@ def _look(con, raw, heaps, rule):
     span = rule.pop("first_day", None), last_known_day(raw, rule.pop("last_day", None))
     tables = {name: read_raw(con, raw, name) for name in ("stores", "holidays_events", "promotions")}
     stores = settle(heaps, tables, describe_source(raw)["source"], span, **rule)
+    if "horizon" in (rule.get("windows") or {}):
+        require_ahead(
+            raw, datetime.date(1970, 1, 1) + datetime.timedelta(days=int(heaps.last_day)), rule["windows"]["horizon"]
+        )
     n_series, doubts = _doubt_series(heaps, stores.opening, rule["delisted_after"])
     names = _called(con, raw, heaps.items), heaps.stores
     sold = n_series, heaps.first_day, heaps.last_day
@@ -208,7 +213,9 @@ def say_ahead(
     share = n_series * n_days / (of_series * of_days)
     beside = f"{share:.1%}" if share < 1 else f"{share:.1f} times"
     measured = f"take about {minutes} minutes and {memory} GB on two cores"
+    start, least = 1.0, 0.7  # Minutes and GB of a run on hardly any data
+    rough = f"{start + (minutes - start) * share:,.0f} minutes and {least + (memory - least) * share:,.1f} GB"
     return [
         f"ahead: {n_series:,} series over {n_days:,} days; {judged}, {last_one}",
-        f"ahead: {beside} of the default data's series and days, which {measured}",
+        f"ahead: {beside} of the default data's series and days, which {measured}: roughly {rough} here",
     ]

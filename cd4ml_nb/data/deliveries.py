@@ -16,8 +16,9 @@ from .engines import quote_name, quote_sql
 from .fetch import is_database
 from .layout import LATEST, OLDEST, RAW
 from .mapping import SPECS, read_mapping
+from .own_rows import write_own
 from .sources import NOT_YET
-from .table import check_tables, holidays_of, left_out, open_workbench
+from .table import check_tables, cut_off, holidays_of, left_out, open_workbench
 
 # %% ../../nbs/data/02ac_deliveries.ipynb #e4b50ac9
 _NEWEST = """SELECT file_no, max(newest) OVER (ORDER BY file_no ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
@@ -98,6 +99,18 @@ def _forget_after(con, until):
     con.execute(f"DELETE FROM typed_sales WHERE date > DATE '{until}' OR ({corrected})")
     return {**_count(con, "true", table="later"), "why": f"sold, or corrected, after {until} (ingest.until)"}
 
+# %% ../../nbs/data/02ac_deliveries.ipynb #6e4412fd
+def _drop_cut_off(con):
+    "Leave a last day that looks cut off out of `typed_sales`; the rule, nothing where it looks whole."
+    found = cut_off(con, "typed_sales")
+    if not found:
+        return {}
+    day, units, least, weeks = found
+    con.execute(f"CREATE TABLE cut AS SELECT * FROM typed_sales WHERE date = DATE '{day}'")
+    con.execute(f"DELETE FROM typed_sales WHERE date = DATE '{day}'")
+    why = f"the last day, {day}, looks cut off: never less than {least:,.0f} units on that weekday in {weeks} weeks"
+    return {"cut off": {**_count(con, "true", table="cut"), "why": f"{why} (table.last_day: drop)"}}
+
 # %% ../../nbs/data/02ac_deliveries.ipynb #75a778f4
 _IN_ORDER = "sum(unit_sales ORDER BY unit_sales)"
 _GROSS = f"coalesce({_IN_ORDER} FILTER (unit_sales >= 0), {_IN_ORDER})"  # what came back was wanted all the same
@@ -123,6 +136,7 @@ def _written_sql(source, grain, ordered):
 def _write_sales(con, settings, folder, until):
     "Write train.csv from the tables `typed_sales` and `files`, by way of `written`; returns the rules."
     later = {NOT_YET: _forget_after(con, until)} if until else {}
+    later |= _drop_cut_off(con) if settings["last_day"] == "drop" else {}
     many, grain = con.execute("SELECT count(*) > 1 FROM files").fetchone()[0], settings["grain"]
     rules = _judge(con, grain) if many else {}
     source = "(SELECT * FROM judged WHERE stays)" if many else "typed_sales"
@@ -238,6 +252,23 @@ def write_tables(
     _write_events(con, opened, settings["country"], folder)
     return rules
 
+# %% ../../nbs/data/02ac_deliveries.ipynb #d35b3e24
+def _not_taken(con):
+    "Rows that the sales leave out for their day: what is known ahead they tell all the same."
+    names = [name for (name,) in con.execute("SELECT table_name FROM duckdb_tables()").fetchall()]
+    there = [f"SELECT * FROM {name}" for name in ("later", "cut") if name in names]
+    return f"({' UNION ALL '.join(there)})" if there else None
+
+
+def _write_own(con, opened, folder):
+    "Write what the user's own columns hold, where any are declared."
+    own = opened["sales"].given.get("own")
+    if own:
+        many = con.execute("SELECT count(*) > 1 FROM files").fetchone()[0]
+        source = "(SELECT * FROM judged WHERE stays)" if many else "typed_sales"
+        ahead = f"({_latest(opened['ahead'])})" if "ahead" in opened else None
+        write_own(con, source, _not_taken(con), ahead, own, folder)
+
 # %% ../../nbs/data/02ac_deliveries.ipynb #12ec48f3
 def table(
     folder: Path,  # Empty folder that receives the CSV files
@@ -255,6 +286,7 @@ def table(
         _type_sales(con.con, opened["sales"], keep or settings["grain"] == "line")
         know(con.con)
         rules = write_tables(con.con, opened, settings, Path(folder), until)
+        _write_own(con.con, opened, Path(folder))
         if unmeant:
             rules["left_out"] = {"rows": unmeant, "units": 0.0, "why": "not meant by table.where; units were not read"}
         if keep:

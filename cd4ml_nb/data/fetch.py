@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl
 from ..core import UserError, find_json, progress, replace_folder, scratch_folder, sha256_of, write_json
 
 # %% ../../nbs/data/02a_fetch.ipynb #5fe3b594
-_TABLES = ("sales", "items", "stores", "events", "promotions")
+_TABLES = ("sales", "items", "stores", "events", "promotions", "ahead")
 _DATABASES, _BUCKETS = ("postgresql", "postgres"), {"s3": "s3fs", "gs": "gcsfs", "az": "adlfs"}
 ENDINGS = (".csv", ".csv.gz", ".parquet")
 _SECRET_WORDS = re.compile("pass(word|wd)?$|secret|token|key$|^sig$", re.I)
@@ -34,6 +34,7 @@ def places_of(
         given = {"table": given, "query": table.get("query")} if name == "sales" else given
         if given is None:
             continue
+        given = {"table": given} if name == "ahead" and isinstance(given, str) else given
         if not isinstance(given, dict) or not isinstance(given.get("table"), str) or not given["table"].strip():
             example = f"{{table: data/source/{name}.csv, columns: {{…}}}}"
             if name == "sales":

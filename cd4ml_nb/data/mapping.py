@@ -17,6 +17,7 @@ from .layout import RAW, Column
 from .fetch import places_of
 from .files import refuse_kind, tables_in
 from .long import read_where, read_wide
+from .own import KINDS, raw_name, read_own
 
 # %% ../../nbs/data/02aa_mapping.ipynb #ebdc1f20
 PARTS = {  # table of yours: {what a column means: the raw column it becomes}
@@ -43,6 +44,7 @@ PARTS = {  # table of yours: {what a column means: the raw column it becomes}
         "item": "item_nbr",
         "promotion": "onpromotion",
     },
+    "ahead": {"date": "date", "store": "store_nbr", "item": "item_nbr"},
 }
 
 # %% ../../nbs/data/02aa_mapping.ipynb #c71ccc7b
@@ -52,12 +54,13 @@ COMPULSORY = {
     "stores": ("store",),
     "events": ("date", "name"),
     "promotions": ("first_date", "item"),
+    "ahead": ("date",),
 }
-RAW_NAMES = {"sales": "train", "events": "holidays_events"}
+RAW_NAMES = {"sales": "train", "events": "holidays_events", "ahead": "train"}
 FORMS = {"decimal": ".", "thousands": None, "date_format": None, "time_zone": None, "encoding": "utf-8"}
 COUNTED = ("epoch", "excel")  # dates that are numbers: seconds since 1970, and days as a spreadsheet counts them
 OWN = {"header_line": 1, "inside": None, "where": None}  # of one table, and not of those beside it
-WHOLE = {"query": None, "grain": "day", "wide": None, "country": None, **OWN}
+WHOLE = {"query": None, "grain": "day", "wide": None, "country": None, "last_day": "keep", **OWN}
 WHOLE |= {name: None for name in PARTS if name != "sales"}
 
 
@@ -103,7 +106,7 @@ def _refuse_parts(given, parts, where, why):
         raise UserError(f"params.yaml, {where}: {why} {' and '.join(twice)}. Leave them out, or write {{{nulls}}}.")
 
 # %% ../../nbs/data/02aa_mapping.ipynb #d263b096
-def _columns(name, given, where, instead=(), why=""):
+def _columns(name, given, where, instead=(), why="", own=()):
     "Raw column: the user's column, for those that are given, and those that stand for others not."
     if not isinstance(given, dict):
         parts = ", ".join(f"{part}: …" for part in COMPULSORY[name])
@@ -114,12 +117,45 @@ def _columns(name, given, where, instead=(), why=""):
         lambda: _refuse_parts(given, instead, where, why),
     )
     columns = {PARTS[name][part]: str(column) for part, column in given.items() if column is not None}
+    columns |= {raw_name(column): column for column in own}
     for column in columns.values():
-        types = [SPECS[name].columns[raw].type for raw, named in columns.items() if named == column]
+        raws = [raw for raw, named in columns.items() if named == column]
+        types = [SPECS[name].columns[raw].type for raw in raws if raw in SPECS[name].columns]
         if len(types) > 1 and set(types) != {"text"}:
             says = f"the column '{column}' cannot be two things at once. Name two different columns."
             raise UserError(f"params.yaml, {where}: {says}")
     return columns
+
+# %% ../../nbs/data/02aa_mapping.ipynb #9e0caafa
+def _with_own(name, given, where, instead=(), why=""):
+    "The columns of a table and, of the sales, the user's own ones, which are declared beside them."
+    if name != "sales" or not isinstance(given, dict):
+        return {"columns": _columns(name, given, where, instead, why)}
+    plain = {part: column for part, column in given.items() if part not in KINDS}
+    own = read_own(given, [str(column) for column in plain.values() if column is not None])
+    return {"columns": _columns(name, plain, where, instead, why, own), "own": own}
+
+
+def _ahead_of(mapping):
+    "The section `table` with the file of coming days written out: named as the sales are, unless it says otherwise."
+    given, columns = mapping.get("ahead"), mapping.get("columns")
+    if given is None:
+        return mapping
+    given = given if isinstance(given, dict) else {"table": given}
+    named = {part: columns[part] for part in PARTS["ahead"] if columns.get(part)} if isinstance(columns, dict) else {}
+    return {**mapping, "ahead": {**given, "columns": {**named, **(given.get("columns") or {})}}}
+
+
+def _share_own(tables):
+    "Have the table of coming days hold what the sales declare as known ahead; a UserError where that is nothing."
+    if "ahead" not in tables or "own" not in tables.get("sales", {}):
+        return
+    ahead = {name: one for name, one in tables["sales"]["own"].items() if one["kind"] == KINDS["known_future"]}
+    if not ahead:
+        says = "a file of coming days tells of columns that are known ahead, and none is declared"
+        raise UserError(f"params.yaml, table.ahead: {says}. List them in table.columns.known_future.")
+    tables["ahead"]["own"], tables["ahead"]["may_lack"] = ahead, ("store_nbr", "item_nbr")
+    tables["ahead"]["columns"] |= {raw_name(name): name for name in ahead}
 
 # %% ../../nbs/data/02aa_mapping.ipynb #b69f83ca
 def _check_forms(forms, where):
@@ -169,6 +205,9 @@ def _check_whole(whole):
         says = "should be day (one row for each item, store and day), line (several, to be added up) or event (each "
         says += "row is one, to be counted)."
         wrong.append(f"params.yaml, table.grain: '{whole['grain']}' {says}")
+    if whole["last_day"] not in ("keep", "drop"):
+        says = "should be keep, or drop: a last day that looks cut off is then left out."
+        wrong.append(f"params.yaml, table.last_day: '{whole['last_day']}' {says}")
     if whole["wide"] is not None and whole["grain"] == "event":
         wrong.append("params.yaml, table.grain: a wide table holds quantities; write day or line.")
     _refuse_all(wrong)
@@ -207,7 +246,7 @@ def _read_table(name, place, mapping, whole):
     instead, found = (_instead(whole) if name == "sales" else ((), "")), {}
     refuse_together(
         lambda: _require_known(given, ["table", "query", "columns", *FORMS, *OWN], where) if name != "sales" else None,
-        lambda: found.update(columns=_columns(name, given.get("columns"), f"{where}.columns", *instead)),
+        lambda: found.update(_with_own(name, given.get("columns"), f"{where}.columns", *instead)),
         lambda: _check_forms(forms, where),
         lambda: _check_own(own, where),
         lambda: found.update(where=read_where(own["where"], f"{where}.where")),
@@ -234,6 +273,7 @@ def read_mapping(
         raise UserError(
             "params.yaml needs a section 'table' that says where your sales are; see the guide 'Bring your own data'."
         )
+    mapping = _ahead_of(mapping)
     whole: dict = {**WHOLE, **FORMS, **mapping}
     places, tables = {}, {}
     read = lambda name: tables.update({name: _read_table(name, places[name], mapping, whole)})
@@ -242,9 +282,11 @@ def read_mapping(
         lambda: _check_whole(whole),
         lambda: places.update(places_of(mapping)),
         lambda: refuse_together(*(partial(read, name) for name in places)),
+        lambda: _share_own(tables),
     )
     grain = "line" if whole["grain"] == "event" else whole["grain"]  # events are lines of one unit
-    return {"tables": tables, "grain": grain, "country": whole["country"], "daily": mapping.get("grain") == "day"}
+    told = {name: whole[name] for name in ("country", "last_day")}
+    return {"tables": tables, "grain": grain, "daily": mapping.get("grain") == "day", **told}
 
 # %% ../../nbs/data/02aa_mapping.ipynb #6841c681
 def files_of(

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 from urllib.parse import quote
 import numpy as np, pandas as pd
 import pyarrow as pa, pyarrow.compute as pc, pyarrow.parquet as pq
@@ -23,6 +23,7 @@ from .absent import look_back_days, offered
 from .demand import raise_days
 from .marks import SCHEMA, lay_out_days, read_days
 from .opening import ENDED, NOTHING, REASONS, SHUT
+from .own import cut_own, lay_out_own
 from .silence import Before
 
 # %% ../../nbs/data/03b_panel.ipynb #c4ec0102
@@ -44,6 +45,7 @@ class PreparedData(TypedDict, total=False):
     parameters: dict[str, Any]
     schema: dict[str, Any]  # The raw tables' shape
     opening: dict[str, Any]  # When stores are open, as it was learnt
+    own: dict[str, Any]  # What the user's own columns are; there only where some are declared
     corrections: int  # Of people, that were applied
 
 # %% ../../nbs/data/03b_panel.ipynb #10b8b9dd
@@ -231,6 +233,7 @@ class StoreArrays(TypedDict):
     unknown: np.ndarray  # Days of which people know that the sales tell nothing, of the shape of `sales`
     ran_out: np.ndarray | None  # Units sold on days that ran out, where `sales` holds what was wanted; else NaN
     before: Before | None  # What was sold before the first day; None where that is the first of the data
+    own: NotRequired[dict[str, np.ndarray]]  # The user's own columns, as `lay_out_own` gives them
 
 # %% ../../nbs/data/03b_panel.ipynb #7199fd96
 def _sold_before(series, there, first_day, skip):
@@ -307,6 +310,11 @@ def sold_of(
     return arrays["sales"] if own is None else np.where(np.isfinite(own), own, arrays["sales"])
 
 # %% ../../nbs/data/03b_panel.ipynb #f5e8f656
+def _number(date):
+    "A day as prepared tables count it, from 1970-01-01."
+    return int(date.to_datetime64().astype("datetime64[D]").astype(int))
+
+
 def each_store(
     prepared: Path,  # The folder data/prepared
     stores: list[str] | None = None,  # Only these stores; all by default
@@ -319,12 +327,16 @@ def each_store(
     with named_if_damaged(prepared / "calendar.parquet", prepared):
         calendars = pq.read_table(prepared / "calendar.parquet", partitioning=None).to_pandas(date_as_object=False)
     calendar_of, plans = dict(list(calendars.groupby("store_nbr", sort=False))), read_plans(prepared, stores)
-    corrections = read_days(prepared)
+    corrections, told = read_days(prepared), version.get("own", {})
+    own_parts = cut_own(prepared, told)
     look_back = 0 if days is None else days + look_back_days(delisted_after) + DAYS_AHEAD
     for store, own in series.groupby("store_nbr", sort=True):
         own, calendar = own.reset_index(drop=True), calendar_of[store].iloc[-look_back:]
         skip = 0 if days is None else max(0, len(calendar) - DAYS_AHEAD - days)
         arrays = read_store(prepared, store, own, calendar, delisted_after, plans.get(store), skip, corrections)
+        if told:
+            span = _number(calendar.date.iloc[skip]), len(calendar) - DAYS_AHEAD - skip, DAYS_AHEAD
+            arrays["own"] = lay_out_own(own_parts, told, store, own.item_nbr, *span)
         yield store, own, calendar.iloc[skip:], arrays
 
 # %% ../../nbs/data/03b_panel.ipynb #49a5b333

@@ -37,6 +37,10 @@ from .schema import check_evolution, describe_scales, describe_schema, describe_
 from .spark import do_stores_spark, heap_raw_spark, read_text_spark
 from .stores import do_stores
 
+# %% ../../nbs/data/03_prepare.ipynb #8a684e07
+from .own import OWN
+from .own_rows import prepare_own, require_ahead
+
 # %% ../../nbs/data/03_prepare.ipynb #4670509a
 def each_day(
     first: ibis.Value,  # First day
@@ -173,6 +177,12 @@ def _small_tables(tables, heaps, choice, opening, steps):
     }
 
 # %% ../../nbs/data/03_prepare.ipynb #e92cefd5
+def _write_small(tables, folder):
+    "The small tables, each with its keys."
+    for name, (table, keys) in tables.items():
+        _write(table, folder, name, keys)
+
+
 def _write(table, folder, name, keys):
     "A small table as Parquet, in order of its keys."
     rows = table.order_by(keys).to_pyarrow()
@@ -247,7 +257,8 @@ def count_steps(
 # %% ../../nbs/data/03_prepare.ipynb #c2f144e4
 def _hash_raw(raw):
     "The hash of each raw file."
-    paths = sorted(path for path in (raw_path(raw, name) for name in RAW) if path)
+    own = [Path(raw) / OWN] if (Path(raw) / OWN).exists() else []
+    paths = sorted([*(path for path in (raw_path(raw, name) for name in RAW) if path), *own])
     seen = find_json(raw / SEEN, {}).get("sha256")  # the source's own file, of which these are some days
     return {path.name: seen if seen and path.name == "train.csv" else sha256_of(path) for path in paths}
 
@@ -316,6 +327,15 @@ def _mark(heaps, settings, folder):
         pq.write_table(days, folder / MARKED, compression="zstd")
 
 
+def _prepare_own(raw, folder, heaps, settings):
+    "Write what the user's own columns hold; what version.json says of them, nothing where none are declared."
+    last = day_of(heaps.last_day)
+    if settings.windows:
+        require_ahead(raw, last, settings.windows["horizon"])
+    own = prepare_own(raw, folder, day_of(heaps.first_day), last)
+    return {"own": own} if own else {}
+
+# %% ../../nbs/data/03_prepare.ipynb #aebafe05
 def _settle(heaps, tables, settings):
     "Settle the first and the last day of the data, and when each store is open."
     source = describe_source(settings.raw)["source"]
@@ -339,16 +359,16 @@ def _fill(folder, con, steps, settings):
         stores = _settle(heaps, tables, settings)
         _mark(heaps, settings, folder)
         choice = _do_sales(folder, con, steps, settings, heaps, stores.opening)
-        for name, (table, keys) in _small_tables(tables, heaps, choice, stores.opening, steps).items():
-            _write(table, folder, name, keys)
+        _write_small(_small_tables(tables, heaps, choice, stores.opening, steps), folder)
         _write_returns(heaps, folder)
         shutil.rmtree(heap_folder)
         if settings.earlier:
             keep_days(con, folder, settings.earlier, heaps, choice.counts, tables["promotions"], raw)
         schema["scales"] = describe_scales(folder)
         check_evolution(settings.previous, schema, settings.accept_schema)
-        files = _hash_once(folder, settings.earlier)
-        about = _describe(folder, settings, heaps, choice, hashes.result(), schema, files) | {"opening": stores.about()}
+        own, files = _prepare_own(raw, folder, heaps, settings), _hash_once(folder, settings.earlier)
+        about = _describe(folder, settings, heaps, choice, hashes.result(), schema, files)
+    about |= {"opening": stores.about(), **own}
     (folder / "version.json").write_text(json.dumps(about, indent=1) + "\n")
     if settings.earlier:
         keep_files(folder, files)

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SALES', 'ROWS_A_CHUNK', 'make_stores', 'make_items', 'weekday_profiles', 'make_events', 'event_lift', 'day_of',
            'open_days', 'lifted_days', 'World', 'chance', 'make_world', 'promoted_items', 'day_rates', 'sell_day',
-           'count_chunk', 'write_chunk', 'run_chunks', 'small_tables', 'truth_tables', 'truth_page', 'synthesize',
-           'synthetic']
+           'count_chunk', 'write_chunk', 'run_chunks', 'small_tables', 'truth_tables', 'truth_page', 'sizes_for',
+           'synthesize', 'synthetic']
 
 # %% ../../nbs/data/01b_synthetic.ipynb #2f448d8f
 import datetime, io, json, os, shutil, signal, threading, time
@@ -719,6 +719,27 @@ def _require_room(folder, rows):
         raise UserError(f"{says} Free some space, or ask for fewer rows.")
 
 # %% ../../nbs/data/01b_synthetic.ipynb #b9e54e29
+_GOOD_DAYS, _STORES, _ITEMS = 420, 54, 4100  # Days that the pipeline has enough of; Favorita's own size
+
+
+def sizes_for(
+    rows: int,  # Of train.csv, about
+    stores: int | None = None,  # As asked; None: as fits
+    items: int | None = None,  # The same
+) -> tuple[int, int]:  # Stores and items
+    "How many stores and items leave so many rows days enough for the pipeline; as many as Favorita has, at most."
+    if stores and items:
+        return stores, items
+    cells = max(1.0, rows / (_DENSITY * _GOOD_DAYS))
+    if stores:
+        return stores, int(np.clip(cells / stores, 1, _ITEMS))
+    if items:
+        return int(np.clip(cells / items, 1, _STORES)), items
+    scale = min(1.0, (cells / (_STORES * _ITEMS)) ** 0.5)
+    stores = max(1, round(_STORES * scale))
+    return stores, int(np.clip(cells / stores, 1, _ITEMS))
+
+# %% ../../nbs/data/01b_synthetic.ipynb #0e1fac75
 def synthesize(
     folder: Path,  # A new or empty folder
     rows: int,  # Rows of train.csv, within 1 % (from 50,000 on)

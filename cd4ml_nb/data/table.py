@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['DATE_FORMATS', 'COUNTED_SHAPES', 'WAYS', 'open_workbench', 'shape_of', 'Opened', 'source_sql', 'where_sql',
            'label_files', 'garbled_values', 'check_garbled', 'check_contradictions', 'date_hint', 'number_hint',
-           'holidays_of', 'left_out', 'check_tables', 'check_table', 'check_source']
+           'holidays_of', 'left_out', 'check_tables', 'check_table', 'cut_off', 'check_source']
 
 # %% ../../nbs/data/02ab_table.ipynb #ee22cb34
 import re
@@ -39,6 +39,7 @@ from .fetch import local_place, scheme_of
 from .files import LINES, plain_file
 from .layout import Table
 from .long import days_of_columns, wide_hint
+from .own_rows import check_own, settle_types, with_own
 from .rhythm import say_rhythm
 from ..core import nearest
 from cd4ml_nb.data.mapping import (
@@ -125,14 +126,16 @@ def shape_of(
 # %% ../../nbs/data/02ab_table.ipynb #2a124dc3
 def _shape(con, path, label, given, spec, findings):
     "(kind, names, separator or types) of a file; None, with findings, if it does not have the columns."
-    columns = given["columns"]
     try:
         kind, names, more = shape_of(con, path, given)
+        for raw in [raw for raw in given.get("may_lack", ()) if given["columns"].get(raw) not in names]:
+            given["columns"].pop(raw, None)  # what its rows say holds for all
         if given.get("wide"):
             days_of_columns(names, given["wide"])
     except UserError as e:
         findings.append(finding(label, "unreadable file", None, str(e)))
         return None
+    columns = given["columns"]
     wrong = list(_wrong_columns(label, columns, names, more if kind != "csv" else (), spec))
     asked = {column for column, *_ in given.get("where", ()) if column not in columns.values()}
     wrong += _wrong_columns(label, {column: column for column in sorted(asked)}, names, (), spec)
@@ -313,7 +316,8 @@ def _open(con, root, name, given, scratch, findings):
         where = given["place"] if scheme_of(given["place"]) is None else name
         findings.append(finding(where, "missing file", None, str(e)))
         return None
-    opened = Opened(name, given, SPECS[name], list(map(str, files.values())), list(files), {}, list(files.values()))
+    spec = with_own(SPECS[name], given.get("own") or {})
+    opened = Opened(name, given, spec, list(map(str, files.values())), list(files), {}, list(files.values()))
     for number, (label, file) in enumerate(files.items()):
         try:
             opened.paths[number] = str(plain := plain_file(file, given, scratch))
@@ -727,6 +731,21 @@ def _check_rhythm(con, sales):
     says = say_rhythm([day for (day,) in days])
     return [finding(sales.labels[0], "not daily", sales.given["columns"].get("date"), says)] if says else []
 
+# %% ../../nbs/data/02ab_table.ipynb #58bea6ce
+def _require_country(country):
+    "A UserError for a country whose holidays nobody knows."
+    if country:
+        holidays_of(country, [2017])
+
+
+def _check_own(con, opened, settings):
+    "Findings of the user's own columns, by table, once it is settled what each holds."
+    own = settings["tables"]["sales"].get("own")
+    if not own or "sales" not in opened:
+        return {}
+    empty = settle_types(con, [opened[name] for name in ("sales", "ahead") if name in opened], own)
+    return {"sales": empty or check_own(con, opened["sales"], own)}
+
 # %% ../../nbs/data/02ab_table.ipynb #a2089d15
 def check_tables(
     con,  # An Ibis DuckDB connection to a scratch database
@@ -737,15 +756,15 @@ def check_tables(
 ) -> tuple[list[Finding], dict[str, Opened]]:  # Findings, empty if all is well; the tables that could be read
     "Scan and check all tables."
     findings: list[Finding] = []
-    if settings["country"]:
-        holidays_of(settings["country"], [2017])
+    _require_country(settings["country"])
     scanned = {name: _open(con, root, name, given, scratch, findings) for name, given in settings["tables"].items()}
     opened = {name: table for name, table in scanned.items() if table}
     if cut:
         cut(opened)
     tables = {name: opened[name].table for name in ("items", "stores") if name in opened}
+    of_own = _check_own(con.con, opened, settings)
     for name, one in opened.items():
-        found = _check_opened(one, tables, settings["grain"])
+        found = of_own.get(name, []) + _check_opened(one, tables, settings["grain"])
         if again := _as_windows(con, root, one, scratch, found):
             foreign = [f for f in found if _is_foreign(f)]
             opened[name] = one = again  # what is wrong beside its encoding is known by that
@@ -837,21 +856,34 @@ def _say_dated_totals(con):
 _CUT = 0.5  # of the poorest such weekday of eight weeks, below which a last day is doubted
 
 
-def _say_cut_off(con):
-    "A sentence if the last day looks cut off."
-    rows = """SELECT try_cast(date AS DATE) AS day, sum(try_cast(unit_sales AS DOUBLE)) AS units FROM sales
+def cut_off(
+    con,  # A DuckDB connection
+    table: str = "sales",  # Of rows with date and unit_sales, in their types or as text
+) -> tuple | None:  # The day, its units, the least of that weekday, of so many weeks before; None where it looks whole
+    "The last day, if it looks cut off, as of an export that was made before the day was over."
+    rows = f"""SELECT try_cast(date AS DATE) AS day, sum(try_cast(unit_sales AS DOUBLE)) AS units FROM {table}
         WHERE day IS NOT NULL GROUP BY 1"""
     query = f"""SELECT a.day, a.units, min(b.units), count(*) FROM (SELECT *, max(day) OVER () AS last FROM ({rows})) a
         JOIN ({rows}) b ON dayofweek(a.day) = dayofweek(b.day) AND b.day BETWEEN a.day - 56 AND a.day - 7
         WHERE a.day = a.last GROUP BY ALL"""
     for day, units, least, weeks in con.execute(query).fetchall():
         if weeks >= 4 and least >= 20 and units < _CUT * least:
-            few = f"{units:,.0f} units on the last day, {day}, and never less than {least:,.0f} on that weekday"
-            mend = "If the export was made before the day was over, leave it out: ingest.until is the last whole day"
-            return [f"doubt: {few} in the {weeks} weeks before. {mend}"]
-    return []
+            return day, units, least, weeks
+    return None
 
 
+def _say_cut_off(con, settings):
+    "A sentence if the last day looks cut off."
+    if not (found := cut_off(con)):
+        return []
+    day, units, least, weeks = found
+    few = f"{units:,.0f} units on the last day, {day}, and never less than {least:,.0f} on that weekday"
+    mend = "If the export was made before the day was over, write table.last_day: drop, which leaves such a day out"
+    if settings["last_day"] == "drop":
+        mend = "It is left out, as table.last_day says"
+    return [f"doubt: {few} in the {weeks} weeks before. {mend}"]
+
+# %% ../../nbs/data/02ab_table.ipynb #cefb4b03
 def _say_twins(con):
     "A sentence if products are written both as 1 and as 1.0."
     plain = "regexp_replace(trim(item_nbr), '\\.0+$', '')"
@@ -888,5 +920,5 @@ def check_source(
         fits = [_say_fit(con.con, one) for one in opened.values()]
         if "sales" in opened:
             fits += _say_doubts(con.con, opened["sales"]) + _say_dated_totals(con.con)
-            fits += _say_cut_off(con.con) + _say_twins(con.con)
+            fits += _say_cut_off(con.con, settings) + _say_twins(con.con)
         return {"findings": findings, "fits": fits + _say_defaults(settings)}

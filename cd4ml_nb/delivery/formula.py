@@ -81,6 +81,9 @@ def _refuse(sealed):
     if not sealed["serving"]["encoding"]:
         why = f"{name} is of {estimator}, which says finished numbers and knows no features"
         raise UserError(f"{why}, so there is nothing to write down in this format. {whole}")
+    if own := sealed["serving"].get("own"):
+        why = f"{name} looks at columns of your own ({', '.join(own)}), which this format does not hold"
+        raise UserError(f"{why}. {whole}")
     if kind := sealed["serving"].get("per"):
         why = f"{name} holds a model for each {kind}, and this format holds one"
         raise UserError(f"{why}. {whole}")

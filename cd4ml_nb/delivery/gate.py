@@ -28,17 +28,16 @@ from ..quality.metrics import share_of
 from ..quality.facets import facets_page, facets_statistics, frame_height
 
 # %% ../../nbs/delivery/03_gate.ipynb #c85b3228
+from ..quality.case import Case, row_and_day
 from cd4ml_nb.quality.gates import (
     OF_FORECASTS,
     RATCHET,
-    Case,
     beside_only,
     fairness_table,
     items_off,
     forecast_checks,
     other_estimators,
     read_case,
-    row_and_day,
     scores_by_window,
     slice_table,
     store_groups,

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 import numpy as np
 from ..model.estimators import Trees, open_estimator
-from ..model.features import FEATURES
 from ..model.forest import NODES
 
 # %% ../../nbs/delivery/02a_onnx.ipynb #1eff346c
@@ -60,7 +59,7 @@ def to_onnx(
     "A scikit-learn tree model as ONNX; a Poisson model answers in logs."
     import onnx.helper, skl2onnx  # seconds, and only packing needs them
 
-    example = np.zeros((1, len(FEATURES)), np.float32)
+    example = np.zeros((1, model.n_features_in_), np.float32)
     with _plain_attributes(onnx.helper):
         graph = skl2onnx.to_onnx(_exact_thresholds(model), example, name="forecaster")
     onnx.helper.set_model_props(graph, {"closed": " ".join(closed)})

@@ -20,7 +20,7 @@ from .onnx import nodes_pair, onnx_pair
 from ..model.block import Block, last_days, offered_until, stack_blocks, take_series
 from ..model.cold_start import cold_starts
 from ..model.estimators import Trees
-from ..model.features import HISTORY
+from ..model.features import HISTORY, feature_names
 from ..model.forecaster import load_forecaster, make_ready
 from ..model.groups import Grouped, group_batches, series_parts
 from ..model.families import calibrate_families
@@ -101,7 +101,8 @@ def _write_models(folder, fitted, mean, log_mean):
     serving |= {"unknown_plan": "usual", **({"blend": whole.blend} if whole.blend else {})}
     if not groups:
         return serving
-    return {**serving, "per": fitted.per, **write_groups(folder, dict(zip(groups, _of_groups(groups))))}
+    many = len(feature_names(whole.encoding))
+    return {**serving, "per": fitted.per, **write_groups(folder, dict(zip(groups, _of_groups(groups))), many)}
 
 # %% ../../nbs/delivery/02_package.ipynb #ea2de370
 def package_readme(
@@ -272,6 +273,7 @@ def package(
     with replace_folder(root / "data/model") as folder:
         write_standing(folder, prepared, block, horizon)
         serving = _write_models(folder, fitted, mean, log_mean)
+        serving |= {"own": block.told} if serving["encoding"].get("own") else {}
         write_forecasts(read_table(backtest, roles=("holdout",)).drop(columns="role"), folder / "holdout.parquet")
         _write_told(folder, root, about, earlier)
         holidays = learnt_holidays(root, about["trained_to"], fitted)

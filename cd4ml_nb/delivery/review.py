@@ -40,7 +40,7 @@ from ..style import page
 from ..quality.pictures import plot_case, telling_cases
 
 # %% ../../nbs/delivery/06_review.ipynb #77b19c64
-from .release import Refused, approve, promote, reject, retire
+from .release import Outside, Refused, approve, promote, reject, retire
 from .routing import usable_routing
 from .taught import taught_html
 
@@ -706,6 +706,7 @@ def decide(
     percent: str = "",  # Of the units, as typed: what a challenger is to answer
     sure: bool = True,  # Whether it was said before what it does to those who are answered
     known: str = "",  # What to know before it is done, as sentences
+    read: int | None = None,  # Acts that the page has read: a `Moved` where there are more by now
 ) -> str:  # What was done, as a sentence
     "Do what a button says, as the command line would; a refusal says the way out in the page's own words."
     if not by.strip():
@@ -718,6 +719,7 @@ def decide(
     work = {"approve": approve, "reject": reject, "retire": retire}.get(act, promote)
     more: dict = {} if act in ("reject", "retire") else {"override": override}
     more |= {"share": {"role": "challenger", "share": share / 100}, "shadow": {"role": "shadow"}}.get(act, {})
+    more |= {} if read is None else {"outside": Outside(read=read)}
     try:
         work(root, version, by=by, reason=reason, **more)
     except Refused as e:

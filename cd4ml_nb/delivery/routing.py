@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PLACE', 'BANDIT', 'Routing', 'routing_of', 'usable_routing', 'bandit_ledger', 'bandit_nights', 'share_steps',
-           'arms_of', 'arm_folder', 'routing_files']
+           'segment_steps', 'arms_of', 'arm_folder', 'routing_files']
 
 # %% ../../nbs/delivery/04g_routing.ipynb #59eb2602
 import json
@@ -90,17 +90,23 @@ def _is_share(share):
     return isinstance(share, (int, float)) and not isinstance(share, bool) and 0 <= share <= 1
 
 
+def _is_shared(shares):
+    "Whether shares are numbers that add up to 1."
+    return all(map(_is_share, shares.values())) and abs(sum(shares.values()) - 1) <= 1e-6
+
+
 def _line_trouble(line, known, live):
     "Why a line of the bandit cannot be; empty where it can."
     try:
         told = json.loads(line)
         shares, day = told["shares"], told["day"]
-        whole = all(map(_is_share, shares.values())) and abs(sum(shares.values()) - 1) <= 1e-6
+        each = [shares, *(one["shares"] for one in told.get("segments", {}).values())]
+        whole = all(map(_is_shared, each))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         whole = False
     if not whole:
         return "gives no shares that add up to 1"
-    if strange := [name for name in shares if name not in known]:
+    if strange := [name for one in each for name in one if name not in known]:
         return f"gives a share to {strange[0][:80]}, which the log put neither live nor beside it as challenger"
     try:
         check_day(day)
@@ -166,7 +172,24 @@ def share_steps(
         return [*steps, _standing_shares(steps[-1] if steps else shares_after(acts), found)]
     return [{found["champion"]["model_version"]: 1.0}]
 
+# %% ../../nbs/delivery/04g_routing.ipynb #cc26219b
+def segment_steps(
+    root: Path,  # The project's folder
+    routing: Routing,
+    acts: list[Act],  # From `trusted_log`
+    found: State,
+) -> tuple[str | None, dict[str, list[dict]]]:  # The column, and by segment as `share_steps`; None where there are none
+    "The same for each segment that the last night of a bandit told apart."
+    nights = bandit_nights(root, acts) if routing.policy == "bandit" and found["champion"] else []
+    column = nights[-1].get("segment") if nights else None
+    if not column:
+        return None, {}
+    names = {name for told in nights if told.get("segment") == column for name in told["segments"]}
+    own = lambda told, name: told["segments"].get(name, told) if told.get("segment") == column else told
+    steps = {name: [own(told, name)["shares"] for told in nights] for name in sorted(names)}
+    return column, {name: [*each, _standing_shares(each[-1], found)] for name, each in steps.items()}
 
+# %% ../../nbs/delivery/04g_routing.ipynb #ade8361b
 def arms_of(
     root: Path,  # The project's folder
     found: State,

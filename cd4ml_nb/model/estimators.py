@@ -203,6 +203,13 @@ def _for_rows(model, rows):
 _RISES = [int(place in PLAN) for place in range(len(FEATURES))]  # More promotion never sells less
 
 
+def _for_columns(model, columns):
+    "A model that knows of the user's own columns: nothing is said of where they lead."
+    rises = getattr(model, "monotonic_cst", None)
+    own = columns - len(FEATURES)
+    return model.set_params(monotonic_cst=[*rises, *[0] * own]) if rises is not None and own else model
+
+# %% ../../nbs/model/03_estimators.ipynb #d690502e
 class Trees:
     "Base of the estimators that learn from rows of features: one model for each of the two numbers."
 
@@ -223,7 +230,7 @@ class Trees:
 
     def examples(self, block, last, horizon, encoding=None, made=None):
         "The rows to learn from, what was sold, and weights; the encoding is the block's unless one is given."
-        self.encoding = encoding or make_encoding(block.series)
+        self.encoding = encoding or make_encoding(block.series, block.told)
         return training_rows(block, last, horizon, self.encoding, made=made, **self.rows)
 
 # %% ../../nbs/model/03_estimators.ipynb #e7661774
@@ -235,7 +242,7 @@ def learn(self: Trees, x, y, weight=None):
         raise UserError(f"{said}. Bring more days, or choose ets as train.estimator in params.yaml.")
     # Such as promotions that nobody knows: scikit-learn cannot bin a column without a value; no tree splits a constant
     x[:, np.isnan(x).all(axis=0)] = 0
-    models = [_for_rows(model, len(y)) for model in self.models()]
+    models = [_for_columns(_for_rows(model, len(y)), x.shape[1]) for model in self.models()]
     rare = np.isnan(x).sum(axis=0) < models[0].min_samples_leaf
     age = FEATURES.index("days_known")
     rare[age] = (x[:, age] < SHORT_HISTORY - 7).mean() < _YOUNG  # a week: what sells seldom begins late
@@ -280,7 +287,7 @@ def forecast_columns(self: Trees, block, origin, horizon, unplanned=False, rule=
 @patch
 def _said_of(self: Trees, x):
     "Mean and log_mean for features, shape (n_series, horizon, n_features)."
-    flat = self.filled(x).reshape(-1, len(FEATURES))
+    flat = self.filled(x).reshape(-1, x.shape[-1])
     if not len(flat):
         return np.zeros((2, *x.shape[:2]))
     mean, log = (model.predict(flat).reshape(x.shape[:2]) for model in (self.mean, self.log_mean))

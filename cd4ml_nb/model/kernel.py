@@ -17,7 +17,7 @@ from statistics import NormalDist
 import numpy as np
 from .blend import blended
 from .block import Block, on_offer, units_sold
-from .features import FEATURES, PLAN, Past, as_learnt, feature_parts, stand_in, usual_units
+from .features import PLAN, Past, as_learnt, feature_parts, stand_in, usual_units
 from .forest import Forest, ask_forest
 
 # %% ../../nbs/model/03b_kernel.ipynb #9a485411
@@ -492,7 +492,7 @@ class OnnxModels(_GroupModels):
         units, in_logs = np.empty(x.shape[:2]), self.serving["log_link"]
         undo = {"log_mean": np.expm1, "mean": np.exp if in_logs else np.asarray}[number]
         for own, *pair in self.choose(series):
-            flat = x[own].reshape(-1, len(FEATURES))
+            flat = x[own].reshape(-1, x.shape[-1])
             units[own] = np.maximum(undo(pair[number == "log_mean"](flat)), 0).reshape(-1, x.shape[1])
         units *= usual_units(x) if number == "mean" and self.serving.get("relative") else 1
         units = blended(units, x, self.serving.get("blend", {}), number)

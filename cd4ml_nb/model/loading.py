@@ -8,6 +8,7 @@ __all__ = ['CELLS', 'class_pool', 'load_block', 'ended_until', 'panel_days', 'lo
 # %% ../../nbs/model/01a_loading.ipynb #8c26fd52
 from datetime import date
 from pathlib import Path
+from typing import Any
 import numpy as np, pandas as pd
 import pyarrow.parquet as pq
 from ..core import UserError, read_json
@@ -66,6 +67,7 @@ def _store_part(wanted, own, calendar, arrays):
         "class_sales": pool[keep],
         "onpromotion": arrays["onpromotion"][keep],
         "before": arrays["before"] and Before(*(column[keep] for column in arrays["before"])),
+        "own": {name: values[keep] for name, values in arrays.get("own", {}).items()},
         **repeated,
     }
 
@@ -86,16 +88,18 @@ def load_block(
     if not parts:
         raise UserError(f"{prepared} holds none of the series that were asked for.")
     every = pd.concat([part["series"] for part in parts], ignore_index=True)[["store_nbr", "item_nbr", *_STATIC]]
-    own = [name for name in ARRAYS if name != "item_sales"]
     shapes = [part["sales"].shape for part in parts]
-    joined = {name: np.concatenate([part.pop(name) for part in parts]) for name in own}
+    names = [name for name in ARRAYS if name != "item_sales"]
+    joined: dict[str, Any] = {name: np.concatenate([part.pop(name) for part in parts]) for name in names}
     ran_out = join_ran_out([part.pop("ran_out") for part in parts], shapes)
     first, items = np.datetime64(parts[0]["first_day"], "D"), every["item_nbr"].unique()
     pool = _item_pool(prepared, items, first, joined["sales"].shape[1])
     joined["item_sales"] = pool[pd.Index(items).get_indexer(every["item_nbr"])]
-    after = read_json(prepared / "version.json")["parameters"]["delisted_after"]
+    about = read_json(prepared / "version.json")
+    own = {name: np.concatenate([part["own"][name] for part in parts]) for name in about.get("own", {})}
     before = parts[0]["before"] and Before(*map(np.concatenate, zip(*(part["before"] for part in parts))))
-    return Block(every, first, **joined, delisted_after=after, before=before, ran_out=ran_out)
+    joined |= {"own": own, "told": about.get("own", {}), "before": before, "ran_out": ran_out}
+    return Block(every, first, **joined, delisted_after=about["parameters"]["delisted_after"])
 
 # %% ../../nbs/model/01a_loading.ipynb #2cff2732
 def ended_until(

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypedDict
 import numpy as np
 import pyarrow as pa, pyarrow.parquet as pq
 from ..core import UserError, find_json, read_json, sha256_of, tidy, write_json
+from ..data.own import raw_name
 from .block import ARRAYS, Block
 from .features import FEATURES
 from .forest import Forest, join_models
@@ -31,7 +32,7 @@ def _as_bytes(array):
     width = pa.binary(array.shape[1] * array.itemsize)
     return pa.FixedSizeBinaryArray.from_buffers(width, len(array), [None, pa.py_buffer(array)])
 
-
+# %% ../../nbs/model/04c_package.ipynb #f9aa6747
 def write_state(
     path: Path,  # Parquet file
     block: Block,  # Cut to the days that features need
@@ -41,13 +42,15 @@ def write_state(
         table = pa.table(block.series)
     else:
         table = pa.Table.from_pandas(block.series, preserve_index=False)
-    arrays = ARRAYS if block.ran_out is None else (*ARRAYS, "ran_out")
-    names, kinds = table.column_names, {name: getattr(block, name).dtype.str for name in arrays}
-    for name in arrays:
-        table = table.append_column(name, _as_bytes(getattr(block, name)))
+    names = table.column_names
+    arrays = {name: getattr(block, name) for name in (*ARRAYS, "ran_out") if getattr(block, name) is not None}
+    arrays |= {raw_name(name): values for name, values in block.own.items()}
+    for name, values in arrays.items():
+        table = table.append_column(name, _as_bytes(values))
     about = {"format": FORMAT, "first_day": block.first_day, "delisted_after": block.delisted_after}
     about = {name: str(value) for name, value in about.items()}
-    about["arrays"] = json.dumps(kinds)
+    about["arrays"] = json.dumps({name: values.dtype.str for name, values in arrays.items()})
+    about |= {"own": json.dumps(block.told)} if block.told else {}
     table = table.replace_schema_metadata(about)
     pq.write_table(table, path, compression="zstd", compression_level=3, use_dictionary=names)
 
@@ -80,8 +83,9 @@ def read_state(
     table = share_table("state", digest, lambda: pq.read_table(path))
     columns, about = {name: whole(table[name]) for name in table.column_names}, table.schema.metadata
     kinds = json.loads(about.get(b"arrays", b"{}"))
-    held = [*ARRAYS, *({"ran_out"} & set(columns))]
+    held, told = [*ARRAYS, *({"ran_out"} & set(columns))], json.loads(about.get(b"own", b"{}"))
     arrays = {name: _as_array(columns.pop(name), kinds.get(name)) for name in held}
+    own = {name: _as_array(columns.pop(raw_name(name)), kinds[raw_name(name)]) for name in told}
     series = {name: column.to_numpy(zero_copy_only=False) for name, column in columns.items()}
     first_day = np.datetime64(about[b"first_day"].decode())
     series.setdefault("first_sale", _first_shown(arrays["sales"], first_day))
@@ -89,7 +93,7 @@ def read_state(
     after = int(about.get(b"delisted_after", arrays["sales"].shape[1]))
     last = series["last_sale"] if "last_sale" in series else _last_shown(arrays["sales"], first_day)
     series.setdefault("offered_until", last.astype("datetime64[D]") + after)
-    return Block(series, first_day, **arrays, delisted_after=after)
+    return Block(series, first_day, **arrays, delisted_after=after, own=own, told=told)
 
 # %% ../../nbs/model/04c_package.ipynb #9d79b54c
 def units_by_day(
@@ -253,10 +257,12 @@ _SETTINGS = {  # Of serving: what it should be, and whether it is
     "cold_start": ("two rates from 0 on", lambda own: not own or all(_is_number(own[name], 0) for name in _RATES)),
     "online": ("true or false", lambda own: isinstance(own, bool)),
     "per": ("a column", lambda own: isinstance(own, str)),
-    "features": ("a number of features", lambda own: isinstance(own, int) and 1 <= own <= len(FEATURES)),
+    "features": ("a number of features", lambda own: isinstance(own, int) and 1 <= own <= len(FEATURES) + _MOST_OWN),
+    "own": ("what is known of own columns", lambda own: all({"kind", "type"} <= set(one) for one in own.values())),
     "closed": ("lists of features", lambda own: all(set(names) <= set(FEATURES) for names in own)),
     "groups": ("numbers or names of models", lambda own: all(map(_is_group, own.values()))),
 }
+_MOST_OWN = 1000  # Features of the user's own columns
 _NEEDED = ("encoding", "fill", "log_link", "calibration")
 
 
@@ -291,13 +297,14 @@ _GROUPS = "groups.parquet"
 def write_groups(
     folder: Path,  # A package in the making
     groups: dict,  # Group -> nodes of its two models by column, and names of the features whose gaps it closes
+    features: int = len(FEATURES),  # How many the models look at
 ) -> dict:  # What serving must know: features, closed, and for each group its number and that of what it closes
     "The models of groups."
     pairs, closed = list(groups.values()), sorted({tuple(names) for _, _, names in groups.values()})
     nodes = join_models([one for pair in pairs for one in pair[:2]])
     pq.write_table(pa.table(nodes), Path(folder) / _GROUPS, compression="zstd", use_dictionary=False)
     numbers = {name: (number, closed.index(tuple(pair[2]))) for number, (name, pair) in enumerate(groups.items())}
-    return {"features": len(FEATURES), "closed": closed, "groups": numbers}
+    return {"features": features, "closed": closed, "groups": numbers}
 
 
 def _open_groups(folder, sealed):

@@ -51,7 +51,7 @@ def make_plan(
         "training_rows": training_rows,
         "per": per,
         "windows": windows,
-        "encoding": make_encoding(series),
+        "encoding": make_encoding(series, read_version(root).get("own")),
         "series": series,
     }
 

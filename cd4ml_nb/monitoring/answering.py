@@ -65,9 +65,21 @@ def _say_since(root, policy, name):
 def _say_arm(name, share, units, of, unit, since):
     "Whom one model answers."
     whole = "stores" if unit == "store" else "products in stores"
-    return f"{name} answers {units:,} of {of:,} {whole} (a share of {share:g}), {since}."
+    return f"{name} answers {units:,} of {of:,} {whole} (a share of {round(share, 4):g}), {since}."
 
 # %% ../../nbs/monitoring/09ab_answering.ipynb #f0bc4d94
+def _say_alone(root, found):
+    "That the live model answers everybody, where somebody stands beside it who might; else nothing is to be said."
+    if not found["champion"] or not any(held["role"] == "challenger" for held in found["beside"]):
+        return []
+    policy, live = routing_of(root).policy, found["champion"]["model_version"]
+    given = any(held["share"] for held in found["beside"])
+    if policy == "champion" and not given:
+        return []
+    why = "serving.routing.policy in params.yaml is champion" if policy == "champion" else "no challenger has a share"
+    return [f"{live} answers everybody: {why}."]
+
+# %% ../../nbs/monitoring/09ab_answering.ipynb #a6eee4a2
 def say_routing(
     root: Path,  # The project's folder
     found: State,
@@ -79,15 +91,14 @@ def say_routing(
         return [say_unrouted(e)]
     unit, champion = plan.routing.unit if plan else "", found["champion"]
     if plan is None or champion is None:
-        shared = routing_of(root).policy == "champion" and any(held["share"] for held in found["beside"])
-        return ["No challenger answers: serving.routing.policy in params.yaml is champion."] if shared else []
+        return _say_alone(root, found)
     try:
         live, pairs = _series_of(live_folder(root, champion))
     except UserError as e:  # nobody answers
         return [str(e)]
     units, beside = pairs.drop_duplicates(UNITS[unit]), arms_of(root, found)
     doubts = {held["model_version"]: _why_not(root, champion, held, live, pairs) for held in beside}
-    arms, shares, told = plan.arms(units["store_nbr"], units["item_nbr"]), plan.allocation.shares(), []
+    arms, shares, told = plan.arms(units["store_nbr"], units["item_nbr"]), plan.shares(), []
     stand = [champion["model_version"], *(name for name, doubt in doubts.items() if not doubt)]
     arms = np.where(np.isin(arms.astype(str), stand), arms, stand[0])
     for name in (champion["model_version"], *doubts):

@@ -32,6 +32,7 @@ class _Asked(msgspec.Struct):
     store_nbr: str | int | None = None
     to: str | None = None
     promotion: bool | None = None
+    what_if: Any = None  # Who supposes something of a column of the model's own asks no other model
 
 
 class _Said(msgspec.Struct):
@@ -59,6 +60,8 @@ def _rows_of(table):
         try:
             asked, said = _READ_ASKED.decode(inputs), _READ_SAID.decode(outputs)
         except msgspec.DecodeError:
+            continue
+        if asked.what_if:
             continue
         alone = None if said.models else model
         days = said.date or asked.date, asked.to and (said.to or asked.to)

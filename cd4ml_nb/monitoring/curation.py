@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['YEAR', 'LONGEST', 'OWN', 'RARE', 'Sales', 'runs_of', 'until_the_end', 'faded', 'usual_level', 'how_busy',
            'with_factors', 'held_like', 'drift_of', 'spread_of', 'Habits', 'silences', 'habits_of', 'draw',
-           'drawn_blocks', 'by_chance', 'elsewhere', 'Store', 'each_usual']
+           'drawn_blocks', 'with_planted', 'holding', 'elsewhere', 'Store', 'each_usual']
 
 # %% ../../nbs/monitoring/06_curation.ipynb #91f529b1
 from collections.abc import Iterator
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import NamedTuple
 import numpy as np, pandas as pd, pyarrow as pa, pyarrow.parquet as pq
 from scipy.signal import lfilter
-from scipy.special import expit, logit
 from ..data.panel import each_store, named_if_damaged, table_files
 from .counted import counted, moved_along
 
@@ -270,75 +269,39 @@ def drawn_blocks(
         same = Habits(*(np.tile(values, some) for values in habits))
         yield Sales(np.where(known, units, 0), known, factor), same
 
-# %% ../../nbs/monitoring/06_curation.ipynb #73ad249f
-_STEP, _HIGHEST = 0.5, 40.0  # Of rarity
-_LENGTHS = [1, 2, 4, 8, 15]  # Days: where a new class begins
-_MIDDLES = (np.arange(int(_HIGHEST / _STEP) + 1) + 0.5) * _STEP
-_FAR = 8.0  # Of rarity: over so much, silences that are more than chance become e times rarer
-_STEADY = 20  # Drawn silences of a class of rarity from which on their number is told
+# %% ../../nbs/monitoring/06_curation.ipynb #planting-2
+_APART, _SERIES = 56, 400  # Days from one to the next; series of a store, at most
 
 
-def _by_rarity(rarity):
-    "How many there are of each class of rarity."
-    place = np.minimum((np.asarray(rarity) / _STEP).astype(int), len(_MIDDLES) - 1)
-    return np.bincount(place, minlength=len(_MIDDLES)).astype(float)
+def with_planted(
+    sales: Sales,  # As drawn
+    habits: Habits,
+    random: np.random.Generator,
+    lengths: tuple[int, ...],  # Days of a run
+    left: tuple[float, float] = (0.0, 0.0),  # The least and the largest share that is sold all the same
+) -> tuple[Sales, Habits, np.ndarray]:  # Of some series; which days were taken away
+    "Drawn sales of series that run out now and then."
+    some = random.permutation(len(sales.units))[:_SERIES]
+    sales, habits = Sales(*(values[some] for values in sales)), Habits(*(values[some] for values in habits))
+    n_series, n_days = sales.units.shape
+    units, taken, at = sales.units.copy(), np.zeros(sales.units.shape, bool), np.arange(n_days)
+    for first in range(0, n_days - _APART // 2, _APART):
+        begin = first + random.integers(0, _APART // 2, n_series)[:, None]
+        here = (at >= begin) & (at < begin + random.choice(lengths, n_series)[:, None])
+        share = np.broadcast_to(random.uniform(*left, n_series)[:, None], here.shape)
+        units[here] = random.binomial(units[here].astype(int), share[here])
+        taken |= here
+    return sales._replace(units=units), habits, taken
 
-
-def _with_tail(drawn, times):
-    "Drawn silences by rarity, each draw's; where hardly any was drawn they go on to fall as before."
-    made, steady = drawn / times, np.flatnonzero(drawn >= _STEADY)
-    if len(steady) < 4:
-        return made
-    last, slope = steady[-1], np.polyfit(steady[-4:], np.log(made[steady[-4:]]), 1)[0]
-    beyond = np.arange(1, len(made) - last)
-    made[last + 1 :] = made[last] * np.exp(min(slope, -0.2) * beyond)
-    return made
-
-# %% ../../nbs/monitoring/06_curation.ipynb #5c0de0a1
-_OFF, _MORE = 1.0, 0.15  # How far chance may be off, and how much more with each step: logarithms, one standard error
-
-
-def _corrected(made, count, off, more):
-    "How far what chance makes is off, and how much more with a rarity of 1, by the silences that are chance's."
-    for _ in range(3):
-        mean = made * np.exp(off + more * _MIDDLES)
-        rest, first, second = count - mean, (mean * _MIDDLES).sum(), (mean * _MIDDLES**2).sum()
-        slope = [rest.sum() - off / _OFF**2, (rest * _MIDDLES).sum() - more / _MORE**2]
-        curve = [[mean.sum() + 1 / _OFF**2, first], [first, second + 1 / _MORE**2]]
-        step = np.clip(np.linalg.solve(curve, slope), -1, 1)
-        off, more = off + step[0], more + step[1]
-    return off, more
-
-
-def _share_of_chance(seen, made):
-    "By class of rarity, the share of silences that chance makes."
-    beyond = np.exp(-_MIDDLES / _FAR)
-    beyond /= beyond.sum()
-    off, more, left = 0.0, 0.0, 1.0
-    for _ in range(60):
-        chance = made * np.exp(off + more * _MIDDLES)
-        share = chance / (chance + left * beyond)
-        off, more = _corrected(made, seen * share, off, more)
-        left = (seen * (1 - share)).sum() + 0.5
-    share[: int(chance.argmax())] = 1.0  # what is more common than most is no news
-    return np.minimum.accumulate(share)
-
-# %% ../../nbs/monitoring/06_curation.ipynb #4cd21bc4
-def by_chance(
-    found: pd.DataFrame,  # From `silences`
-    drawn: pd.DataFrame,  # The same of sales that were drawn
-    times: int,  # How often they were drawn
-) -> np.ndarray:  # 0 to 1, of each that was found
-    "The share of silences like it that chance makes."
-    share = np.ones(len(found))
-    length, of_drawn = (np.searchsorted(_LENGTHS, table["days"], "right") for table in (found, drawn))
-    for one in np.unique(length):
-        here = length == one
-        rarity = found["rarity"].to_numpy()[here]
-        made = _with_tail(_by_rarity(drawn["rarity"].to_numpy()[of_drawn == one]), times)
-        classes = np.clip(_share_of_chance(_by_rarity(rarity), made), 1e-12, 1 - 1e-12)
-        share[here] = expit(np.interp(rarity, _MIDDLES, logit(classes)))
-    return share
+# %% ../../nbs/monitoring/06_curation.ipynb #planting-5
+def holding(
+    found: pd.DataFrame,  # row, first, last
+    days: np.ndarray,  # Whether it is one of them, shape (n_series, n_days)
+) -> pd.DataFrame:
+    "Runs that hold one of some days."
+    total = np.pad(np.cumsum(days, axis=1), ((0, 0), (1, 0)))
+    row, first, last = (found[name].to_numpy() for name in ("row", "first", "last"))
+    return found[total[row, last + 1] > total[row, first]]
 
 # %% ../../nbs/monitoring/06_curation.ipynb #20783d1e
 _FEW = 5  # Stores that tell something of the others

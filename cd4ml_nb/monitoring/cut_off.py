@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np, pandas as pd
 from scipy.special import logsumexp
 from .curation import LONGEST, OWN, RARE, Habits, Sales, Store, drawn_blocks, faded, held_like
-from .curation import runs_of, silences, usual_level
+from .curation import holding, runs_of, silences, usual_level, with_planted
 
 # %% ../../nbs/monitoring/06ab_cut_off.ipynb #e92cb1b7
 _SMOOTH, _STEADY = 0.003, 0.005  # The least drift and the least spread
@@ -111,7 +111,7 @@ def cut_runs(
     store: Store,
     seed: int,
     times: int = 3,  # How often sales are drawn
-) -> tuple[pd.DataFrame, pd.DataFrame]:  # As from `low_runs`; days and rarity of those of drawn sales
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:  # As from `low_runs`; of drawn sales; of those that were cut off
     "A store's runs of days that sold too little."
     first, last = runs_of(store.sales)
     known = store.sales.known & (last - first < LONGEST)  # the first days of a season's end are no run
@@ -121,6 +121,10 @@ def cut_runs(
     sales = store.sales._replace(known=known)
     habits = habits_of_days(sales, store.habits)
     usual = usual_level(sales, habits.mean)[0] * sales.factor
-    blocks = drawn_blocks(sales, usual, habits, np.random.default_rng([seed, 1]), times)
-    drawn = [low_runs(*block)[["days", "rarity"]] for block in blocks]
-    return low_runs(sales, habits), pd.concat(drawn)
+    random, drawn = np.random.default_rng([seed, 1]), []
+    for block in drawn_blocks(sales, usual, habits, random, times):
+        if not drawn:
+            some, same, taken = with_planted(*block, random, LENGTHS, (_LEFT.min(), _LEFT.max()))
+            planted = holding(low_runs(some, same), taken)[["days", "rarity"]]
+        drawn.append(low_runs(*block)[["days", "rarity"]])
+    return low_runs(sales, habits), pd.concat(drawn), planted

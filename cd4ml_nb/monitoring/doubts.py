@@ -7,17 +7,19 @@ __all__ = ['COLUMNS', 'WORDS', 'ORDER', 'KEPT', 'silent_runs', 'low_days', 'stil
            'counted_runs', 'find_doubts', 'all_doubts', 'open_doubts']
 
 # %% ../../nbs/monitoring/06a_doubts.ipynb #6b1f907f
+import time
 from collections.abc import Iterable
 from pathlib import Path
 import numpy as np, pandas as pd, pyarrow as pa, pyarrow.parquet as pq
 from scipy.special import pdtr
-from ..core import main_root, read_json, replace_file
+from ..core import main_root, progress, read_json, replace_file
 from ..data.corrections import KINDS, Correction, newest_prepared, standing
 from ..look import exact_units, say_count
 from .busy import full_days, told_days, too_busy
 from .counted import CHANCE, other_runs
-from .curation import RARE, YEAR, Store, by_chance, drawn_blocks, each_usual, silences
+from .curation import RARE, YEAR, Store, drawn_blocks, each_usual, holding, silences, with_planted
 from .cut_off import cut_runs
+from .excess import ANY, by_excess
 from .large import large_runs, too_large, without_large
 
 # %% ../../nbs/monitoring/06a_doubts.ipynb #973f1de7
@@ -47,11 +49,10 @@ def silent_runs(
     store: Store,
     seed: int,
     times: int = 3,  # How often sales are drawn
-) -> tuple[pd.DataFrame, pd.DataFrame]:  # Entries still without a probability; those of drawn sales
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:  # Entries without a probability; drawn runs; planted ones
     "A store's silences that are rare enough to be in doubt, among all there are."
     found, usual = silences(store.sales, store.habits)
-    blocks = drawn_blocks(store.sales, usual, store.habits, np.random.default_rng(seed), times)
-    drawn = [silences(*block)[0][["days", "rarity"]] for block in blocks]
+    drawn, planted = _drawn_silences(store, usual, np.random.default_rng(seed), times)
     rare = found["rarity"] > -np.log(RARE)
     kinds = [_sold_as(store, usual, run) for run in found[rare].itertuples()]
     told = pd.DataFrame(
@@ -61,9 +62,23 @@ def silent_runs(
         dtype=object,
     )
     found["expected"] *= _counted(store, found["row"], found["first"])
-    return found[["days", "expected", "rarity"]].join(told), pd.concat(drawn)
+    return found[["days", "expected", "rarity"]].join(told), drawn, planted
 
 # %% ../../nbs/monitoring/06a_doubts.ipynb #2137d7c6
+_SILENT = (1, 2, 3, 4, 6, 8, 11, 15, 21)  # Days of a silence that is planted
+
+
+def _drawn_silences(store, usual, random, times):
+    "Days and rarity of silences in drawn sales, and of those that truly ran out there."
+    drawn = []
+    for block in drawn_blocks(store.sales, usual, store.habits, random, times):
+        if not drawn:
+            some, same, taken = with_planted(*block, random, _SILENT)
+            planted = holding(silences(some, same)[0], taken)[["days", "rarity"]]
+        drawn.append(silences(*block)[0][["days", "rarity"]])
+    return pd.concat(drawn), planted
+
+# %% ../../nbs/monitoring/06a_doubts.ipynb #soldas1
 def _sold_as(store, usual, run):
     "What a silence may be: of the product only, or sold as a near one."
     days = slice(run.first, run.last + 1)
@@ -92,9 +107,9 @@ def low_days(
     store: Store,
     seed: int,
     times: int = 3,  # How often sales are drawn
-) -> tuple[pd.DataFrame, pd.DataFrame]:  # Entries still without a probability; those of drawn sales
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:  # Entries without a probability; drawn runs; planted ones
     "A store's runs of days that sold too little, and of each that is rare enough what it says."
-    found, drawn = cut_runs(store, seed, times)
+    found, drawn, planted = cut_runs(store, seed, times)
     found[["sold", "usual"]] *= np.reshape(_counted(store, found["row"], found["first"]), (-1, 1))
     rare = found["rarity"] > _LOOK
     told = [
@@ -103,7 +118,8 @@ def low_days(
         for run in found[rare].itertuples()
     ]
     told = pd.DataFrame(told, index=found.index[rare], columns=["kind", *_WHERE, "sold", "other_item", "evidence"])
-    return found.assign(expected=found["usual"] - found["sold"])[["days", "expected", "rarity"]].join(told), drawn
+    found["expected"] = found["usual"] - found["sold"]
+    return found[["days", "expected", "rarity"]].join(told), drawn, planted
 
 # %% ../../nbs/monitoring/06a_doubts.ipynb #b4c254a8
 def _say_low(store, run):
@@ -224,17 +240,28 @@ def say_sure(
 
 # %% ../../nbs/monitoring/06a_doubts.ipynb #59fb69c7
 _HARDLY = 0.002  # Nobody is asked of a silence that chance made with 998 of 1,000
+_MORE_THAN_CHANCE = 0.5  # Nor of any, where it is less probable that there are some
+_RIGHT = 0.1  # Of all of them, at least: the queue ends before the less sure ones make it fewer
 
 
-def _in_doubt(each, times, least):
-    "Silences, or low days, of all stores, with what chance leaves of them."
-    found, drawn = zip(*each)
+def _in_doubt(each, times, least, any_before=ANY):
+    "Silences, or low days, of all stores that are in doubt; how probable it is that there are any."
+    found, drawn, planted = zip(*each)
     parts = [part.astype(object) for part in found if len(part)]  # of some, no row has a name
     found = pd.concat(parts or found[:1], ignore_index=True).infer_objects()
-    found["probability"] = 1 - by_chance(found, pd.concat(drawn), times)
-    return found[found["probability"] >= least].dropna(subset="kind")
+    found["probability"], there_are = by_excess(found, pd.concat(drawn), pd.concat(planted), times, any_before)
+    told = (found["probability"] >= least) & (there_are >= _MORE_THAN_CHANCE)
+    return found[told].dropna(subset="kind"), there_are
 
 
+def _worth_asking(*tables):
+    "The surest of several tables, as many as leave one in ten right."
+    probable = np.sort(np.concatenate([table["probability"].to_numpy(float) for table in tables]))[::-1]
+    right = np.flatnonzero(np.cumsum(probable) >= _RIGHT * np.arange(1, len(probable) + 1))
+    least = probable[right[-1]] if len(right) else 1.0
+    return [table[table["probability"] >= least] for table in tables]
+
+# %% ../../nbs/monitoring/06a_doubts.ipynb #joined1
 def _joined(table):
     "Entries of a product that ran out on days that touch are one: a day that sold a part, and those of nothing."
     table = table.sort_values(["store_nbr", "item_nbr", "first_date"], kind="stable", ignore_index=True)
@@ -288,6 +315,9 @@ def counted_runs(
     return entries
 
 # %% ../../nbs/monitoring/06a_doubts.ipynb #5f923b45
+_PATIENCE = 8  # Seconds without a word
+
+
 def _awake(store, still):
     "A store without the days on which it stood still."
     known = store.sales.known.copy()
@@ -297,10 +327,20 @@ def _awake(store, still):
     return store._replace(sales=store.sales._replace(known=known))
 
 
+def _told_of(stores):
+    "The stores, one after the other; who waits is told of it every ten seconds."
+    said = time.monotonic()
+    for number, store in enumerate(stores):
+        if time.monotonic() - said >= _PATIENCE:
+            progress(f"looking for days that look wrong: {say_count(number, 'store')} so far")
+            said = time.monotonic()
+        yield store
+
+# %% ../../nbs/monitoring/06a_doubts.ipynb #ofeach1
 def _of_each(prepared, times, of_sold):
     "What is found in each store: silences, low days, large days, busy days, and entries that are told as they are."
     found = {name: [] for name in ("silent", "low", "large", "busy", "whole")}
-    for number, store in enumerate(each_usual(prepared)):
+    for number, store in enumerate(_told_of(each_usual(prepared))):
         still = still_days(store)
         found["busy"].append(full_days(store))
         store = _awake(store, still)
@@ -330,8 +370,8 @@ def find_doubts(
     times = _times_drawn(read_json(prepared / "version.json")["series"])
     found, parts = _of_each(prepared, *times), []
     if found["silent"]:
-        parts.append(_in_doubt(found["silent"], times[0], _HARDLY))
-        parts.append(_in_doubt(found["low"], times[1], _WORTH))
+        low, cut = _in_doubt(found["low"], times[1], _WORTH)  # of what sells little, a cut day is often a silence
+        parts += _worth_asking(low, _in_doubt(found["silent"], times[0], _HARDLY, max(cut, ANY))[0])
         parts.append(_large_in_doubt(found["large"]))
         parts.append(pd.DataFrame(found["whole"] + busy_days([store for store, _ in found["large"]], found["busy"])))
     parts = [part for part in parts if len(part)]

@@ -26,7 +26,7 @@ from .inputs import Inputs, keep_inputs
 from .lasting import with_lasting
 from .skew import look_at_features
 from .units import Counted, as_before, counted_otherwise, first_day_back
-from .units import is_counted_as_before, is_past_rewritten, rows_of, times_since
+from .units import is_counted_as_before, is_past_rewritten, rows_of, set_aside, times_since
 
 # %% ../../nbs/monitoring/04d_drifted.ipynb #b405235d
 DRIFT = "production/drift"  # A file for each night: what drifted
@@ -73,8 +73,9 @@ def look_for_drift(
     before, judged_on = [*last.found, *last.judged], _judged_on(root)
     products, over = _products_of(tonight, before, last.over, home / PREPARED, _settled(root, last))
     otherwise = [one for one in products if one.of != BACK]
-    block = as_before(tonight.block, map(counted_of, [*otherwise, *over]))
-    inputs = keep_inputs(root, block, home / PREPARED)
+    changed = [counted_of(one) for one in [*otherwise, *over]]
+    block = as_before(tonight.block, changed)
+    inputs = keep_inputs(root, block, home / PREPARED, lambda part: set_aside(part, changed))
     drifted = drifts_of(inputs, last.off) if inputs else Drifted(UNTOLD, day)
     if inputs:
         lasting = [one for one in before if one.kind != "product"]

@@ -14,7 +14,7 @@ from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import NamedTuple
 from ..core import UserError, find_json, main_root, read_params
-from ..data.corrections import Correction, read_corrections
+from ..data.corrections import Correction, in_force, read_corrections
 from ..data.history import find_folders
 from ..data.schema import compare_schemas
 from ..delivery.grounds import PREPARED
@@ -118,7 +118,18 @@ def open_faults(
     root: Path,  # The project's folder
 ) -> list[Drift]:
     "What is wrong with a feed or with units: it is mended first, and nothing that it explains calls for learning."
-    return [one for one in _open_drifts(root) if one.cause in FAULTS]
+    found = [one for one in _open_drifts(root) if one.cause in FAULTS]
+    marked = in_force(root) if found else []
+    return [one for one in found if not any(_is_marked(one, mark) for mark in marked)]
+
+
+def _is_marked(fault, mark):
+    "Whether somebody has marked the days of a fault, from its first or later: then a model learns the mark."
+    if mark.last_date < fault.since:
+        return False
+    if fault.kind == "product":
+        return mark.item_nbr in fault.slices
+    return fault.kind == "store" and not mark.item_nbr and {mark.store_nbr} == set(fault.slices)
 
 # %% ../../nbs/monitoring/07_due.ipynb #7e95aa52
 _FEW_STORES = 3  # Where it is wrong in so few, something happened there (guide 07)
@@ -225,19 +236,37 @@ class Due(NamedTuple):
     @property
     def why(self) -> list[Trigger]:
         "What calls for it, where nothing holds it back."
-        return [] if self.held else [one for one in self.triggers if one.due]
+        return [] if self.held or self.mend else [one for one in self.triggers if one.due]
+
+    @property
+    def waiting(self) -> list[Trigger]:
+        "What calls for it, and waits until the data are mended."
+        return [one for one in self.triggers if one.due] if self.mend and not self.held else []
 
     @property
     def says(self) -> str:
         "The whole in a short sentence; each trigger says the rest."
-        called = [one.short or one.name for one in self.triggers if one.due]
-        shown = ", ".join(called[:_SHOWN]) + (f" and {len(called) - _SHOWN} more" if len(called) > _SHOWN else "")
-        first = f"First mend: {self.mend}. " if self.mend else ""
-        if self.why:
-            return f"{first}Learning is due ({shown}): cd4ml learn. Why in full: cd4ml learn --preview"
-        if called:
-            return f"{first}Learning is called for ({shown}), and rests: {self.held}."
-        return f"{first}Learning is not due: nothing{' else' if first else ''} calls for it."
+        return _say(self)
+
+# %% ../../nbs/monitoring/07_due.ipynb #3b47379e
+_MEND = (
+    "Correct the data, mark the days (make curate, or cd4ml corrections), "
+    "or say that it is as it should be (cd4ml alerts acknowledge ID --normal)."
+)
+
+
+def _say(due):
+    "Whether it is time to learn, in a short sentence."
+    called = [one.short or one.name for one in due.triggers if one.due]
+    shown = ", ".join(called[:_SHOWN]) + (f" and {len(called) - _SHOWN} more" if len(called) > _SHOWN else "")
+    first = f"First mend: {due.mend}. " if due.mend else ""
+    if due.why:
+        return f"{first}Learning is due ({shown}): cd4ml learn. Why in full: cd4ml learn --preview"
+    if due.waiting:
+        return f"{first}Learning is called for ({shown}), and waits for that. {_MEND}"
+    if called:
+        return f"{first}Learning is called for ({shown}), and rests: {due.held}."
+    return f"{first}Learning is not due: nothing{' else' if first else ''} calls for it."
 
 # %% ../../nbs/monitoring/07_due.ipynb #50809813
 def why_held(

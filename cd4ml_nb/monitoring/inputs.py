@@ -7,7 +7,7 @@ __all__ = ['WEEKS', 'REACH', 'FACTS', 'KINDS', 'WHOLE', 'INPUTS', 'usual_units',
            'add_up', 'keep_inputs']
 
 # %% ../../nbs/monitoring/04_inputs.ipynb #b3335d3b
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 import numpy as np, pandas as pd
@@ -38,7 +38,7 @@ def usual_units(
         count += known
     return np.where(count >= _LEAST, total / np.maximum(count, 1), np.nan).astype(np.float32)
 
-# %% ../../nbs/monitoring/04_inputs.ipynb #40a7b417
+# %% ../../nbs/monitoring/04_inputs.ipynb #65043b05
 FACTS = (
     "units",  # Sold without a promotion, of series and days of which something is usual
     "usual",  # What is usual there
@@ -51,19 +51,27 @@ FACTS = (
 )
 
 
-def _facts(block, first):
-    "The facts of each series and day from a column on."
+def _usual(first, plain, aside):
+    "What each series usually sells without a promotion, and how often; its units but on days that are set aside."
+    gone = np.zeros(plain.shape, bool) if aside is None else aside
+    often = usual_units(np.where(np.isfinite(plain), plain > 0, np.nan), first)
+    return usual_units(np.where(gone, np.nan, plain), first), often, ~gone[:, first:]
+
+# %% ../../nbs/monitoring/04_inputs.ipynb #40a7b417
+def _facts(block, first, aside=None):
+    "The facts of each series and day from a column on; what is set aside counts as a sale, and for no units."
     n = block.n_days
     open_day = block.is_open[:, :n].astype(bool) & ~block.holiday[:, :n].astype(bool)
     promoted = block.onpromotion[:, :n] > 0
     plain = np.where(open_day & ~promoted, block.sales, np.nan).astype(np.float32)
-    usual, often = usual_units(plain, first), usual_units(np.where(np.isfinite(plain), plain > 0, np.nan), first)
+    usual, often, counts = _usual(first, plain, aside)
     # a day of a store that sent nothing may be known as closed by now: what it did not sell counts
     sold, there = np.nan_to_num(block.sales[:, first:]), open_day[:, first:] & np.isfinite(usual)
     with_one, offered = promoted[:, first:], open_day[:, first:] & np.isfinite(block.sales[:, first:])
     alone = there & ~with_one
-    facts = [np.where(alone, part, 0) for part in (sold, usual, sold > 0, often)]
-    facts += [np.where(there & with_one, part, 0) for part in (sold, usual)]
+    facts = [np.where(alone & counts, part, 0) for part in (sold, usual)]
+    facts += [np.where(alone, part, 0) for part in (sold > 0, often)]
+    facts += [np.where(there & with_one & counts, part, 0) for part in (sold, usual)]
     return [*facts, offered, offered & with_one]
 
 # %% ../../nbs/monitoring/04_inputs.ipynb #795c4f39
@@ -83,11 +91,12 @@ class Inputs:
 def day_facts(
     block: Block,
     first: int,  # The first day that is asked for; REACH days before it are
+    aside: np.ndarray | None = None,  # By series and day of the block, whether its units are set aside
 ) -> Inputs:
     "The facts of some days."
     slices, place = _slices(block.series)
     made = np.zeros((len(FACTS), len(slices), block.n_days - first), np.float32)
-    for name, fact in enumerate(_facts(block, first)):
+    for name, fact in enumerate(_facts(block, first, aside)):
         made[name] = _added(fact, place, len(slices))
     return Inputs(slices, block.date(first) + np.arange(block.n_days - first), dict(zip(FACTS, made)))
 
@@ -185,6 +194,7 @@ def _all_parts(prepared: Path) -> Iterator[Block]:
 def add_up(
     blocks: Iterator[Block],  # Over the same days
     last: int | None = None,  # Only so many last days; all by default
+    aside: Callable[[Block], np.ndarray] | None = None,  # As for `day_facts`, of each block
 ) -> Inputs | None:  # None where there is no day of which anything could be usual
     "The facts of several blocks together."
     whole: dict[tuple, np.ndarray] = {}
@@ -193,7 +203,7 @@ def add_up(
         first = REACH if last is None else max(REACH, block.n_days - last)
         if first >= block.n_days:
             return None
-        found = day_facts(block, first)
+        found = day_facts(block, first, aside and aside(block))
         days, stacked = found.days, np.stack(list(found.facts.values()))
         for at, name in enumerate(found.slices):
             whole[name] = whole.get(name, 0) + stacked[:, at]
@@ -206,6 +216,7 @@ def keep_inputs(
     root: Path,  # The project's folder
     block: Block,  # Of the night that brought the newest day
     prepared: Path,  # What it was prepared from
+    aside: Callable[[Block], np.ndarray] | None = None,  # As for `add_up`
 ) -> Inputs | None:  # None where nothing could be usual yet
     "Add up what came in, and keep it."
     path = main_root(root) / INPUTS
@@ -217,7 +228,7 @@ def keep_inputs(
     if old is None or not old.days[0] < first <= old.days[-1] + 1:
         old = add_up(_all_parts(prepared))
         old = old and joined(None, old)
-    new = add_up(_parts(block), _CORRECTED + 1)
+    new = add_up(_parts(block), _CORRECTED + 1, aside)
     if old is None or new is None:
         return None
     now = joined(old, new)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MEASURES', 'SPAN', 'AS_JUDGED', 'WORSE', 'NOT_ENOUGH', 'NOT_PROMISED', 'Measure', 'Course', 'make_course', 'rolled',
            'Band', 'make_band', 'Found', 'hold_against', 'since_when', 'Verdict', 'read_promise', 'is_as_judged',
-           'judge', 'say_worse', 'verdict_table']
+           'judge', 'says_little', 'say_worse', 'verdict_table']
 
 # %% ../../nbs/monitoring/02a_judged.ipynb #30b1469b
 from collections.abc import Callable, Mapping
@@ -473,12 +473,26 @@ def _say_hard(found):
 _WIDE = np.log(1.5)  # Half a band of volume that says little: half as much again, or a third less, lies within
 
 
-def _say_wide(found):
-    "That hardly any volume would be off, and why; empty where it would."
+def says_little(
+    found: Mapping[str, Found],  # By measure
+) -> list[tuple[str, str]]:  # kind, slice
+    "Of whom volume says little: weeks differ so much that hardly any would be off."
     one = found.get("bias")
-    at = one.slices.get_indexer([("all", "")])[0] if one is not None else -1
-    if at < 0 or not one.half[at] > _WIDE:
-        return ""
+    if one is None:
+        return []
+    wide = np.isfinite(one.chance[:, -1]) & (one.half > _WIDE) & ~one.off[:, -1]
+    return [one.slices[at] for at in np.flatnonzero(wide)]
+
+
+def _say_wide(found):
+    "That hardly any volume would be off, of all or of some slices; empty where it would."
+    wide = says_little(found)
+    if ("all", "") not in wide:
+        of = [(many, [name for kind, name in wide if kind == of]) for of, (_, many) in _NAMED.items()]
+        some = [f"{many} {', '.join(names[:_SHOWN])}{' …' * (len(names) > _SHOWN)}" for many, names in of if names]
+        return f" It says little of {len(wide)} slices that are too uneven: {'; '.join(some)}." if some else ""
+    one = found["bias"]
+    at = one.slices.get_loc(("all", ""))
     low, high = (MEASURES["bias"].shown(float(end[at, -1])) for end in (one.low, one.high))
     return f" Of volume that says little: weeks differ so much that {low} to {high} lies within."
 

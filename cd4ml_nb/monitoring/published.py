@@ -17,9 +17,17 @@ from ..delivery.routing import arms_of, routing_of, usable_routing
 from ..delivery.state import state
 from ..model.forecaster import load_forecaster
 from .answering import ROUTED
-from ..serving.routing import UNITS, Plan, allocation_of, deal_points, plan_of, points_file
+from ..serving.routing import UNITS, Plan, allocation_of, bandit_asked, deal_points, plan_of, points_file
 
 # %% ../../nbs/monitoring/09ba_published.ipynb #12c4a657
+def _columns(root, routing):
+    "By which columns units are told apart: by none, and by that of a bandit's segments."
+    try:
+        return {None, bandit_asked(root).segment} if routing.policy == "bandit" else {None}
+    except UserError:  # the bandit tells it
+        return {None}
+
+
 def ready_arms(
     root: Path,  # The project's folder
 ) -> dict[str, str]:  # Model version -> empty, or why it has no forecast; empty where the live model answers all
@@ -29,11 +37,12 @@ def ready_arms(
     if not (arms and champion):
         return {}
     told = turn_beside(root, arms)
-    if not points_file(root, routing.unit).exists():
-        deal_points(root, load_forecaster(live_folder(root, champion)), routing.unit)
+    for column in _columns(root, routing):
+        if not points_file(root, routing.unit, column).exists():
+            deal_points(root, load_forecaster(live_folder(root, champion)), routing.unit, column)
     return told
 
-
+# %% ../../nbs/monitoring/09ba_published.ipynb #e3996640
 def begin_arms(
     root: Path,  # The project's folder
 ) -> list[str]:  # Sentences; none where all is well
@@ -100,7 +109,7 @@ def _about(night, plan, units):
     "What a file says of itself: on which data, by which shares, and how many units each model answered."
     told = {"forecast_origin": night["day"], "model_version": night["model_version"]}
     told |= {"data_version": night["data_version"], "unit": plan.routing.unit, "policy": plan.routing.policy}
-    return {**told, "shares": json.dumps(plan.allocation.shares()), "units": json.dumps(units)}
+    return {**told, "shares": json.dumps(plan.shares()), "units": json.dumps(units)}
 
 # %% ../../nbs/monitoring/09ba_published.ipynb #07ec20cb
 def publish_routed(

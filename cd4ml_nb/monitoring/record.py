@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 import pyarrow as pa, pyarrow.parquet as pq
-from ..core import UserError, find_json, main_root, sha256_of
+from ..core import UserError, find_json, main_root, progress, sha256_of
 from ..delivery.nights import Night, forecast_file, night_id, published_nights
 from .actuals import OUTCOMES, score_day
 from ..serving.events import Event, events_folder, open_events, read_events
@@ -88,4 +88,8 @@ def record_nights(
     "Put the nights that are published, and the outcomes of the last days, on record; what is there stays as it is."
     known = {event.id for event in read_events(events_folder(root), kinds=["night", "outcome"])}
     nights = [night_event(root, night) for night in reversed(list(published_nights(root)))]
-    return keep_events(root, [*(event for event in nights if event.id not in known), *outcome_events(root, known)])
+    new = [event for event in nights if event.id not in known]
+    kept = keep_events(root, [*new, *outcome_events(root, known)])
+    if late := [one.inputs["day"] for one in kept if one.kind == "night" and one.id != nights[-1].id]:
+        progress(f"On record now, though not when it was made: the night of {', '.join(sorted(late))}.")
+    return kept

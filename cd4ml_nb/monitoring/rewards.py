@@ -8,6 +8,7 @@ __all__ = ['asked_of', 'rewards_of', 'say_bandit', 'share_tonight', 'replay_band
 # %% ../../nbs/monitoring/09bb_rewards.ipynb #53358d84
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 import pandas as pd
 import pyarrow as pa, pyarrow.parquet as pq
@@ -22,8 +23,8 @@ from ..params import check_value
 from .actuals import OUTCOMES
 from .losses import Costs, daily_losses, order_losses
 from .published import routed_file
-from ..serving.bandit import Bandit, bandit_of, bandit_shares
-from ..serving.routing import UNITS
+from ..serving.bandit import Bandit, Tonight, bandit_shares
+from ..serving.routing import UNITS, bandit_asked, dealt_points
 
 # %% ../../nbs/monitoring/09bb_rewards.ipynb #ed5dea1d
 _COLUMNS = ["store_nbr", "item_nbr", "horizon", "forecast_origin", "model_version", "mean", "q10", "q50", "q90"]
@@ -35,15 +36,10 @@ def asked_of(
     "What params.yaml asks of the bandit, in serving.bandit."
     home = main_root(root)
     params = read_params(root=home) if (home / "params.yaml").is_file() else {}
-    said, split = params.get("serving") or {}, params.get("split")
+    said = params.get("serving") or {}
     for name, value in (said.get("bandit") or {}).items() if isinstance(said.get("bandit"), Mapping) else ():
         check_value(f"serving.bandit.{name}", value)
-    asked = bandit_of(said.get("bandit"))
-    horizon = split.get("horizon") if isinstance(split, Mapping) else None
-    if isinstance(horizon, int) and asked.days > horizon and asked.reward != "pinball":
-        why = f"a forecast reaches {horizon} days (split.horizon), so no such order is ever over"
-        raise UserError(f"params.yaml, serving.bandit.days is {asked.days}: {why}. Set it to {horizon} at most.")
-    return asked
+    return bandit_asked(root)
 
 # %% ../../nbs/monitoring/09bb_rewards.ipynb #de526196
 def _forecast_by(root, model_version, days):
@@ -100,6 +96,22 @@ def rewards_of(
     return sums.assign(own=who["answered"].fillna(arms[0]).to_numpy() == sums["arm"].astype(str).to_numpy())
 
 # %% ../../nbs/monitoring/09bb_rewards.ipynb #f060af88
+_NAMED = 6  # Segments that are named, those that differ most from the whole first
+
+
+def _say_segments(told):
+    "Where a segment's shares are others than those of the whole."
+    parts, whole = told["segments"], told["shares"]
+    apart = lambda name: max(abs(share - whole.get(arm, 0)) for arm, share in parts[name]["shares"].items())
+    first = sorted(parts, key=lambda name: (-apart(name), name))[:_NAMED]
+    each = lambda shares: ", ".join(f"{arm} {share:.0%}" for arm, share in shares.items())
+    found = "; ".join(f"{name or 'none'}: {each(parts[name]['shares'])}" for name in first)
+    more = f"; and {len(parts) - _NAMED} more" if len(parts) > _NAMED else ""
+    return (
+        f"Shares are those of each {told['segment']}, which believes itself as far as the record tells: {found}{more}."
+    )
+
+# %% ../../nbs/monitoring/09bb_rewards.ipynb #aa41adc5
 def say_bandit(
     root: Path,  # The project's folder
 ) -> list[str]:  # A sentence; none where the policy is another one, or no night worked out shares yet
@@ -114,14 +126,40 @@ def say_bandit(
         asked_of(root)
     except UserError as e:
         return [str(e)]
-    return [f"By the bandit, on the night of {told['day']}: {told.get('says', '')}" for told in nights[-1:]]
+    last = nights[-1:]
+    said = [f"By the bandit, on the night of {told['day']}: {told.get('says', '')}" for told in last]
+    return [*said, *(_say_segments(told) for told in last if told.get("segments"))]
 
 # %% ../../nbs/monitoring/09bb_rewards.ipynb #0e49953a
-def _shares_on(root, day, arms, asked, unit):
-    "The shares of the night of a day, from what is on record up to it."
+def _with_segment(root, rewards, asked, unit):
+    "Rewards with the segment of each unit; empty for one that came after points were dealt."
+    if not asked.segment:
+        return rewards
+    keys = UNITS[unit]
+    told = dealt_points(root, unit, asked.segment).astype(dict.fromkeys(keys, str)).drop(columns="point")
+    named = told.set_index(keys)["segment"].rename("_segment").reset_index()
+    found = rewards.astype(dict.fromkeys(keys, str)).merge(named, on=keys, how="left")
+    return found.assign(**{asked.segment: found["_segment"].fillna("")}).drop(columns="_segment")
+
+
+def _shares_on(root, day, arms, asked, unit, begins):
+    "The shares of the night of a day, from what is on record up to it, as a line tells them."
     today = pd.Timestamp(day) + pd.Timedelta(days=1)
-    rewards = rewards_of(root, arms, asked, unit)
-    return bandit_shares(rewards[pd.to_datetime(rewards["date"]) < today], arms, arms[0], asked, str(today)[:10])[""]
+    rewards = _with_segment(root, rewards_of(root, arms, asked, unit), asked, unit)
+    known = rewards[pd.to_datetime(rewards["date"]) < today]
+    return _as_line(bandit_shares(known, arms, arms[0], asked, str(today)[:10], begins), asked.segment, begins)
+
+
+_OF_SEGMENT = ("shares", "best", "difference", "days", "record")
+
+
+def _as_line(told: dict[str, Tonight], segment, begins):
+    "What a night of a bandit found, as its line tells it."
+    line = told[""].as_row() | {"begins": dict(begins or {})}
+    if not segment:
+        return line
+    parts = {name: {key: one.as_row()[key] for key in _OF_SEGMENT} for name, one in told.items() if name}
+    return line | {"segment": segment, "segments": parts}
 
 # %% ../../nbs/monitoring/09bb_rewards.ipynb #0e49953b
 def share_tonight(
@@ -136,18 +174,23 @@ def share_tonight(
     if nights and nights[-1]["day"] == night["day"]:
         return []
     arms = [champion["model_version"], *(held["model_version"] for held in beside)]
-    told = _shares_on(root, night["day"], arms, asked, routing.unit)
-    append(bandit_ledger(root), {"day": night["day"], **told.as_row()})
-    return [told.says]
+    begins = {held["model_version"]: max(held["share"] or 0.0, asked.floor) for held in beside}
+    told = _shares_on(root, night["day"], arms, asked, routing.unit, begins)
+    append(bandit_ledger(root), {"day": night["day"], **told})
+    return [told["says"]]
 
 # %% ../../nbs/monitoring/09bb_rewards.ipynb #faa04c02
 def _made_again(root, told, asked, unit):
     "A night's line as the record gives it; None where that is another one by now."
     arms = list(told["shares"])
-    again = json.loads(json.dumps(_shares_on(root, told["day"], arms, asked, unit).as_row()))
+    asked = replace(asked, segment=told.get("segment"))
+    try:
+        again = json.loads(json.dumps(_shares_on(root, told["day"], arms, asked, unit, told.get("begins"))))
+    except UserError:  # the points of another experiment, by which segments were told apart, are gone
+        return None
     return again if again["record"] == told.get("record") else None
 
-
+# %% ../../nbs/monitoring/09bb_rewards.ipynb #2f3c3943
 def replay_bandit(
     root: Path,  # The project's folder
 ) -> tuple[list[str], str]:  # What is wrong; and a sentence on what was made again, empty where no bandit was

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from ..look import say_count
 from ..model.block import Block, last_days, take_series
-from ..model.features import FEATURES, HISTORY, build_features, make_encoding
+from ..model.features import HISTORY, build_features, feature_names, make_encoding
 from ..model.loading import load_block
 
 # %% ../../nbs/monitoring/04c_skew.ipynb #562b1ee4
@@ -56,10 +56,12 @@ def compare_features(
     for row in np.flatnonzero(apart.any(axis=(1, 2))):
         day, at = np.argwhere(apart[row])[0]
         numbers = {name: float(one[row, day, at]) for name, one in zip(("served", "fresh"), made)}
-        found.append({"store_nbr": names[row, 0], "item_nbr": names[row, 1], "feature": FEATURES[at], **numbers})
+        found.append(
+            {"store_nbr": names[row, 0], "item_nbr": names[row, 1], "feature": feature_names(encoding)[at], **numbers}
+        )
     return Skew(len(names), found, _say(len(names), found))
 
-
+# %% ../../nbs/monitoring/04c_skew.ipynb #0f1f2aaf
 def _say(many, found):
     "One sentence."
     if not found:
@@ -81,5 +83,7 @@ def look_at_features(
     order = pd.MultiIndex.from_frame(fresh.series[["store_nbr", "item_nbr"]]).get_indexer(
         pd.MultiIndex.from_frame(served.series[["store_nbr", "item_nbr"]])
     )
-    encoding = tonight.serving["encoding"] or make_encoding(fresh.series)  # of a model that learns no features
+    encoding = tonight.serving["encoding"] or make_encoding(
+        fresh.series, fresh.told
+    )  # of a model that learns no features
     return compare_features(served, take_series(fresh, order), tonight.horizon, encoding)

@@ -75,7 +75,7 @@ class Limits:
     "What the gate allows; the section gate of params.yaml."
 
     nwrmsle: float  # At most, on the mean of the evaluation windows and on the holdout
-    nwrmsle_floor: float  # A smaller share of seasonal naive's smells of leakage
+    nwrmsle_floor: float  # A smaller share of the best free rule's error smells of leakage
     naive_margin: float  # Share by which every window must be better than seasonal naive's
     ratchet_tolerance: float  # A difference of NWRMSLE to the champion that counts as a tie
     bias: float  # Share of all units, too much or too little

@@ -22,7 +22,8 @@ from ..data.split import read_windows
 from ..look import say_tiny_percent
 from ..model.block import Block, take_series
 from ..model.loading import load_block
-from ..model.features import FEATURES, HISTORY, build_features, feature_parts, make_encoding, reaches_back
+from ..model.features import HISTORY, build_features, feature_names, feature_parts
+from ..model.features import make_encoding, reaches_back
 from ..model.forecaster import Forecaster, load_forecaster
 from ..model.groups import sample_series
 from ..model.kernel import QUANTILES, item_factors, quantiles, what_if
@@ -94,7 +95,7 @@ def gather(
     block = load_block(prepared, series=series[rows >= 0])
     rows = forecaster.rows_of(block.series)
     own = take_series(forecaster.block, rows)
-    encoding = getattr(getattr(fitted, "whole", fitted), "encoding", None) or make_encoding(block.series)
+    encoding = getattr(getattr(fitted, "whole", fitted), "encoding", None) or make_encoding(block.series, block.told)
     windows, version = read_windows(root), read_version(root)
     return Both(root, Path(package), forecaster, fitted, block, own, rows, windows, version, encoding)
 
@@ -257,9 +258,9 @@ def _example(both, train, serve, origin):
     "The first difference, said."
     i = int(np.flatnonzero(_unlike(train, serve).any(axis=(0, 1)))[0])
     s, day = np.argwhere(_unlike(train[..., i], serve[..., i]))[0]
-    series = both.block.series.iloc[s]
+    series, name = both.block.series.iloc[s], feature_names(both.encoding)[i]
     return (
-        f"{FEATURES[i]} of item {series['item_nbr']} in store {series['store_nbr']}, {day + 1} days after {origin}, "
+        f"{name} of item {series['item_nbr']} in store {series['store_nbr']}, {day + 1} days after {origin}, "
         f"is {train[s, day, i]:g} in training and {serve[s, day, i]:g} in serving"
     )
 
@@ -269,7 +270,8 @@ _SKEW = Criterion("skew", "Serving features equal training's")
 
 def check_skew(both: Both) -> Check:
     "Are the features of the serving path those of training?"
-    f, wrong, example = both.forecaster, np.zeros(len(FEATURES), bool), ""
+    f, example = both.forecaster, ""
+    wrong = np.zeros(len(feature_names(both.encoding)), bool)
     origins = [both.holdout, str(both.block.date(both.block.n_days - 1))]
     encoding = f.serving["encoding"] or both.encoding
     for origin in origins:
@@ -283,8 +285,8 @@ def check_skew(both: Both) -> Check:
     what = f"{len(both.rows):,} series at {' and '.join(origins)}"
     count = int(wrong.sum())
     if count:
-        return _SKEW.judged(f"{count} of {len(FEATURES)} features differ for {what}: {example}", False, count, 0)
-    says = f"All {len(FEATURES)} features are equal for {what}, on the serving path and in training"
+        return _SKEW.judged(f"{count} of {len(wrong)} features differ for {what}: {example}", False, count, 0)
+    says = f"All {len(wrong)} features are equal for {what}, on the serving path and in training"
     return _SKEW.judged(says, True, 0, 0)
 
 # %% ../../nbs/quality/09_equivalence.ipynb #a63a9d5e
@@ -334,7 +336,9 @@ def _with_other_future(block, origin):
     "The block with nonsense for sales after a day."
     after = np.arange(block.n_days) > origin
     other = {name: np.where(after, np.float32(value), getattr(block, name)) for name, value in _NONSENSE.items()}
-    return replace(block, **other)
+    after_known = lambda name: block.told[name]["kind"] == "past-only"
+    own = {name: np.where(after, np.float32(987), own) if after_known(name) else own for name, own in block.own.items()}
+    return replace(block, own=own, **other)
 
 
 def _moved(before, after):

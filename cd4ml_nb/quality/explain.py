@@ -13,11 +13,13 @@ import inspect, re
 from dataclasses import replace
 from itertools import combinations
 from math import factorial
-from typing import Callable
+from types import MappingProxyType
+from typing import Callable, Mapping
 import numpy as np, pandas as pd
 from ..look import compared_units, exact_units, say_day, say_history, say_units, shown_units
 from ..model.block import Block, take_series
-from ..model.features import FEATURES, HOLIDAY_REACH, against_usual, feature_parts, unpromoted
+from ..model.features import FEATURES, HOLIDAY_REACH, against_usual, at_usual
+from ..model.features import feature_parts, unpromoted
 from ..model.forecaster import Forecaster
 from ..model.notes import allowed_lift
 
@@ -354,25 +356,24 @@ def coalition_values(
     origin: int,  # Day number of the forecast origin
     x: np.ndarray,  # Features, shape (n_series, horizon, n_features)
     days: np.ndarray,  # Positions of the chosen days in the horizon
+    encoding: Mapping = MappingProxyType({}),  # Of the model, which may know columns of the user's own
 ) -> dict:  # Coalition of reasons -> units, shape (n_series, n_days); no holiday where none is in reach
     "What the model says for every coalition."
     own, horizon = x[:, days, None], x.shape[1]
     week = np.clip(days - 3, 0, max(horizon - 7, 0))[:, None] + np.arange(min(7, horizon))
     spread = np.repeat(own, week.shape[1], axis=2)
     spread[..., REASON_FEATURES["weekday"]] = x[:, week][..., REASON_FEATURES["weekday"]]
-    start = {
-        (True, True): own,
-        (False, True): spread,
-        (True, False): with_usual_level(own, block, origin),
-        (False, False): with_usual_level(spread, block, origin),
-    }
+    start = {(True, True): own, (False, True): spread}
+    start |= {(weekday, False): with_usual_level(rows, block, origin) for (weekday, _), rows in start.items()}
     festive = not (own[..., REASON_FEATURES["holiday"]] == np.asarray(_NO_HOLIDAY, own.dtype)).all()
     weight = _open_days(block.is_open[:, origin + 1 : origin + 1 + horizon][:, week])
     values = {}
-    for some in coalitions(["weekday", "level", *["holiday"] * festive]):
+    for some in coalitions(["weekday", "level", *["holiday"] * festive, *["own"] * ("own" in encoding)]):
         rows = start["weekday" in some, "level" in some].copy()
         if "holiday" not in some:
             rows[..., REASON_FEATURES["holiday"]] = _NO_HOLIDAY
+        if "own" not in some:
+            rows = at_usual(rows, encoding)
         units = ask(block.series, rows.reshape(len(x), -1, x.shape[2])).reshape(rows.shape[:3])
         values[some] = units[:, :, 0] if "weekday" in some else (units * weight).sum(axis=2)
     return values
@@ -400,11 +401,11 @@ def effects(
     asked = _asked(loaded, item_nbr, store_nbr) if loaded else []
     if not asked or not all(row_model(arm) for arm, _ in asked):
         return None
-    first, last = loaded.days([first_date, last_date])
-    days = np.arange(first, last + 1)
-    total = dict.fromkeys(("usual", *REASON_FEATURES, "closed"), 0.0)
+    days = np.arange(*loaded.days([first_date, last_date]) + [0, 1])
+    encoding = loaded.serving["encoding"]
+    total = dict.fromkeys(("usual", *REASON_FEATURES, *["own"] * ("own" in encoding), "closed"), 0.0)
     for ask, block, x in _asked_parts(asked, max(1, _AT_ONCE // (7 * len(days)))):
-        values = coalition_values(ask, block, loaded.origin, x, days)
+        values = coalition_values(ask, block, loaded.origin, x, days, encoding)
         is_open = block.is_open[:, loaded.origin + 1 :][:, days]
         for group, units in shapley(values).items():
             total[group] += float((units * is_open).sum())
@@ -738,6 +739,7 @@ def _sentences(forecaster, asked, parts, past):
         "promotion": lambda units: _promotion_sentence(without, known, chosen, promotion),
         "closed": lambda units: _closed_sentence(known, chosen),
         "elsewhere": lambda units: "Stores where it comes back or is new sell some, too.",
+        "own": lambda units: _own_sentence(units, forecaster_behind(forecaster), item_nbr, store_nbr, chosen),
         "level": lambda units: _level_sentence(units, a_day, days, _by_now(parts, len(chosen)), plain, recent),
         "rest": lambda units: _rest_sentence(*_never_seen(forecaster, known, chosen)),
     }
@@ -747,6 +749,29 @@ def _by_now(parts, days):
     "What the model says of an average open day."
     is_open = 1 + parts["closed"] / parts["usual"] if parts["usual"] > 0 else 1.0
     return (parts["usual"] + parts["closed"] + parts["level"]) / (days * is_open) if is_open > 0 else 0.0
+
+# %% ../../nbs/quality/06_explain.ipynb #0db3d2c5
+def _own_value(one, values):
+    "Some values of an own column, as one."
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return "unknown"
+    if one["type"] == "flag":
+        return f"yes on {np.mean(known):.0%} of days" if 0 < known.mean() < 1 else ("yes" if known.mean() else "no")
+    return f"{known.mean():,.4g}"
+
+
+def _own_sentence(units, loaded, item_nbr, store_nbr, chosen):
+    "What the user's own columns say of the chosen days, against the last four weeks."
+    block, at = loaded.block_of(item_nbr, store_nbr)[0], loaded.origin + 1 + loaded.days([chosen[0], chosen[-1]])
+    told = {name: one for name, one in loaded.serving["own"].items() if one["kind"] == "known-future"}
+    said = []
+    for name, one in told.items():
+        if one["type"] != "category" and name in block.own:
+            ahead, past = block.own[name][:, at[0] : at[1] + 1], _last(block.own[name], loaded.origin, 28)[:, :28]
+            said.append(f"{name} is {_own_value(one, ahead)}, and was {_own_value(one, past)} in the last four weeks")
+    more = "more" if units > 0 else "less"
+    return f"{'; '.join(said)}: that sells {more}." if said else f"Columns of your own sell {more}."
 
 # %% ../../nbs/quality/06_explain.ipynb #e8c08047
 def _plainly(forecaster, item_nbr, store_nbr, known):

@@ -9,12 +9,13 @@ __all__ = ['number_texts', 'Texts', 'Planned', 'write_planned', 'Question', 'Ref
 # %% ../../nbs/serving/06_answers.ipynb #c2e2087d
 import json
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
 from ..core import ALL_STORES, UserError
 from ..model.shared import share_table, whole
+from ..model.supposing import suppose
 from .live import load_champion
 
 # %% ../../nbs/serving/06_answers.ipynb #5312fbde
@@ -146,6 +147,7 @@ class Question:
     date: str  # ISO date, of the first day
     to: str | None = None  # ISO date of the last day, for the sum of both and all between
     promotion: bool | None = None  # What if it were on promotion, or not; None: as planned
+    what_if: tuple = ()  # Columns of one's own and what is supposed of them: (name, value)
 
 
 class Refusal(UserError):
@@ -181,11 +183,24 @@ def compute_answer(
 ) -> dict:  # Plain numbers, as JSON has them
     "One answer; a Refusal where there is none."
     check_question(forecaster, asked)
+    if asked.what_if:
+        return _supposed(forecaster, asked)
     if asked.store is not None and asked.to is None:
         return forecaster.answer(asked.item, asked.store, asked.date, asked.promotion)
     return _sum(forecaster, asked)
 
 
+def _supposed(forecaster, asked):
+    "An answer that supposes something of one's own columns; what is outside of what was learnt is in its note."
+    try:
+        other, said = suppose(forecaster, asked.item, dict(asked.what_if))
+    except UserError as e:
+        raise Refusal(str(e), 422) from None
+    answer = compute_answer(other, replace(asked, what_if=()))
+    note = " ".join(filter(None, [answer["note"], *said]))
+    return {**answer, "note": note, "what_if": dict(asked.what_if)}
+
+# %% ../../nbs/serving/06_answers.ipynb #8a0e5a49
 def _sum(f, asked):
     "A sum over days or stores."
     start, end = f.days([asked.date, asked.to or asked.date])
@@ -220,7 +235,7 @@ class Answers:
 
     def find(self, asked: Question) -> bytes | None:
         "A planned answer as JSON; None where it is to be computed."
-        if asked.store is None or asked.to is not None or asked.promotion is not None:
+        if asked.store is None or asked.to is not None or asked.promotion is not None or asked.what_if:
             return None
         return self.planned.find(asked.item, asked.store, asked.date)
 

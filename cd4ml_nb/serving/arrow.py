@@ -60,6 +60,7 @@ ANSWERS = pa.schema(
         ("horizon", pa.int16()),
         *((name, pa.float64()) for name in _UNITS),
         ("is_open", pa.bool_()),
+        ("models", pa.list_(pa.string())),  # Those of a sum that several say together
     ]
 )
 

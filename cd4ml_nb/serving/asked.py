@@ -35,6 +35,7 @@ def _inputs(asked, answer):
     if isinstance(asked, Mapping):
         return msgspec.json.encode(asked).decode()
     given = {name: getattr(asked, field) for field, name in _FIELDS.items() if getattr(asked, field) is not None}
+    given |= {"what_if": dict(asked.what_if)} if asked.what_if else {}
     return msgspec.json.encode(given).decode()
 
 # %% ../../nbs/serving/02a_asked.ipynb #3cec78e7

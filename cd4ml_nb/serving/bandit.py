@@ -33,12 +33,14 @@ class Bandit:
     cap: float | None = None  # What an arm may cost beyond the champion, in the reward's unit; then it gets nothing
     lost: float | None = None  # Where the cost decides: what a sale costs that is missed, in money
     left: float | None = None  # And a unit that is left over
-    segment: str | None = None  # A column of the rewards by which shares are told apart, such as family
+    segment: str | None = None  # A column of stores or products by which shares are told apart, such as family
 
     def __post_init__(self):
         if not isinstance(self.reward, str) or self.reward not in CALLED:
             told = f"The bandit's reward is {self.reward!r}{nearest(str(self.reward), CALLED)}"
             raise UserError(f"{told}; it is one of: {', '.join(CALLED)}.")
+        if self.segment is not None and not (isinstance(self.segment, str) and self.segment):
+            raise UserError(f"The bandit's segment is {self.segment!r}; it is a column, such as family, or null.")
         _refuse_numbers(self)
 
 # %% ../../nbs/serving/05a_bandit.ipynb #a4ababd2
@@ -67,13 +69,13 @@ def _refuse_numbers(asked):
 
 # %% ../../nbs/serving/05a_bandit.ipynb #a4ababd3
 def bandit_of(
-    section: Mapping | None,  # As params.yaml has it: some of reward, days, floor, half_life, cap, lost, left
+    section: Mapping | None,  # As params.yaml has it: some of reward, days, floor, half_life, cap, lost, left, segment
 ) -> Bandit:
     "What params.yaml asks of the bandit; a UserError that names what is wrong."
     section = {} if section is None else section
     if not isinstance(section, Mapping):
         raise UserError(f"The bandit's section of params.yaml is {section!r}; it holds keys, such as floor: 0.02.")
-    names = [name for name in Bandit.__annotations__ if name != "segment"]  # no night tells them apart
+    names = list(Bandit.__annotations__)
     for name in section:
         if name not in names:
             told = f"The bandit's section of params.yaml has the unknown key {name}{nearest(str(name), names)}"
@@ -199,7 +201,7 @@ def _units_of_each(cells):
 
 # %% ../../nbs/serving/05a_bandit.ipynb #6a279879
 def _spread(cells, parts, overlap):
-    "The variance of a score: of units, and of what days have in common."
+    "The variance of a score: of units, and of what days have in common; and the latter alone."
     days, weight = len(cells.weight), cells.weight
     alone = _squares(parts, pd.factorize(cells.unit * days + cells.day)[0])
     own = alone + _positive(_squares(parts, cells.unit) - alone) if _units_of_each(cells) >= _FEWEST else alone
@@ -211,27 +213,111 @@ def _spread(cells, parts, overlap):
     seen = weight.sum() ** 2 / (weight**2).sum() / overlap
     usual = alone * _WORTH / (_WORTH + seen)
     common = usual + _positive(together - alone) * (1 + 1 / seen)
-    return own + common
+    return own + common, common
 
 # %% ../../nbs/serving/05a_bandit.ipynb #658e7a76
 _DIFFER = 0.1  # How much two models usually differ, as a share of the champion's loss
 
 
+@dataclass(frozen=True)
+class _Seen:
+    "What was seen of how much more each arm loses than the first one, as a share of what that loses."
+
+    known: np.ndarray  # How much is known of it: the inverse of its variance, shape (n_arms - 1, n_arms - 1)
+    toward: np.ndarray  # The same times the difference
+    common: np.ndarray  # The part of the score's variance that days have in common
+    turn: np.ndarray  # Turns a score into a difference
+
+
+def _seen(cells, overlap):
+    "What some rewards tell; None where they tell nothing."
+    count = cells.arms - 1
+    free = len(cells.arm) - (count + len(cells.weight))
+    found = _fit(cells) if free > 0 else None
+    if found is None or not found.level > 0:
+        return None
+    spread, common = (part * len(cells.arm) / free for part in _spread(cells, found.parts, overlap))
+    least = 1e-9 * max(float((cells.loss**2).sum()), 1e-300)  # who is never off is not believed without end
+    toward = found.weight @ np.linalg.inv(spread + least * np.eye(count)) * found.level
+    turn = np.linalg.pinv(found.weight, rcond=1e-10) / found.level
+    return _Seen(toward @ found.weight * found.level, toward @ found.score, common, turn)
+
+# %% ../../nbs/serving/05a_bandit.ipynb #ea12e9af
+def _alike(count):
+    "How arms usually differ from the first one, before anything is seen: a variance."
+    return (np.eye(count) + 1) * _DIFFER**2 / 2
+
+
+def _usual_of(seen):
+    "The same, wider for an arm that is no usual one."
+    alike = _alike(len(seen.toward))
+    whole = np.linalg.pinv(seen.known)
+    apart, error = whole @ seen.toward, np.diag(whole)
+    beyond = np.sqrt(np.maximum(1, (apart**2 - error) / _DIFFER**2))
+    return alike * np.outer(beyond, beyond)
+
+
+def _believed(seen):
+    "What is usual and what was seen, together; None where nothing was."
+    if seen is None:
+        return None
+    variance = np.linalg.inv(np.linalg.inv(_usual_of(seen)) + seen.known)
+    return variance @ seen.toward, (variance + variance.T) / 2
+
+
 def _posterior(cells, overlap):
     "How much more each arm loses than the first one, as a share: means and variances."
-    alike = (np.eye(cells.arms - 1) + 1) * _DIFFER**2 / 2
-    known = len(cells.arm) - (cells.arms - 1 + len(cells.weight))
-    found = _fit(cells) if known > 0 else None
-    if found is None or not found.level > 0:
-        return np.zeros(cells.arms - 1), alike
-    spread = _spread(cells, found.parts, overlap) * len(cells.arm) / known
-    least = 1e-9 * max(float((cells.loss**2).sum()), 1e-300)  # who is never off is not believed without end
-    toward = found.weight @ np.linalg.inv(spread + least * np.eye(cells.arms - 1)) * found.level
-    own = toward @ found.weight * found.level
-    apart, error = np.linalg.pinv(own) @ (toward @ found.score), np.diag(np.linalg.pinv(own))
-    beyond = np.sqrt(np.maximum(1, (apart**2 - error) / _DIFFER**2))  # of an arm that is no usual one
-    variance = np.linalg.inv(np.linalg.inv(alike * np.outer(beyond, beyond)) + own)
-    return variance @ (toward @ found.score), (variance + variance.T) / 2
+    return _believed(_seen(cells, overlap)) or (np.zeros(cells.arms - 1), _alike(cells.arms - 1))
+
+# %% ../../nbs/serving/05a_bandit.ipynb #cbb2da85
+_APART = (0.0, 0.02, 0.04, 0.08, 0.16, 0.32)  # How much a segment may differ from the whole; each as likely at first
+
+
+def _shared_luck(whole, parts):
+    "What the luck of days adds to all segments alike: a variance of differences."
+    beyond = _positive(whole.common - sum(part.common for part in parts if part is not None))
+    return whole.turn @ beyond @ whole.turn.T
+
+
+def _stacked(parts, count):
+    "What segments tell, as one matrix and one vector; nothing of a segment of which nothing is known."
+    known, toward = np.zeros((len(parts) * count,) * 2), np.zeros(len(parts) * count)
+    for number, part in enumerate(parts):
+        if part is not None:
+            at = slice(number * count, (number + 1) * count)
+            known[at, at], toward[at] = part.known, part.toward
+    return known, toward
+
+# %% ../../nbs/serving/05a_bandit.ipynb #c3b9ca23
+def _at_width(width, usual, luck, known, toward):
+    "Differences of all segments if they differ so much from the whole: means, variances, and how likely what was seen."
+    count, many = len(usual), len(toward) // len(usual)
+    apart = np.kron(np.eye(many), _alike(count) * (width / _DIFFER) ** 2)
+    true = np.kron(np.ones((many, many)), usual) + apart
+    told = true + np.kron(np.ones((many, many)), luck)  # what is seen holds the luck of the days
+    solved = np.linalg.solve(np.eye(len(toward)) + known @ told, np.c_[toward, known @ true])
+    mean, variance = true @ solved[:, 0], true - true @ solved[:, 1:]
+    likely = toward @ told @ solved[:, 0] - np.linalg.slogdet(np.eye(len(toward)) + known @ told)[1]
+    at = [slice(number * count, (number + 1) * count) for number in range(many)]
+    return [(mean[own], variance[own, own]) for own in at], likely / 2
+
+
+def _by_segment(whole, parts):
+    "How much more each arm loses than the first one, in each segment: a list of means and variances."
+    if whole is None:
+        return [None] * len(parts)
+    usual, luck = _usual_of(whole), _shared_luck(whole, parts)
+    known, toward = _stacked(parts, len(whole.toward))
+    each, likely = zip(*(_at_width(width, usual, luck, known, toward) for width in _APART))
+    weight = np.exp(np.array(likely) - max(likely))
+    return [_mixed(ways, weight / weight.sum()) for ways in zip(*each)]
+
+
+def _mixed(ways, weight):
+    "One mean and variance of several that are more or less likely."
+    mean = sum(share * one for share, (one, _) in zip(weight, ways))
+    spread = sum(share * (own + np.outer(one - mean, one - mean)) for share, (one, own) in zip(weight, ways))
+    return mean, (spread + spread.T) / 2
 
 # %% ../../nbs/serving/05a_bandit.ipynb #73226daf
 _POINTS = 1 << 11
@@ -294,26 +380,36 @@ class Tonight:
     days: int  # That were seen
     says: str  # A sentence for each arm
     record: str  # sha256 of the rewards that it was made of
+    fresh: tuple[str, ...] = ()  # Arms that have not been seen long enough, and have what they begin with
 
     def as_row(self) -> dict:
         "The same as JSON keeps it."
-        lists = {"difference": {arm: list(pair) for arm, pair in self.difference.items()}, "over": list(self.over)}
-        return {name: getattr(self, name) for name in self.__annotations__} | lists
+        pairs = {"difference": {arm: list(pair) for arm, pair in self.difference.items()}}
+        lists = {"over": list(self.over), "fresh": list(self.fresh)}
+        return {name: getattr(self, name) for name in self.__annotations__} | pairs | lists
 
 # %% ../../nbs/serving/05a_bandit.ipynb #1aaee47e
-def _shared(best, floor, out):
+def _shared(best, floor, out, begins=None):
     "Shares by the probability of being best, with a floor, nothing for those that are out; they add up to 1."
-    left = {arm: chance for arm, chance in best.items() if arm not in out}
+    fresh = {arm: share for arm, share in (begins or {}).items() if arm not in out}
+    left = {arm: chance for arm, chance in best.items() if arm not in out and arm not in fresh}
     total = sum(left.values())
     if not total > 0:
         left, total = dict.fromkeys(left, 1.0), len(left)
-    rest = 1 - floor * len(left)
-    shares = dict.fromkeys(best, 0.0) | {arm: round(floor + rest * chance / total, 6) for arm, chance in left.items()}
+    most = 1 - floor * len(left)
+    given = min(1.0, most / max(math.fsum(fresh.values()), 1e-12))
+    fresh = {arm: round(given * share, 6) for arm, share in fresh.items()}
+    rest = most - math.fsum(fresh.values())
+    shares = dict.fromkeys(best, 0.0) | fresh
+    shares |= {arm: round(floor + rest * chance / total, 6) for arm, chance in left.items()}
     most = max(shares, key=lambda arm: shares[arm])
     shares[most] = round(shares[most] + 1 - math.fsum(shares.values()), 6)
     return shares
 
 # %% ../../nbs/serving/05a_bandit.ipynb #5e97482f
+_FRESH = 3  # Days after which what was seen of an arm decides what it answers
+
+
 def _say_arm(arm, told, champion, asked):
     "One arm in words."
     share, best = f"{told.shares[arm]:.1%}", f"{told.best[arm]:.1%}"
@@ -323,6 +419,8 @@ def _say_arm(arm, told, champion, asked):
         return f"{arm} answers nothing: at its worst it had cost more than the cap of {asked.cap:,g} ({cost} by now)."
     if arm == champion:
         return f"{arm} answers {share}: it is the best one with a probability of {best}."
+    if arm in told.fresh:
+        return f"{arm} answers {share}, with which it begins: it has not been seen for {_FRESH} days."
     mean, error = told.difference[arm]
     low, high = (f"{end:+.1%}" for end in (mean - 2 * error, mean + 2 * error))
     less = f"its {what} is {abs(mean):.1%} {'less' if mean < 0 else 'more'} than {champion}'s"
@@ -331,8 +429,11 @@ def _say_arm(arm, told, champion, asked):
 
 def _say(told, champion, asked):
     "All arms in words."
-    if not told.days:
+    if not told.days and not told.fresh:
         return "Nothing that was forecast is over yet, so all answer the same."
+    if not told.days:
+        given = ", ".join(f"{arm} {share:.1%}" for arm, share in told.shares.items())
+        return f"Nothing that was forecast is over yet, so all answer what they begin with: {given}."
     seen = f"After {told.days} {'day' if told.days == 1 else 'days'}:"
     return " ".join([seen, *(_say_arm(arm, told, champion, asked) for arm in told.shares)])
 
@@ -350,27 +451,44 @@ def _refuse_arms(arms, champion, asked):
         raise UserError(f"{told}. It can be {math.floor(1000 / len(arms)) / 1000:g} at most.")
 
 
-_METHOD = 2  # Another number, another way to work shares out: nights that were shared by it are not made again
+_METHOD = 3  # Another number, another way to work shares out: nights that were shared by it are not made again
 
 
-def _digest(known, arms, asked, today):
+def _digest(known, arms, asked, today, begins):
     "What tells one record, and what is asked of it, from another."
     rows = pd.util.hash_pandas_object(known, index=False).to_numpy()
-    return hashlib.sha256(rows.tobytes() + repr((_METHOD, tuple(arms), asked, today)).encode()).hexdigest()
+    told = _METHOD, tuple(arms), asked, today, sorted(begins.items())
+    return hashlib.sha256(rows.tobytes() + repr(told).encode()).hexdigest()
 
 # %% ../../nbs/serving/05a_bandit.ipynb #91efdf66
-def _tonight(known, order, over, costs, asked, today):
-    "The shares of one segment."
+def _seen_of(known, order, asked, today):
+    "What rewards tell of arms; None where they tell nothing."
     overlap = 1 if asked.reward == "pinball" else asked.days
-    cells = _cells_of(known, order, today, asked.half_life) if len(known) and len(order) > 1 else None
-    blank = np.zeros(len(order) - 1), (np.eye(len(order) - 1) + 1) * _DIFFER**2 / 2
-    mean, variance = _posterior(cells, overlap) if cells else blank
+    return _seen(_cells_of(known, order, today, asked.half_life), overlap) if len(known) and len(order) > 1 else None
+
+
+@dataclass(frozen=True)
+class _Night:
+    "What is asked of a night, whatever segment is looked at."
+
+    order: list[str]  # The arms, the champion first
+    asked: Bandit
+    today: str
+    begins: dict[str, float]  # What each arm has that was hardly seen
+    over: tuple[str, ...]  # Arms that have cost more than the cap
+
+
+def _tonight(known, found, night):
+    "The shares of all, or of one segment."
+    order, asked = night.order, night.asked
+    mean, variance = found or (np.zeros(len(order) - 1), _alike(len(order) - 1))
     best = dict(zip(order, _best(mean, variance).round(6).tolist()))
     error = np.sqrt(np.diag(variance))
     apart = {arm: (round(float(m), 6), round(float(e), 6)) for arm, m, e in zip(order[1:], mean, error)}
-    cost, days = costs["cost"].round(3).to_dict(), known["date"].nunique()
-    shares, made = _shared(best, asked.floor, over), _digest(known, order, asked, today)
-    told = Tonight(shares, best, apart, cost, tuple(over), days, "", made)
+    cost, days = costs_of(known, order)["cost"].round(3).to_dict(), known["date"].nunique()
+    shares = _shared(best, asked.floor, night.over, night.begins)
+    made = _digest(known, order, asked, night.today, night.begins)
+    told = Tonight(shares, best, apart, cost, night.over, days, "", made, tuple(sorted(night.begins)))
     return replace(told, says=_say(told, order[0], asked))
 
 # %% ../../nbs/serving/05a_bandit.ipynb #7cee5562
@@ -380,12 +498,19 @@ def bandit_shares(
     champion: str,  # One of them
     asked: Bandit,
     today: str,  # Tonight: the first day that is not known, as 2018-01-08
-) -> dict[str, Tonight]:  # By segment, "" where there is one for all
+    begins: Mapping[str, float] | None = None,  # What an arm answers until it was seen for three days; None: as likely
+) -> dict[str, Tonight]:  # Of all, as "", and where it is asked of each segment
     "Tonight's shares of each arm, and why; the same for the same rewards, wherever and whenever it is asked."
     _refuse_arms(arms, champion, asked)
     order = [champion, *sorted(arm for arm in arms if arm != champion)]
     known = rewards_known(rewards, order, asked, today)
-    costs = costs_of(known, order)
-    over = [arm for arm in order[1:] if asked.cap is not None and costs.loc[arm, "most"] > asked.cap]
-    parts = known.groupby("segment", sort=True) if len(known) and asked.segment else [("", known)]
-    return {str(name): _tonight(own, order, over, costs, asked, today) for name, own in parts}
+    most = costs_of(known, order)["most"]
+    over = tuple(arm for arm in order[1:] if asked.cap is not None and most[arm] > asked.cap)
+    seen = known.groupby("arm")["date"].nunique()
+    fresh = {arm: share for arm, share in (begins or {}).items() if arm in order[1:] and seen.get(arm, 0) < _FRESH}
+    night = _Night(order, asked, today, fresh, over)
+    whole = _seen_of(known, order, asked, today)
+    told = {"": _tonight(known, _believed(whole), night)}
+    parts = {str(name): own for name, own in known.groupby("segment", sort=True) if asked.segment and name}
+    each = _by_segment(whole, [_seen_of(own, order, asked, today) for own in parts.values()])
+    return told | {name: _tonight(own, one, night) for (name, own), one in zip(parts.items(), each)}

@@ -115,6 +115,7 @@ _ANSWER = {
     "promotion_assumed": {"type": ["number", "null"]},
     "is_open": {"type": "boolean", "description": "Whether the store is; of a sum, whether any is on any of its days"},
     "note": _TEXT,
+    "what_if": {"type": "object", "description": "What was supposed of columns of one's own"},
     **_VERSIONS,
     "models": {"type": "array", "items": _TEXT, "description": "Of a sum that several models made: all of them"},
     "event": _TEXT,

@@ -66,9 +66,10 @@ class Fields(msgspec.Struct, forbid_unknown_fields=True):
     store_nbr: str | int | None = None
     to: str | None = None
     promotion: bool | None = None
+    what_if: dict[str, str | float | int | bool] | None = None
 
 
-QUESTION_HAS = "A question has item_nbr and date, and may have store_nbr, to, promotion."
+QUESTION_HAS = "A question has item_nbr and date, and may have store_nbr, to, promotion, what_if."
 
 # %% ../../nbs/serving/06b_questions.ipynb #0ba5df4b
 def in_long(
@@ -179,7 +180,8 @@ def as_question(
     "A question with each field checked; a Refusal for a missing, unknown or wrong one."
     asked = read_fields(row, Fields, QUESTION_HAS)
     store = None if asked.store_nbr is None else answers.store(str(asked.store_nbr))
-    return Question(str(asked.item_nbr), store, asked.date, asked.to, asked.promotion)
+    supposed = tuple((asked.what_if or {}).items())
+    return Question(str(asked.item_nbr), store, asked.date, asked.to, asked.promotion, supposed)
 
 # %% ../../nbs/serving/06b_questions.ipynb #b84e02d7
 def check_there(

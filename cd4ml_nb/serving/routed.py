@@ -13,7 +13,7 @@ from ..delivery.routing import arm_folder, arms_of, usable_routing
 from ..delivery.state import State
 from ..model.block import take_series
 from ..model.forecaster import Forecaster, in_order, load_forecaster
-from .routing import Plan, check_arm, plan_of, say_no_arm, say_unrouted
+from .routing import Plan, check_arm, doubt_bandit, plan_of, say_no_arm, say_unrouted
 
 # %% ../../nbs/serving/05d_routed.ipynb #cbef58d6
 class _Arms(Forecaster):
@@ -141,12 +141,15 @@ def _card(card, routed, plan, found, doubts):
     "The live model's card, and who answers whom."
     held = {one["model_version"]: one for one in (found["champion"], *found["beside"])}
     units = routed.pairs[_KEYS[plan.routing.unit]].assign(arm=routed.arm).drop_duplicates()["arm"].to_numpy()
-    shares, arms = plan.allocation.shares(), {}
+    shares, arms = plan.shares(), {}
     for number, arm in enumerate(routed.arms):
         name = arm.card["model_version"]
         arms[name] = {"share": shares.get(name, 0.0), "units": int((units == number).sum())}
         arms[name] |= {"since": held[name]["since"], "by": held[name]["by"]}
-    return {**card, "routing": {**plan.routing._asdict(), "arms": arms, "doubts": doubts}}
+    told = {**plan.routing._asdict(), "arms": arms, "doubts": doubts}
+    if plan.own:
+        told |= {"segment": plan.segment, "segments": {name: own.shares() for name, own in plan.own.items()}}
+    return {**card, "routing": told}
 
 
 _KEYS = {"store": ["store_nbr"], "series": ["store_nbr", "item_nbr"]}
@@ -178,6 +181,6 @@ def route(
     ready, doubts = ready_beside(root, found, live)
     for said in doubts.values():
         progress(said)
-    routed = Routed(live, ready, plan)
-    routed.card = _card(live.card, routed, plan, found, [*doubts.values()])
+    routed, wrong = Routed(live, ready, plan), doubt_bandit(root)
+    routed.card = _card(live.card, routed, plan, found, [*doubts.values(), *filter(None, [wrong])])
     return routed

@@ -1038,6 +1038,15 @@ def test_commands_that_are_refused(project, typed):
     assert "is not what was written" in typed("release", "status", code=1)
 
 
+def test_who_read_the_log_before_somebody_else_acted_is_told_and_nothing_is_done(shop):
+    read = len(read_log(shop))
+    since = lambda many: replace(NO_MLFLOW, read=many)
+    promote(shop, "trees-3", by="Ana", reason="good", outside=since(read))
+    says = "Ana has meanwhile acted on trees-3 (promote: good). Nothing was changed: read it as it stands now"
+    refused(shop, lambda: rollback(shop, by="Bo", reason="bad", outside=since(read)), says)
+    rollback(shop, by="Bo", reason="bad", outside=since(read + 1))
+
+
 def test_aliases_are_mended(project, capsys):
     "MLflow fails after the act is done: that is said, the act stands, and the next act sets all aliases."
     seen = []

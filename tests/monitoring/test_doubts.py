@@ -139,3 +139,37 @@ def test_no_usual_reaches_across_a_change_of_units_in_all_stores(tmp_path, night
     assert set(zip(sure["first_date"], sure["last_date"])) == {tuple(ends.strftime("%Y-%m-%d"))}
     missing = np.abs(units[:, 1:3, days:].sum(axis=2) * [11 / 12, -11]).T.ravel()
     assert (np.abs(sure["expected"] / missing - 1) < 0.35).all(), "usual is what was on the count of before"
+
+
+def even_sellers(seed, cut_off, stores=6, items=30, days=250):
+    "Units by store, item and day; of series that are cut off at noon on some days, store, item, first and last place."
+    random, cut = np.random.default_rng(seed), []
+    base = random.lognormal(2.2, 0.8, items) * random.lognormal(0, 0.4, (stores, items))
+    units = random.poisson(base[:, :, None] * random.lognormal(0, 0.06, (stores, 1, days)), (stores, items, days))
+    units = units.astype(float)
+    for place in random.choice(stores * items, cut_off, replace=False):
+        (store, item), first = divmod(int(place), items), int(random.integers(20, days - 20))
+        last = first + int(random.integers(0, 5))
+        wanted = units[store, item, first : last + 1].astype(int)
+        units[store, item, first : last + 1] = random.binomial(wanted, random.uniform(0.1, 0.7))
+        cut.append((str(store + 1), f"item-{item}", first, last))
+    return units, pd.DataFrame(cut, columns=["store_nbr", "item_nbr", "first", "last"])
+
+
+def test_where_nothing_ran_out_nothing_is_asked(tmp_path):
+    "The rarest day of even sellers is no news: three such days stood here, one of them as 99% sure."
+    write_sales(tmp_path, even_sellers(1, 0)[0])
+    assert find_doubts(tmp_path).empty
+
+
+def test_as_many_are_right_as_is_said(tmp_path):
+    "One series in four is cut off at noon: the first tenth is right, and so is the sum of what is stated."
+    units, cut = even_sellers(2, 45)
+    write_sales(tmp_path, units)
+    found = find_doubts(tmp_path)
+    place = lambda name: (pd.to_datetime(found[name]) - pd.Timestamp("2017-01-01")).dt.days
+    met = found.assign(at=found.index, begins=place("first_date"), ends=place("last_date"))
+    met = met.merge(cut, on=["store_nbr", "item_nbr"])
+    true = found.index.isin(met.loc[(met["begins"] <= met["last"]) & (met["ends"] >= met["first"]), "at"])
+    assert true.sum() >= 20 and true[: len(found) // 10].mean() >= 0.9
+    assert abs(found["probability"].sum() - true.sum()) < 0.25 * true.sum()

@@ -26,7 +26,7 @@ from cd4ml_nb.monitoring.drifted import _products_of, no_news, say_drift, so_whe
 from cd4ml_nb.monitoring.inputs import REACH, Inputs, add_up, joined
 from cd4ml_nb.monitoring.lasting import with_lasting
 from cd4ml_nb.monitoring.outputs import apart_from_weeks, coming_week, strange_outputs
-from cd4ml_nb.monitoring.units import counted_otherwise
+from cd4ml_nb.monitoring.units import Counted, counted_otherwise, set_aside, times_since
 
 FIRST, STORES, FAMILIES, EACH = np.datetime64("2014-12-29"), 20, 12, 5
 MANY, YEAR, FEW = 40, 365, np.zeros((1, 1), np.float32)
@@ -283,6 +283,42 @@ def test_a_change_of_units_that_begins_in_a_promotion_is_told_from_its_first_day
     shown[own, 165:173] = 1  # four days before the change, and four after it
     (one,) = counted_otherwise(replace(block, onpromotion=shown))
     assert one.since == str(FIRST + 169)
+
+
+def promoting(block, lift=1.8):
+    "The same where each product is promoted in one week of five, and sells so many times as much then."
+    week, item = np.arange(block.n_days) // 7, block.series["item_nbr"].astype(int).to_numpy()
+    plan = (week + item[:, None]) % 5 == 0
+    sales, shown = np.where(plan, block.sales * lift, block.sales), block.onpromotion.copy()
+    shown[:, : block.n_days] = plan
+    return replace(block, sales=sales, item_sales=sales, class_sales=sales, onpromotion=shown)
+
+
+@pytest.mark.parametrize("times", [12, 1 / 12])
+def test_a_change_of_units_is_told_while_the_product_is_promoted(times):
+    "Its own promotions before and those of the others say what a promotion can do; the night asks for the factor anew."
+    for item in ("1", "8", "11"):
+        block = scaled(promoting(bakery()), item, [1.8 * times] * 3, plan=True)
+        (one,) = counted_otherwise(block)
+        assert (one.item_nbr, one.everywhere, one.since) == (item, True, str(FIRST + 174))
+        assert 0.6 < one.times / times < 1.6 and 0.6 < times_since(block, one) / times < 1.6
+
+
+@pytest.mark.parametrize("times", [6, 1 / 3])
+def test_a_promotion_stronger_or_weaker_than_any_is_no_change_of_units(times):
+    for item in ("1", "8", "11"):
+        assert counted_otherwise(scaled(promoting(bakery()), item, [times] * 7, plan=True)) == []
+
+
+def test_for_three_weeks_a_product_whose_units_changed_is_no_part_of_the_sums_that_are_judged():
+    "However wrong the guess of how many times: what the sums tell is what they tell without it."
+    one = Counted("6", (), True, str(FIRST + 160), 12.0, 1.0)
+    aside = lambda block: set_aside(block, [one])
+    facts = lambda times, days=17: add_up(iter([scaled(promoting(bakery()), "6", [times] * days)]), 29, aside).facts
+    assert all((part == other).all() for part, other in zip(facts(12).values(), facts(1).values()))
+    assert (facts(12, 18)["units"] != facts(1)["units"]).any(), "the day before counts"
+    assert aside(bakery(200)).sum() == 9 * 21, "and later ones do"
+    assert (add_up(iter([bakery()]), 29).facts["rows"] == add_up(iter([bakery()]), 29, aside).facts["rows"]).all()
 
 
 def test_changed_units_in_one_store_are_told_of_that_store():

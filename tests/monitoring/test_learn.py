@@ -152,6 +152,33 @@ def test_what_a_fault_explains_calls_for_no_learning(shop, monkeypatch):
     assert "First mend" not in due_of.look_due(shop).says
 
 
+def test_learning_waits_until_the_data_are_mended_or_a_person_says_why(shop, capfd, monkeypatch):
+    monkeypatch.setattr(due_of, "age_trigger", lambda *_: Trigger("age", True, "31 days of sales came"))
+    found = Drift(UNITS, "product", "product", ("101",), "2017-08-19", "Units changed: 101.", 12.0, (), "bread", 2.0)
+    (shop / DRIFT).mkdir(parents=True)
+    told = {"state": TOLD, "day": "2017-08-20", "found": [found.as_row()], "off": []}
+    write_json(shop / DRIFT / "2017-08-20.json", told)
+    live = state(shop)["champion"]["model_version"]
+    assert due_of.look_due(shop).why, "no alert of it is open"
+    settle(shop, {"drift": Wrong("2017-08-20", found.since, found.says, live, found.about)})
+
+    said = learning.learn(shop, if_due=True, run=nothing)
+    assert said.startswith("First mend: units of product 101. Learning is called for (") and "--normal" in said
+    assert "learn" not in [act["act"] for act in read_log(shop)]
+    learning.after_night(shop)
+    assert "and waits for that" in capfd.readouterr().err
+    learning.learn(shop, "the fair", run=nothing)
+    reason = read_log(shop)[-1]["reason"]
+    assert "by hand: the fair" in reason and "waited for units of product 101" in reason
+    assert "although it is not mended: units of product 101" in reason and verify(shop) == []
+    assert "learnt from all the same: units of product 101" in capfd.readouterr().err
+
+    one = Correction("stock_out", "", "101", "2017-08-19", "2017-08-20", "Kim", "counted in pieces")
+    assert due_of.open_faults(shop)
+    add_correction(shop, one)
+    assert due_of.open_faults(shop) == [], "its days are marked"
+
+
 def test_a_correction_that_was_undone_is_nothing_to_learn_from(shop):
     one = Correction("stock_out", "2", "101", "2017-08-01", "2017-08-02", "Kim", "the shelf was empty")
     add_correction(shop, one)

@@ -33,6 +33,7 @@ from cd4ml_nb.quality.gates import (
     with_champion,
 )
 from cd4ml_nb.quality.metrics import nwrmsle
+from cd4ml_nb.quality.plausible import Compared
 from copies import ROOT
 
 pytestmark = pytest.mark.pipeline
@@ -53,6 +54,11 @@ CHECKS = {
     "all_stores",
     "slices_naive",
     "slices_champion",
+    "rules",
+    "by_heart",
+    "groups",
+    "range",
+    "interval_cost",
 }
 
 
@@ -218,9 +224,65 @@ def far_too_little_for_half(real, t):
     return t.assign(mean=np.where(half & (t.role != "calibration"), t["mean"] * 0.4, t["mean"]))
 
 
+def knows_a_third(real, t):
+    "Of every third series it has seen most."
+    third = t.groupby(["store_nbr", "item_nbr"], observed=True).ngroup() % 3 == 0
+    return t.assign(
+        log_mean=np.where(third, 0.9 * t.unit_sales + 0.1 * t.log_mean, t.log_mean),
+        mean=np.where(third, 0.9 * t.unit_sales + 0.1 * t["mean"], t["mean"]),
+    )
+
+
+def knows_the_first_day(real, t):
+    return t.assign(log_mean=np.where(t.horizon == 1, 0.9 * t.unit_sales + 0.1 * t.log_mean, t.log_mean))
+
+
+def too_much_on_the_first_day(real, t):
+    return scaled(t, 1.5, t.horizon == 1)
+
+
+def a_store_in_dozens(real, t):
+    "A small one, which moves no sum."
+    units = t.groupby("store_nbr", observed=True).unit_sales.sum()
+    return scaled(t, 12, t.store_nbr == units[units > 100].idxmin())
+
+
+def nothing_on_mondays(real, t):
+    "In a family of middle size."
+    units = t.unit_sales.groupby(family_of(real, t)).sum().sort_values()
+    return scaled(t, 0, (family_of(real, t) == units.index[-3]) & (t.date.dt.dayofweek == 0))
+
+
+def one_number_a_thousand_times(real, t):
+    return scaled(t, 1000, t.index == t["mean"].where(t.role == "holdout").idxmax())
+
+
+def intervals_of_others(real, t):
+    names = ["q10", "q50", "q90"]
+    return t.assign(**t[names].sample(frac=1, random_state=0).set_axis(t.index))
+
+
+def four_weeks_again(real, t):
+    "A free rule, a little too much."
+    rules = Compared(make_case(real.estimator, real.windows, t, t, real.block, real.limits)).rules
+    judged = (t.role != "calibration").to_numpy()
+    again = lambda name, rule: t[name].mask(judged).fillna(pd.Series(1.05 * rules[rule], t.index[judged]))
+    return t.assign(
+        mean=again("mean", "the mean of four weeks"), log_mean=again("log_mean", "the mean of four weeks in logs")
+    )
+
+
 @pytest.mark.parametrize(
     "bad, stopped_by",
     [
+        (knows_a_third, "by_heart"),
+        (knows_the_first_day, "by_heart"),
+        (too_much_on_the_first_day, "groups"),
+        (a_store_in_dozens, "groups"),
+        (nothing_on_mondays, "groups"),
+        (one_number_a_thousand_times, "range"),
+        (intervals_of_others, "interval_cost"),
+        (four_weeks_again, "rules"),
         (leaky, "too_good"),
         (in_cases_of_two_dozen, "absolute bias"),
         (still_in_logs, "bias"),
@@ -248,10 +310,17 @@ def test_a_planted_bad_model_is_stopped_by_the_check_meant_for_it(real, tables, 
     if bad in (one_family_broken, one_family_faded, one_family_ordered_too_much):
         assert f"family {'Produce' if bad is one_family_broken else 'Meat'} (" in found[stopped_by]["says"]
     if bad is log_mean_for_mean:
-        assert {key for key, c in found.items() if c["verdict"] == "failed"} <= {"bias", "orders", "slice_orders"}
+        assert {key for key, c in found.items() if c["verdict"] == "failed"} <= {
+            "bias",
+            "orders",
+            "slice_orders",
+            "rules",
+            "groups",
+        }
     if bad in (too_sure, blind_to_evenness):
         failed = {key for key, c in found.items() if c["verdict"] == "failed"}
-        assert failed <= {"quantiles", "quantiles_by_dispersion"} and (bad is too_sure) == ("quantiles" in failed)
+        assert failed <= {"quantiles", "quantiles_by_dispersion", "interval_cost"}
+        assert (bad is too_sure) == ("quantiles" in failed)
 
 
 @pytest.mark.parametrize("bad", [missing_numbers, negative, quantiles_crossed, days_left_out, scored_with_other_sales])

@@ -116,6 +116,7 @@ def test_the_cap_holds_but_for_the_night_under_way():
         ({"days": 2.5}, "days is 2.5"),
         ({"floor": "small"}, "floor is 'small'"),
         ({"ground": 1}, "unknown key ground"),
+        ({"segment": ["family"]}, "segment is ['family']; it is a column"),
         ([0.1], "it holds keys"),
     ],
 )
@@ -136,3 +137,32 @@ def test_what_is_no_record_of_rewards_is_a_sentence():
             tonight(wrong)
     with pytest.raises(UserError, match="It can be 0.333 at most"):
         tonight(rows, floor=0.34)
+
+
+def test_a_segment_believes_itself_as_far_as_the_record_tells():
+    other = [rewards(20, (0, 0, -0.3), seed=k).assign(family=f"f{k}") for k in range(6)]
+    other = [rows.assign(store_nbr=f"{k} " + rows["store_nbr"]) for k, rows in enumerate(other)]
+    odd = lambda days: rewards(days, (0, 0, 0.3), seed=9).assign(
+        family="odd", store_nbr=lambda rows: "odd " + rows["store_nbr"]
+    )
+    share = lambda *rows: bandit_shares(pd.concat(rows), ARMS, "a", Bandit(segment="family"), "2018-01-21")
+    alone, beside = (share(*rows, odd(2))["odd"].shares["c"] for rows in ([], other))
+    assert alone < beside  # two days are believed less where all others say the opposite
+    told = share(*other, odd(20))
+    assert told["odd"].shares["c"] < 0.1 < 0.9 < told["f0"].shares["c"] and set(told) == {
+        "",
+        "odd",
+        *map("f{}".format, range(6)),
+    }
+
+
+def test_a_fresh_arm_begins_with_what_it_was_given_until_it_was_seen():
+    rows, begins = rewards(10), {"b": 0.05, "c": 0.05}
+    shares = lambda days: bandit_shares(
+        rows[rows["date"] < f"2018-01-{days + 1:02}"], ARMS, "a", Bandit(), "2018-01-11", begins
+    )
+    for days in (0, 1, 2):
+        assert shares(days)[""].shares == {"a": 0.9, "b": 0.05, "c": 0.05} and "begin" in shares(days)[""].says
+    assert shares(10)[""].fresh == () and shares(10)[""].shares["c"] > 0.5
+    capped = bandit_shares(rows.head(60), ARMS, "a", Bandit(cap=1e-6), "2018-01-11", begins)[""]
+    assert all(capped.shares[arm] == 0 for arm in capped.over) and abs(sum(capped.shares.values()) - 1) < 1e-9

@@ -163,6 +163,7 @@ def test_shares_move_only_those_who_must_and_are_given_back_at_once(shop):
     give(shop, 0.4)  # another experiment
     ready_arms(shop)
     assert not pd.read_parquet(points_file(shop, "series")).equals(dealt)
+    assert len(list(points_file(shop, "series").parent.glob("points-*.parquet"))) == 1  # those of before are gone
     assert not by_series(shelf.current()).equals(first)
     log = shop / LOG
     assert [json.loads(line).get("begins", False) for line in log.open()][-2:] == [False, True]
@@ -217,6 +218,12 @@ BANDIT_LINES = {
     "a list": nonsense([1.0]),
     "tomorrow": lambda shop, path: path.write_text(shares_of(shop, day="2027-01-01")),
     "no day": lambda shop, path: path.write_text(shares_of(shop, day=7)),
+    "a segment's shares too large": lambda shop, path: path.write_text(
+        shares_of(shop, segment="family", segments={"DAIRY": {"shares": {"twin": 2.0}}})
+    ),
+    "a stranger in a segment": lambda shop, path: path.write_text(
+        shares_of(shop, segment="family", segments={"DAIRY": {"shares": {"somebody": 1.0}}})
+    ),
 }
 
 
@@ -254,6 +261,40 @@ def by_bandit(shop):
 def test_a_sound_line_of_the_bandit_routes_whatever_its_sentence_holds(by_bandit):
     assert set(by_series(load_champion(by_bandit))) == {state(by_bandit)["champion"]["model_version"], "twin"}
     assert any("a\u2028b" in said for said in _who_answers(by_bandit, state(by_bandit)))
+
+
+def test_each_segment_is_answered_by_its_own_shares_wherever_it_is_asked(by_bandit):
+    live = state(by_bandit)["champion"]["model_version"]
+    params = by_bandit / "params.yaml"
+    params.write_text(params.read_text().replace("unit: series}", "unit: series}, bandit: {segment: store_nbr}"))
+    stores = sorted(by_series(load_champion(by_bandit)).index.unique("store_nbr"))
+    own = {store: {live: 1.0} for store in stores} | {stores[0]: {"twin": 1.0}}
+    parts = {store: {"shares": shares} for store, shares in own.items()}
+    (by_bandit / BANDIT).write_text(shares_of(by_bandit, segment="store_nbr", segments=parts))
+    ready_arms(by_bandit)
+    model = load_champion(by_bandit)
+    told = by_series(model).groupby("store_nbr").unique()
+    assert {store: list(who) for store, who in told.items()} == {store: list(own[store]) for store in stores}
+    assert model.card["routing"]["segments"][stores[0]] == {"twin": 1.0}
+    many = by_series(model).groupby("store_nbr").size()
+    share = {one["model_version"]: one["share"] for one in who_answers(model.card)}
+    assert share["twin"] == pytest.approx(many[stores[0]] / many.sum())
+    routed_file(by_bandit, live_night(by_bandit)["day"]).unlink(missing_ok=True)
+    published = pq.read_table(publish_routed(by_bandit)).to_pandas().astype({"store_nbr": str})
+    published = published.groupby("store_nbr")["model_version"].unique()
+    assert list(published[stores[0]]) == ["twin"] and list(published[stores[1]]) == [live]
+    points_file(by_bandit, "series", "store_nbr").unlink()
+    assert "answers" in load_champion(by_bandit).card["routing_doubt"]
+
+
+def test_a_wrong_section_of_the_bandit_is_told_and_shares_stay(by_bandit):
+    before, params = by_series(load_champion(by_bandit)), by_bandit / "params.yaml"
+    shelf = Shelf(by_bandit)
+    shelf.current()
+    params.write_text(params.read_text().replace("unit: series}", "unit: series}, bandit: {flor: 0.1}"))
+    model = shelf.current()
+    [doubt] = model.card["routing"]["doubts"]  # what /ready tells
+    assert "unknown key flor (did you mean floor" in doubt and by_series(model).equals(before)
 
 
 @pytest.mark.parametrize("wrong", [*BANDIT_LINES, *POINTS])
