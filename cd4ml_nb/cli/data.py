@@ -211,8 +211,8 @@ def data_synthesize(
     folder: str,  # A new or empty folder
     *,
     rows: int = 1_000_000,  # Sales rows, give or take one in a hundred
-    stores: int | None = None,  # Number of stores; as many as leave the rows days enough, when left out
-    items: int | None = None,  # Number of items; the same
+    stores: int = 0,  # Number of stores; 0: as many as leave the rows days enough
+    items: int = 0,  # Number of items; the same
     seed: int = 47,  # The same seed gives the same bytes
     faults: bool = False,  # Plant each kind of bad row at places that faults.json names
     json: bool = False,  # One JSON object instead of words
@@ -223,7 +223,7 @@ def data_synthesize(
     cd4ml data synthesize full --rows 125000000"""
     from cd4ml_nb.data.synthetic import sizes_for, synthesize
 
-    stores, items = sizes_for(rows, stores, items)
+    stores, items = sizes_for(rows, stores or None, items or None)
     progress(f"Writing about {rows:,} rows to {folder} ...")
     done = synthesize(Path(folder), rows, stores, items, seed, faults)
     if json:

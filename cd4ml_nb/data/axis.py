@@ -13,10 +13,11 @@ import ibis
 import numpy as np, pandas as pd
 from ..core import UserError, refuse_together
 from .closed import CLOSED, read_day_rules, said_days, source_rule
-from .days import day_number, day_of, doubt_days, found_span, time_axis
+from .days import day_number, doubt_days, found_span, time_axis
 from .doubts import count_days, doubt_absent, doubt_holidays, doubt_rules, opening_facts
 from .opening import Opening, learn_opening
 from .panel import DAYS_AHEAD
+from .periods import doubt_periods, time_axis_of
 from .plans import doubt_plan
 from .split import require_days
 
@@ -59,8 +60,13 @@ def cut_to_span(
     rows = heaps.rows_by_day()
     start, everything = heaps.first_day, int(rows.sum())
     try:
-        heaps.first_day, heaps.last_day = time_axis(rows, start, first_day, last_day)
+        if heaps.period.is_day:
+            heaps.first_day, heaps.last_day = time_axis(rows, start, first_day, last_day)
+        else:
+            heaps.first_day, heaps.last_day = time_axis_of(rows, start, heaps.period, first_day, last_day)
     except UserError:  # what else is looked at sees the sales as they will be
+        if not heaps.period.is_day:
+            raise
         heaps.first_day, heaps.last_day = found_span(rows, start, day_number(datetime.date.today(), "today"))
         raise
     inside = rows[max(0, heaps.first_day - start) : heaps.last_day + 1 - start]
@@ -76,7 +82,9 @@ class Stores:
     days: dict[str, int]  # Kind of day: stores' days
     doubts: list[str]
     names: tuple[dict[str, str], list[str]] = ({}, [])  # Of the sales: products by number, and stores; where looked at
-    sold: tuple[int, int, int] | None = None  # Series that were sold, first and last day of the data; where looked at
+    sold: tuple | None = (
+        None  # Series that were sold, first and last day of the data, and their period; where looked at
+    )
 
     def about(self) -> dict[str, object]:  # As version.json keeps it
         "What was learnt, for a report."
@@ -94,7 +102,11 @@ def open_stores(
     "When each store is open, the days to come included."
     absent, closed = source_rule(source, absent, closed_days)
     rules, rows = read_day_rules(closed), heaps.rows_by_store()
-    opening = learn_opening(rows, heaps.stores, heaps.first_day, holidays, absent, rules, delisted_after, DAYS_AHEAD)
+    how = absent, rules, delisted_after, DAYS_AHEAD, heaps.period
+    opening = learn_opening(rows, heaps.stores, heaps.first_day, holidays, *how)
+    if not heaps.period.is_day:
+        doubts = doubt_periods(rows.sum(axis=0), heaps.first_day, heaps.period)
+        return Stores(opening, [], count_days(opening), doubts)
     said = said_days(rules, heaps.stores, heaps.first_day, opening.why.shape[1])
     shut = (said[:, : rows.shape[1]] == CLOSED).all(axis=0)
     doubts = doubt_days(rows.sum(axis=0), heaps.first_day, shut) + doubt_absent(opening)
@@ -108,9 +120,11 @@ def _require_days(heaps, windows):
         return
     items = lambda store: np.unique(heaps.read("sale", store)["item"])
     count_series = lambda: sum(len(items(store)) for store in range(len(heaps.stores)))
-    require_days(day_of(heaps.first_day), day_of(heaps.last_day), count_series, **windows)
+    period = heaps.period
+    ends = period.date([heaps.first_day, heaps.last_day]).tolist()
+    require_days(*ends, count_series, **windows, period=period)
 
-
+# %% ../../nbs/data/02ha_axis.ipynb #e2103ff0
 def settle(
     heaps,  # Sales by store; their first and last day become those of the data
     tables: dict,  # Raw tables by name: stores; holidays_events and promotions, or None
@@ -128,7 +142,8 @@ def settle(
         lambda: _require_days(heaps, windows),
     )
     stores = open_stores(heaps, read_holidays(tables), source, **rule)
-    return replace(stores, doubts=[*stores.doubts, *doubt_plan(heaps, tables.get("promotions"))])
+    plan = doubt_plan(heaps, tables.get("promotions")) if heaps.period.is_day else []
+    return replace(stores, doubts=[*stores.doubts, *plan])
 
 # %% ../../nbs/data/02ha_axis.ipynb #9d9462d4
 MEANINGS = {"closed": "it was closed", "sold_nothing": "it was open and sold nothing"}

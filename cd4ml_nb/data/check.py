@@ -6,7 +6,6 @@
 __all__ = ['find_twice', 'check_folder', 'say_ahead']
 
 # %% ../../nbs/data/02i_check.ipynb #04105d40
-import datetime
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from .doubts import came_back, doubt_ended, doubt_quiet, quiet_ones
 from .layout import RAW, raw_path
 from .opening import NOTHING, SHUT
 from .own_rows import require_ahead
+from .period import periods_in, raw_period
 from .silence import BEFORE, SEVERAL, days_given, silent_too_long
 from .sales import Heaps, heap_raw
 from .split import backtest_windows
@@ -158,12 +158,14 @@ def _look(con, raw, heaps, rule):
     tables = {name: read_raw(con, raw, name) for name in ("stores", "holidays_events", "promotions")}
     stores = settle(heaps, tables, describe_source(raw)["source"], span, **rule)
     if "horizon" in (rule.get("windows") or {}):
-        require_ahead(
-            raw, datetime.date(1970, 1, 1) + datetime.timedelta(days=int(heaps.last_day)), rule["windows"]["horizon"]
-        )
-    n_series, doubts = _doubt_series(heaps, stores.opening, rule["delisted_after"])
+        require_ahead(raw, heaps.period.date(heaps.last_day).item(), rule["windows"]["horizon"])
+    n_series, doubts = 0, []
+    if heaps.period.is_day:
+        n_series, doubts = _doubt_series(heaps, stores.opening, rule["delisted_after"])
+    else:
+        n_series = sum(len(np.unique(heaps.read("sale", store)["item"])) for store in range(len(heaps.stores)))
     names = _called(con, raw, heaps.items), heaps.stores
-    sold = n_series, heaps.first_day, heaps.last_day
+    sold = n_series, heaps.first_day, heaps.last_day, heaps.period
     return replace(stores, doubts=[*stores.doubts, *doubts], names=names, sold=sold)
 
 # %% ../../nbs/data/02i_check.ipynb #f1b93453
@@ -177,6 +179,7 @@ def check_folder(
 ) -> Stores:  # Who was open
     "Check a raw folder of any size; a UserError with all that the stage prepare would refuse."
     raw, place, rule = Path(raw), place or str(raw), {"delisted_after": 56, **rule}
+    rule["delisted_after"] = periods_in(raw_period(raw), rule["delisted_after"])
     with scratch_folder("check") as folder:
         findings, heaps = heap_raw(con, raw, folder)
         found: list[Stores] = []
@@ -203,11 +206,11 @@ def say_ahead(
     "What a run of the pipeline will do with the data."
     if stores.sold is None:
         return []
-    n_series, *days = stores.sold
-    first, last = (datetime.date(1970, 1, 1) + datetime.timedelta(days=day) for day in days)
-    n_days = (last - first).days + 1
-    windows = backtest_windows(first, last, horizon, calibration_windows, evaluation_windows)
-    judged = f"{len(windows)} windows of {horizon} days from {windows[0]['first_target']} on"
+    n_series, *days, period = stores.sold
+    first, last = period.date(days).tolist()
+    n_days, name = days[1] - days[0] + 1, f"{period.name}s"
+    windows = backtest_windows(first, last, horizon, calibration_windows, evaluation_windows, period)
+    judged = f"{len(windows)} windows of {horizon} {name} from {windows[0]['first_target']} on"
     last_one = f"the last one ({windows[-1]['first_target']} to {last}) for the final judgement"
     of_series, of_days, minutes, memory = _MEASURED
     share = n_series * n_days / (of_series * of_days)
@@ -216,6 +219,6 @@ def say_ahead(
     start, least = 1.0, 0.7  # Minutes and GB of a run on hardly any data
     rough = f"{start + (minutes - start) * share:,.0f} minutes and {least + (memory - least) * share:,.1f} GB"
     return [
-        f"ahead: {n_series:,} series over {n_days:,} days; {judged}, {last_one}",
+        f"ahead: {n_series:,} series over {n_days:,} {name}; {judged}, {last_one}",
         f"ahead: {beside} of the default data's series and days, which {measured}: roughly {rough} here",
     ]

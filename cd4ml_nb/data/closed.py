@@ -13,6 +13,7 @@ from itertools import combinations
 from typing import NamedTuple
 import numpy as np
 from ..core import UserError
+from .period import DAY, Period
 from ..params import check_value
 
 # %% ../../nbs/data/02fa_closed.ipynb #820e47a1
@@ -137,8 +138,24 @@ def _listed(value):
     return [str(one) for one in (value if isinstance(value, list) else [] if value is None else [value])]
 
 # %% ../../nbs/data/02fa_closed.ipynb #bac829aa
-def _days_of(rule, first_day, n_days):
+def _periods_of(rule, first_day, n_days, period):
+    "In which weeks or months a rule holds, shape (n_days,); a UserError for one of single days."
+    dates, kind = period.date(np.arange(first_day, first_day + n_days)), FORMS[rule.form][0]
+    if kind not in ("stretch", "day"):
+        said = (
+            f"params.yaml, prepare.closed_days: '{rule.days}' is a day of a {period.name}, and a {period.name} is one"
+        )
+        mend = f"the date of that {period.name}, or from when to when: '{dates[0]} to {dates[min(1, n_days - 1)]}'"
+        raise UserError(f"{said} number in your table. Write {mend}.")
+    named = [np.datetime64(day) for day in re.findall(DATE, rule.days)]
+    last = dates[-1] if rule.days.startswith("from") else named[-1]
+    return (dates >= named[0]) & (dates <= last) | (kind == "day") & (period.number(dates) == period.number(named[0]))
+
+# %% ../../nbs/data/02fa_closed.ipynb #9db5aa89
+def _days_of(rule, first_day, n_days, period=DAY):
     "On which days a rule holds, shape (n_days,)."
+    if not period.is_day:
+        return _periods_of(rule, first_day, n_days, period)
     dates = np.arange(first_day, first_day + n_days)
     named = dates.astype("datetime64[D]")
     if FORMS[rule.form][0] == "weekday":
@@ -169,6 +186,7 @@ def said_days(
     stores: list[str],
     first_day: int,  # Counted from 1970-01-01
     n_days: int,
+    period: Period = DAY,  # What a day is
 ) -> np.ndarray:  # SILENT, CLOSED or OPEN, shape (n_stores, n_days)
     "What params.yaml says of each store's days."
     said = np.full((len(stores), n_days), SILENT, np.int8)
@@ -177,6 +195,6 @@ def said_days(
         for rule in rules:
             if (rule.form, rule.stores is not None) != rank:
                 continue
-            own[_stores_of(rule, stores)[:, None] & _days_of(rule, first_day, n_days)] = rule.is_open
+            own[_stores_of(rule, stores)[:, None] & _days_of(rule, first_day, n_days, period)] = rule.is_open
         said = np.where(own != SILENT, own, said)
     return said

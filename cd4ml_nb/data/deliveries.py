@@ -287,6 +287,9 @@ def table(
         know(con.con)
         rules = write_tables(con.con, opened, settings, Path(folder), until)
         _write_own(con.con, opened, Path(folder))
+        if opened["sales"].moved:
+            why = f"dated within a {settings['period']}, and taken for its own date; counted under 'kept' as well"
+            rules["moved"] = {"rows": opened["sales"].moved, "units": 0.0, "why": why}
         if unmeant:
             rules["left_out"] = {"rows": unmeant, "units": 0.0, "why": "not meant by table.where; units were not read"}
         if keep:

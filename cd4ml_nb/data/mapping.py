@@ -201,9 +201,9 @@ def _check_whole(whole):
     wrong = []
     if whole["country"] is False:
         wrong.append('params.yaml, table.country: YAML reads NO as false; write Norway in quotes, "NO".')
-    if whole["grain"] not in ("day", "line", "event"):
-        says = "should be day (one row for each item, store and day), line (several, to be added up) or event (each "
-        says += "row is one, to be counted)."
+    if whole["grain"] not in ("day", "week", "month", "line", "event"):
+        says = "should be day (one row for each item, store and day), week or month (one for each of these), line "
+        says += "(several rows of a day, to be added up) or event (each row is one, to be counted)."
         wrong.append(f"params.yaml, table.grain: '{whole['grain']}' {says}")
     if whole["last_day"] not in ("keep", "drop"):
         says = "should be keep, or drop: a last day that looks cut off is then left out."
@@ -221,6 +221,18 @@ def _check_own(own, where):
     if inside is not None and not isinstance(inside, str):
         says = "should be the name of a sheet of a workbook, or of a table in a zip file, in quotes."
         wrong.append(f"params.yaml, {where}.inside: '{inside}' {says}")
+    _refuse_all(wrong)
+
+# %% ../../nbs/data/02aa_mapping.ipynb #5d0c7a1e
+def _check_periods(whole, tables):
+    "Raise a UserError for what is known of days only, where rows are of weeks or months."
+    if whole["grain"] not in ("week", "month"):
+        return
+    wrong, says = [], f"is for tables of days; this one's grain is {whole['grain']}"
+    if whole["last_day"] == "drop":
+        wrong.append(f"params.yaml, table.last_day: drop {says}. Leave it out; ingest.until tells the last whole one.")
+    if own := [name for one in tables.values() for name in one.get("own", {})]:
+        wrong.append(f"params.yaml, table.columns: a column of your own ({own[0]}) {says}. Take it out.")
     _refuse_all(wrong)
 
 # %% ../../nbs/data/02aa_mapping.ipynb #233e95ef
@@ -267,7 +279,7 @@ def _read_table(name, place, mapping, whole):
 # %% ../../nbs/data/02aa_mapping.ipynb #4ab65b1d
 def read_mapping(
     mapping: dict,  # The section `table` of params.yaml
-) -> dict:  # tables: {name: place, query, columns, forms}, grain, country; daily: whether grain: day was written
+) -> dict:  # tables: {name: place, query, columns, forms}, grain, period, country; daily: whether day was written
     "The section `table`, checked, with its defaults; a UserError with all that is wrong in it."
     if not isinstance(mapping, dict):
         raise UserError(
@@ -283,10 +295,14 @@ def read_mapping(
         lambda: places.update(places_of(mapping)),
         lambda: refuse_together(*(partial(read, name) for name in places)),
         lambda: _share_own(tables),
+        lambda: _check_periods(whole, tables),
     )
+    about = {name: whole[name] for name in ("country", "last_day")}
+    about |= {"daily": mapping.get("grain") == "day", "period": "day"}
+    if whole["grain"] in ("week", "month"):  # one row each, as of days
+        return {"tables": tables, "grain": "day", **about, "period": whole["grain"]}
     grain = "line" if whole["grain"] == "event" else whole["grain"]  # events are lines of one unit
-    told = {name: whole[name] for name in ("country", "last_day")}
-    return {"tables": tables, "grain": grain, "daily": mapping.get("grain") == "day", **told}
+    return {"tables": tables, "grain": grain, **about}
 
 # %% ../../nbs/data/02aa_mapping.ipynb #6841c681
 def files_of(

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np, pandas as pd
 import pyarrow as pa, pyarrow.compute as pc, pyarrow.parquet as pq
 from ..core import UserError, nearest
+from .period import DAY, Period
 
 # %% ../../nbs/data/01d_marks.ipynb #94b7f066
 DAYS = {"store_nbr": pa.string(), "item_nbr": pa.string(), "date": pa.date32()}  # Empty texts: all
@@ -67,6 +68,7 @@ def marks_by_store(
     days: pa.Table,  # From `corrected_days`
     stores: list[str],
     items: list[str],  # All there are, by number
+    period: Period = DAY,  # What a day is
 ) -> dict[int, Marks]:  # By the store's number; of promotions nothing
     "What stands of each store's sales."
     table = days.filter(pc.is_null(days["promotion"])).to_pandas()
@@ -78,7 +80,7 @@ def marks_by_store(
             said = f"A correction speaks of the {what} '{name}', which is not in the data{nearest(name, known)}."
             raise UserError(f"{said} See who said so with: cd4ml corrections list")
         numbers[column] = number.astype(np.int32)
-    day = table["date"].to_numpy().astype("datetime64[D]").astype(int)
+    day = period.number(table["date"].to_numpy().astype("datetime64[D]"))
     says = (table[name].to_numpy(bool) for name in ("unknown", "ran_out"))
     whole = Marks(numbers["item_nbr"], day, table["units"].to_numpy(float), *says)
     found = {}
@@ -111,13 +113,14 @@ def lay_out_days(
     item_row: dict[str, int],  # Row of each item
     first_day: int,  # Counted from 1970-01-01
     shape: tuple[int, int],  # n_series, n_days
+    period: Period = DAY,  # What a day is
 ) -> tuple[
     np.ndarray, np.ndarray, np.ndarray
 ]:  # Of which days nothing is known; which ran out; whether a promotion ran, NaN where nothing is said
     "What stands of a store's days, as arrays."
     (unknown, ran_out), promotion = np.zeros((2, *shape), bool), np.full(shape, np.nan, np.float32)
     own = days.filter(pc.is_in(days["store_nbr"], pa.array(["", store])))
-    at = own["date"].cast(pa.int32()).to_numpy() - first_day
+    at = period.number(own["date"].cast(pa.int32()).to_numpy().astype("datetime64[D]")) - first_day
     said = (own[name].to_pylist() for name in ("item_nbr", "promotion", "unknown", "ran_out"))
     for item, ran, nothing, out, day in zip(*said, at):
         row = item_row.get(item) if item else slice(None)

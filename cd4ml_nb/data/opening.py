@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np, pandas as pd
 from .absent import offered
 from .closed import CLOSED, OPEN, WEEKDAYS, DayRule, said_days
-from .days import day_of
+from .period import DAY, Period
 
 # %% ../../nbs/data/02fb_opening.ipynb #da16dfd3
 CHANCE = 1e-4  # Of seeing a weekly closing day that is none
@@ -168,7 +168,7 @@ def occasions_of(
 
     everywhere, each_year = np.ones(len(stores), bool), {}
     for day in range(n_days):
-        each_year.setdefault(f"each {day_of(first_day + day):%d %B}", []).append((day, everywhere))
+        each_year.setdefault(f"each {DAY.date(first_day + day).item():%d %B}", []).append((day, everywhere))
     return occasions + [Occasion(name, 2, days) for name, days in each_year.items() if len(days) > 1]
 
 # %% ../../nbs/data/02fb_opening.ipynb #57a81f2d
@@ -231,6 +231,7 @@ class Opening(NamedTuple):
     occasion: np.ndarray  # Which occasion closes the day, from 1; same shape
     occasions: list[Occasion]
     perhaps: np.ndarray  # Whether a store that sells nearly each day sold nothing, shape (n_stores, n_days)
+    period: Period = DAY  # What a day is
 
     @property
     def is_open(self) -> np.ndarray:  # Shape (n_stores, n_days + ahead)
@@ -286,17 +287,23 @@ def learn_opening(
     rules: Sequence[DayRule] = (),  # What params.yaml says
     delisted_after: int = 56,  # Days without a sale that a store is given before it has ended
     ahead: int = 60,  # Days after the last
+    period: Period = DAY,  # What a day is: a week or a month tells of no weekday and no holiday
 ) -> Opening:
     "Learn from the sales when each store is open, the days to come included."
     sold, n_days = rows > 0, rows.shape[1]
     alive = offered(sold, np.ones(n_days, bool), delisted_after)
+    said = said_days(list(rules), stores, first_day, n_days + ahead, period)
+    if not period.is_day:
+        coming = np.zeros((len(sold), n_days + ahead), np.int32)
+        learnt = Learnt(sold, alive, coming > 0, coming, np.zeros(sold.shape, bool))
+        why = _reasons(learnt, said, absent, ahead)
+        return Opening(absent, stores, first_day, rows, why, coming, [], np.zeros(sold.shape, bool), period)
     weekly = weekly_closings(sold, alive, ahead, (first_day + 3) % 7)  # 1970-01-01 was a Thursday
     expected = alive & ~weekly[:, :n_days]
     surely, perhaps = _shut_with_chain(rows, expected)
     occasions = occasions_of(holidays, stores, first_day, n_days + ahead)
     occasion = occasion_closings(occasions, sold, expected, surely, perhaps, ahead)
 
-    said = said_days(list(rules), stores, first_day, n_days + ahead)
     learnt = Learnt(sold, alive, weekly, occasion, surely)
     why = _reasons(learnt, said, absent, ahead)
     return Opening(absent, stores, first_day, rows, why, occasion, occasions, perhaps)
@@ -308,7 +315,7 @@ def _words(opening, reason, key):
         return f"every {WEEKDAYS[key].capitalize()}"
     if reason == HOLIDAY:
         return opening.occasions[key - 1].name
-    return f"no sale since {day_of(opening.first_day + key)}" if reason == ENDED else REASONS[reason]
+    return f"no sale since {opening.period.date(opening.first_day + key)}" if reason == ENDED else REASONS[reason]
 
 
 def last_sales(
@@ -332,5 +339,5 @@ def closed_table(
     key = np.select([reason == one for one in keys], list(keys.values()), 0)
     cases, which = np.unique(np.stack([reason, key]), axis=1, return_inverse=True)
     words = np.array([_words(opening, *case) for case in cases.T], object)[which.ravel()]
-    dates = (day + opening.first_day).astype("datetime64[D]").astype("datetime64[s]")
+    dates = opening.period.date(day + opening.first_day).astype("datetime64[s]")
     return pd.DataFrame({"store_nbr": names[store], "date": dates, "why_closed": words})

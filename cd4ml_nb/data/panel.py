@@ -24,6 +24,7 @@ from .demand import raise_days
 from .marks import SCHEMA, lay_out_days, read_days
 from .opening import ENDED, NOTHING, REASONS, SHUT
 from .own import cut_own, lay_out_own
+from .period import DAY, Period, prepared_period
 from .silence import Before
 
 # %% ../../nbs/data/03b_panel.ipynb #c4ec0102
@@ -157,10 +158,16 @@ def read_series(
         return pq.read_table(path, filters=wanted, partitioning=None).to_pandas()
 
 # %% ../../nbs/data/03b_panel.ipynb #4658446c
-def _sales_rows(folder, item_row, first_day, shape):
+def _numbers(dates, period):
+    "The numbers of the days, weeks or months of a column of dates."
+    days = dates.cast(pa.int32()).to_numpy()
+    return days if period.is_day else period.number(days.astype("datetime64[D]"))
+
+
+def _sales_rows(folder, item_row, first_day, shape, period=DAY):
     "A store's sales and what they say of promotions (series × days), NaN where there is no row."
     sales, promoted = np.full(shape, np.nan), np.full(shape, np.nan, np.float32)
-    first_year = np.datetime64(int(first_day), "D").astype("datetime64[Y]").astype(int) + 1970
+    first_year = period.date(first_day).astype("datetime64[Y]").astype(int) + 1970
     for path in sorted(folder.glob("*.parquet")):
         if (year_of(path) or first_year) < first_year:
             continue
@@ -168,7 +175,8 @@ def _sales_rows(folder, item_row, first_day, shape):
             rows = pq.ParquetFile(path, read_dictionary=["item_nbr"]).read(use_threads=False)
         for batch in rows.to_batches():
             rows_of = np.array([item_row.get(item, -1) for item in batch["item_nbr"].dictionary.to_pylist()])
-            row, day = rows_of[batch["item_nbr"].indices.to_numpy()], batch["date"].cast(pa.int32()).to_numpy()
+            row = rows_of[batch["item_nbr"].indices.to_numpy()]
+            day = _numbers(batch["date"], period)
             wanted = (row >= 0) & (day >= first_day)
             cells = row[wanted], (day - first_day)[wanted]
             sales[cells] = batch["unit_sales"].to_numpy()[wanted]
@@ -204,12 +212,13 @@ def lay_out_plan(
     item_row: dict[str, int],  # Row of each item that is asked for
     first_day: int,  # Counted from 1970-01-01
     shape: tuple[int, int],  # n_series, n_days
+    period: Period = DAY,  # What a day is
 ) -> np.ndarray:  # Promoted products, of that shape; NaN where no row lists the item
     "The promotion plan of a store as an array; of rows that overlap the largest number counts."
     planned = np.full(shape, np.nan, np.float32)
     if rows is None:
         return planned
-    first, last = (rows[name].cast(pa.int32()).to_numpy() - first_day for name in ("first_date", "last_date"))
+    first, last = (_numbers(rows[name], period) - first_day for name in ("first_date", "last_date"))
     first, last = np.maximum(first, 0), np.minimum(last, shape[1] - 1)  # a row may hold for years
     length = np.maximum(last - first + 1, 0)
     row = np.repeat(np.arange(len(rows)), length)
@@ -236,9 +245,10 @@ class StoreArrays(TypedDict):
     own: NotRequired[dict[str, np.ndarray]]  # The user's own columns, as `lay_out_own` gives them
 
 # %% ../../nbs/data/03b_panel.ipynb #7199fd96
-def _sold_before(series, there, first_day, skip):
+def _sold_before(series, there, first_day, skip, period):
     "What series sold before some days: before the first, and before the first that is wanted."
-    number = lambda column: pd.to_datetime(series[column]).to_numpy().astype("datetime64[D]").astype(int) - first_day
+    dates = lambda column: pd.to_datetime(series[column]).to_numpy().astype("datetime64[D]")
+    number = lambda column: period.number(dates(column)) - first_day
     days, first, near = series["days"].to_numpy(), number("first_sale"), there[:, :skip]
     last = np.where(there.any(axis=1), first, number("last_sale"))  # as long ago as you like, or exactly
     last = np.where(near.any(axis=1), skip - 1 - near[:, ::-1].argmax(axis=1), last)
@@ -252,23 +262,24 @@ def read_store(
     series: pd.DataFrame,  # Series of this store
     calendar: pd.DataFrame,  # This store's days, from read_prepared
     delisted_after: int,  # As the data were prepared
-    plan: pa.Table | None = None,  # This store's, from `read_plans`; None where it has none
+    plan: pa.Table | None = None,  # From `read_plans`
     skip: int = 0,  # First days, that tell what was on offer later
-    corrections: pa.Table | None = None,  # What people know of days, from `read_days`
+    corrections: pa.Table | None = None,  # From `read_days`
+    period: Period = DAY,  # What a day is
 ) -> StoreArrays:
     "A store's series as arrays, zeros filled in."
-    first_day = calendar.date.iloc[0].to_datetime64().astype("datetime64[D]").astype(int)
+    first_day = int(period.number(calendar.date.iloc[0].to_datetime64()))
     n_days, item_row = len(calendar) - DAYS_AHEAD, {item: row for row, item in enumerate(series.item_nbr)}
-    sold, own = _sales_rows(store_folder(prepared, store), item_row, first_day, (len(series), n_days))
+    sold, own = _sales_rows(store_folder(prepared, store), item_row, first_day, (len(series), n_days), period)
     there, past_open = ~np.isnan(sold), calendar.is_open.to_numpy(bool)[:n_days]
-    before, wanted = _sold_before(series, there, first_day, skip) if skip else (None, None)
+    before, wanted = _sold_before(series, there, first_day, skip, period) if skip else (None, None)
     on_offer = offered(there, past_open, delisted_after, before)
     said, shape = SCHEMA.empty_table() if corrections is None else corrections, (len(series), len(calendar))
-    unknown, out, ran = lay_out_days(said, store, item_row, first_day, shape)
+    unknown, out, ran = lay_out_days(said, store, item_row, first_day, shape, period)
     unknown, out = unknown[:, :n_days], out[:, :n_days] & past_open
     unknown |= out & ~there  # a day without any sale tells of the supply alone
     sold, ran_out = _raised(sold, own, on_offer & ~unknown, out & on_offer & ~unknown)
-    planned = lay_out_plan(plan, item_row, first_day + skip, (len(series), len(calendar) - skip))
+    planned = lay_out_plan(plan, item_row, first_day + skip, (len(series), len(calendar) - skip), period)
     sold, own, on_offer, unknown, ran = (a[:, skip:] for a in (sold, own, on_offer, unknown, ran))
     filled = _filled(sold, own, on_offer & ~unknown, planned, calendar.iloc[skip:], ran)
     ran_out = ran_out if ran_out is None else ran_out[:, skip:]
@@ -323,7 +334,7 @@ def each_store(
     "Walk through the panel, one store in memory at a time, in order."
     prepared = Path(prepared)
     series, version = read_series(prepared, stores), read_json(prepared / "version.json", MAKE)
-    delisted_after = version["parameters"]["delisted_after"]
+    delisted_after, period = version["parameters"]["delisted_after"], prepared_period(version)
     with named_if_damaged(prepared / "calendar.parquet", prepared):
         calendars = pq.read_table(prepared / "calendar.parquet", partitioning=None).to_pandas(date_as_object=False)
     calendar_of, plans = dict(list(calendars.groupby("store_nbr", sort=False))), read_plans(prepared, stores)
@@ -333,7 +344,8 @@ def each_store(
     for store, own in series.groupby("store_nbr", sort=True):
         own, calendar = own.reset_index(drop=True), calendar_of[store].iloc[-look_back:]
         skip = 0 if days is None else max(0, len(calendar) - DAYS_AHEAD - days)
-        arrays = read_store(prepared, store, own, calendar, delisted_after, plans.get(store), skip, corrections)
+        about = delisted_after, plans.get(store), skip, corrections, period
+        arrays = read_store(prepared, store, own, calendar, *about)
         if told:
             span = _number(calendar.date.iloc[skip]), len(calendar) - DAYS_AHEAD - skip, DAYS_AHEAD
             arrays["own"] = lay_out_own(own_parts, told, store, own.item_nbr, *span)

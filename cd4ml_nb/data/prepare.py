@@ -19,17 +19,20 @@ import numpy as np, pandas as pd
 import pyarrow as pa, pyarrow.parquet as pq
 from ..core import UserError, find_json, refuse_together, replace_folder, sha256_of
 from .added import do_or_add
-from .axis import holidays_by_store, settle
+from .axis import holidays_by_store, read_holidays, settle
 from .check import find_twice
 from .closed import read_day_rules, source_rule
 from .contract import read_raw, require_contract
 from .corrections import RAISED, Correction, corrected_days, digest_of, in_force
-from .days import day_of
 from .engines import connected, explain_engine_trouble, quote_sql
 from .layout import RAW, SCHEMA_VERSION, raw_path
 from .marks import MARKED, marks_by_store
 from .opening import closed_table
+
+# %% ../../nbs/data/03_prepare.ipynb #e552d376
 from .panel import DAYS_AHEAD, data_version, prepared_folder, table_files
+from .period import periods_in, raw_period
+from .periods import period_calendar
 from .roll import Earlier, heap_day, keep_days, look_back, read_plan
 from .sales import heap_raw
 from .seen import SEEN, hash_files, hashes_of_shared, keep_files
@@ -156,17 +159,34 @@ def _raw_tables(con, raw, steps):
 SERIES = {"store_nbr": "string", "item_nbr": "string", "days": "int64", "first_sale": "date", "last_sale": "date"}
 
 
+def _ends_of(heaps):
+    "The dates of the first and the last day of the data."
+    return heaps.period.date([heaps.first_day, heaps.last_day]).tolist()
+
+
+def _calendar_of(heaps, tables, shut, stores):
+    "The calendar of weeks or months."
+    names = sorted(stores.store_nbr.execute())
+    numbers = np.arange(heaps.first_day, heaps.last_day + 1 + DAYS_AHEAD)
+    plan, own = tables["promotions"], {**tables, "stores": stores}
+    plan = None if plan is None else plan.execute()
+    return period_calendar(shut, names, read_holidays(own), plan, numbers, heaps.period)
+
+# %% ../../nbs/data/03_prepare.ipynb #600d8e01
 def _small_tables(tables, heaps, choice, opening, steps):
     "The small prepared tables as Ibis tables, each with its keys."
     series = steps.keep("series", ibis.memtable(choice.series, schema=SERIES))
-    closed = closed_table(opening, choice.series.store_nbr.unique())
-    closed = ibis.memtable(closed, schema={"store_nbr": "string", "date": "date", "why_closed": "string"})
+    shut = closed_table(opening, choice.series.store_nbr.unique())
+    closed = ibis.memtable(shut, schema={"store_nbr": "string", "date": "date", "why_closed": "string"})
     stores = steps.keep("panel_stores", tables["stores"].semi_join(series, "store_nbr"))
-    days = day_of(heaps.first_day), day_of(heaps.last_day)
+    period, days = heaps.period, _ends_of(heaps)
     plan = tables["promotions"]
     if plan is None:
         plan = ibis.memtable(pd.DataFrame(columns=list(_NO_PLAN)), schema=_NO_PLAN)
-    calendar = build_calendar(steps.keep("closed", closed), stores, tables, *days)
+    if period.is_day:
+        calendar = build_calendar(steps.keep("closed", closed), stores, tables, *days)
+    else:
+        calendar = _calendar_of(heaps, tables, shut, stores)
     return {
         "series": (denormalise(series, tables["items"], tables["stores"]), ["store_nbr", "item_nbr"]),
         "calendar": (calendar, ["store_nbr", "date"]),
@@ -266,6 +286,7 @@ def _hash_raw(raw):
 def _describe(folder, settings, heaps, choice, hashes, schema, files):
     "What version.json says."
     origin, named = describe_source(settings.raw), ("delisted_after", "absent", "closed_days")
+    first, last = map(str, _ends_of(heaps))
     return {
         "data_version": data_version(folder, files),
         "source": origin["source"],
@@ -276,8 +297,9 @@ def _describe(folder, settings, heaps, choice, hashes, schema, files):
         "series": len(choice.series),
         "stores": int(choice.series.store_nbr.nunique()),
         "items": int(choice.series.item_nbr.nunique()),
-        "first_day": str(day_of(heaps.first_day)),
-        "last_day": str(day_of(heaps.last_day)),
+        "first_day": first,
+        "last_day": last,
+        **({} if heaps.period.is_day else {"grain": heaps.period.name}),
         "raw": hashes,
         "parameters": {name: getattr(settings, name) for name in named},
         "corrections": len(settings.corrections),
@@ -320,19 +342,18 @@ def _do_sales(folder, con, steps, settings, heaps, opening):
 
 def _mark(heaps, settings, folder):
     "Note what people know of days where it is applied, and for who reads the panel back."
-    span = day_of(heaps.first_day), day_of(heaps.last_day)
-    days = corrected_days(settings.corrections, *span, settings.ran_out)
-    heaps.marks = marks_by_store(days, heaps.stores, heaps.items)
+    days = corrected_days(settings.corrections, *_ends_of(heaps), settings.ran_out)
+    heaps.marks = marks_by_store(days, heaps.stores, heaps.items, heaps.period)
     if days.num_rows:
         pq.write_table(days, folder / MARKED, compression="zstd")
 
 
 def _prepare_own(raw, folder, heaps, settings):
     "Write what the user's own columns hold; what version.json says of them, nothing where none are declared."
-    last = day_of(heaps.last_day)
+    first, last = _ends_of(heaps)
     if settings.windows:
         require_ahead(raw, last, settings.windows["horizon"])
-    own = prepare_own(raw, folder, day_of(heaps.first_day), last)
+    own = prepare_own(raw, folder, first, last)
     return {"own": own} if own else {}
 
 # %% ../../nbs/data/03_prepare.ipynb #aebafe05
@@ -375,20 +396,27 @@ def _fill(folder, con, steps, settings):
     return count_steps(heaps.rows, choice.counts, len(choice.series), settings.delisted_after)
 
 # %% ../../nbs/data/03_prepare.ipynb #7cffdb2f
+def _of_period(period, delisted_after, before, engine):
+    "The same rule for weeks or months; a new one of these is prepared with all others, as they are few."
+    if not period.is_day and engine != "duckdb":
+        raise UserError(f"params.yaml, prepare.engine: {engine} knows days; a table of {period.name}s needs duckdb.")
+    return periods_in(period, delisted_after), before if period.is_day else None
+
+# %% ../../nbs/data/03_prepare.ipynb #c420f1d6
 def prepare_folder(
     raw: Path,  # Folder of raw CSV files
     out: Path,  # Folder to write or replace
     delisted_after: int = 56,  # Days without a sale that every series and store is given before it has ended
     absent: str | None = None,  # A store's day without a row: closed or sold_nothing; None as fits the source
     closed_days: Sequence | None = None,  # Of stores, or open ones; None as fits the source
-    first_day: str | None = None,  # First day of the data; None where the sales begin
-    last_day: str | None = None,  # Last day of the data; None where the sales end
+    first_day: str | None = None,  # Of the data; None where the sales begin
+    last_day: str | None = None,  # The same; None where the sales end
     windows: dict | None = None,  # The section split: are there days enough? None: nobody asks
     history: int = 56,  # Days before the first from which a model learns
-    memory: str = "1GB",  # DuckDB may use
-    engine: str = "duckdb",  # Or spark: on many machines
-    accept_schema: list[str] | None = None,  # Changes of shape
-    before: Path | None = None,  # Prepared the night before: what holds still is kept
+    memory: str = "1GB",  # Of DuckDB
+    engine: str = "duckdb",  # Or spark
+    accept_schema: list[str] | None = None,
+    before: Path | None = None,  # Prepared the night before
     corrections: Sequence[Correction] = (),  # Those that stand
     ran_out: str = RAISED,  # Or LEFT_OUT
 ) -> list[dict]:  # The steps, each with rows_in, rows_out, change, what
@@ -396,6 +424,7 @@ def prepare_folder(
     raw, out = Path(raw), Path(out)
     read_day_rules((meaning := source_rule(describe_source(raw)["source"], absent, closed_days))[1])
     previous = find_json((before or out) / "version.json", {}).get("schema")
+    delisted_after, before = _of_period(raw_period(raw), delisted_after, before, engine)
     rule = (delisted_after, *meaning, first_day, last_day, windows and {**windows, "history": history})
     earlier = look_back(Path(before), raw, digest_of(corrections, ran_out)) if before and engine == "duckdb" else None
     with connected(engine, memory) as con, explain_engine_trouble(out), replace_folder(out) as folder:

@@ -19,6 +19,7 @@ from .contract import readable_tables, cell_conditions, check_file, read_text, t
 from .marks import Marks
 from .layout import RAW, raw_path
 from .engines import quote_sql
+from .period import DAY, Period, raw_period
 
 # %% ../../nbs/data/02e_sales.ipynb #36a6547b
 _KINDS = ("sale", "return", "zero", "wrong")
@@ -66,7 +67,7 @@ class DayCounts:
     "How many rows of sales each store has on each day, which is how many of its series sold."
 
     def __init__(self, stores: list[str]):
-        self.stores = stores
+        self.stores, self.period = stores, DAY  # A day is a week or a month where the rows are of these
         self.counts: dict[int, tuple[int, np.ndarray]] = {}  # Store: a day, and the rows of the days from it on
         self.first_day, self.last_day = np.iinfo(np.int32).max, np.iinfo(np.int32).min
 
@@ -174,14 +175,22 @@ def _typed_sales(con, path):
 RETURN_HEAPS, ZERO_HEAP, WRONG_HEAP = 20_000, 40_000, 40_001  # Numbers of heaps; below the first, a store's sales
 
 
-def _batches(con, path):
+def _day_sql(period):
+    "SQL of the number of a row's period."
+    days = "(date - DATE '1970-01-01')::INTEGER"
+    if period.name == "month":
+        return "((year(date) - 1970) * 12 + month(date) - 1)::INTEGER"
+    return days if period.is_day else f"((({days}) - {(period.weekday - 3) % 7}) // 7)::INTEGER"
+
+# %% ../../nbs/data/02e_sales.ipynb #f81241df
+def _batches(con, path, period=DAY):
     "The classified sales file, batch by batch: heap, item, day, units, promotion."
     rows = ibis.to_sql(classify(_typed_sales(con, path)), dialect="duckdb")
     batches = con.con.sql(f"""
         SELECT CASE kind WHEN 'sale' THEN enum_code(store_nbr) WHEN 'return' THEN {RETURN_HEAPS} + enum_code(store_nbr)
                          WHEN 'zero' THEN {ZERO_HEAP} ELSE {WRONG_HEAP} END::USMALLINT AS heap,
                coalesce(enum_code(item_nbr), 0)::INTEGER AS item,
-               coalesce((date - DATE '1970-01-01')::INTEGER, 0) AS day,
+               coalesce({_day_sql(period)}, 0) AS day,
                unit_sales AS units,
                coalesce(onpromotion, 'nan')::FLOAT AS promotion
         FROM ({rows})""")
@@ -217,13 +226,15 @@ def _heap_sales(
     path: Path,  # The sales file
     tables: dict,  # The readable raw tables, with stores and items
     folder: Path,  # Empty folder for the heaps
+    period: Period = DAY,  # What a row is of
 ) -> Heaps:
     "Read the sales file once, row by row into its store's heap."
     heaps, done, told = Heaps(folder, *_keys(con, tables)), 0, 0
+    heaps.period = period
     con.raw_sql("SET preserve_insertion_order = false")
     # Common subexpressions would trim every cell, to spare the few that need it a second trim
     con.raw_sql("SET disabled_optimizers = 'common_subexpressions'")
-    for batch in _batches(con, path):
+    for batch in _batches(con, path, period):
         _put(heaps, batch)
         done += len(batch["heap"])
         if done // 10_000_000 > told:
@@ -269,7 +280,7 @@ def heap_raw(
         return findings, None
     if not findings:
         try:
-            heaps = _heap_sales(con, path, tables, folder)
+            heaps = _heap_sales(con, path, tables, folder, raw_period(raw))
             if (quiet or any(heaps.rows.values())) and not heaps.rows["wrong"] and not _rejected(con, path):
                 return [], heaps
         except duckdb.Error as e:

@@ -21,6 +21,7 @@ from .demand import raise_days
 from .marks import NO_MARKS, Marks, correct
 from .exact import exact, exact_mean
 from .panel import store_folder
+from .period import DAY, Period
 
 # %% ../../nbs/data/02h_stores.ipynb #0ad9bc0f
 CELLS_AT_ONCE = 9_000_000  # Of the days of five years and a half 4,394 items
@@ -33,17 +34,24 @@ class Grid(NamedTuple):
     n_items: int
     first_day: int  # Counted from 1970-01-01
     n_days: int
+    period: Period = DAY  # What a column is of
+
+    def dates(self) -> np.ndarray:  # Of numpy's days, shape (n_days,)
+        "The date of each column."
+        return self.period.date(self.first_day + np.arange(self.n_days))
 
 
 def cut_items(
     n_items: int,
     first_day: int,  # Counted from 1970-01-01
     n_days: int,
+    period: Period = DAY,  # What a column is of
 ) -> list[Grid]:
     "All items × all days, in grids that fit into memory; a day more seldom changes which items they are."
     room = 1 << max(0, n_days - 1).bit_length()  # the next power of two
     step = max(1, CELLS_AT_ONCE // room)
-    return [Grid(first, min(step, n_items - first), first_day, n_days) for first in range(0, n_items, step)]
+    firsts = range(0, n_items, step)
+    return [Grid(first, min(step, n_items - first), first_day, n_days, period) for first in firsts]
 
 # %% ../../nbs/data/02h_stores.ipynb #a45c5803
 class Cells(NamedTuple):
@@ -136,8 +144,7 @@ def by_year(
     grid: Grid,  # Where they were laid out
 ) -> Iterator[tuple[int, Cells]]:  # Years in order, and their cells
     "A store's sales cut by calendar year."
-    days = (grid.first_day + np.arange(grid.n_days)).astype("datetime64[D]")
-    own = (days.astype("datetime64[Y]").astype(np.int16) + 1970)[cells.number % grid.n_days]
+    own = (grid.dates().astype("datetime64[Y]").astype(np.int16) + 1970)[cells.number % grid.n_days]
     for year in np.unique(own):
         rows = own == year
         yield int(year), Cells(cells.number[rows], cells.units[rows], cells.promotion[rows], 0)
@@ -156,7 +163,7 @@ def part_table(
     return pa.table(
         {
             "item_nbr": pa.DictionaryArray.from_arrays(pa.array(code), present),
-            "date": pa.array(at + np.int32(grid.first_day), pa.int32()).cast(pa.date32()),
+            "date": pa.array(grid.dates().astype(np.int32)[at], pa.int32()).cast(pa.date32()),
             "unit_sales": cells.units,
             "onpromotion": pa.array(cells.promotion.astype(np.float64), from_pandas=True),
         }
@@ -215,7 +222,7 @@ class Pool:
         item, at = np.nonzero(self.offers)
         count = self.offers[item, at]
         items = pa.array(np.array(names, object)[self.grid.first_item + item], pa.string())
-        days = pa.array((at + self.grid.first_day).astype(np.int32), pa.int32()).cast(pa.date32())
+        days = pa.array(self.grid.dates().astype(np.int32)[at], pa.int32()).cast(pa.date32())
         sales, logs = (exact_mean(total[item, at], count) for total in (self.sales, self.logs))
         return pa.table([items, days, pa.array(sales), pa.array(logs)], schema=POOL_COLUMNS)
 
@@ -264,15 +271,16 @@ class KeptSeries(NamedTuple):
     counts: dict[str, int]  # Rows after each step, of all stores
 
 # %% ../../nbs/data/02h_stores.ipynb #8873ab4b
-def _dates(days):
+def _dates(days, period):
     "Days of all parts, counted from 1970-01-01, as dates."
-    return np.concatenate(days).astype("datetime64[D]").astype("datetime64[s]")
+    return period.date(np.concatenate(days)).astype("datetime64[s]")
 
 
 def gather_parts(
     stores: list[str],
     items: list[str],  # Names by number
     parts: list[PartSummary],  # Of every store
+    period: Period = DAY,  # What a day is
 ) -> KeptSeries:
     "What is kept of all stores together."
     n = [len(part.item) for part in parts]
@@ -281,7 +289,7 @@ def gather_parts(
             "store_nbr": np.repeat(np.array([stores[part.store] for part in parts], object), n),
             "item_nbr": np.array(items, object)[np.concatenate([part.item for part in parts])],
             "days": np.concatenate([part.days for part in parts]),
-            **{name: _dates([getattr(part, name) for part in parts]) for name in ("first_sale", "last_sale")},
+            **{name: _dates([getattr(part, name) for part in parts], period) for name in ("first_sale", "last_sale")},
         }
     )
     counts = {name: sum(part.counts[name] for part in parts) for name in parts[0].counts}
@@ -298,7 +306,7 @@ def do_stores(
     is_open: np.ndarray,  # Whether each store was open, shape (n_stores, n_days)
 ) -> KeptSeries:
     "Write every store's sales and the item pool."
-    grids, parts = cut_items(len(heaps.items), heaps.first_day, heaps.n_days), []
+    grids, parts = cut_items(len(heaps.items), heaps.first_day, heaps.n_days, heaps.period), []
     for number, grid in enumerate(grids):
         pool = Pool(grid)
 
@@ -315,4 +323,4 @@ def do_stores(
         write_pool(folder, number, pool.table(heaps.items))
         if len(grids) > 1:
             progress(f"items {grid.first_item + grid.n_items:,} of {len(heaps.items):,} done ...")
-    return gather_parts(heaps.stores, heaps.items, parts)
+    return gather_parts(heaps.stores, heaps.items, parts, heaps.period)

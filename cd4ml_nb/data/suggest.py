@@ -6,9 +6,10 @@
 __all__ = ['words_of', 'name_score', 'Proposal', 'header_line_of', 'Profile', 'suggest', 'say_proposal']
 
 # %% ../../nbs/data/02aba_suggest.ipynb #03253593
-import codecs, csv, itertools, json, re, unicodedata, zipfile
+import codecs, csv, datetime, itertools, json, re, unicodedata, zipfile
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ from .engines import quote_name, quote_sql
 from .files import BOOKS, KINDS, LINES, plain_file, read_sheet, tables_in
 from .long import days_in, find_wide
 from .mapping import SPECS, copy_as_utf8, date_sql, number_sql
-from .rhythm import rhythm_of
+from .period import between, period_of
+from .rhythm import rhythm_of, say_turn
+from .split import needed_days
 from cd4ml_nb.data.table import (
     COUNTED_SHAPES,
     DATE_FORMATS,
@@ -459,6 +462,18 @@ def _propose_where(con, profiles, proposal):
             return
 
 # %% ../../nbs/data/02aba_suggest.ipynb #e550334d
+_WAYS = {"week": ((8, 52), (6, 39), (4, 26), (2, 16), (1, 8)), "month": ((3, 24), (3, 12), (2, 12), (1, 12), (1, 6))}
+
+
+def _say_windows(name, days):
+    "What else to write for weeks or months, as windows count these: how far ahead, and from how much is learnt."
+    n_periods = int(between(period_of(name, days[0]), days[0], days[-1])) + 1
+    fits = [way for way in _WAYS[name] if needed_days(way[0], 2, 3, way[1]) <= n_periods]
+    horizon, first = (fits or _WAYS[name][-1:])[0]
+    ahead = f"split.horizon: {horizon}, training_rows.first: {first} and training_rows.every: {horizon}"
+    return [f"Windows count {name}s. Of these {n_periods:,} {name}s, in their own sections of params.yaml: {ahead}."]
+
+# %% ../../nbs/data/02aba_suggest.ipynb #8e14505b
 def _propose_grain(con, date, item, store, proposal):
     "Whether rows are to be added up, and what speaks against days."
     forms = {"time_zone": None, "date_format": None, **date.forms}
@@ -468,14 +483,24 @@ def _propose_grain(con, date, item, store, proposal):
     most = max((rows for (rows,) in found.fetchall()), default=0)
     days = con.execute(f"SELECT DISTINCT {day} AS day FROM everything WHERE day IS NOT NULL ORDER BY 1").fetchall()
     name, why = rhythm_of([day for (day,) in days])
-    if name != "day":
-        proposal.notes.append(f"The dates look like {name}s: {why}. Only days are forecast so far.")
+    days = [day for (day,) in days if isinstance(day, datetime.date)]
+    if name in ("week", "month") and most <= 1 and not say_turn(days):
+        proposal.say("grain", name, why)
+        proposal.notes += _say_windows(name, days)
+    elif name != "day":
+        proposal.notes.append(f"The dates look like {name}s: {why}. Bring one row for each item, store and {name}.")
     if "grain" not in proposal.mapping and most > 1:
         proposal.say("grain", "line", f"up to {most:,} rows for an item, store and day: added up")
     elif "grain" not in proposal.mapping and name == "day":
         proposal.say("grain", "day", "one row each")
 
 # %% ../../nbs/data/02aba_suggest.ipynb #b3dc79d8
+def _month_of(name, form):
+    "The first day of the month that a column is named like; None of another column."
+    with suppress(ValueError):
+        return datetime.datetime.strptime(name.strip(), form).date()
+
+# %% ../../nbs/data/02aba_suggest.ipynb #51b5bd36
 def _propose_wide(names, profiles, proposal):
     "How a table with a column for each day is told."
     found: dict[str, Any] = find_wide(names) or {}
@@ -491,7 +516,9 @@ def _propose_wide(names, profiles, proposal):
         proposal.say(key, value, "reads its numbers")
     form = found.get("date_from_columns", "%d")
     if "%d" not in form:
-        proposal.notes.append("The columns are months. Only days are forecast so far.")
+        days = sorted(day for name in names if (day := _month_of(name, form)) is not None)
+        proposal.say("grain", "month", "the columns are months")
+        proposal.notes += _say_windows("month", days)
 
 # %% ../../nbs/data/02aba_suggest.ipynb #f465eda0
 def _look_at_days(con, date, profiles):

@@ -8,7 +8,7 @@ __all__ = ['DATE_FORMATS', 'COUNTED_SHAPES', 'WAYS', 'open_workbench', 'shape_of
            'holidays_of', 'left_out', 'check_tables', 'check_table', 'cut_off', 'check_source']
 
 # %% ../../nbs/data/02ab_table.ipynb #ee22cb34
-import re
+import datetime, re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -40,7 +40,7 @@ from .files import LINES, plain_file
 from .layout import Table
 from .long import days_of_columns, wide_hint
 from .own_rows import check_own, settle_types, with_own
-from .rhythm import say_rhythm
+from .rhythm import say_no_rhythm, say_rhythm, say_turn
 from ..core import nearest
 from cd4ml_nb.data.mapping import (
     SPECS,
@@ -156,6 +156,7 @@ class Opened:
     files: list[Path] = field(default_factory=list)  # As they are found, of which `paths` may be copies
     table: ibis.Table | None = None  # The mapped columns as text in the contract's way, and file_no
     broken: dict[int, list] = field(default_factory=dict)  # File number: lines that could not be read
+    moved: int = 0  # Rows of weeks that were dated on another weekday than the others
 
 # %% ../../nbs/data/02ab_table.ipynb #cff6db5c
 _FILE, _DAY, _UNITS = "\x02", "\x04", "\x05"  # column names that no file has
@@ -723,12 +724,34 @@ def _add_left(con, opened, findings):
         f["expectation"] = f"rows that {where} means; it leaves none: {'; '.join(told) or 'the file is empty'}"
 
 # %% ../../nbs/data/02ab_table.ipynb #40145e3b
-def _check_rhythm(con, sales):
-    "A finding for a table of weeks or months, of which no day can be forecast."
+_AS_DAY = "try_cast(date AS DATE)"
+
+
+def _whole_periods(con, period):
+    "Date rows of weeks by the usual weekday, the nearest one, and those of months by the first day; says how many."
+    if period == "month":
+        target = f"date_trunc('month', {_AS_DAY})"
+    else:
+        query = f"SELECT mode(isodow(day)) FROM (SELECT DISTINCT {_AS_DAY} AS day FROM sales WHERE day IS NOT NULL)"
+        usual = con.execute(query).fetchall()[0][0] or 1
+        target = f"{_AS_DAY} + CAST(({usual} - isodow({_AS_DAY}) + 10) % 7 - 3 AS INTEGER)"
+    other = f"{_AS_DAY} IS NOT NULL AND {_AS_DAY} <> CAST({target} AS DATE)"
+    rows = con.execute(f"SELECT count(*) FROM sales WHERE {other}").fetchall()[0][0]
+    if rows:
+        con.execute(f"UPDATE sales SET date = CAST(CAST({target} AS DATE) AS VARCHAR) WHERE {other}")
+    return rows
+
+# %% ../../nbs/data/02ab_table.ipynb #8f144c3e
+def _check_rhythm(con, sales, period="day"):
+    "A finding for a table of weeks or months, of which no day can be forecast, or of which it is not said."
     days = con.execute(
         """SELECT DISTINCT try_cast(date AS DATE) AS day FROM sales WHERE day IS NOT NULL ORDER BY 1"""
     ).fetchall()
-    says = say_rhythm([day for (day,) in days])
+    days = [day for (day,) in days if isinstance(day, datetime.date)]
+    if period == "day":
+        says = say_turn(days) or say_rhythm(days)
+    else:
+        says = say_turn(days) or say_no_rhythm(days, period)
     return [finding(sales.labels[0], "not daily", sales.given["columns"].get("date"), says)] if says else []
 
 # %% ../../nbs/data/02ab_table.ipynb #58bea6ce
@@ -740,13 +763,23 @@ def _require_country(country):
 
 def _check_own(con, opened, settings):
     "Findings of the user's own columns, by table, once it is settled what each holds."
-    own = settings["tables"]["sales"].get("own")
+    own = settings["tables"].get("sales", {}).get("own")  # no sales: a night to which none came
     if not own or "sales" not in opened:
         return {}
     empty = settle_types(con, [opened[name] for name in ("sales", "ahead") if name in opened], own)
     return {"sales": empty or check_own(con, opened["sales"], own)}
 
 # %% ../../nbs/data/02ab_table.ipynb #a2089d15
+def _find_rhythm(con, sales, settings):
+    "What is wrong with a table's rhythm; weeks and months are dated alike."
+    if sales is None or settings["daily"]:
+        return []
+    found = _check_rhythm(con, sales, settings["period"])
+    if settings["period"] != "day" and not found:
+        sales.moved = _whole_periods(con, settings["period"])
+    return found
+
+# %% ../../nbs/data/02ab_table.ipynb #92316c32
 def check_tables(
     con,  # An Ibis DuckDB connection to a scratch database
     root: Path,  # The project's folder, from which paths are counted
@@ -761,6 +794,7 @@ def check_tables(
     opened = {name: table for name, table in scanned.items() if table}
     if cut:
         cut(opened)
+    rhythm, period = _find_rhythm(con.con, opened.get("sales"), settings), settings["period"]
     tables = {name: opened[name].table for name in ("items", "stores") if name in opened}
     of_own = _check_own(con.con, opened, settings)
     for name, one in opened.items():
@@ -768,14 +802,13 @@ def check_tables(
         if again := _as_windows(con, root, one, scratch, found):
             foreign = [f for f in found if _is_foreign(f)]
             opened[name] = one = again  # what is wrong beside its encoding is known by that
+            again.moved = _whole_periods(con.con, period) if name == "sales" and period != "day" else 0
             found = foreign + [f for f in _check_opened(one, tables, settings["grain"]) if f["kind"] != "broken line"]
         _add_hints(con.con, one, found)
         _add_totals(con.con, one, found)
         _add_left(con.con, one, found)
         findings += _translate(one, found)
-    if "sales" in opened:
-        findings += [] if settings["daily"] else _check_rhythm(con.con, opened["sales"])
-    return findings, opened
+    return findings + rhythm, opened
 
 # %% ../../nbs/data/02ab_table.ipynb #3202fb4c
 def _folder_for_scratch(root):
@@ -895,6 +928,14 @@ def _say_twins(con):
     return [f"{says}. Write them alike"] if count else []
 
 # %% ../../nbs/data/02ab_table.ipynb #5e9b16ee
+def _say_moved(sales, period):
+    "A sentence if rows of weeks were dated on another weekday than the others."
+    if not sales.moved or period == "month":
+        return []
+    many = f"{sales.moved:,} row{'s are' if sales.moved > 1 else ' is'} dated on another weekday than the others"
+    return [f"doubt: {many}, and counted to the nearest week's. Is that meant?"]
+
+
 def _say_defaults(settings):
     "What stands in for what the user does not have."
     tables, sales = settings["tables"], settings["tables"]["sales"]["columns"]
@@ -920,5 +961,6 @@ def check_source(
         fits = [_say_fit(con.con, one) for one in opened.values()]
         if "sales" in opened:
             fits += _say_doubts(con.con, opened["sales"]) + _say_dated_totals(con.con)
-            fits += _say_cut_off(con.con, settings) + _say_twins(con.con)
+            cut_off = _say_cut_off(con.con, settings) if settings["period"] == "day" else []
+            fits += cut_off + _say_twins(con.con) + _say_moved(opened["sales"], settings["period"])
         return {"findings": findings, "fits": fits + _say_defaults(settings)}

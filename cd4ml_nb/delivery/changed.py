@@ -24,13 +24,13 @@ def changed_sales(
     names = [pd.MultiIndex.from_frame(pd.DataFrame(block.series)[_KEYS].astype(str)) for block in (before, now)]
     both = names[0].intersection(names[1])
     first = max(before.first_day, now.first_day)
-    days = int((min(before.date(before.n_days), now.date(now.n_days)) - first).astype(int))
+    days = min(block.n_days - block.day(first) for block in (before, now))
     sold = []
     for name, block in zip(names, (before, now)):
         start = block.day(first)
         sold.append(np.nan_to_num(block.sales[name.get_indexer(both)][:, start : start + max(days, 0)]))
     row, day = np.nonzero(~np.isclose(*sold))
-    told = {"date": first + day, "was": sold[0][row, day], "now": sold[1][row, day]}
+    told = {"date": now.dates(now.day(first) + day), "was": sold[0][row, day], "now": sold[1][row, day]}
     return pd.DataFrame({name: both.get_level_values(name)[row] for name in _KEYS} | told)
 
 # %% ../../nbs/delivery/09aa_changed.ipynb #a682ba2e

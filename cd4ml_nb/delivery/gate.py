@@ -28,7 +28,7 @@ from ..quality.metrics import share_of
 from ..quality.facets import facets_page, facets_statistics, frame_height
 
 # %% ../../nbs/delivery/03_gate.ipynb #c85b3228
-from ..quality.case import Case, row_and_day
+from ..quality.case import Case
 from cd4ml_nb.quality.gates import (
     OF_FORECASTS,
     RATCHET,
@@ -156,7 +156,7 @@ _FACETS_ROWS = 50_000  # Forecasts of either kind that are drawn, at most
 def _circumstances(case, off):
     "Under which circumstances some forecasts were made, one column each."
     judged = case.judged.loc[off.index].reset_index(drop=True)
-    row, day = row_and_day(replace(case, judged=judged))
+    row, day = replace(case, judged=judged).place
     series = case.block.series.iloc[row].reset_index(drop=True)
     of_series = {name: series[name] for name in ("family", "class", "perishable", "store_nbr", "item_nbr")}
     of_stores = {f"store's {kind}": groups[row] for kind, groups in store_groups(case).items()}

@@ -19,11 +19,13 @@ from ..data.fetch import fetch
 from ..data.ingest import raw_folder
 from ..data.closed import CLOSED, read_day_rules, said_days, source_rule
 from ..data.corrections import in_force, read_corrections, standing
-from ..data.days import day_number
+from ..data.period import between, later, later_text, prepared_period
 from ..data.prepare import prepare_folder
 from ..data.roll import DAYS
 from ..data.seen import sales_only_of
 from ..data.sources import NOT_YET
+
+# %% ../../nbs/delivery/09_night.ipynb #a34d46ea
 from .changed import changed_sales, keep_changed, say_changed
 from .package import last_state, write_paths, write_standing
 from .parameters import stage_values
@@ -57,9 +59,9 @@ def next_day(
     root: Path,  # The project's folder
 ) -> str:  # As 2017-12-01
     "The day that the next night brings."
-    night, released = live_night(root), unseal(_champion(root)[1])["card"]["forecast_origin"]
-    last = max(released, night["day"] if night else released)
-    return str(datetime.date.fromisoformat(last) + datetime.timedelta(days=1))
+    night, card = live_night(root), unseal(_champion(root)[1])["card"]
+    last = max(card["forecast_origin"], night["day"] if night else "")
+    return later_text(prepared_period(card), last, 1)
 
 # %% ../../nbs/delivery/09_night.ipynb #246230a5
 TONIGHT = "production/tonight"  # Those of a night that is not live yet
@@ -199,33 +201,41 @@ class DaySize(NamedTuple):
         return max(_LEAST, _BELOW * self.shares.min()) if len(self.shares) >= _ENOUGH else _LEAST
 
 # %% ../../nbs/delivery/09_night.ipynb #1b553ec8
-def _usual(units, day):
-    "What such a day sells."
-    alike = units[day - 7 :: -7][:8] if day >= 7 else units[:0]
+def _step_of(period):
+    "Days to the one before that is like one; weeks and months are held against those just before."
+    return 7 if period.is_day else 1
+
+
+def _usual(units, day, step=7):
+    "What such a day sells; of weeks and months those before."
+    alike = units[day - step :: -step][:8] if day >= step else units[:0]
     return float(np.median(alike[alike > 0])) if (alike > 0).any() else 0.0
 
 
 def day_size(
     units: np.ndarray,  # Sold by all on each day, shape (n_days,); the last is the one in question
+    step: int = 7,  # Days to the one before it that is like it
 ) -> DaySize:
     "How much the last day sold, beside what days like it did."
     last = len(units) - 1
-    before = [(units[day], _usual(units, day)) for day in range(max(0, last - 365), last)]
+    before = [(units[day], _usual(units, day, step)) for day in range(max(0, last - 365), last)]
     shares = np.array([sold / usual for sold, usual in before if sold and usual])
-    return DaySize(float(units[last]), _usual(units, last), shares)
+    return DaySize(float(units[last]), _usual(units, last, step), shares)
 
-
+# %% ../../nbs/delivery/09_night.ipynb #e07e0e35
 def doubt_size(
     size: DaySize,
     day: datetime.date,
+    name: str = "",  # week or month; empty for a day
 ) -> str:  # Two sentences; empty where the day is like others
     "What is said of a day that sold far less than such a day does."
     seldom = np.quantile(size.shares, _SELDOM) if len(size.shares) >= _ENOUGH else _HALF
     if size.share >= seldom or not size.usual:
         return ""
     as_little = int((size.shares <= size.share).sum())
-    said = f"Only {size.share:.0%} of what a {day:%A} sells came: {size.units:,.0f} units, where {size.usual:,.0f} are"
-    before = f"of the {len(size.shares)} days before, {as_little or 'none'} sold as little"
+    said = f"Only {size.share:.0%} of what a {name or f'{day:%A}'} sells came: {size.units:,.0f} units, where"
+    said += f" {size.usual:,.0f} are"
+    before = f"of the {len(size.shares)} {name or 'day'}s before, {as_little or 'none'} sold as little"
     return f"{said} usual; {before}. Is the delivery whole?"
 
 # %% ../../nbs/delivery/09_night.ipynb #99c56446
@@ -292,7 +302,8 @@ def say_much(
 def _whole(before, tonight, shut, insist=False, later=True):
     "Whether the last day's sales are about as many as such a day's, unless nothing was expected."
     day = str(tonight.block.date(tonight.origin))
-    size = day_size(np.nansum(tonight.block.sales, axis=0)[: tonight.origin + 1])
+    sold = np.nansum(tonight.block.sales, axis=0)[: tonight.origin + 1]
+    size = day_size(sold, _step_of(tonight.block.period))
     expected = before["mean"][pd.to_datetime(before["date"]) == day].sum()
     if shut or expected == 0 and size.units == 0 and len(before):
         return WHOLE.judged(f"All stores were known to be closed on {day}", True)
@@ -355,7 +366,7 @@ def _there(sold, tonight, insist=False):
     if sold is None:
         return THERE.judged("What last night knew of the days before is unknown", True)
     now = np.nansum(tonight.block.sales, axis=0)[: tonight.origin + 1]
-    now = pd.Series(now, pd.date_range(tonight.block.date(0), periods=len(now)))
+    now = pd.Series(now, pd.DatetimeIndex([tonight.block.date(day) for day in range(len(now))]))
     both = pd.DataFrame({"was": sold.iloc[-_RECENT:], "now": now}).dropna()
     gone = both[both["now"] < _HALF * both["was"]]
     if gone.empty:
@@ -405,7 +416,8 @@ def check_sound(
 # %% ../../nbs/delivery/09_night.ipynb #7d802c08
 def _steady(before, tonight, told):
     "Whether the sum of the coming days moved no more than the new days explain."
-    nights = int((tonight.dates[0] - pd.to_datetime(before["date"]).min()).days)
+    begun = pd.to_datetime(before["date"]).min()
+    nights = int(between(tonight.block.period, str(begun)[:10], str(tonight.dates[0])[:10]))
     if not 0 < nights < tonight.horizon:
         return STEADY.not_judged("There is no forecast of the nights before to compare with")
     both = pd.to_datetime(before["date"]) >= tonight.dates[0]
@@ -615,10 +627,14 @@ DOUBT = "production/doubt.json"  # What is odd about the day of the night that i
 def _note_doubt(home, tonight, shut):
     "What is odd about a night's day, which is kept for who asks; empty where nothing is."
     day, units = tonight.block.date(tonight.origin), np.nansum(tonight.block.sales, axis=0)[: tonight.origin + 1]
-    doubt = "" if shut or not units[-1] else doubt_size(day_size(units), day.astype(object))
-    stores = tonight.pairs["store_nbr"].astype(str).to_numpy()
-    much = say_much(much_sold(tonight.block.sales[:, : tonight.origin + 1], stores), day.astype(object))
-    doubt = " ".join(filter(None, [doubt, much]))
+    period, doubt = tonight.block.period, ""
+    if not shut and units[-1]:
+        name = "" if period.is_day else period.name
+        doubt = doubt_size(day_size(units, _step_of(period)), day.astype(object), name)
+    if period.is_day:  # a week before a feast sells as much as it likes
+        stores = tonight.pairs["store_nbr"].astype(str).to_numpy()
+        much = say_much(much_sold(tonight.block.sales[:, : tonight.origin + 1], stores), day.astype(object))
+        doubt = " ".join(filter(None, [doubt, much]))
     write_json(home / DOUBT, {"day": str(day), "says": doubt})
     return doubt
 
@@ -636,10 +652,12 @@ def _shut_days(root, first, days, stores):
     "Whether params.yaml says that all of some stores were closed, for each day from one on."
     params = read_params(root=root)
     closed = source_rule(params["ingest"]["source"], None, params["prepare"].get("closed_days"))[1]
-    said = said_days(read_day_rules(closed), stores, day_number(first, "day"), days)
+    card = unseal(_champion(root)[1])["card"]
+    period = prepared_period(card)
+    said = said_days(read_day_rules(closed), stores, int(period.number(first)), days, period)
     return (said == CLOSED).all(axis=0)
 
-
+# %% ../../nbs/delivery/09_night.ipynb #d585048b
 def _note(day, card, champion, folder):
     "What production/live.json will say."
     return Night(
@@ -654,8 +672,10 @@ def _note(day, card, champion, folder):
 def _sold_before(root, last, tonight):
     "Units of all by day, as last night knew them, but for days that people have closed or corrected as a whole since."
     first, units = units_by_day(last / "state.parquet")
-    end = int((tonight.block.date(tonight.origin) - first) // np.timedelta64(1, "D"))
-    sold = pd.Series(units[:end], pd.date_range(first, periods=min(end, len(units)))).iloc[-_RECENT:]
+    period = tonight.block.period
+    end = int(between(period, first, tonight.block.date(tonight.origin)))
+    dates = later(period, first, np.arange(min(end, len(units))))
+    sold = pd.Series(units[:end], pd.DatetimeIndex(dates)).iloc[-_RECENT:]
     wide = [one for one in standing(read_corrections(main_root(root))) if not one.item_nbr]
     days = [str(day.date()) for day in sold.index]
     shut = _shut_days(root, days[0], len(days), list(tonight.stores["store_nbr"])) if days else []
@@ -672,7 +692,8 @@ def check_turn(
 ) -> str:  # The same
     "A UserError for a night that has been, that leaves days out, or that the release knows already."
     champion, package = _champion(root)
-    live, released = live_night(root), unseal(package)["card"]["forecast_origin"]
+    card = unseal(package)["card"]
+    live, released, period = live_night(root), card["forecast_origin"], prepared_period(card)
     same = live and live["model_version"] == champion["model_version"]
     check_day(day)
     if live and (day < live["day"] or same and day == live["day"]):
@@ -680,7 +701,7 @@ def check_turn(
     if day < released or not live and day == released:
         raise UserError(f"The released model knows the sales up to {released} already: {day} needs no night.")
     known = max(released, live["day"] if live else released)
-    following = str(datetime.date.fromisoformat(known) + datetime.timedelta(days=1))
+    following = later_text(period, known, 1)
     if day > following:
         hint = f"Live through them one by one, from cd4ml night --until {following} on."
         raise UserError(f"What is live knows the sales up to {known}; between it and {day} nights are missing. {hint}")

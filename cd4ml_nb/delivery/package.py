@@ -13,14 +13,17 @@ from datetime import datetime, timezone
 from pathlib import Path
 import json, numpy as np, pandas as pd, pyarrow.parquet as pq
 from ..core import UserError, git_revision, read_json, replace_folder, write_json
-from ..data.tasks import run_tasks
 from ..data.panel import read_series, read_version
+from ..data.period import later, prepared_period
 from ..data.split import read_windows
+from ..data.tasks import run_tasks
 from .onnx import nodes_pair, onnx_pair
+
+# %% ../../nbs/delivery/02_package.ipynb #8befab18
 from ..model.block import Block, last_days, offered_until, stack_blocks, take_series
 from ..model.cold_start import cold_starts
 from ..model.estimators import Trees
-from ..model.features import HISTORY, feature_names
+from ..model.features import feature_names, history_of
 from ..model.forecaster import load_forecaster, make_ready
 from ..model.groups import Grouped, group_batches, series_parts
 from ..model.families import calibrate_families
@@ -68,6 +71,7 @@ def _card(root, about, origin, block):
         "git_revision": git_revision(root),
         "trained_at": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "forecast_origin": str(block.date(origin)),
+        **({} if block.period.is_day else {"grain": block.period.name}),
         "first_day": str(block.date(origin + 1)),
         "last_day": str(block.date(origin + about["horizon"])),
         **_scores(_backtest_of(root, about)),
@@ -116,16 +120,18 @@ def package_readme(
         too_small = f"{card['too_small']:,} too small for one use that of all series"
         each = f", one model for each {kind} ({card['models']:,}; {too_small})"
     rule = " and ".join(f"{share:.0%} of {number}" for number, share in card.get("blend", {}).items())
-    blend = f" The mean of the same weekday in four weeks has a share: {rule}." if rule else ""
+    grain, orders = card.get("grain", "day"), f"{card['horizon']}-{card.get('grain', 'day')} orders"
+    same = "the same weekday in four weeks" if "grain" not in card else f"the same {card['grain']} of earlier years"
+    blend = f" The mean of {same} has a share: {rule}." if rule else ""
     chosen = f"\n- **Chosen**: {card['chosen']}" if card.get("chosen") else ""
     volume = f"{abs(metrics['bias']):.1%} too {'high' if metrics['bias'] > 0 else 'low'}"
     return f"""# Sales forecaster: {card["estimator"]}{each}
 
-- **Forecasts** units sold a day by store and item, from {card["first_day"]} to {card["last_day"]}, \
-with an interval meant to hold eight days in ten.
+- **Forecasts** units sold a {grain} by store and item, from {card["first_day"]} to {card["last_day"]}, \
+with an interval meant to hold eight {grain}s in ten.
 - **Data**: {card["source"]}, version {card["data_version"]}, {card["series"]:,} series; \
 learnt from sales up to {card["trained_to"]}.{blend}{chosen}
-- **Error** on {len(card["windows"])} backtest windows: {card["horizon"]}-day orders were off by \
+- **Error** on {len(card["windows"])} backtest windows: {orders} were off by \
 {metrics["wape"]:.0%} of units; volume {volume}; NWRMSLE {metrics["nwrmsle"]:.3f}.
 - **Cannot know** stock-outs, prices, weather, or a promotion that is not in the plan. \
 An item that a store never sold gets what such items sold on average, which is next to nothing, \
@@ -142,7 +148,8 @@ def last_state(
 ) -> tuple:  # Block of every series' last days; the estimator's mean and log_mean, shape (n_series, horizon)
     "What the package will stand on, and what it should answer; without an estimator only the last days are loaded."
     series, days, done = read_series(prepared), panel_days(prepared), []
-    wanted = None if fitted else HISTORY + horizon
+    history = history_of(prepared_period(read_json(Path(prepared) / "version.json")))
+    wanted = None if fitted else history + horizon
     grouped = isinstance(fitted, Grouped)
     for part in group_batches(series, fitted.per, days) if grouped else series_parts(series, days):
         block = load_block_once(prepared, part, wanted)
@@ -155,7 +162,7 @@ def last_state(
             silent = ~(block.sales > 0).any(axis=1)
             until[silent] = ended_until(prepared, part[silent])
         block = replace(block, series=block.series.assign(offered_until=until))
-        done.append((part.index.to_numpy(), last_days(block, HISTORY + horizon), *answer))
+        done.append((part.index.to_numpy(), last_days(block, history + horizon), *answer))
     rows, blocks, means, log_means = zip(*done)
     order = np.argsort(np.concatenate(rows), kind="stable")
     block = blocks[0] if len(blocks) == 1 else take_series(stack_blocks(list(blocks)), order)
@@ -218,8 +225,8 @@ def learnt_holidays(
         Path(root) / "data/prepared/calendar.parquet", columns=["date", "holiday"], partitioning=None
     ).to_pandas()
     days = pd.to_datetime(calendar["date"])
-    history = getattr(fitted, "rows", {}).get("first", 56)
-    learnt = days.between(days.min() + pd.Timedelta(days=history + 1), pd.Timestamp(trained_to))
+    history, period = getattr(fitted, "rows", {}).get("first", 56), prepared_period(read_version(Path(root)))
+    learnt = days.between(pd.Timestamp(later(period, str(days.min())[:10], history + 1)[()]), pd.Timestamp(trained_to))
     return sorted(calendar.loc[learnt, "holiday"].dropna().unique().tolist())
 
 
@@ -247,7 +254,8 @@ def _families(root):
 def _serving(root, fitted, earlier, origin, horizon):
     "What the forecast takes from the past beside the models: items' levels, rates of cold starts, intervals."
     rest = window_remainders(root / "data/prepared", read_windows(root), earlier["item_nbr"].unique())
-    known = {window: item_rows(rest, window) for window in earlier["forecast_origin"].unique()}
+    period = prepared_period(read_version(root))
+    known = {window: item_rows(rest, window, period) for window in earlier["forecast_origin"].unique()}
     _, rates = cold_starts(root / "data/prepared", [origin], horizon)
     calibration = {**calibrate(earlier, horizon, known), **calibrate_families(earlier, _families(root), horizon, known)}
     return {"levels": _levels(fitted, earlier), "cold_start": rates[origin], "calibration": calibration}

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 import numpy as np
 from ..data.absent import last_offered
+from ..data.period import DAY, Period, between, later
 from ..data.silence import Before
 
 if TYPE_CHECKING:
@@ -21,8 +22,31 @@ if TYPE_CHECKING:
 ARRAYS = ("sales", "item_sales", "class_sales", "onpromotion", "is_open", "holiday")
 
 # %% ../../nbs/model/01_block.ipynb #940ffeab
+class _Dated:
+    "Columns and their dates."
+
+    first_day: np.datetime64
+    period: Period
+
+    def day(self, date) -> int:
+        "The column of a date; dates before the first day are negative."
+        return int(between(self.period, self.first_day, np.datetime64(date, "D")))
+
+    def date(self, day: int) -> np.datetime64:
+        "The date of a column."
+        return np.datetime64(str(later(self.period, self.first_day, int(day))), "D")
+
+    def dates(self, days) -> np.ndarray:  # Of the shape of `days`
+        "The dates of columns."
+        return later(self.period, self.first_day, days)
+
+    def days_of(self, dates) -> np.ndarray:  # Of the shape of `dates`
+        "The columns of dates."
+        return between(self.period, self.first_day, dates)
+
+# %% ../../nbs/model/01_block.ipynb #10a223e5
 @dataclass
-class Block:
+class Block(_Dated):
     "Some series as arrays of shape (n_series, days)."
 
     series: "pd.DataFrame | dict"  # One row a series: store_nbr, item_nbr and the static columns; or arrays by name
@@ -38,17 +62,10 @@ class Block:
     ran_out: np.ndarray | None = None  # Units sold on days that ran out, where `sales` holds what was wanted; else NaN
     own: dict = field(default_factory=dict)  # The user's own columns as arrays by name, days as their kind allows
     told: dict = field(default_factory=dict)  # What these columns are, as version.json says
+    period: Period = DAY  # What a column is of: where it is a week, whatever counts days here counts weeks
 
     n_series = property(lambda self: self.sales.shape[0])
     n_days = property(lambda self: self.sales.shape[1])
-
-    def day(self, date) -> int:
-        "The column of a date; dates before the first day are negative."
-        return int((np.datetime64(date, "D") - self.first_day) / np.timedelta64(1, "D"))
-
-    def date(self, day: int) -> np.datetime64:
-        "The date of a column."
-        return self.first_day + np.timedelta64(int(day), "D")
 
 # %% ../../nbs/model/01_block.ipynb #13f41003
 def take_series(
@@ -126,7 +143,7 @@ def offered_until(
     "The last day on which each series is on offer, if it sells no more after the origin."
     if "offered_until" in block.series:
         return np.asarray(block.series["offered_until"]).astype("datetime64[D]")
-    return block.first_day + _until(block.sales[:, : origin + 1], block.delisted_after, block.before)
+    return block.dates(_until(block.sales[:, : origin + 1], block.delisted_after, block.before))
 
 # %% ../../nbs/model/01_block.ipynb #fec1d63c
 def on_offer(
@@ -236,11 +253,11 @@ def histories(
 ) -> np.ndarray:  # Of HISTORIES, shape (n_series,)
     "How much of each series is known at an origin."
     if "first_sale" in block.series:
-        first = (np.asarray(block.series["first_sale"]).astype("datetime64[D]") - block.first_day).astype(int)
+        first = block.days_of(np.asarray(block.series["first_sale"]).astype("datetime64[D]"))
     else:
         sold = block.sales > 0
         first = np.where(sold.any(axis=1), sold.argmax(axis=1), block.n_days)
-    age = np.where(first > origin, 0, 1) + (origin - first >= SHORT_HISTORY)
+    age = np.where(first > origin, 0, 1) + (origin - first >= block.period.full)
     return np.array(HISTORIES)[age]
 
 

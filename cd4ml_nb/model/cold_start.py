@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from ..core import read_json
 from ..data.panel import read_series
+from ..data.period import between, prepared_period
 from .block import on_offer
 from .groups import series_parts
-from .kernel import LATELY, count_spread, sold_lately
+from .kernel import count_spread, sold_lately
 from .loading import load_block_once, panel_days
 
 # %% ../../nbs/model/04e_cold_start.ipynb #c01d1012
@@ -101,9 +102,10 @@ def cold_starts(
     horizon: int,  # Days ahead
 ) -> tuple[dict, dict]:  # Origin -> `cold_pairs` with what was forecast, as `mean`; origin -> `cold_rates`
     "What never-sold pairs sold after each origin, and what was to be expected of them."
-    first = np.datetime64(read_json(Path(prepared) / "version.json")["first_day"])
-    day_of = {origin: int((np.datetime64(origin) - first).astype(int)) for origin in origins}
-    past = {day: list(range(day - horizon, LATELY, -horizon))[:ORIGINS] for day in day_of.values()}
+    version = read_json(Path(prepared) / "version.json")
+    first, period = version["first_day"], prepared_period(version)
+    day_of = {origin: int(between(period, first, origin)) for origin in origins}
+    past = {day: list(range(day - horizon, period.lately, -horizon))[:ORIGINS] for day in day_of.values()}
     found = _pairs_by_day(prepared, sorted({*past, *(one for many in past.values() for one in many)}), horizon)
     rates = {origin: cold_rates([found[one] for one in past[day]]) for origin, day in day_of.items()}
     expected = {o: found[day]["exposure"] * rates[o].get("mean", np.nan) for o, day in day_of.items()}

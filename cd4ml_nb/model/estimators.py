@@ -52,10 +52,13 @@ class SeasonalNaive:
     def forecast(self, block, origin, horizon):
         block, origin = days_around(block, origin, horizon)
         steps = np.arange(1, horizon + 1)
-        latest, past = origin + steps - 7 * -(-steps // 7), Past(block.sales)
+        season, lately = block.period.season, block.period.lately
+        latest, past = origin + steps - season * -(-steps // season), Past(block.sales)
         units = np.full((len(block.series), horizon), np.nan)
         for week in range(self.weeks):
-            units = np.where(np.isfinite(units), units, past.mean(latest - 7 * week, 1, step=7))
+            units = np.where(np.isfinite(units), units, past.mean(latest - season * week, 1, step=season))
+        if not block.period.is_day:  # no year is known yet: what it sold lately says more than others do
+            units = np.where(np.isfinite(units), units, past.mean([origin], lately))
         units = np.where(np.isfinite(units), units, stand_in(block, origin)[:, None])
         return units, units
 
@@ -90,7 +93,7 @@ def _smoothing_parameters(model):
     return free
 
 # %% ../../nbs/model/03_estimators.ipynb #5ad0e1f2
-def _fit_ets(log, horizon, seasonal):
+def _fit_ets(log, horizon, seasonal, season=7):
     "Forecast of one series of log1p sales, and the smearing factor of its residuals."
     from statsmodels.tools.eval_measures import aicc
     from statsmodels.tsa.exponential_smoothing.ets import ETSModel
@@ -98,32 +101,33 @@ def _fit_ets(log, horizon, seasonal):
     lowest = np.inf
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        for season in ({}, {"seasonal": "add", "seasonal_periods": 7}) if seasonal else ({},):
-            model = ETSModel(log, initialization_method="heuristic", **season)
+        for how in ({}, {"seasonal": "add", "seasonal_periods": season}) if seasonal else ({},):
+            model = ETSModel(log, initialization_method="heuristic", **how)
             parameters = _smoothing_parameters(model)
             score = aicc(model.loglike(parameters), model.nobs, len(parameters) + 1)  # 1: the variance
             if score < lowest:
                 lowest, (fitted, states) = score, model.smooth(parameters, return_raw=True)
-    week = states[-7:, 1] if states.shape[1] == 2 else np.zeros(7)
-    path = states[-1, 0] + week[np.arange(horizon) % 7]
+    week = states[-season:, 1] if states.shape[1] == 2 else np.zeros(season)
+    path = states[-1, 0] + week[np.arange(horizon) % season]
     return path, float(np.mean(np.exp(log - fitted)))
 
 
-def _ets_series(sales, horizon):
+def _ets_series(sales, horizon, season=7):
     "Forecast (log, smearing factor) of one series; constant sales and short pasts by their mean."
     sales = sales[np.argmax(np.isfinite(sales)) :]
     log, known = np.log1p(sales), np.isfinite(sales)
-    if known.sum() < 35 or np.nanstd(log) < 1e-9:
+    if known.sum() < (35 if season == 7 else season) or np.nanstd(log) < 1e-9:
         return np.full(horizon, np.nanmean(log)), float(np.nanmean(np.exp(log - np.nanmean(log))))
-    day = np.arange(len(log)) % 7
-    weekday = [np.nanmean(np.append(log[day == d], np.nanmean(log))) for d in range(7)]
-    return _fit_ets(np.where(known, log, np.take(weekday, day)), horizon, seasonal=True)
+    day = np.arange(len(log)) % season
+    weekday = [np.nanmean(np.append(log[day == d], np.nanmean(log))) for d in range(season)]
+    whole = len(log) >= 2 * season  # of a year one must have seen two
+    return _fit_ets(np.where(known, log, np.take(weekday, day)), horizon, whole, season)
 
 # %% ../../nbs/model/03_estimators.ipynb #7dfa8b99
-def _ets_chunk(past, horizon):
+def _ets_chunk(past, horizon, season=7):
     "Forecasts of some series with one thread: their matrices are too small to share."
     with threadpool_limits(1):
-        return [_ets_series(sales, horizon) for sales in past]
+        return [_ets_series(sales, horizon, season) for sales in past]
 
 
 def _end_with_parent():
@@ -131,14 +135,14 @@ def _end_with_parent():
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1: PR_SET_PDEATHSIG
 
 
-def _share_out(chunks, horizon, processes):
+def _share_out(chunks, horizon, processes, season=7):
     "Forecasts of all chunks, in processes that are forked from this one where the system can: those import nothing."
     if processes == 1 or sys.platform != "linux":
-        return Parallel(n_jobs=processes)(delayed(_ets_chunk)(past, horizon) for past in chunks)
+        return Parallel(n_jobs=processes)(delayed(_ets_chunk)(past, horizon, season) for past in chunks)
     import statsmodels.tsa.exponential_smoothing.ets  # noqa: F401 (seconds; the forks have it then)
 
     with ProcessPoolExecutor(processes, get_context("fork"), initializer=_end_with_parent) as pool:
-        return list(pool.map(_ets_chunk, chunks, repeat(horizon)))
+        return list(pool.map(_ets_chunk, chunks, repeat(horizon), repeat(season)))
 
 # %% ../../nbs/model/03_estimators.ipynb #7dfa8b9a
 def level_of(
@@ -146,13 +150,14 @@ def level_of(
     origin: int,  # Day number of the forecast origin
 ) -> tuple:  # Units a day, and expm1 of the mean log1p, shape (n_series,)
     "The mean of the last four weeks, days before a first sale as zeros; without any, the stand-in."
-    days = slice(max(0, origin - 27), origin + 1)
+    most = block.period.lately
+    days = slice(max(0, origin + 1 - most), origin + 1)
     sold = block.sales[:, days]
     lately = np.where(
         block.is_open[:, days] & np.isfinite(sold).any(axis=1, keepdims=True), np.nan_to_num(sold), np.nan
     )
     past, other = (Past(lately), Past(np.log1p(lately))), stand_in(block, origin)
-    units, log = (values.mean([lately.shape[1] - 1], 28)[:, 0] for values in past)
+    units, log = (values.mean([lately.shape[1] - 1], most)[:, 0] for values in past)
     return tuple(np.where(np.isfinite(found), found, other) for found in (units, np.expm1(log)))
 
 # %% ../../nbs/model/03_estimators.ipynb #6e8ff2e9
@@ -170,14 +175,14 @@ class Ets:
         "Rows of the series that are smoothed, ascending."
         past = block.sales[:, : origin + 1]
         seen = np.flatnonzero(np.isfinite(past).any(axis=1))
-        sold = np.nansum(past[seen, -140:], axis=1)
+        sold = np.nansum(past[seen, -block.period.windows[-1] :], axis=1)
         return np.sort(seen[np.argsort(-sold, kind="stable")[: self.largest]])
 
     def forecast(self, block, origin, horizon):
         past, rows = block.sales[:, : origin + 1].astype(float), self.smoothed(block, origin)
         processes = effective_n_jobs(self.processes)  # 1 where other processes have the other cores
         chunks = np.array_split(past[rows], max(1, min(8 * processes, len(rows))))
-        done = [one for part in _share_out(chunks, horizon, processes) for one in part]
+        done = [one for part in _share_out(chunks, horizon, processes, block.period.season) for one in part]
         mean, log_mean = (np.repeat(units[:, None], horizon, axis=1) for units in level_of(block, origin))
         for row, (path, factor) in zip(rows, done):
             mean[row], log_mean[row] = np.exp(path) * factor - 1, np.expm1(path)
@@ -219,6 +224,7 @@ class Trees:
     log_link = False  # Whether the mean model answers in logs once packaged
     relative = False  # Whether the mean model learns units in proportion to the series' usual ones
     blends = False  # Whether a free rule may have a share in what it says
+    full = SHORT_HISTORY  # Days of a full history
     blend: dict[str, float] = {}  # That share, as the backtest taught it (see *blend*)
 
     def __init__(self, rows: dict, **parameters):
@@ -231,6 +237,8 @@ class Trees:
     def examples(self, block, last, horizon, encoding=None, made=None):
         "The rows to learn from, what was sold, and weights; the encoding is the block's unless one is given."
         self.encoding = encoding or make_encoding(block.series, block.told)
+        if not block.period.is_day:
+            self.full = block.period.full
         return training_rows(block, last, horizon, self.encoding, made=made, **self.rows)
 
 # %% ../../nbs/model/03_estimators.ipynb #e7661774
@@ -245,7 +253,7 @@ def learn(self: Trees, x, y, weight=None):
     models = [_for_columns(_for_rows(model, len(y)), x.shape[1]) for model in self.models()]
     rare = np.isnan(x).sum(axis=0) < models[0].min_samples_leaf
     age = FEATURES.index("days_known")
-    rare[age] = (x[:, age] < SHORT_HISTORY - 7).mean() < _YOUNG  # a week: what sells seldom begins late
+    rare[age] = (x[:, age] < self.full - self.full // 8).mean() < _YOUNG  # a week: what sells seldom begins late
     self.closed = [name for name in CLOSABLE if rare[FEATURES.index(name)]]
     targets = [(y, weight), (np.log1p(y), weight)]
     if self.relative:  # a rate weighs as many units as it is of, so that sums stay right

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FEATURES', 'HISTORY', 'HOLIDAY_REACH', 'CLOSABLE', 'PLAN', 'Past', 'stand_in', 'Rows', 'make_encoding',
            'own_encoding', 'feature_names', 'unpromoted', 'usual_units', 'against_usual', 'own_features', 'at_usual',
-           'build_features', 'days_around', 'feature_parts', 'as_learnt', 'reaches_back', 'without_plan',
+           'build_features', 'history_of', 'days_around', 'feature_parts', 'as_learnt', 'reaches_back', 'without_plan',
            'training_origins', 'days_between', 'row_chances', 'draw_rows', 'rows_by_origin', 'training_rows']
 
 # %% ../../nbs/model/02_features.ipynb #2eb2fd8e
@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 import numpy as np
 from ..core import UserError
+from ..data.period import Period, ends
 from .block import SHORT_HISTORY, Block, cut_own_days, histories, on_offer
 from .block import shut_without_notice, sold_on, take_series
 
@@ -63,8 +64,9 @@ def stand_in(
     origin: int,  # Day number
 ) -> np.ndarray:  # Units a day, shape (n_series,), > 0
     "A level for series without a past: the 28-day mean of the class in the store, else of the item."
-    lately = [values[:, max(0, origin - 27) : origin + 1] for values in (block.class_sales, block.item_sales)]
-    kind, item = (Past(values).mean([values.shape[1] - 1], 28)[:, 0] for values in lately)
+    days = block.period.lately
+    lately = [values[:, max(0, origin + 1 - days) : origin + 1] for values in (block.class_sales, block.item_sales)]
+    kind, item = (Past(values).mean([values.shape[1] - 1], days)[:, 0] for values in lately)
     return np.expm1(np.where(np.isfinite(kind), kind, np.where(np.isfinite(item), item, np.log1p(0.1))))
 
 # %% ../../nbs/model/02_features.ipynb #5bb8acc0
@@ -193,18 +195,20 @@ def _pasts(block):
 # %% ../../nbs/model/02_features.ipynb #ef09e7a8
 def _behind(block, past, origins):
     "Features of the past, shape (n_series, n_origins, 19), and the usual promotion over 56 and 7 days, in two columns."
-    counted = past["log"].days(origins, (140,))
-    since = np.where(counted[..., 0] > 0, _since(block.sales > 0, origins, 56), np.nan)
+    windows = block.period.windows
+    _, _, week, _, month, longer, longest = windows
+    some, counted = (week, month, longest), past["log"].days(origins, (longest,))
+    since = np.where(counted[..., 0] > 0, _since(block.sales > 0, origins, longer), np.nan)
     columns = [
-        past["log"].means(origins, (1, 3, 7, 14, 28, 56, 140)),
-        past["units"].means(origins, (7, 28, 140)),
-        past["sold"].means(origins, (28,)),
+        past["log"].means(origins, windows),
+        past["units"].means(origins, some),
+        past["sold"].means(origins, (month,)),
         since[..., None],
         counted,
-        past["item"].means(origins, (7, 28, 140)),
-        past["class"].means(origins, (7, 28, 140)),
+        past["item"].means(origins, some),
+        past["class"].means(origins, some),
     ]
-    return np.concatenate(columns, axis=2), past["promotion"].means(origins, (56, 7))
+    return np.concatenate(columns, axis=2), past["promotion"].means(origins, (longer, week))
 
 # %% ../../nbs/model/02_features.ipynb #fef24a20
 def usual_units(
@@ -229,35 +233,47 @@ def _reaching(values, days, fill):
     return np.pad(values, ((0, 0), (0, missing)), constant_values=fill) if missing > 0 else values
 
 
-def _latest(targets, origins):
-    "The latest day up to the origin that is the target's weekday."
+def _latest(targets, origins, season=7):
+    "The latest day up to the origin that is the target's weekday; of a week, that of the year."
     steps = targets[0] - origins[0]
-    return targets - 7 * -(-steps // 7)
+    return targets - season * -(-steps // season)
 
 
-def _weekdays(past, targets, origins):
+def _weekdays(past, targets, origins, period):
     "Means over the target's weekday, shape (n_series, n_origins, horizon, 6)."
-    latest = _latest(targets, origins)
-    others = [past[name].means(latest, (8,), step=7) for name in ("units", "item", "class")]
-    return np.concatenate([past["log"].means(latest, (4, 8, 20), step=7), *others], axis=-1)
+    step, seasons = period.season, period.seasons
+    latest = _latest(targets, origins, step)
+    others = [past[name].means(latest, seasons[1:2], step=step) for name in ("units", "item", "class")]
+    return np.concatenate([past["log"].means(latest, seasons, step=step), *others], axis=-1)
+
+# %% ../../nbs/model/02_features.ipynb #45238e0c
+def _of_year(period, dates):
+    "The weekday and the day of the month; of a week which of the year, of a month which, and how long it is."
+    months = dates.astype("datetime64[M]")
+    month_day = (dates - months).astype(int) + 1
+    if period.is_day:
+        return (dates.astype(int) + 3) % 7, month_day
+    year_day = (ends(period, dates) - dates.astype("datetime64[Y]")).astype(int)
+    if period.name == "week":
+        return year_day // 7, month_day
+    return months.astype(int) % 12, (ends(period, dates) - dates).astype(int) + 1
 
 
 def _calendar(block, targets, origins):
     "What the calendar says of the target days, shape (n_series or 1, n_origins, horizon, 6)."
-    dates = block.first_day + targets
-    month_day = (dates - dates.astype("datetime64[M]")).astype(int) + 1
-    days = [targets - origins[:, None], (dates.astype(int) + 3) % 7, month_day]
+    days = [targets - origins[:, None], *_of_year(block.period, block.dates(targets))]
     holiday = _reaching(block.holiday, targets.max() + 1 + HOLIDAY_REACH, False)
     to_next = _since(holiday[:, ::-1], holiday.shape[1] - 1 - targets, HOLIDAY_REACH)
     holidays = [holiday[:, targets], to_next, _since(holiday, targets, HOLIDAY_REACH)]
     return np.stack([*(np.broadcast_to(a, holidays[0].shape) for a in days), *holidays], axis=-1)
 
 # %% ../../nbs/model/02_features.ipynb #5d1e7a08
-def _plain_levels(past, origins, targets, x):
+def _plain_levels(past, origins, targets, x, period):
     "What is sold without a promotion against what is usual, shape (n_origins, n_series, horizon, 3)."
     own = x[:, :, :1]  # What is known of an origin is the same for all its target days
-    four, eight = np.moveaxis(past["plain"].means(origins, (28, 56)), 2, 0)[..., None].swapaxes(1, 2)
-    weekday = past["plain"].mean(_latest(targets, origins), 8, step=7).swapaxes(0, 1)
+    four, eight = np.moveaxis(past["plain"].means(origins, period.windows[4:6]), 2, 0)[..., None].swapaxes(1, 2)
+    step, seasons = period.season, period.seasons[1]
+    weekday = past["plain"].mean(_latest(targets, origins, step), seasons, step=step).swapaxes(0, 1)
     four = np.where(np.isnan(four), own[..., _AT["mean_28"]], four)
     eight = np.where(np.isnan(eight), four, eight)
     weekday = np.where(np.isnan(weekday), eight, weekday)
@@ -341,7 +357,7 @@ def _fill(x, block, origins, targets, encoding):
     promotion = np.where(np.isnan(promotion), usual[:, :, :1], promotion)  # as `without_plan`
     groups = [
         behind[:, :, None],
-        _weekdays(past, targets, origins),
+        _weekdays(past, targets, origins, block.period),
         usual[:, :, None],
         promotion[..., None],
         (promotion - usual[:, :, :1])[..., None],
@@ -352,7 +368,7 @@ def _fill(x, block, origins, targets, encoding):
     for group in groups:
         start, end = end, end + group.shape[-1]
         x[..., start:end] = np.moveaxis(group, 0, 1)
-    x[..., end : len(FEATURES)] = _plain_levels(past, origins, targets, x)
+    x[..., end : len(FEATURES)] = _plain_levels(past, origins, targets, x, block.period)
     if "own" in encoding:
         x[..., len(FEATURES) :] = np.moveaxis(own_features(block, origins, targets, encoding), 0, 1)
 
@@ -374,13 +390,21 @@ def build_features(
     return Rows(x, np.moveaxis(sales[:, targets], 1, 0), block, origins)
 
 # %% ../../nbs/model/02_features.ipynb #0000be19
+def history_of(
+    period: Period,
+) -> int:  # Days, weeks or months
+    "How far back features look, the horizon's seasons included."
+    season, longest = period.season, max(period.seasons)
+    return HISTORY if period.is_day else season * (longest + 1)
+
+
 def days_around(
     block: Block,
     origin: int,  # Day number of a forecast origin
     horizon: int,  # Days ahead
 ) -> tuple:  # The block cut to what features of this origin look at, and the origin's day number in it
     "The days that one origin's features need."
-    start, ahead = max(0, origin + 1 - HISTORY), origin + 1 + horizon + HOLIDAY_REACH
+    start, ahead = max(0, origin + 1 - history_of(block.period)), origin + 1 + horizon + HOLIDAY_REACH
     cut = {
         **{name: getattr(block, name)[:, start : origin + 1] for name in ("sales", "item_sales", "class_sales")},
         **{name: getattr(block, name)[:, start:ahead] for name in ("onpromotion", "is_open", "holiday")},
@@ -455,8 +479,9 @@ def reaches_back(
     horizon: int,  # Days ahead
 ) -> bool:
     "Whether all days are there that features of an origin look at."
-    whole = state.n_days < HISTORY + horizon
-    return 0 <= origin < state.n_days and (whole or origin >= HISTORY - 1)
+    history = history_of(state.period)
+    whole = state.n_days < history + horizon
+    return 0 <= origin < state.n_days and (whole or origin >= history - 1)
 
 # %% ../../nbs/model/02_features.ipynb #e26ac628
 PLAN = [FEATURES.index(name) for name in ("promotion", "promotion_change")]
@@ -521,7 +546,8 @@ def row_chances(
     offered, sold = on_offer(block, origin), np.nan_to_num(sold_on(block, origin + np.arange(1, horizon + 1)))
     if share >= 1 or not offered.any():
         return np.repeat(offered[:, None].astype(float), horizon, axis=1)
-    lately = np.nan_to_num(block.sales[:, max(0, origin - 27) : origin + 1]).mean(axis=1)
+    days = block.period.lately
+    lately = np.nan_to_num(block.sales[:, max(0, origin + 1 - days) : origin + 1]).mean(axis=1)
     chance = offered[:, None] * _telling(sold, lately, lately[offered].mean())
     chance *= np.where(histories(block, origin) == "short", _SHORT_OFTENER, 1)[:, None]
     for _ in range(20):  # where some reach 1, the others take more, until the mean is the share

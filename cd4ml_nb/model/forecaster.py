@@ -65,8 +65,16 @@ class _WorkedOut:
     silent = cached_property(lambda self: silence(self._light, self.origin))
     _sold_now = cached_property(lambda self: (set(self.items["item_nbr"]), set(self.stores["store_nbr"])))
     curves = cached_property(lambda self: open_curves(self.serving["calibration"]))
+    period = property(lambda self: self.block.period)
 
 # %% ../../nbs/model/05_forecaster.ipynb #cdf1fb89
+def _dates_from(block, day, periods):
+    "The dates of so many days, weeks or months, from the one with this number on."
+    if block.period.is_day:
+        return pd.date_range(block.date(day), periods=periods)
+    return pd.DatetimeIndex(block.dates(day + np.arange(periods)).astype("datetime64[s]"))
+
+# %% ../../nbs/model/05_forecaster.ipynb #f3a82cc5
 class Forecaster(_WorkedOut):
     "A loaded model: forecasts by item, store and day; `load_forecaster` makes one."
 
@@ -78,7 +86,7 @@ class Forecaster(_WorkedOut):
         self.card, self.serving, self.models, self.calendar, self.rest = card, serving, models, calendar, rest or {}
         self.block = replace(block, series=(table := pd.DataFrame(block.series)))
         self.origin, self.horizon = block.day(card["forecast_origin"]), card["horizon"]
-        self.dates = pd.date_range(block.date(self.origin + 1), periods=self.horizon)
+        self.dates = _dates_from(block, self.origin + 1, self.horizon)
         self.offered = on_offer(block, self.origin)  # The others have ended
         self.pairs, offers = table[["store_nbr", "item_nbr"]], table[self.offered]
         self.series = offers[["store_nbr", "item_nbr"]].reset_index(drop=True)
@@ -245,6 +253,15 @@ def days(self: Forecaster, date) -> np.ndarray:
     return days
 
 # %% ../../nbs/model/05_forecaster.ipynb #30cac6b8
+def _places(f, dates):
+    "Positions of days within the horizon; -1 of what is none. A day of a week is asked for its week."
+    if f.period.is_day:
+        return (dates - f.dates[0]).dt.days.fillna(-1).to_numpy(int)
+    known = dates.notna().to_numpy()
+    places = f.period.number(dates.to_numpy()) - f.period.number(f.card["first_day"])
+    return np.where(known, places, -1).astype(int)
+
+# %% ../../nbs/model/05_forecaster.ipynb #66313a42
 def _read_days(f, said):
     "The same for dates however they are written, and what is wrong with which; a month, such as 2018-01, is none."
     with warnings.catch_warnings():
@@ -260,7 +277,7 @@ def _read_days(f, said):
     none = dates.isna().to_numpy()
     none[none] = [not _is_day(one) for one in said[none]]
     faults.append((none, f"'{{}}' is not a date. {like}"))
-    days = (dates.dt.normalize() - f.dates[0]).dt.days.fillna(-1).to_numpy(int)
+    days = _places(f, dates.dt.normalize())
     reach = f"forecasts reach from {f.card['first_day']} to {f.card['last_day']}"
     faults.append(((days < 0) | (days >= f.horizon), f"There is no forecast for {{}}: {reach}."))
     return days, faults
@@ -567,7 +584,8 @@ def switch_note(self: Forecaster, item_nbr: str, store_nbr: str | None, promotio
     everywhere = self._chosen(*self._known(item_nbr, None))
     side, seen = "with" if promotion else "without", self._days_seen[bool(promotion)][everywhere].any()
     was = f"{self._name(item_nbr, rows)} was {'hardly ever' if seen else 'never'} {side} a promotion"
-    return f"{was} in the last {(self.origin + 1) // 7} weeks, so nothing is known of it {side} one."
+    back = f"{(self.origin + 1) // 7} weeks" if self.period.is_day else f"{self.origin + 1} {self.period.name}s"
+    return f"{was} in the last {back}, so nothing is known of it {side} one."
 
 
 @patch
@@ -985,7 +1003,7 @@ def recent(self: Forecaster, item_nbr, store_nbr=None, days=56) -> pd.DataFrame:
     rows = self._ever_sold(*self._known(item_nbr, store_nbr))  # What a store has ended since was sold, too
     sales = units_sold(self._light, rows, slice(max(0, self.origin + 1 - days), self.origin + 1))
     units = np.where(np.isfinite(sales).any(axis=0), np.nansum(sales, axis=0), np.nan)
-    dates = pd.date_range(end=self.block.date(self.origin), periods=sales.shape[1])
+    dates = _dates_from(self.block, self.origin + 1 - sales.shape[1], sales.shape[1])
     return pd.DataFrame({"date": dates, "unit_sales": units})
 
 

@@ -301,8 +301,9 @@ def dispersion(
 ) -> np.ndarray:  # 0…1, shape (n_series,); 1 where nothing was sold
     "How unevenly each series sold on its last open days: Hoover's index about the weekly rhythm."
     total, off = np.zeros((2, block.n_series))
-    for weekday in range(7):
-        days = np.arange(last - weekday, max(-1, last - _DISPERSION_DAYS), -7)
+    step, most = (7, _DISPERSION_DAYS) if block.period.is_day else (1, block.period.windows[-1])
+    for weekday in range(step):
+        days = np.arange(last - weekday, max(-1, last - most), -step)
         sold = block.sales[:, days]
         known = np.isfinite(sold) & block.is_open[:, days].astype(bool)
         units, others = np.where(known, sold, 0), known.sum(axis=1) - 1
@@ -358,7 +359,7 @@ def sold_lately(
     origin: int,  # Day number of the forecast origin
 ) -> np.ndarray:  # Of booleans, shape (n_series, LATELY or fewer)
     "On which of the last days each series sold."
-    return block.sales[:, max(0, origin + 1 - LATELY) : origin + 1] > 0
+    return block.sales[:, max(0, origin + 1 - block.period.lately) : origin + 1] > 0
 
 # %% ../../nbs/model/03b_kernel.ipynb #c01d2010
 def spread(

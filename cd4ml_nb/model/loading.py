@@ -6,7 +6,6 @@
 __all__ = ['CELLS', 'class_pool', 'load_block', 'ended_until', 'panel_days', 'load_block_once', 'forget_block', 'share_block']
 
 # %% ../../nbs/model/01a_loading.ipynb #8c26fd52
-from datetime import date
 from pathlib import Path
 from typing import Any
 import numpy as np, pandas as pd
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 from ..core import UserError, read_json
 from ..data.panel import DAYS_AHEAD, each_store, table_files
 from ..data.exact import exact, exact_mean
+from ..data.period import DAY, between, later, prepared_period
 from ..data.silence import Before, patience
 from .block import ARRAYS, Block, end_with_store, join_ran_out, take_series
 
@@ -34,7 +34,7 @@ def class_pool(
     return exact_mean(total, count)[group].astype(np.float32)
 
 # %% ../../nbs/model/01a_loading.ipynb #f1e684e5
-def _item_pool(prepared, items, first_day, n_days):
+def _item_pool(prepared, items, first_day, n_days, period=DAY):
     "The pooled log1p sales of some items, shape (n_items, n_days)."
     rows = pq.read_table(
         table_files(prepared, "item_pool", first_day.astype(object).year),
@@ -44,9 +44,7 @@ def _item_pool(prepared, items, first_day, n_days):
     )
     at = pd.Index(items).get_indexer(rows["item_nbr"].to_pandas())
     pool = np.full((len(items), n_days), np.nan, np.float32)
-    pool[at, rows["date"].to_numpy().astype("datetime64[D]").astype(int) - first_day.astype(int)] = rows[
-        "log_sales"
-    ].to_numpy()
+    pool[at, between(period, first_day, rows["date"].to_numpy())] = rows["log_sales"].to_numpy()
     return pool
 
 # %% ../../nbs/model/01a_loading.ipynb #44372d87
@@ -73,18 +71,18 @@ def _store_part(wanted, own, calendar, arrays):
 
 # %% ../../nbs/model/01a_loading.ipynb #659cb071
 def load_block(
-    prepared: Path,  # The folder data/prepared
-    stores: list | None = None,  # Only these stores; all by default
-    series: pd.DataFrame | None = None,  # Only these series: store_nbr, item_nbr; all by default
-    days: int | None = None,  # Only so many last days of sales; all by default
+    prepared: Path,  # data/prepared
+    stores: list | None = None,  # Only these; all by default
+    series: pd.DataFrame | None = None,  # Only these: store_nbr, item_nbr; all by default
+    days: int | None = None,  # Only so many last days; all by default
 ) -> Block:  # In order of store and item
-    "Read a block from the prepared tables."
+    "Read a block of prepared tables."
     prepared, wanted = Path(prepared), None
     if series is not None:
         wanted = pd.MultiIndex.from_frame(series[["store_nbr", "item_nbr"]])
-        with_series = set(series["store_nbr"])
-        stores = sorted(with_series if stores is None else with_series & set(stores))
-    parts = [_store_part(wanted, *own) for _, *own in each_store(prepared, stores, days)]
+        its = set(series["store_nbr"])
+        stores = sorted(its if stores is None else its & set(stores))
+    parts = [_store_part(wanted, *one) for _, *one in each_store(prepared, stores, days)]
     if not parts:
         raise UserError(f"{prepared} holds none of the series that were asked for.")
     every = pd.concat([part["series"] for part in parts], ignore_index=True)[["store_nbr", "item_nbr", *_STATIC]]
@@ -93,13 +91,14 @@ def load_block(
     joined: dict[str, Any] = {name: np.concatenate([part.pop(name) for part in parts]) for name in names}
     ran_out = join_ran_out([part.pop("ran_out") for part in parts], shapes)
     first, items = np.datetime64(parts[0]["first_day"], "D"), every["item_nbr"].unique()
-    pool = _item_pool(prepared, items, first, joined["sales"].shape[1])
-    joined["item_sales"] = pool[pd.Index(items).get_indexer(every["item_nbr"])]
     about = read_json(prepared / "version.json")
-    own = {name: np.concatenate([part["own"][name] for part in parts]) for name in about.get("own", {})}
+    after, period, told = about["parameters"]["delisted_after"], prepared_period(about), about.get("own", {})
+    pool = _item_pool(prepared, items, first, joined["sales"].shape[1], period)
+    joined["item_sales"] = pool[pd.Index(items).get_indexer(every["item_nbr"])]
+    own = {name: np.concatenate([part["own"][name] for part in parts]) for name in told}
     before = parts[0]["before"] and Before(*map(np.concatenate, zip(*(part["before"] for part in parts))))
-    joined |= {"own": own, "told": about.get("own", {}), "before": before, "ran_out": ran_out}
-    return Block(every, first, **joined, delisted_after=about["parameters"]["delisted_after"])
+    joined |= {"own": own, "told": told, "before": before, "ran_out": ran_out, "period": period}
+    return Block(every, first, **joined, delisted_after=after)
 
 # %% ../../nbs/model/01a_loading.ipynb #2cff2732
 def ended_until(
@@ -109,15 +108,16 @@ def ended_until(
     "The last day on which series are on offer that sell no more, by the list of series and the calendar."
     prepared, version = Path(prepared), read_json(Path(prepared) / "version.json")
     after, first_day = version["parameters"]["delisted_after"], np.datetime64(version["first_day"], "D")
+    period = prepared_period(version)
     calendar = pq.read_table(prepared / "calendar.parquet", columns=["store_nbr", "is_open"], partitioning=None)
     stores = calendar["store_nbr"].unique().to_pylist()
     is_open = calendar["is_open"].to_numpy().reshape(len(stores), -1)
-    number = lambda column: (pd.to_datetime(series[column]).to_numpy().astype("datetime64[D]") - first_day).astype(int)
+    number = lambda column: between(period, first_day, pd.to_datetime(series[column]).to_numpy())
     first, last, origin = number("first_sale"), number("last_sale"), is_open.shape[1] - DAYS_AHEAD - 1
     until = last + patience(series["days"].to_numpy(), last - first, after)
     open_day = np.maximum.accumulate(np.where(is_open, np.arange(is_open.shape[1]), -1), axis=1)
     known = open_day[pd.Index(stores).get_indexer(series["store_nbr"]), np.minimum(until, origin)]
-    return first_day + end_with_store(until, last, np.maximum(last, known), origin, after)
+    return later(period, first_day, end_with_store(until, last, np.maximum(last, known), origin, after))
 
 # %% ../../nbs/model/01a_loading.ipynb #2ed4a830
 def panel_days(
@@ -125,7 +125,7 @@ def panel_days(
 ) -> int:  # Days from the first to the last of the data
     "How many days the panel has."
     version = read_json(Path(prepared) / "version.json")
-    return (date.fromisoformat(version["last_day"]) - date.fromisoformat(version["first_day"])).days + 1
+    return int(between(prepared_period(version), version["first_day"], version["last_day"])) + 1
 
 # %% ../../nbs/model/01a_loading.ipynb #7d979613
 CELLS = 20_000_000  # Series times days of a block: about 400 MB

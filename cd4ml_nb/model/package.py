@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa, pyarrow.parquet as pq
 from ..core import UserError, find_json, read_json, sha256_of, tidy, write_json
 from ..data.own import raw_name
+from ..data.period import between, period_of, prepared_period
 from .block import ARRAYS, Block
 from .features import FEATURES
 from .forest import Forest, join_models
@@ -48,6 +49,7 @@ def write_state(
     for name, values in arrays.items():
         table = table.append_column(name, _as_bytes(values))
     about = {"format": FORMAT, "first_day": block.first_day, "delisted_after": block.delisted_after}
+    about |= {} if block.period.is_day else {"grain": block.period.name}
     about = {name: str(value) for name, value in about.items()}
     about["arrays"] = json.dumps({name: values.dtype.str for name, values in arrays.items()})
     about |= {"own": json.dumps(block.told)} if block.told else {}
@@ -93,7 +95,8 @@ def read_state(
     after = int(about.get(b"delisted_after", arrays["sales"].shape[1]))
     last = series["last_sale"] if "last_sale" in series else _last_shown(arrays["sales"], first_day)
     series.setdefault("offered_until", last.astype("datetime64[D]") + after)
-    return Block(series, first_day, **arrays, delisted_after=after, own=own, told=told)
+    period = period_of(about.get(b"grain", b"day").decode(), first_day)
+    return Block(series, first_day, **arrays, delisted_after=after, own=own, told=told, period=period)
 
 # %% ../../nbs/model/04c_package.ipynb #9d79b54c
 def units_by_day(
@@ -134,6 +137,7 @@ class Card(_Live, total=False):
     trained_at: str
     trained_to: str  # The last day whose sales were learnt
     forecast_origin: str  # The last day whose sales are known
+    grain: str  # Where a row is of a week or a month: `horizon` counts these then
     first_day: str  # Of the forecasts
     last_day: str
     windows: list[str]  # Forecast origins of the evaluation
@@ -287,7 +291,8 @@ def check_settings(
         if not _is_number(card["horizon"], 1, 1000) or not isinstance(card["horizon"], int):
             raise ValueError("its horizon is no number of days")
         origin, first, last = (np.datetime64(card[name], "D") for name in ("forecast_origin", "first_day", "last_day"))
-        if (first - origin, last - origin) != (np.timedelta64(1, "D"), np.timedelta64(card["horizon"], "D")):
+        period = prepared_period(card)
+        if [int(between(period, origin, day)) for day in (first, last)] != [1, card["horizon"]]:
             raise ValueError("its days are not those that follow its forecast origin")
 
 # %% ../../nbs/model/04c_package.ipynb #6bf609c3

@@ -7,11 +7,12 @@ __all__ = ['GRAINS', 'ORIGINS', 'PRIOR', 'left_over', 'past_origins', 'expect_re
            'remainders', 'item_rows', 'window_remainders']
 
 # %% ../../nbs/model/04d_remainder.ipynb #556f4924
-from datetime import date
 from pathlib import Path
 import numpy as np, pandas as pd
 from ..core import read_json
 from ..data.panel import read_series
+from ..data.period import DAY, Period, between, later, prepared_period
+from ..data.split import window_length
 from .block import Block, on_offer, sold_on
 from .groups import series_parts
 from .loading import load_block_once, panel_days
@@ -71,8 +72,8 @@ class RemainderSums:
         "Add some series, each once."
         codes = {grain: pd.factorize(block.series[grain], sort=True) for grain in GRAINS}
         for day in self.days:
-            at = block.day(self.first_day + day)  # the block may begin later
-            lately = pd.Series(np.nansum(block.sales[:, max(0, at - 27) : at + 1], axis=1))
+            at = block.day(later(block.period, self.first_day, day))  # the block may begin later
+            lately = pd.Series(np.nansum(block.sales[:, max(0, at + 1 - block.period.lately) : at + 1], axis=1))
             ahead = pd.DataFrame(block.is_open[:, at + 1 : at + 1 + self.horizon].astype(float))
             left = pd.DataFrame(left_over(block, at, self.horizon))
             offered = pd.Series(on_offer(block, at).astype(int))
@@ -95,7 +96,8 @@ class Remainders:
     def __init__(self, prepared: Path, origins: list[str], horizon: int):
         version, self.horizon = read_json(Path(prepared) / "version.json"), horizon
         first, after = np.datetime64(version["first_day"]), version["parameters"]["delisted_after"]
-        self.day_of = {origin: int((np.datetime64(origin) - first).astype(int)) for origin in origins}
+        period = prepared_period(version)
+        self.day_of = {origin: int(between(period, first, origin)) for origin in origins}
         self.past = {day: past_origins(day, horizon, after) for day in self.day_of.values()}
         days = sorted({*self.past, *(one for many in self.past.values() for one in many)})
         self.sums = RemainderSums(days, horizon, first)
@@ -144,10 +146,11 @@ def _as_rows(origin, grain, sold, mean):
 def item_rows(
     rest: pd.DataFrame,  # From `remainders`
     origin: str,  # Forecast origin
+    period: Period = DAY,  # What a day is
 ) -> pd.DataFrame:  # item_nbr, horizon, date, unit_sales, mean, whole
     "The remainders of all items at one origin, in the columns of a table of forecasts."
     mine = rest[(rest["forecast_origin"] == origin) & (rest["grain"] == "item_nbr")]
-    dates = pd.Timestamp(origin) + pd.to_timedelta(mine["horizon"], unit="D")
+    dates = pd.Series(later(period, origin, mine["horizon"]).astype("datetime64[ns]"), mine.index)
     named = mine.rename(columns={"name": "item_nbr"}).assign(date=dates, whole=True)
     return named[["item_nbr", "horizon", "date", "unit_sales", "mean", "whole"]]
 
@@ -158,8 +161,8 @@ def window_remainders(
     items,  # Names of the items of which all series were forecast
 ) -> pd.DataFrame:  # As `remainders`
     "The remainders of the judged items at each window's origin, and those by store if all items were judged."
-    origins, last = [window["forecast_origin"] for window in windows], date.fromisoformat(windows[0]["last_target"])
-    rest = remainders(prepared, origins, (last - date.fromisoformat(origins[0])).days)
+    origins, version = [window["forecast_origin"] for window in windows], read_json(Path(prepared) / "version.json")
+    rest = remainders(prepared, origins, window_length(windows[0], prepared_period(version)))
     series = read_series(prepared)
     series = series[~series["item_nbr"].isin(items)]
     every = not len(series)

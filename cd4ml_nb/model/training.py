@@ -7,14 +7,14 @@ __all__ = ['make_plan', 'lean', 'fit_all_series', 'keep_blend', 'keep_fit', 'cho
 
 # %% ../../nbs/model/04a_training.ipynb #117b2907
 import hashlib, time
-from datetime import date
 from pathlib import Path
 import pandas as pd
 import cd4ml_nb
 from ..core import UserError, find_json, read_json, replace_folder, sha256_of, write_json
 from ..data.tasks import parallelism, run_tasks
 from ..data.panel import read_series, read_version
-from ..data.split import read_windows
+from ..data.period import prepared_period
+from ..data.split import read_windows, window_length
 from .block import take_series
 from .estimators import ESTIMATORS, Trees, make_estimator, open_estimator, pack_estimator
 from .features import days_between, make_encoding
@@ -25,8 +25,7 @@ from ..params import BEST
 # %% ../../nbs/model/04a_training.ipynb #6cb7d300
 def _horizon(root):
     "Days of a window."
-    first, last = (date.fromisoformat(read_windows(root)[-1][name]) for name in ("first_target", "last_target"))
-    return (last - first).days + 1
+    return window_length(read_windows(root)[-1], prepared_period(read_version(Path(root))))
 
 # %% ../../nbs/model/04a_training.ipynb #563d650f
 def make_plan(
@@ -66,12 +65,11 @@ def lean(
 def _about(plan, holdout):
     "What is fitted, on what."
     version = read_version(plan["prepared"].parents[1])
-    origin, last = (date.fromisoformat(holdout[name]) for name in ("forecast_origin", "last_target"))
     return {
         "estimator": plan["estimator"],
         "parameters": plan["parameters"],
         "trained_to": holdout["forecast_origin"],
-        "horizon": (last - origin).days,
+        "horizon": window_length(holdout, prepared_period(version)),
         "data_version": version["data_version"],
         "source": version["source"],
         "series": len(plan["series"]),

@@ -7,7 +7,6 @@ __all__ = ['PERISHABLE_WEIGHT', 'FLOATS', 'window_table', 'join_tables', 'foreca
            'write_forecasts', 'backtest', 'with_levels', 'with_blend']
 
 # %% ../../nbs/quality/02_backtest.ipynb #4b83a730
-from datetime import date
 from pathlib import Path
 import time
 import numpy as np, pandas as pd
@@ -15,7 +14,9 @@ import pyarrow as pa, pyarrow.parquet as pq
 from pandas.api.types import union_categoricals
 from ..core import progress, replace_file
 from ..data.tasks import parallelism, run_tasks
-from ..data.split import read_windows
+from ..data.panel import read_version
+from ..data.period import DAY, prepared_period
+from ..data.split import read_windows, window_length
 from ..model.blend import learn_blend, mix, share_losses
 from ..model.block import Block, days_ran_out, on_offer, shut_without_notice, sold_on, take_series
 from ..model.groups import fit_group, group_batches, group_rows, sample_items, sample_series, series_parts
@@ -48,7 +49,7 @@ def window_table(
     "Forecasts of one origin as a table, beside what was sold (NaN where that is not known yet, or the store was shut)."
     horizon, rows = mean.shape[1], np.flatnonzero(on_offer(block, origin))
     targets = origin + np.arange(1, horizon + 1)
-    days = block.first_day.astype("datetime64[ns]") + targets.astype("timedelta64[D]")
+    days = block.dates(targets).astype("datetime64[ns]")
     is_open, perishable = block.is_open[rows][:, targets], block.series["perishable"].to_numpy()[rows]
     of_each = lambda habit: np.repeat(habit(block, origin)[rows], horizon)
     store, item = (pd.Categorical(block.series[name].to_numpy()[rows]) for name in ("store_nbr", "item_nbr"))
@@ -253,7 +254,8 @@ def backtest(
     else:
         tables, took = _forecast_all(plan, judged, engine)
     forget_block()
-    table, blend = _with_all_intervals(windows, tables, issubclass(ESTIMATORS[estimator], Trees))
+    how = issubclass(ESTIMATORS[estimator], Trees), prepared_period(read_version(root))
+    table, blend = _with_all_intervals(windows, tables, *how)
     keep_blend(root, estimator, blend)
     with replace_file(root / f"data/evaluation/{estimator}.parquet") as tmp:
         write_forecasts(table, tmp)
@@ -294,11 +296,11 @@ def _losses(table):
     return share_losses(table.assign(**rule), series.to_numpy())
 
 # %% ../../nbs/quality/02_backtest.ipynb #27855e24
-def _with_all_intervals(windows, tables, levelled):
+def _with_all_intervals(windows, tables, levelled, period=DAY):
     "The windows' tables as one, each as those before it teach: shares of the rule, levels, intervals; the last shares."
     done, sums, seen, losses, blend = [], [], [], [], {}
     for window, table in zip(windows, tables):
-        horizon = (date.fromisoformat(window["last_target"]) - date.fromisoformat(window["forecast_origin"])).days
+        horizon = window_length(window, period)
         if "mean_rule" in table:
             blend = learn_blend(losses)
             losses.append(_losses(table))

@@ -11,6 +11,7 @@ import contextlib, json
 from pathlib import Path
 import numpy as np, pandas as pd
 from ..core import UserError, read_json
+from ..data.period import periods_in
 from ..model.forecaster import Forecaster, load_forecaster
 from .checks import Check, Criterion, guarded
 from .equivalence import equivalence_checks
@@ -203,13 +204,19 @@ def _question_breaks(
     return [f"{text} in the answer of {question['ask']}" for text in said]
 
 # %% ../../nbs/quality/10_contracts.ipynb #fb7b96be
+def _least(forecaster, contract):
+    "The days ahead that a consumer needs; the weeks or months that have so many."
+    return periods_in(forecaster.period, contract["least_horizon"], least=1)
+
+
 def contract_breaks(
     forecaster: Forecaster,
     contract: dict,  # From `read_contract`
 ) -> list[str]:
     "What a model breaks of a contract, a few words each."
-    horizon, least = forecaster.horizon, contract["least_horizon"]
-    short = [f"forecasts reach {horizon} days ahead, and {least} are needed"] if horizon < least else []
+    horizon, least = forecaster.horizon, _least(forecaster, contract)
+    days = f"{forecaster.period.name}s"
+    short = [f"forecasts reach {horizon} {days} ahead, and {least} are needed"] if horizon < least else []
     return short + [text for question in contract["questions"] for text in _question_breaks(forecaster, question)]
 
 # %% ../../nbs/quality/10_contracts.ipynb #8d810281
@@ -241,7 +248,7 @@ def _check_contract(forecaster, path):
         says = f"This model breaks what {consumer} relies on: {'; '.join(broken)}"
         return criterion.judged(says, False, len(broken), 0)
     asked = sum(len(question["outputs"]) for question in questions)
-    reach = f"{forecaster.horizon} days ahead ({contract['least_horizon']} are needed)"
+    reach = f"{forecaster.horizon} {forecaster.period.name}s ahead ({_least(forecaster, contract)} are needed)"
     says = f"The {len(questions)} questions of {consumer} are answered with all {asked} fields as declared, {reach}"
     return criterion.judged(says, True, 0, 0)
 

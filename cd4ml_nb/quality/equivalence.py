@@ -10,7 +10,6 @@ __all__ = ['JUDGED', 'LEAST_STORES', 'FINISHED', 'some_series', 'Both', 'gather'
 # %% ../../nbs/quality/09_equivalence.ipynb #b2bf0458
 import math
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np, pandas as pd
 import pyarrow.parquet as pq
 from ..core import UserError
 from ..data.panel import PreparedData, read_series, read_version
+from ..data.period import later_text, prepared_period
 from ..data.split import read_windows
 from ..look import say_tiny_percent
 from ..model.block import Block, take_series
@@ -293,7 +293,7 @@ def check_skew(both: Both) -> Check:
 def _stale(both):
     "What shows that the package is of another time, in words."
     card, version = both.forecaster.card, both.version
-    tomorrow = str(date.fromisoformat(str(version["last_day"])) + timedelta(days=1))
+    tomorrow = later_text(prepared_period(version), version["last_day"], 1)
     evaluated = [window["forecast_origin"] for window in both.windows if window["role"] == "evaluation"]
     wanted = [
         ("data_version", version["data_version"], "it was made from data version {}, and today's is {}"),
@@ -462,7 +462,7 @@ def check_more_sales(both: Both) -> Check:
     f, own = both.forecaster, both.own
     if is_path(f):
         return _MORE_SALES.not_judged(FINISHED, 1)
-    recent = np.arange(own.n_days) > f.origin - 28
+    recent = np.arange(own.n_days) > f.origin - own.period.lately
     twice = lambda logs: np.where(recent, np.log1p(2 * np.expm1(logs)), logs)
     sales = np.where(recent, 2 * own.sales, own.sales)
     scaled = replace(own, sales=sales, item_sales=twice(own.item_sales), class_sales=twice(own.class_sales))

@@ -15,7 +15,8 @@ import numpy as np, pandas as pd
 import pyarrow as pa, pyarrow.parquet as pq
 from ..core import UserError, progress, read_json, read_params, replace_file, replace_folder, write_json
 from ..data.panel import read_series, read_version
-from ..data.split import read_windows
+from ..data.period import DAY, Period, later, prepared_period
+from ..data.split import read_windows, window_length
 from ..model.block import Block, on_offer, shut_without_notice
 from ..model.cold_start import cold_starts, cold_table
 from ..model.loading import forget_block, load_block_once
@@ -57,6 +58,7 @@ def all_stores(
     table: pd.DataFrame,  # One estimator's forecasts of all windows, calibration windows included
     windows: list,  # The windows in time order
     rest: pd.DataFrame | None = None,  # From `remainders`; None: nothing but the series
+    period: Period = DAY,  # What a day is
 ) -> (
     pd.DataFrame
 ):  # forecast_origin, item_nbr, days (1 or the horizon), date (the first), unit_sales, mean, q10, q50, q90
@@ -65,8 +67,8 @@ def all_stores(
     for window in windows:
         origin = window["forecast_origin"]
         mine = item_sums(table[(table["forecast_origin"] == origin).to_numpy()])
-        mine["date"] = pd.Timestamp(origin) + pd.to_timedelta(mine["horizon"], unit="D")
-        left = None if rest is None else item_rows(rest, origin)
+        mine["date"] = later(period, origin, mine["horizon"]).astype("datetime64[ns]")
+        left = None if rest is None else item_rows(rest, origin, period)
         if sums and window["role"] != "calibration":
             learnt, both = calibrate_sums(sums, [1, horizon], ("all_stores",)), pd.concat([mine, left])
             curves = open_curves(learnt)["all_stores"]
@@ -239,7 +241,7 @@ def judged_block(
 def _cold_starts(root, windows):
     "What pairs that were never sold up to a window's origin were forecast and sold, by kind of store."
     origins = [window["forecast_origin"] for window in windows if window["role"] != "calibration"]
-    horizon = (pd.Timestamp(windows[0]["last_target"]) - pd.Timestamp(windows[0]["forecast_origin"])).days
+    horizon = window_length(windows[0], prepared_period(read_version(root)))
     table = cold_table(cold_starts(root / "data/prepared", origins, horizon)[0])
     return table[table["pairs"] > 0].astype(object).where(table.notna(), None).to_dict("records")
 
@@ -289,7 +291,7 @@ def _coverage(table, rest, block):
         o: covered(part, rest[rest["forecast_origin"] == o])
         for o, part in table.groupby("forecast_origin", observed=True)
     }
-    lately, offered = np.nansum(block.sales[:, -28:], axis=1), on_offer(block, block.n_days - 1)
+    lately, offered = np.nansum(block.sales[:, -block.period.lately :], axis=1), on_offer(block, block.n_days - 1)
     share = float(lately[offered].sum() / lately.sum()) if lately.sum() else float("nan")
     return {"days_ahead": windows, "last_28_days": share, "series": int(offered.sum())}
 
@@ -340,9 +342,8 @@ class _Slices:
 
 def _judge(windows, rest, slices, path):
     "One estimator's scores, slices, totals and sums of errors, and its forecasts outside the calibration windows."
-    totals = all_stores(
-        read_table(path, ["forecast_origin", "item_nbr", "horizon", "unit_sales", "mean", "whole"]), windows, rest
-    )
+    columns = ["forecast_origin", "item_nbr", "horizon", "unit_sales", "mean", "whole"]
+    totals = all_stores(read_table(path, columns), windows, rest, slices.block.period)
     table = read_table(path, _JUDGED, _JUDGED_ROLES)
     terms = score_terms(table)
     scores = _estimator_scores(table, terms, totals, windows, rest)

@@ -20,6 +20,7 @@ from scipy.sparse import csr_array
 from ..core import UserError
 from ..look import say_count
 from ..data.panel import read_series, read_version
+from ..data.period import periods_in
 from ..data.split import read_windows
 from ..model.block import Block
 from ..model.estimators import ESTIMATORS, SeasonalNaive, Trees
@@ -30,7 +31,7 @@ from ..model.intervals import calibrate_sums, window_sums
 from ..model.kernel import ENOUGH_ABOVE, item_factors, open_curves, sum_quantiles
 from ..model.package import Card, is_other_data
 from .backtest import join_tables, window_table
-from .case import FORECAST_KEYS, Case, Champion, few_series, luck_of_ratio, row_and_day
+from .case import FORECAST_KEYS, Case, Champion, few_series, luck_of_ratio
 from .bootstrap import SERIES_KEYS, draws, log_errors, paired_difference
 from .checks import FAR_OFF, Check, Criterion, Limits, guarded
 from .evaluate import all_stores, backtested, held
@@ -98,7 +99,7 @@ _SANE = Criterion("sane", "Sane numbers")
 def sane_check(case: Case) -> Check:
     "Nothing missing, negative, infinite, out of order or scored with other sales."
     said = case.judged[["mean", "q10", "q50", "q90", "log_mean"]]
-    row, day = row_and_day(case)
+    row, day = case.place
     sold = np.nan_to_num(case.block.sales[row, np.clip(day, 0, case.block.n_days - 1)])  # none: 0
     sold = np.where(row >= 0, sold, np.nan)
     crossed = (said["q10"] > said["q50"]) | (said["q50"] > said["q90"])
@@ -290,7 +291,7 @@ def _levels_missed(rows):
 
 def luck_of_windows(case: Case) -> float:  # 0…1
     "How far off the shares of days may be as windows differ: all series share what is good or bad in one."
-    open_days = case.block.is_open[row_and_day(case)]
+    open_days = case.block.is_open[case.place]
     judged = case.judged[open_days]
     up_to = [judged["unit_sales"] <= judged[name] for name in ("q10", "q50", "q90")]
     shares_of = pd.concat(up_to, axis=1).groupby(judged["forecast_origin"].astype(str)).mean()
@@ -303,7 +304,7 @@ _DAY_INTERVALS = Criterion("quantiles", "Intervals of a day")
 def quantile_check(case: Case) -> Check:
     "Each quantile's level lies between the shares of days below and at or below it, also of what sells most."
     slack, luck = case.limits.quantile_slack, max(luck_of_shares(case), luck_of_windows(case))
-    row, day = row_and_day(case)
+    row, day = case.place
     is_open = case.block.is_open[row, day]  # on a closed day any quantile of nothing is right
     (said, off), where = _levels_missed(case.judged[is_open]), "Over all series"
     if not few_series(case):
@@ -326,7 +327,7 @@ _EVENNESS = {
 
 def _by_evenness(case):
     "By group: judged open days on which two units or more are expected, and their series; and how many series in all."
-    row, day = row_and_day(case)
+    row, day = case.place
     often = np.flatnonzero(case.block.is_open[row, day] & (case.judged["mean"] >= _EXPECTED).to_numpy())
     count = len(np.unique(row[often]))
     parts = min(count // max(case.limits.slice_series, 1), len(_EVENNESS))
@@ -442,7 +443,7 @@ def _sold_by_new_stores(case):
         day = block.day(origin)
         new = np.flatnonzero((opened > day) & (opened <= day + days[-1]))
         keys = block.series[SERIES_KEYS].iloc[new.repeat(len(days))].reset_index(drop=True)
-        dates = pd.Timestamp(origin) + pd.to_timedelta(np.tile(days, len(new)), unit="D")
+        dates = block.dates(day + np.tile(days, len(new))).astype("datetime64[ns]")
         units = np.nan_to_num(block.sales[new][:, day + days]).ravel()
         done.append(keys.assign(forecast_origin=origin, date=dates, unit_sales=units))
     return pd.concat(done, ignore_index=True)
@@ -470,10 +471,11 @@ def _luck_of_totals(case, totals):
     few = totals["item_nbr"].nunique() < case.limits.slice_series
     return _luck_among((totals["days"] > 1).sum()) if few else 0.0
 
-
+# %% ../../nbs/quality/08_gates.ipynb #072ad9f5
 def all_stores_check(case: Case) -> Check:
     "The 80% intervals of item totals over all stores hold as often as `all_stores` says."
-    totals, opened = _without_new_stores(case, all_stores(case.table, case.windows, case.rest))
+    every = all_stores(case.table, case.windows, case.rest, case.block.period)
+    totals, opened = _without_new_stores(case, every)
     luck = _luck_of_totals(case, totals)
     low, high = case.limits.all_stores[0] - luck, min(case.limits.all_stores[1] + luck, 1)
     spans = {"single days": totals[totals["days"] == 1], "the whole horizon": totals[totals["days"] > 1]}
@@ -703,7 +705,8 @@ def _opened_lately(case):
     "Whether a judged row is of a store that had opened less than eight weeks before, as far as the panel can tell."
     opened = case.judged["store_nbr"].astype(object).map(_first_sales(case.block))
     origin = case.judged["forecast_origin"].astype(object).map({day: case.block.day(day) for day in case.origins})
-    return (opened > _EIGHT_WEEKS) & (origin - opened < _EIGHT_WEEKS)
+    young = periods_in(case.block.period, _EIGHT_WEEKS)
+    return (opened > young) & (origin - opened < young)
 
 # %% ../../nbs/quality/08_gates.ipynb #ff78d753
 def _slice_codes(case):
@@ -933,7 +936,7 @@ def fairness_table(
     case: Case,
 ) -> pd.DataFrame:  # kind, group, stores, series, rows, units, nwrmsle, naive, orders (order error), bias
     "Error and bias by groups of stores, over the judged windows."
-    row, judged = row_and_day(case)[0], case.judged
+    row, judged = case.place[0], case.judged
     known, store = np.unique(row), pd.factorize(case.block.series["store_nbr"])[0]
     columns = {
         "rows": np.ones(len(row)),

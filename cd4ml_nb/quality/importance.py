@@ -121,13 +121,14 @@ def partial_dependence(
         "off": mean(holdout_rows(forecaster, folder, False).x),
         "on": mean(holdout_rows(forecaster, folder, True).x),
     }
-    weekdays = {day: mean(x) for day, x in _as_on_each_weekday(held.x)}
+    weekdays = {day: mean(x) for day, x in _as_on_each_weekday(held.x)} if forecaster.period.is_day else {}
     horizons = {}
     for ahead in range(1, forecaster.horizon + 1):
         x = held.x.copy()
         x[..., FEATURES.index("horizon")] = ahead
         horizons[ahead] = mean(x)
-    return {"promotion": _points(promotions), "weekday": _points(weekdays), "horizon": _points(horizons)}
+    weekday = {"weekday": _points(weekdays)} if weekdays else {}  # weeks and months have none
+    return {"promotion": _points(promotions), **weekday, "horizon": _points(horizons)}
 
 # %% ../../nbs/quality/11_importance.ipynb #2666816d
 def _as_on_each_weekday(x):
@@ -154,8 +155,9 @@ def path_dependence(
     answer = forecaster.forecast()
     by_weekday = answer.groupby(answer["date"].dt.dayofweek)["mean"].mean()
     by_days_ahead = answer.groupby("horizon")["mean"].mean()
+    weekday = {"weekday": _points({_DAYS[day]: units for day, units in by_weekday.items()})}
     return {
-        "weekday": _points({_DAYS[day]: units for day, units in by_weekday.items()}),
+        **(weekday if forecaster.period.is_day else {}),
         "horizon": _points({int(ahead): units for ahead, units in by_days_ahead.items()}),
     }
 

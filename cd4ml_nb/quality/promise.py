@@ -10,6 +10,7 @@ __all__ = ['KINDS', 'SUM_KEYS', 'KEY_KINDS', 'PROMISE', 'ALL_STORES', 'week_ahea
 from pathlib import Path
 import numpy as np, pandas as pd
 import pyarrow.parquet as pq
+from ..data.period import DAY, Period, between, later
 from ..data.split import read_windows
 from .evaluate import judged_block
 from .metrics import SCORED, group_sums, merge_terms, score_terms
@@ -78,10 +79,11 @@ def order_sums(
     table: pd.DataFrame,  # Whole horizons: the columns SCORED, date, horizon
     slices: pd.DataFrame,  # As for `day_sums`
     most: int,  # Days of the horizon
+    period: Period = DAY,  # What a day is
 ) -> pd.DataFrame:  # SUM_KEYS (days is the horizon, date its last day, week 0), and sums; `off` is of orders
     "How orders for the whole horizon went."
     origin = pd.to_datetime(table["forecast_origin"].astype(str)).to_numpy()
-    keys = pd.DataFrame({"date": origin + np.timedelta64(most, "D"), "week": 0})
+    keys = pd.DataFrame({"date": later(period, origin, most).astype("datetime64[ns]"), "week": 0})
     return _sums_of(table, slices[list(KINDS)].assign(all=""), keys, whole=True).assign(days=most)
 
 # %% ../../nbs/quality/12_promise.ipynb #0675be2a
@@ -106,9 +108,10 @@ def make_promise(
     root, windows, wanted = Path(root), read_windows(root), [*SCORED, "date", "horizon"]
     table = read_table(root / f"data/evaluation/{estimator}.parquet", wanted)
     first = next(window["forecast_origin"] for window in windows if window["role"] == "evaluation")
-    slices, most = slice_columns(table, judged_block(root, table), first), int(table["horizon"].max())
-    parts = [day_sums(table, slices, most), order_sums(table, slices, most)]
-    parts.append(interval_sums(_judged_totals(root, estimator)))
+    block, most = judged_block(root, table), int(table["horizon"].max())
+    slices, period = slice_columns(table, block, first), block.period
+    parts = [day_sums(table, slices, most), order_sums(table, slices, most, period)]
+    parts.append(interval_sums(_judged_totals(root, estimator, period)))
     found = pd.concat(parts, ignore_index=True)
     origins = {window["last_target"]: window["forecast_origin"] for window in windows}
     ends = np.array(sorted(origins), "datetime64[D]")
@@ -120,12 +123,13 @@ def make_promise(
     return found[[*SUM_KEYS, "forecast_origin", *sums]].astype({**dict.fromkeys(sums, np.float32), **KEY_KINDS})
 
 # %% ../../nbs/quality/12_promise.ipynb #d9344b4a
-def _judged_totals(root, estimator):
+def _judged_totals(root, estimator, period):
     "Item totals of the judged windows, with the day on which each is known and its week of the horizon."
     totals = pq.read_table(root / "data/evaluation/totals.parquet", partitioning=None).to_pandas()
     own = totals[totals["estimator"] == estimator]
-    ahead = (own["date"] - pd.to_datetime(own["forecast_origin"])).dt.days
+    days = own["date"].to_numpy()
+    ahead = between(period, pd.to_datetime(own["forecast_origin"]).to_numpy(), days)
     most = int(own["days"].max())
-    last = own["date"] + pd.to_timedelta(own["days"] - 1, unit="D")
+    last = later(period, days, own["days"].to_numpy() - 1).astype("datetime64[ns]")
     week = np.where(own["days"] == 1, week_ahead(ahead, most), 0)
     return own.assign(date=last, week=week)

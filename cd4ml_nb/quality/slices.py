@@ -11,7 +11,6 @@ import csv
 from pathlib import Path
 import numpy as np, pandas as pd
 from ..core import UserError, read_json, replace_file
-from ..model.block import SHORT_HISTORY
 from .metrics import group_scores, merge_terms
 
 # %% ../../nbs/quality/02a_slices.ipynb #1e5ebbfd
@@ -59,7 +58,7 @@ def slice_columns(
     keys = ["store_nbr", "item_nbr"]
     row = pd.MultiIndex.from_frame(block.series[keys]).get_indexer(pd.MultiIndex.from_frame(table[keys]))
     of_series = lambda names: pd.Categorical(names).take(row)
-    number = lambda days: (pd.to_datetime(days).to_numpy().astype("datetime64[D]") - block.first_day).astype(int)
+    number = lambda days: block.days_of(pd.to_datetime(days).to_numpy().astype("datetime64[D]"))
     promotion = block.onpromotion[row, number(table["date"])]
     known = np.isfinite(block.sales)
     first_day = np.where(known.any(axis=1), known.argmax(axis=1), block.n_days)
@@ -73,7 +72,7 @@ def slice_columns(
         "promotion": _either(promotion > 0, "promoted", "not promoted", np.isfinite(promotion)),
         "perishable": of_series(np.where(block.series["perishable"], "perishable", "not perishable")),
         "horizon week": week.rename_categories([f"week {number}" for number in week.categories]),
-        "item age": _either(age < SHORT_HISTORY, "new", "known"),
+        "item age": _either(age < block.period.full, "new", "known"),
         "panel": _either(steady, "former", "", steady),
     }
     return pd.DataFrame(columns).set_axis(table.index)

@@ -780,7 +780,7 @@ def test_a_messy_export_is_told_in_one_run(tmp_path):
 
 
 def test_all_that_is_wrong_in_the_mapping_is_told_at_once(tmp_path):
-    wrong = {"columns": {"date": "day", "articel": "sku"}, "decimal": ";", "date_format": "dd.mm", "grain": "week"}
+    wrong = {"columns": {"date": "day", "articel": "sku"}, "decimal": ";", "date_format": "dd.mm", "grain": "year"}
     with pytest.raises(UserError) as e:
         check_table({**MAPPING, **wrong}, export(tmp_path))
     said = str(e.value)
