@@ -144,7 +144,7 @@ def schemas() -> dict:
     answers = {"type": "array", "items": {"anyOf": [_refers("Answer"), _refers("Error")]}}
     return {
         **parts,
-        "Answer": _object(_ANSWER, "to", "horizon", "log_mean", "other_stores", "models", "event"),
+        "Answer": _object(_ANSWER, "to", "horizon", "log_mean", "other_stores", "what_if", "models", "event"),
         "Error": error,
         "Asked": {"anyOf": [_refers("Fields"), rows, many]},
         "Answered": {"anyOf": [_refers("Answer"), _object({"answers": answers})]},
