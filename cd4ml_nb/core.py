@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['RENAMED', 'MOST_NAMED', 'YES', 'NO', 'ALL_STORES', 'shorten', 'UserError', 'project_root', 'main_root',
-           'current_name', 'wide_text', 'text_of', 'read_yaml', 'read_params', 'alike', 'nearest', 'find_named',
-           'check_keys', 'refuse_together', 'name_rows', 'read_truth', 'explain_disk_trouble', 'sync', 'replace_file',
-           'replace_folder', 'tidy', 'write_json', 'scratch_folder', 'Lacking', 'Told', 'read_json', 'find_json',
-           'sha256_of', 'progress', 'only_said', 'say_ended', 'hold_lock', 'who_holds', 'run_git', 'git_revision',
-           'become', 'is_own_name']
+           'current_name', 'wide_text', 'text_of', 'read_yaml', 'read_params', 'production_params', 'alike', 'nearest',
+           'find_named', 'check_keys', 'refuse_together', 'name_rows', 'read_truth', 'explain_disk_trouble', 'sync',
+           'replace_file', 'replace_folder', 'tidy', 'write_json', 'scratch_folder', 'Lacking', 'Told', 'read_json',
+           'find_json', 'sha256_of', 'progress', 'only_said', 'say_ended', 'hold_lock', 'who_holds', 'run_git',
+           'git_revision', 'become', 'is_own_name']
 
 # %% ../nbs/core.ipynb #4a4c7bb7
 import codecs, difflib, fcntl, glob, hashlib, ipaddress, json, math, os, re, shutil, signal, subprocess, sys
@@ -201,6 +201,14 @@ def read_params(
         has = ", ".join(map(str, params))
         raise UserError(f"params.yaml has no section '{section}' (it has: {has}). Add it, or mend its spelling.")
     return params if section is None else params[section]
+
+# %% ../nbs/core.ipynb #ff394b77
+def production_params(
+    root: Path,  # The project's folder, or DVC's temporary copy of it
+) -> dict:  # All sections; none where a live copy has no params.yaml
+    "What params.yaml says of production, which an experiment's temporary copy has no own of."
+    home = main_root(root)
+    return read_params(root=home) if (home / "params.yaml").is_file() else {}
 
 # %% ../nbs/core.ipynb #6d7bbc07
 def alike(

@@ -13,7 +13,7 @@ from heapq import merge
 from pathlib import Path
 from typing import NamedTuple
 import pyarrow.parquet as pq
-from ..core import UserError, find_json, hold_lock, main_root, only_said, read_params, write_json
+from ..core import UserError, find_json, hold_lock, main_root, only_said, production_params, write_json
 from .acts import act_id, trusted_log
 from .nights import FORECASTS, live_night, night_id
 from .registry import registry_folder
@@ -221,14 +221,12 @@ def tell_where_told(
     root: Path,  # The project's folder
 ) -> None:
     "Tell the broker that params.yaml names, if it names one, what it does not know; trouble is said and stops nothing."
-    home = main_root(root)
-    told = read_params(root=home) if (home / "params.yaml").is_file() else {}
-    if not (url := (told.get("release") or {}).get("broker")):
+    if not (url := (production_params(root).get("release") or {}).get("broker")):
         return
     later = "It stays on record, and is told with the next release or night."
     with only_said("The broker was not told what is live", later):
         check_value("release.broker", url)
-        with hold_lock(home / "production/.told", "Telling the broker", wait=_LONG):
+        with hold_lock(main_root(root) / "production/.told", "Telling the broker", wait=_LONG):
             tell(root, url)
 
 

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
-from ..core import UserError, main_root, nearest, read_params
+from ..core import UserError, main_root, nearest, production_params
 from .acts import Act, shares_after, shares_over_time
 from .ledger import Ledger, ledger_trouble
 from .nights import check_day, live_night, night_folder, night_of
@@ -34,8 +34,7 @@ def routing_of(
     root: Path,  # The project's folder
 ) -> Routing:
     "What params.yaml says; a UserError where it cannot be so."
-    home = main_root(root)
-    said = (read_params(root=home) if (home / "params.yaml").is_file() else {}).get("serving") or {}
+    said = production_params(root).get("serving") or {}
     said = said.get("routing") if isinstance(said, Mapping) else None
     if said is None:
         return Routing()

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 import pyarrow as pa, pyarrow.fs as pa_fs
-from ..core import UserError, hold_lock, main_root, progress, read_params
+from ..core import UserError, hold_lock, main_root, production_params, progress
 from ..core import replace_file, replace_folder, scratch_folder, sha256_of
 from .live_copy import copy_live
 from .nights import live_folder, live_night
@@ -288,9 +288,7 @@ def publish_where_told(
     root: Path,  # The project's folder
 ) -> bool:  # False where there is a store, and what is live is not in it
     "Publish what is live to the store that params.yaml names, if it names one; trouble is said and stops nothing."
-    home = main_root(root)
-    told = read_params(root=home) if (home / "params.yaml").is_file() else {}
-    if not (url := (told.get("release") or {}).get("store")):
+    if not (url := (production_params(root).get("release") or {}).get("store")):
         return True
     try:
         publish_live(root, url)

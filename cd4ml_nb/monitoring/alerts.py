@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import NamedTuple
-from ..core import UserError, main_root, nearest, progress, read_params
+from ..core import UserError, nearest, production_params, progress
 from ..look import say_day, say_when
 from .record import keep_events
 from .steps import GUIDE, guide_of, step_of
@@ -61,8 +61,7 @@ def read_rules(
     root: Path,  # The project's folder
 ) -> dict[str, Rule]:
     "The rules, as params.yaml says; a UserError that names what cannot be so."
-    there = (main_root(root) / "params.yaml").is_file()
-    section = monitoring_of(read_params(root=main_root(root)) if there else {})
+    section = monitoring_of(production_params(root))
     table = {} if section.get("alerts") is None else section["alerts"]
     if not isinstance(table, Mapping):
         raise UserError("params.yaml, monitoring.alerts should name rules, such as night: {level: critical}.")

@@ -13,7 +13,7 @@ from contextlib import suppress
 from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import NamedTuple
-from ..core import UserError, find_json, main_root, read_params
+from ..core import UserError, find_json, main_root, production_params
 from ..data.corrections import Correction, in_force, read_corrections
 from ..data.history import find_folders
 from ..data.schema import compare_schemas
@@ -43,8 +43,7 @@ def read_settings(
     root: Path,  # The project's folder
 ) -> Settings:
     "When a new model is learnt, as params.yaml says; a UserError that names what cannot be so."
-    there = (main_root(root) / "params.yaml").is_file()
-    monitoring = monitoring_of(read_params(root=main_root(root)) if there else {})
+    monitoring = monitoring_of(production_params(root))
     section = {} if monitoring.get("learn") is None else monitoring["learn"]
     if not isinstance(section, dict):
         raise UserError("params.yaml, monitoring.learn should hold keys, such as after_days: 28.")

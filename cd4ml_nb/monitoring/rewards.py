@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 import pandas as pd
 import pyarrow as pa, pyarrow.parquet as pq
-from ..core import UserError, main_root, progress, read_params
+from ..core import UserError, main_root, production_params, progress
 from ..delivery.acts import read_log
 from ..delivery.beside import BESIDE
 from ..delivery.ledger import append
@@ -34,9 +34,7 @@ def asked_of(
     root: Path,  # The project's folder
 ) -> Bandit:
     "What params.yaml asks of the bandit, in serving.bandit."
-    home = main_root(root)
-    params = read_params(root=home) if (home / "params.yaml").is_file() else {}
-    said = params.get("serving") or {}
+    said = production_params(root).get("serving") or {}
     for name, value in (said.get("bandit") or {}).items() if isinstance(said.get("bandit"), Mapping) else ():
         check_value(f"serving.bandit.{name}", value)
     return bandit_asked(root)

@@ -11,7 +11,7 @@ from contextlib import suppress
 from datetime import date
 from pathlib import Path
 import numpy as np, pandas as pd
-from ..core import UserError, main_root, progress, read_params
+from ..core import UserError, production_params, progress
 from ..delivery.beside import forecasts_beside
 from ..delivery.night import EXHAUSTED, HAS_BEEN
 from ..delivery.nights import keep_recounts, live_night
@@ -302,8 +302,7 @@ def watch_night(
 # %% ../../nbs/monitoring/03b_watch.ipynb #5042daaf
 def _is_overdue(root, day):
     "Whether the sales of a day should be there, as params.yaml says."
-    params = read_params(root=root) if (main_root(root) / "params.yaml").is_file() else {}
-    within = monitoring_of(params).get("delivered_within")
+    within = monitoring_of(production_params(root)).get("delivered_within")
     check_value("monitoring.delivered_within", within)
     return within is not None and (date.today() - date.fromisoformat(day)).days > within
 

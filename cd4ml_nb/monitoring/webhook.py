@@ -10,7 +10,7 @@ import json, os, threading, urllib.error, urllib.request
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
-from ..core import UserError, find_json, hold_lock, main_root, only_said, read_params, write_json
+from ..core import UserError, find_json, hold_lock, main_root, only_said, production_params, write_json
 from .alerts import CLOSED, Alert, alerts_of, as_row, monitoring_of
 from ..params import check_value
 from ..serving.events import Event, events_folder, read_events, utc_now
@@ -145,11 +145,9 @@ def tell_alerts(
     root: Path,  # The project's folder
 ) -> None:
     "Tell whom params.yaml names what happened to alerts; trouble is said and stops nothing."
-    home = main_root(root)
-    params = read_params(root=home) if (home / "params.yaml").is_file() else {}
     with only_said("An alert was not told", "It is on record, and is told with the next night."):
-        if (url := monitoring_of(params).get("webhook")) in (None, ""):
+        if (url := monitoring_of(production_params(root)).get("webhook")) in (None, ""):
             return
         check_value("monitoring.webhook", url)
-        with hold_lock(home / "production/.told_alerts", "Telling of alerts", wait=_LONG):
+        with hold_lock(main_root(root) / "production/.told_alerts", "Telling of alerts", wait=_LONG):
             _tell(root, url)

@@ -156,23 +156,24 @@ def _in_totals(beside):
 
 # %% ../../nbs/quality/07c_plausible.ipynb #b19b8371
 def rules_check(beside: Compared) -> Check:
-    "No worse than the best free rule in NWRMSLE and in totals over the horizon, beyond luck."
+    "No worse than the best free rule in NWRMSLE and in totals over the horizon, beyond `slice_tolerance` and luck."
     own, errors, best = beside.errors
     days = pd.factorize(beside.case.judged["date"])[0]
     by_day = [_sums(days, each, days.max() + 1) for each in (own, errors[best])]
     score, other = (float(np.sqrt(each.sum() / beside.case.judged["weight"].sum())) for each in (own, errors[best]))
-    luck = luck_of_ratio(*by_day) * other
+    tie = 1 + beside.case.limits.slice_tolerance
+    may = (tie + luck_of_ratio(*by_day)) * other
     rule, missed, missed_by_rule, order_luck = _in_totals(beside)
-    most = missed_by_rule * (1 + order_luck)
-    passed = bool(score <= other + luck and missed <= most)
+    most = missed_by_rule * (tie + order_luck)
+    passed = bool(score <= may and missed <= most)
     says = (
         f"Of {len(errors)} free rules the best, {best}, scores NWRMSLE {other:.3f}, the candidate {score:.3f}; up to "
-        f"{other + luck:.3f} may be luck. Of the units over the horizon {rule} misses {missed_by_rule:.1%}, "
-        f"the candidate {missed:.1%}; up to {most:.1%} may be luck"
+        f"{may:.3f} may be a tie and luck. Of the units over the horizon {rule} misses {missed_by_rule:.1%}, "
+        f"the candidate {missed:.1%}; up to {most:.1%} may be a tie and luck"
     )
     if not passed:
         says += ". Where a rule does better, train.estimator: best in params.yaml takes what is best"
-    return _RULES.judged(says, passed, score / other if other else 1.0, 1 + luck / max(other, 1e-9))
+    return _RULES.judged(says, passed, score / other if other else 1.0, may / max(other, 1e-9))
 
 # %% ../../nbs/quality/07c_plausible.ipynb #4143bc85
 _TOO_GOOD = Criterion("too_good", "Not too good")

@@ -14,7 +14,7 @@ from hashlib import blake2b
 from pathlib import Path
 import numpy as np, pandas as pd
 import pyarrow as pa, pyarrow.parquet as pq
-from ..core import UserError, explain_disk_trouble, main_root, nearest, read_params, replace_file
+from ..core import UserError, explain_disk_trouble, main_root, nearest, production_params, replace_file
 from ..delivery.acts import read_log, salt_of
 from ..delivery.routing import PLACE, Routing, arms_of, routing_of, segment_steps, share_steps
 from ..delivery.state import State
@@ -53,8 +53,7 @@ def bandit_asked(
     root: Path,  # The project's folder
 ) -> Bandit:
     "What params.yaml asks of the bandit, in serving.bandit; a UserError where it cannot be."
-    home = main_root(root)
-    params = read_params(root=home) if (home / "params.yaml").is_file() else {}
+    params = production_params(root)
     split, asked = params.get("split"), bandit_of((params.get("serving") or {}).get("bandit"))
     horizon = split.get("horizon") if isinstance(split, Mapping) else None
     if isinstance(horizon, int) and asked.days > horizon and asked.reward != "pinball":
