@@ -37,7 +37,7 @@ class Drift:
 
     cause: str  # One of the seven, or SKEW
     of: str  # level, size, response, rows, promotions, delay, features, product or back: what lies too far
-    kind: str  # all, store, family or product
+    kind: str  # all, store, family or product; feature of SKEW
     slices: tuple[str, ...]  # The one that explains it, or several; ("",) for the whole
     since: str  # The first day of it
     says: str  # A sentence
@@ -46,11 +46,12 @@ class Drift:
     family: str = ""  # Of a product
     before: float = 0.0  # Of a product: a usual day's units in a store, before
     ended: str = ""  # The day on which it was found to be over
+    series: tuple[tuple[str, str], ...] = ()  # Of SKEW: store and product of those that differ, looked at again
 
     @property
     def about(self) -> str:
         "Cause and whom: the same one from night to night, whatever else is found and however it is said."
-        if self.of in ("features", "promotions"):  # of a sample, others each night; of the plan
+        if self.of == "promotions":  # of the plan
             return self.cause
         whom = self.slices[0] or "all" if len(self.slices) == 1 else "several"
         whom = f"product {whom}" if self.kind == "product" else whom
@@ -58,7 +59,7 @@ class Drift:
 
     def as_row(self) -> dict:
         "The same as a program reads it."
-        return asdict(self) | {"slices": list(self.slices), "stores": list(self.stores)}
+        return asdict(self) | {name: list(getattr(self, name)) for name in ("slices", "stores", "series")}
 
 # %% ../../nbs/monitoring/04b_causes.ipynb #28717497
 _SILENT, _LONGER = 20, 1.5

@@ -24,7 +24,7 @@ from .causes import SKEW, UNTOLD, Drift, Drifted, drifts_of, product_drift
 from .drift import SPAN
 from .inputs import Inputs, keep_inputs
 from .lasting import with_lasting
-from .skew import look_at_features
+from .skew import look_at_features, skew_drifts
 from .units import Counted, as_before, counted_otherwise, first_day_back
 from .units import is_counted_as_before, is_past_rewritten, rows_of, set_aside, times_since
 
@@ -35,7 +35,8 @@ DAMAGED = "damaged"  # How a night stands whose file cannot be read
 
 def _as_drift(row):
     "A find, as a night kept it."
-    return Drift(**row | {name: tuple(row.get(name, ())) for name in ("slices", "stores")})
+    series = {"series": tuple(map(tuple, row.get("series", ())))}
+    return Drift(**row | {name: tuple(row.get(name, ())) for name in ("slices", "stores")} | series)
 
 
 def _record(root, day):
@@ -78,10 +79,11 @@ def look_for_drift(
     inputs = keep_inputs(root, block, home / PREPARED, lambda part: set_aside(part, changed))
     drifted = drifts_of(inputs, last.off) if inputs else Drifted(UNTOLD, day)
     if inputs:
-        lasting = [one for one in before if one.kind != "product"]
-        told, ended = with_lasting(drifted.found, lasting, _others(last.over), inputs)
+        told, ended = with_lasting(drifted.found, _others(before), _others(last.over), inputs)
         drifted, over = replace(drifted, found=told), [*over, *ended]
-    drifted = replace(drifted, found=[*products, *drifted.found, *_skew_of(tonight, home / PREPARED)], over=over)
+    drifted = replace(
+        drifted, found=[*products, *drifted.found, *_skew_of(tonight, home / PREPARED, before)], over=over
+    )
     version = tonight.card["model_version"]
     known = _known_to(version, last, inputs, [*products, *before], judged_on)
     drifted = no_news(_since_before(drifted, last), known, version)
@@ -99,15 +101,18 @@ def _keep(root, drifted):
 
 
 def _others(drifts):
-    "Those that are of no product."
-    return [one for one in drifts if one.kind != "product"]
+    "Those that are of no product, and no skew: these two are told anew each night."
+    return [one for one in drifts if one.kind != "product" and one.cause != SKEW]
 
 
 def _known_to(version, last, inputs, lasting, judged_on):
     "What the live model knew when it was judged: that is no news. It learnt of what had lasted for a week by then."
     if last.model_version == version:
         return [*last.judged, *(one for one in lasting if one.kind == "product" and _learnt(one, judged_on))]
-    return [*so_when_judged(inputs, judged_on), *(one for one in lasting if _learnt(one, judged_on))]
+    return [
+        *so_when_judged(inputs, judged_on),
+        *(one for one in lasting if one.cause != SKEW and _learnt(one, judged_on)),
+    ]
 
 
 def _learnt(one, judged_on):
@@ -185,15 +190,15 @@ def _of_product(block, item, prepared):
     return replace(longer, sales=sales)
 
 # %% ../../nbs/monitoring/04d_drifted.ipynb #eac8ddaf
-def _skew_of(tonight, prepared):
-    "Skew as one more finding, if there is any."
-    skew, day = look_at_features(tonight, prepared), tonight.card["forecast_origin"]
-    stores = tuple(sorted({one["store_nbr"] for one in skew.differing}))
-    return [Drift(SKEW, "features", "store", stores, day, f"Skew: {skew.says}")] if stores else []
+def _skew_of(tonight, prepared, before):
+    "Skew as more findings, if there is any; what was found last night is looked at again."
+    known = [one for one in before if one.cause == SKEW]
+    again = {pair for one in known for pair in one.series}
+    return skew_drifts(look_at_features(tonight, prepared, again), known, tonight.card["forecast_origin"])
 
 
 def _since_before(drifted, last):
-    "What was found last night, too, is told as it was, but of a product: no new number each night."
+    "What was found last night, too, is told as it was, but of a product or a skew: no new number each night."
     known = [*last.found, *last.judged] if last else []
     told = {(one.about, one.of, one.kind, one.slices): one for one in _others(known)}
     found = [told.get((one.about, one.of, one.kind, one.slices), one) for one in drifted.found]

@@ -9,7 +9,7 @@ __all__ = ['level_since', 'goes_on', 'with_lasting']
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 import numpy as np
-from .causes import BROKEN, FAMILY, FAULTS, LATE, LEVEL, RESPONSE, SKEW, STORE, UNITS, Drift, told_of
+from .causes import BROKEN, FAMILY, FAULTS, LATE, LEVEL, RESPONSE, STORE, UNITS, Drift, told_of
 from .drift import SPAN, measured_in, measures_of
 from .inputs import WEEKS, Inputs
 
@@ -117,15 +117,13 @@ _REMEMBERED = SPAN * (WEEKS + 2)  # Days for which the way back may be taken for
 
 def with_lasting(
     found: Sequence[Drift],  # By tonight's measures
-    before: Iterable[Drift],  # Told last night; none of a product
+    before: Iterable[Drift],  # Told last night; none of a product, and no skew
     over: Iterable[Drift],  # Over by last night
     inputs: Inputs,
 ) -> tuple[list[Drift], list[Drift]]:  # What drifts; what is over lately
     "What drifts, with what goes on although no measure tells it any more."
     response, still, ended = measures_of(inputs)["response"], [], []
     for one in before:
-        if one.cause == SKEW:
-            continue
         told = any(_alike(one, other) for other in found)
         lasts = told or not _is_explained(one, found) and goes_on(one, inputs, response, found)
         (still if lasts else ended).append(one)
