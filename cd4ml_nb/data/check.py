@@ -13,17 +13,16 @@ import numpy as np, pandas as pd
 from ..core import refuse_together, scratch_folder
 from .absent import offered
 from .axis import Stores, settle
-from .broken import doubt_numbers, look_at_store
 from .contract import check_keys_unique, read_raw, read_text, require_contract
-from .doubts import came_back, doubt_ended, doubt_quiet, quiet_ones
 from .layout import RAW, raw_path
 from .opening import NOTHING, SHUT
 from .own_rows import require_ahead
 from .period import periods_in, raw_period
-from .silence import BEFORE, SEVERAL, days_given, silent_too_long
+from .silence import BEFORE
 from .sales import Heaps, heap_raw
 from .split import backtest_windows
 from .schema import check_evolution, describe_schema, describe_source, last_known_day
+from .stopped import Sold, doubt_stores
 from .stores import cut_items, lay_out
 
 # %% ../../nbs/data/02i_check.ipynb #8ee9c3c1
@@ -58,61 +57,24 @@ def _sales_of(heaps, store):
     return tuple(sale[name][inside] for name in ("item", "day", "units"))
 
 
-def _doubt_series(heaps, opening, delisted_after):
-    "How many series there are; what speaks against the days after which one has ended, what stopped, broken numbers."
-    found = [came_back(*_sales_of(heaps, store), delisted_after) for store in range(len(heaps.stores))]
-    gaps, units = (np.concatenate(parts) for parts in zip(*found))
-    silent = _doubt_silent(heaps, opening, delisted_after, len(gaps))
-    return len(gaps), doubt_ended(gaps, units, delisted_after) + silent
-
-# %% ../../nbs/data/02i_check.ipynb #801df1f3
-def _lives(heaps, store, lately):
-    "The items that a store sold, the days on which it did, shape (n_items, n_days), and the units of the last days."
+def _units_of(heaps, store):
+    "The items that a store sold, and their units, shape (n_items, n_days)."
     item, day, units = _sales_of(heaps, store)
     there = np.bincount(item, minlength=len(heaps.items)) > 0
-    items, row, day = np.flatnonzero(there), (there.cumsum() - 1)[item], day - heaps.first_day
-    life, sold = np.zeros((len(items), heaps.n_days), bool), np.zeros((len(items), lately))
-    life[row, day] = True
-    late = day >= heaps.n_days - lately
-    np.add.at(sold, (row[late], day[late] - heaps.n_days + lately), units[late])
-    return items, life, sold
+    items, row = np.flatnonzero(there), (there.cumsum() - 1)[item]
+    sold = np.zeros((len(items), heaps.n_days))
+    np.add.at(sold, (row, day - heaps.first_day), units)
+    return items, sold
 
 
-def _silent_stores(opening, n_days):
-    "On which of the last days each store was expected to be open, and whether it is silent for longer than by chance."
-    end = opening.rows.shape[1]
+def _doubt_series(heaps, opening, delisted_after):
+    "How many series there are; what speaks against the days after which one has ended, what stopped, broken numbers."
+    n_days, end = min(BEFORE, heaps.n_days), opening.rows.shape[1]
     expected = np.isin(opening.why[:, end - n_days : end], (0, NOTHING, SHUT))
-    return expected, silent_too_long(opening.rows[:, end - n_days :] > 0, expected, least=1)
-
-# %% ../../nbs/data/02i_check.ipynb #b28f6844
-def _doubt_silent(heaps, opening, delisted_after, n_series):
-    "What may have stopped: stores, products in the others, and products in single stores."
-    n_days, names = min(BEFORE, heaps.n_days), np.array(heaps.items, object)
-    first_day, shops, series, total = heaps.last_day + 1 - n_days, [], [], 0.0
-    expected, silent = _silent_stores(opening, n_days)
-    sold, is_open = np.zeros((len(names), n_days)), np.zeros((len(names), n_days), bool)
-    lives, looked = np.zeros((len(names), heaps.n_days), bool), []
-    for store, name in enumerate(heaps.stores):
-        items, life, units = _lives(heaps, store, n_days)
-        own, total = np.broadcast_to(expected[store], units.shape), total + units.sum()
-        looked.append(look_at_store(name, units))
-        if silent[store] and (units > 0).any(axis=1).sum() >= SEVERAL:
-            given = np.array([delisted_after])  # The end of a store has a rule of its own
-            shops += quiet_ones([name], units.sum(axis=0)[None], own[:1], given, delisted_after, least=1)
-            continue
-        sold[items] += units
-        is_open[items] |= own
-        lives[items] |= life
-        given = days_given(life, delisted_after)
-        found = quiet_ones(names[items], units, own, given, delisted_after, looked_at=n_series)
-        series += [(name, one) for one in found]
-    goods = quiet_ones(names, sold, is_open, days_given(lives, delisted_after), delisted_after)
-    gone = {one.name for one in goods}
-    alone = [one._replace(name=f"{one.name} in store {name}") for name, one in series if one.name not in gone]
-    alone.sort(key=lambda one: -one.units)
-    kinds = {"store": shops, "product": goods, "series": alone}
-    said = [said for kind, quiet in kinds.items() for said in doubt_quiet(kind, quiet, first_day, n_days, total)]
-    return said + doubt_numbers(looked, heaps.last_day)
+    n_series = sum(len(np.unique(_sales_of(heaps, store)[0])) for store in range(len(heaps.stores)))
+    stores = (Sold(name, *_units_of(heaps, at), expected[at]) for at, name in enumerate(heaps.stores))
+    about = len(heaps.stores), n_series, heaps.last_day, delisted_after
+    return n_series, doubt_stores(stores, heaps.items, *about)
 
 # %% ../../nbs/data/02i_check.ipynb #f2a2cc83
 def _pool(heaps, delisted_after):

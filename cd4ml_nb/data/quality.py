@@ -7,17 +7,21 @@ __all__ = ['missing_shares', 'month_counts', 'count_missing', 'write_quality']
 
 # %% ../../nbs/data/05_quality.ipynb #40108a3e
 from collections import Counter
+from functools import reduce
 from pathlib import Path
 import numpy as np, pandas as pd
 from ..core import find_json, write_json
-from .broken import doubt_numbers, look_at_store
 from .contract import check_prepared, list_violations
 from .days import day_number
 from .engines import connect
 from .layout import PREPARED
-from .panel import each_store, prepared_folder, read_prepared, read_version, sold_of, static_columns
+from .opening import NOTHING, REASONS, SHUT
+from .panel import PreparedData, each_store, prepared_folder, read_prepared, read_series, read_version
+from .panel import sold_of, static_columns
+from .period import prepared_period
 from .prepare import open_prepared
 from .silence import BEFORE
+from .stopped import Sold, doubt_stores
 
 # %% ../../nbs/data/05_quality.ipynb #9ebda068
 def missing_shares(
@@ -71,16 +75,43 @@ def _store_months(series, calendar, arrays):
     offered = np.isfinite(arrays["sales"])
     return counts, count_missing(series, offered, arrays["holiday"][:n_days], counts.unknown.sum())
 
+# %% ../../nbs/data/05_quality.ipynb #f295c7b1
+_EXPECTED = (REASONS[NOTHING], REASONS[SHUT])  # Why a store was closed that was expected to open
+
+
+def _walk(prepared, each, missing):
+    "Stores as doubts look at them, one by one; their months and empty cells are added to two collections."
+    names = sorted(read_series(prepared).item_nbr.unique())
+    for store, series, calendar, arrays in each_store(prepared):
+        counts, empty = _store_months(series, calendar, arrays)
+        each.append(counts)
+        missing.update(empty)
+        units = np.nan_to_num(sold_of(arrays))
+        lately = calendar.iloc[max(0, units.shape[1] - BEFORE) : units.shape[1]]
+        expected = (lately.is_open | lately.why_closed.isin(_EXPECTED)).to_numpy(bool)
+        yield Sold(store, np.searchsorted(names, series.item_nbr), units, expected)
+
+
+def _doubts(stores, prepared, version):
+    "What the data check says of the stores, too: what came back, what may have stopped, broken numbers."
+    table = read_series(prepared)
+    names, last_day = sorted(table.item_nbr.unique()), day_number(version["last_day"], "last_day")
+    about = table.store_nbr.nunique(), len(table), last_day, version["parameters"]["delisted_after"]
+    if prepared_period(version).is_day:
+        return doubt_stores(stores, names, *about)
+    return [doubt for _ in stores for doubt in ()]  # of weeks and months there is no such rule; they are walked
+
 # %% ../../nbs/data/05_quality.ipynb #cebce04b
 def _describe_panel(
     prepared: Path,  # The folder data/prepared
-) -> tuple[pd.DataFrame, dict[str, float]]:  # A row a month; the share of empty cells of each column
-    "The panel's months and its missing values, store by store."
-    months, missing = None, Counter()
-    for _, series, calendar, arrays in each_store(prepared):
-        counts, empty = _store_months(series, calendar, arrays)
-        missing.update(empty)
-        months = counts if months is None else (months + counts).assign(max=np.maximum(months["max"], counts["max"]))
+    version: PreparedData,  # From `read_version`
+) -> tuple[pd.DataFrame, dict[str, float], list[str]]:  # A row a month; shares of empty cells; what is in doubt
+    "The panel's months, its missing values and what is in doubt, in one walk from store to store."
+    each: list[pd.DataFrame] = []
+    missing: Counter = Counter()
+    doubts = _doubts(_walk(prepared, each, missing), prepared, version)
+    add = lambda months, counts: (months + counts).assign(max=np.maximum(months["max"], counts["max"]))
+    months = reduce(add, each)
     rows = int(months["rows"].sum())
     share = lambda name: months[name] / months["rows"]
     months = months.assign(
@@ -90,7 +121,7 @@ def _describe_panel(
         promotion_unknown=share("unknown"),
     )
     months = months.drop(columns=["zeros", "promoted", "unknown"]).rename_axis("month")
-    return months, {name: cells / rows for name, cells in missing.items()}
+    return months, {name: cells / rows for name, cells in missing.items()}, doubts
 
 # %% ../../nbs/data/05_quality.ipynb #33a6c8c2
 def _describe_quality(
@@ -104,14 +135,14 @@ def _describe_quality(
     finally:
         con.disconnect()
     version, source = read_version(root), find_json(Path(root) / "data" / "raw" / "left_out.json", {})
-    months, missing = _describe_panel(prepared_folder(root))
+    months, missing, doubts = _describe_panel(prepared_folder(root), version)
     small = {name: read_prepared(root, name) for name in PREPARED if name != "panel"}
     return {
         "data_version": version["data_version"],
         "steps": steps,
         "left_out": source.get("rules", {}),
         "opening": version["opening"],
-        "doubts": _doubts(prepared_folder(root), version["last_day"]),
+        "doubts": doubts,
         "rows": {"panel": version["rows"], **{name: len(table) for name, table in small.items()}},
         "missing": {"panel": missing, **{name: missing_shares(table) for name, table in small.items()}},
         "months": {month: row.to_dict() for month, row in months.iterrows()},
@@ -119,12 +150,6 @@ def _describe_quality(
     }
 
 # %% ../../nbs/data/05_quality.ipynb #dc8e725c
-def _doubts(prepared, last_day):
-    "Stores whose last numbers may be broken."
-    looked = [look_at_store(name, sold_of(arrays)) for name, *_, arrays in each_store(prepared, days=BEFORE)]
-    return doubt_numbers(looked, day_number(last_day, "last_day"))
-
-
 def write_quality(
     root: Path,  # The project's folder, with prepared data
     steps: list,  # What `prepare` returned

@@ -558,15 +558,24 @@ def _say_row(row):
     return f"{row['title']} {row['value']}, where {allowed} was promised"
 
 # %% ../../nbs/monitoring/02a_judged.ipynb #af1f43b1
+_LITTLE = ": says little"  # Of a band of volume that is so wide
+
+
 def verdict_table(
     verdict: Verdict,
 ) -> pd.DataFrame:  # measure, of, seven days, promised, since
-    "A verdict's measures as somebody reads them."
-    rows = []
+    "A verdict's measures as somebody reads them, and of which slices volume says little."
+    rows, wide = [], says_little(verdict.found)
     for row in verdict.rows:
         low, high = row["allowed"] or (None, None)
         allowed = "not judged" if high is None else f"at most {high}" if low is None else f"{low} to {high}"
+        allowed += _LITTLE if row["measure"] == "bias" and (row["kind"], row["slice"]) in wide else ""
         of = " ".join(filter(None, (row["kind"], row["slice"])))
         since = say_day(row["since"]) if row["since"] else "as judged" if high is not None else ""
         rows.append([row["title"], of, row["value"] or "–", allowed, since])
+    for of in dict.fromkeys(kind for kind, _ in wide if kind != "all"):
+        names = [name for kind, name in wide if kind == of]
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        whom = f"{_NAMED.get(of, (of, of))[len(names) > 1]} {', '.join(names[:_SHOWN])}{more}"
+        rows.append([MEASURES["bias"].title, whom, "–", f"weeks differ too much{_LITTLE}", ""])
     return pd.DataFrame(rows, columns=["measure", "of", "seven days", "promised", "since"])

@@ -43,12 +43,13 @@ def _places(table, block):
     return row, (table["date"].to_numpy().astype("datetime64[D]") - block.first_day).astype(int)
 
 
-def _scored(table, block, row, day):
-    "The rows that the gate would score, with their weights."
+def _scored(table, block, row, day, aside):
+    "The rows that the gate would score, with their weights; none of a product on days on which it tells nothing."
     days = np.arange(day.min(), day.max() + 1)
     unsure = (shut_without_notice(block, days) | days_ran_out(block, days))[row, day - days[0]]
     # of a day of which nothing is known a forecast is neither right nor wrong; of a closed one 0 was foretold
     unsure |= np.isnan(block.sales[row, day]) & ~block.is_open[row, day].astype(bool) & (table["mean"] > 0).to_numpy()
+    unsure |= aside[row, day]
     weight = np.where(block.series["perishable"].to_numpy()[row], PERISHABLE_WEIGHT, 1.0)
     return table.assign(weight=weight)[(row >= 0) & ~unsure].reset_index(drop=True)
 
@@ -92,7 +93,7 @@ def keep_totals(
     return path
 
 # %% ../../nbs/monitoring/02_performance.ipynb #d80808d0
-def _totals_of(root, block, day, model_version):
+def _totals_of(root, block, day, model_version, aside):
     "The item totals that end on a day, beside what was sold."
     parts, first = [], str(np.datetime64(day) - np.timedelta64(DAYS_AHEAD, "D"))
     for path in sorted((main_root(root) / TOTALS).glob(f"????-??-??-{model_version}.parquet")):
@@ -102,11 +103,11 @@ def _totals_of(root, block, day, model_version):
             except (pa.ArrowException, OSError):
                 raise UserError(f"{path} cannot be read. Remove it: later nights do without it.") from None
             parts.append(found.to_pandas())
-    return _with_sold(pd.concat(parts, ignore_index=True), block, day) if parts else None
+    return _with_sold(pd.concat(parts, ignore_index=True), block, day, aside) if parts else None
 
 
-def _with_sold(totals, block, day):
-    "Item totals that end on a day, with what was sold on their days; not of items that ran out somewhere meanwhile."
+def _with_sold(totals, block, day, aside):
+    "Item totals that end on a day, with what was sold; not of items that ran out somewhere, or tell nothing."
     last = block.day(day)
     items, sold = block.series["item_nbr"].to_numpy(), np.nan_to_num(block.sales)
     done = []
@@ -114,7 +115,7 @@ def _with_sold(totals, block, day):
         if days > last + 1:
             continue
         over = np.arange(last - days + 1, last + 1)
-        ran_out = items[days_ran_out(block, over).any(axis=1)]
+        ran_out = items[(days_ran_out(block, over) | aside[:, over]).any(axis=1)]
         units = pd.Series(sold[:, over].sum(axis=1)).groupby(items).sum()
         known = part[~part["item_nbr"].isin(ran_out)]
         done.append(known.assign(unit_sales=known["item_nbr"].map(units).fillna(0.0)))
@@ -128,7 +129,7 @@ def _sliced(root, table, block, model_version):
     return slice_columns(table, block, first)
 
 
-def _day_of(root, tonight, day):
+def _day_of(root, tonight, day, aside):
     "How the forecasts for one day went, by model."
     path = main_root(root) / OUTCOMES / f"{day}.parquet"
     try:
@@ -141,7 +142,7 @@ def _day_of(root, tonight, day):
         row = {"kind": NOT_FORECAST, "slice": "", "days": 1, "date": pd.Timestamp(day), "week": 0, "sold": units}
         parts.append(pd.DataFrame([row]).assign(model_version=version))
     for version, part in known[forecast].groupby("model_version", observed=True):
-        table = _scored(part, tonight.block, *_places(part, tonight.block))
+        table = _scored(part, tonight.block, *_places(part, tonight.block), aside)
         if len(table):
             slices = _sliced(root, table, tonight.block, version)
             parts.append(day_sums(table, slices, tonight.horizon).assign(model_version=version))
@@ -151,7 +152,7 @@ def _day_of(root, tonight, day):
 _TOLD = ["store_nbr", "item_nbr", "date", "horizon", "mean", "q10", "q50", "q90", "log_mean"]
 
 
-def _orders_of(root, tonight, day):
+def _orders_of(root, tonight, day, aside):
     "How the orders went whose horizon ends on a day, by model."
     origin, parts = str(np.datetime64(day) - np.timedelta64(tonight.horizon, "D")), []
     for path in sorted((main_root(root) / FORECASTS).glob(f"{origin}*.parquet")):
@@ -161,17 +162,17 @@ def _orders_of(root, tonight, day):
         row, at = _places(told, tonight.block)
         told["unit_sales"] = np.nan_to_num(tonight.block.sales[row, at]).astype(float)
         told["forecast_origin"] = pd.Categorical.from_codes(np.zeros(len(told), np.int8), [origin])
-        table, version = _scored(told, tonight.block, row, at), about["model_version"]
+        table, version = _scored(told, tonight.block, row, at, aside), about["model_version"]
         if len(table):
             slices = _sliced(root, table, tonight.block, version)
             parts.append(order_sums(table, slices, tonight.horizon).assign(model_version=version))
     return parts
 
 
-def _intervals_of(root, tonight, day):
+def _intervals_of(root, tonight, day, aside):
     "How often intervals of sums over stores held, by model."
     names = {path.stem[11:] for path in (main_root(root) / TOTALS).glob("????-??-??-*.parquet")}
-    found = {name: _totals_of(root, tonight.block, day, name) for name in sorted(names)}
+    found = {name: _totals_of(root, tonight.block, day, name, aside) for name in sorted(names)}
     return [
         interval_sums(own).assign(model_version=name) for name, own in found.items() if own is not None and len(own)
     ]
@@ -181,15 +182,24 @@ PERFORMANCE = "production/performance"  # A file for each day: sums
 _CORRECTED = 28  # Days back in which outcomes may have been joined anew
 
 
-def _mark(path):
-    "What tells a file from itself as it was."
+def _mark(path, without=()):
+    "What tells a day's sums from what they were: its outcomes, and the products that are no part of them."
     about = path.stat()
-    return f"{about.st_size}-{about.st_mtime_ns}"
+    return "-".join([str(about.st_size), str(about.st_mtime_ns), *without])
 
 
-def _is_stale(home, day):
+def _without(tonight, day, aside):
+    "The series that are no part of a day's sums, nor of the orders that end on it, by their days; mostly none."
+    last = tonight.block.day(day)
+    days = aside[:, max(0, last + 1 - tonight.horizon) : last + 1]
+    series = tonight.block.series[["store_nbr", "item_nbr"]].astype(str).to_numpy()
+    return [f"{'/'.join(series[row])}:{days[row].sum()}" for row in np.flatnonzero(days.any(axis=1))]
+
+
+def _is_stale(home, tonight, day, aside):
     "Whether a day was not added up yet, or is another by now."
-    path, of = home / PERFORMANCE / f"{day}.parquet", _mark(home / OUTCOMES / f"{day}.parquet")
+    of = _mark(home / OUTCOMES / f"{day}.parquet", _without(tonight, day, aside))
+    path = home / PERFORMANCE / f"{day}.parquet"
     try:
         return (pq.read_schema(path).metadata or {}).get(b"outcomes", b"").decode() != of
     except (pa.ArrowException, OSError):  # missing or damaged
@@ -199,22 +209,24 @@ def _is_stale(home, day):
 def keep_sums(
     root: Path,  # The project's folder
     tonight: Forecaster,  # The night that brought the newest day, after `join_actuals`
+    aside: np.ndarray | None = None,  # From `days_aside`: days of series that are no part of the sums
 ) -> list[str]:  # The days that were added up, the newest last
     "Add up how the forecasts did: of the newest day, and of those from the first that was corrected on."
     home, block = main_root(root), tonight.block
+    aside = np.zeros((block.n_series, block.n_days), bool) if aside is None else aside
     reach = block.date(max(tonight.horizon + 1, tonight.origin - _CORRECTED))
     days = sorted(path.stem for path in (home / OUTCOMES).glob("????-??-??.parquet"))
     days = [day for day in days if str(reach) <= day <= str(block.date(tonight.origin))]
-    first = next((place for place, day in enumerate(days) if _is_stale(home, day)), len(days))
+    first = next((place for place, day in enumerate(days) if _is_stale(home, tonight, day, aside)), len(days))
     for day in days[first:]:
-        _write_sums(home, root, tonight, day)
+        _write_sums(home, root, tonight, day, aside)
     return days[first:]
 
 
-def _write_sums(home, root, tonight, day):
+def _write_sums(home, root, tonight, day, aside):
     "Add up one day."
-    mark = _mark(home / OUTCOMES / f"{day}.parquet")
-    parts = [*_day_of(root, tonight, day), *_orders_of(root, tonight, day), *_intervals_of(root, tonight, day)]
+    mark = _mark(home / OUTCOMES / f"{day}.parquet", _without(tonight, day, aside))
+    parts = [part for add_up in (_day_of, _orders_of, _intervals_of) for part in add_up(root, tonight, day, aside)]
     table = pd.concat(parts, ignore_index=True)
     sums = [name for name in table if name not in (*SUM_KEYS, "model_version")]
     table = table[["model_version", *SUM_KEYS, *sums]].astype({**dict.fromkeys(sums, np.float32), **KEY_KINDS})

@@ -82,12 +82,12 @@ def shares_of(
 REASONS = "production/reasons"  # A file for each model (its sample, its approval), and one for each night
 
 
-def _approval(tonight, card):
+def _approval(tonight, card, aside):
     "The sample of a model, and what its forecasts stood on when it was approved."
     block = tonight.block
     origin = max(block.day(card["forecast_origin"]), min(HISTORY, tonight.origin))
     units = np.nan_to_num(block.sales[:, max(0, origin + 1 - _LATELY) : origin + 1]).sum(axis=1)
-    rows, counts = draw_sample(units)
+    rows, counts = draw_sample(np.where(aside[:, origin], 0, units))
     keys = block.series[["store_nbr", "item_nbr"]].iloc[rows].astype(str).to_numpy().tolist()
     told = shares_of(reasons_at(tonight, rows, origin), counts)
     return {"day": str(block.date(origin)), "series": keys, "counts": counts.tolist(), **told}
@@ -104,20 +104,22 @@ def _known(path):
 def keep_reasons(
     root: Path,  # The project's folder
     tonight,  # The forecaster of the night that is live
+    aside: np.ndarray | None = None,  # From `days_aside`: days of series that tell nothing
 ) -> dict | None:  # day, net, moved; None where the model gives no reasons
-    "Work out what tonight's forecasts stand on, and keep it."
+    "Work out what tonight's forecasts stand on, and keep it; without products whose units changed lately."
     if not row_model(tonight):
         return None
+    aside = np.zeros((tonight.block.n_series, tonight.block.n_days), bool) if aside is None else aside
     home, version = main_root(root) / REASONS, tonight.card["model_version"]
     home.mkdir(parents=True, exist_ok=True)
     approved = _known(home / f"{version}.json")
     if not {"day", "series", "counts", "net", "moved"} <= set(approved):
         package = find_json(registry_folder(root) / version / "package/forecaster.json", {})
-        approved = _approval(tonight, package.get("card", tonight.card))
+        approved = _approval(tonight, package.get("card", tonight.card), aside)
         write_json(home / f"{version}.json", approved)
     keys = pd.MultiIndex.from_frame(tonight.block.series[["store_nbr", "item_nbr"]].astype(str))
     rows = keys.get_indexer(pd.MultiIndex.from_tuples(map(tuple, approved["series"])))
-    there, counts = rows >= 0, np.array(approved["counts"])
+    there, counts = (rows >= 0) & ~aside[rows, tonight.origin], np.array(approved["counts"])
     told = shares_of(reasons_at(tonight, rows[there], tonight.origin), counts[there])
     night = {"day": tonight.card["forecast_origin"], **told}
     write_json(home / f"{night['day']}-{version}.json", night)

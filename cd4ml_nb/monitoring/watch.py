@@ -21,7 +21,7 @@ from .alerts import Wrong, accepted_of, monitoring_of, read_alerts, say_events, 
 from ..model.forecaster import Forecaster
 from ..model.notes import Recount
 from .causes import UNTOLD, Drift, Drifted, as_told, is_echo
-from .drifted import DAMAGED, SEVERAL, look_for_drift, read_drift, said_normal, say_drift
+from .drifted import DAMAGED, SEVERAL, days_aside, look_for_drift, read_drift, said_normal, say_drift
 from .judged import NOT_PROMISED, WORSE, Verdict, is_as_judged, say_worse
 from .fairness import fairness_rows, fairness_table, hold_regions, say_fairness
 from .outputs import look_at_outputs, output_nights, read_outputs, say_outputs, strange_outputs
@@ -76,7 +76,7 @@ def look_back(
     "Add up how the forecasts did; what cannot be told is said, and stops no night."
     try:
         keep_totals(root, tonight)
-        keep_sums(root, tonight)
+        keep_sums(root, tonight, days_aside(root, tonight.block))
         return is_as_judged(root), overrides_of(root)[0]
     except UserError as e:
         return Verdict(NOT_PROMISED, str(e), tonight.card["model_version"]), ""
@@ -137,7 +137,7 @@ def look_inside(
         return say_outputs(look_at_outputs(root, tonight), before)
 
     def reasons():
-        keep_reasons(root, tonight)
+        keep_reasons(root, tonight, days_aside(root, tonight.block))
         return say_reasons(*read_reasons(root, version))
 
     def fairness():
