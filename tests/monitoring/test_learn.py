@@ -164,6 +164,9 @@ def test_learning_waits_until_the_data_are_mended_or_a_person_says_why(shop, cap
 
     said = learning.learn(shop, if_due=True, run=nothing)
     assert said.startswith("First mend: units of product 101. Learning is called for (") and "--normal" in said
+    with pytest.raises(UserError, match="First mend: units of product 101"):  # by hand: exit code 1
+        learning.learn(shop, run=nothing)
+    assert "First mend: units of product 101" in due_of.say_due(shop), "which the monitor page shows"
     assert "learn" not in [act["act"] for act in read_log(shop)]
     learning.after_night(shop)
     assert "and waits for that" in capfd.readouterr().err
