@@ -123,6 +123,7 @@ class Alert:
     normal: bool = False  # Whether a person said that it is as it should be from now on
     model_version: str | None = None
     about: str = ""  # Cause and whom, where a rule is of several at a time
+    members: tuple[tuple[str, str], ...] = ()  # Of what is told as one: what each is about, and since when
 
     @property
     def todo(self) -> str:
@@ -157,10 +158,12 @@ def _check_alert(event):
     check_fields(event, {"of": "", "about": "", "alert": ""} | event.inputs, of=str, about=str, alert=str)
     if event.outputs.get("since"):
         check_fields(event, event.outputs, since=date)
+    if event.outputs.get("members"):
+        check_fields(event, event.outputs, members=list)
     if event.outputs.get("act") == ACKNOWLEDGED:
         check_fields(event, event.outputs, by=str, reason=str)
 
-
+# %% ../../nbs/monitoring/03_alerts.ipynb #48f31ca1
 def _opened(event, rule):
     "An alert, from the event that opened it."
     said, usual = event.outputs, RULES.get(rule, RULES["night"])
@@ -168,7 +171,7 @@ def _opened(event, rule):
     day = event.inputs.get("day", "")
     when = {"day": day, "since": said.get("since", day), "opened": event.time}
     about["guide"] = guide_of(about["guide"], rule, event.inputs.get("about", ""))
-    told = {"says": said.get("says", ""), "about": event.inputs.get("about", "")}
+    told = {"says": said.get("says", ""), "about": event.inputs.get("about", ""), "members": _members_of(said)}
     return Alert(event.id, rule, **told, **about, **when, model_version=event.model_version)
 
 
@@ -179,9 +182,20 @@ def _after(alert, event, act):
         return replace(alert, by=said["by"], reason=said["reason"], normal=alert.normal or bool(said.get("normal")))
     if act == CLOSED:
         return replace(alert, closed=event.time)
-    return replace(alert, says=said.get("says", alert.says), since=said.get("since", alert.since))
+    members = _members_of(said) or alert.members
+    return replace(alert, says=said.get("says", alert.says), since=said.get("since", alert.since), members=members)
+
+
+def _members_of(said):
+    "Who is told as one, as an event has it."
+    return tuple((str(about), str(since)) for about, since in said.get("members", ()))
 
 # %% ../../nbs/monitoring/03_alerts.ipynb #02f3bf99
+def _names_of(one):
+    "By what names an alert, or what is wrong, is known: each member by its own, whoever stands beside it."
+    return one.members or ((one.about, one.since),)
+
+
 class Wrong(NamedTuple):
     "What is wrong by one rule."
 
@@ -190,6 +204,7 @@ class Wrong(NamedTuple):
     says: str  # One or two sentences
     model_version: str | None = None
     about: str = ""  # Cause and whom, where a rule is of several at a time
+    members: tuple[tuple[str, str], ...] = ()  # As an alert's
 
 # %% ../../nbs/monitoring/03_alerts.ipynb #a7a1abd4
 def settle(
@@ -201,11 +216,11 @@ def settle(
     with one_at_a_time(folder):
         ever = alerts_of(read_events(folder, kinds=["alert"]))
         alerts = [alert for alert in ever if not alert.closed]
-        normal = {(one.rule, one.about, one.since) for one in ever if one.normal}
+        normal = {(one.rule, *name) for one in ever if one.normal for name in _names_of(one)}
         for rule, wrong in seen.items():
             known = {alert.about: alert for alert in alerts if alert.rule == rule}
             told = [wrong] if isinstance(wrong, Wrong) else wrong or []
-            found = {one.about: one for one in told if (rule, one.about, one.since) not in normal}
+            found = {one.about: one for one in told if not normal.issuperset((rule, *name) for name in _names_of(one))}
             events = [_event_for(rule, rules[rule], known.get(one), found.get(one)) for one in {**known, **found}]
             written += filter(None, events)
         return keep_events(root, written)
@@ -220,7 +235,8 @@ def _event_for(name, rule, known, wrong):
     if wrong is None or rule.level == "off":
         return None
     said = {"says": wrong.says, "since": wrong.since}
-    if known and (known.says, known.since) != (wrong.says, wrong.since):
+    said |= {"members": [list(name) for name in wrong.members]} if wrong.members else {}
+    if known and (known.says, known.since, known.members) != (wrong.says, wrong.since, wrong.members):
         return Event("alert", {"of": name, "day": wrong.day, "alert": known.id, **about}, {"act": SAID, **said})
     if known:
         return None
@@ -244,7 +260,8 @@ def accepted_of(
 ) -> dict[tuple[str, str], str]:  # By what it is about and since when
     "What people said is as it should be from now on: who, and when."
     ended = [one for one in read_alerts(root, closed=True) if one.rule == rule and one.normal and one.closed]
-    return {(one.about, one.since): f"accepted as normal by {one.by} on {say_day(one.closed)}" for one in ended}
+    said = {one: f"accepted as normal by {one.by} on {say_day(one.closed)}" for one in ended}
+    return {name: told for one, told in said.items() for name in _names_of(one)}
 
 # %% ../../nbs/monitoring/03_alerts.ipynb #28f5a9c0
 def acknowledge(

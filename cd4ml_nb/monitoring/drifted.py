@@ -254,11 +254,7 @@ def said_normal(
     accepted: Mapping[tuple[str, str], str],  # From `accepted_of`
 ) -> list[str]:  # Of each who accepted it, and when; empty where nobody did
     "What drifts, but is as it should be from now on."
-    found = list(found)
-    first = min((one.since for one in found if one.kind == "product"), default="")
-    together = accepted.get((SEVERAL, first), "")
-    each = [(one.kind == "product", accepted.get((one.about, one.since), "")) for one in found]
-    return [alone or (together if is_product else "") for is_product, alone in each]
+    return [accepted.get((one.about, one.since), "") for one in found]
 
 # %% ../../nbs/monitoring/04d_drifted.ipynb #3f9a450e
 def say_drift(

@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['OF_WEEKS', 'OF_NIGHTS', 'OUTPUTS', 'coming_week', 'apart_from_weeks', 'sizes_of', 'apart_from_nights',
            'output_nights', 'read_outputs', 'look_at_outputs', 'outputs_off', 'say_output', 'say_outputs',
-           'strange_outputs']
+           'strange_slices', 'Strange', 'strange_outputs']
 
 # %% ../../nbs/monitoring/04e_outputs.ipynb #1715d6d4
 import contextlib
-from collections.abc import Container
+from collections.abc import Collection, Container
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 import numpy as np, pandas as pd
 import pyarrow as pa, pyarrow.parquet as pq
 from ..core import UserError, main_root, replace_file
@@ -240,31 +241,55 @@ def _about(measure, side, kind, name):
     return f"{measure} {side}: {' '.join(filter(None, (kind, name)))}"
 
 
-def _say_strange(kind, rows):
+def _side(row):
+    "On which side of what is usual a finding lies."
+    return "more" if row.value > 0 else "less"
+
+
+def _say_strange(rows):
     "A sentence on one finding, or on several of a kind."
     more = f", and alike for {len(rows) - 1} more" if len(rows) > 1 else ""
     return f"The coming week is forecast unlike any before: {say_output(rows[0])}{more}."
 
 # %% ../../nbs/monitoring/04e_outputs.ipynb #ca0aba9a
+def strange_slices(
+    found: pd.DataFrame,  # From `look_at_outputs`
+    known: Container[str] = (),  # Names of what was strange last night, each for itself
+) -> dict:  # By the name of each, which stays the same from night to night: its row of `found`
+    "What is forecast unlike any week that there was, each slice judged for itself, whoever stands beside it."
+    own, told = found[found["measure"].isin(OF_WEEKS) & found["limit"].notna()], {}
+    for row in own.itertuples():
+        name = _about(row.measure, _side(row), row.kind, row.slice)
+        if abs(row.far) > (row.limit / 2 if name in known else row.limit):
+            told[name] = row
+    return told
+
+# %% ../../nbs/monitoring/04e_outputs.ipynb #11bdbd0f
+class Strange(NamedTuple):
+    "What is said of a strange week, as one thing."
+
+    about: str  # A name that stays the same from night to night
+    says: str
+    members: tuple[str, ...]  # The names of several slices that are said as one
+
+
 def strange_outputs(
     found: pd.DataFrame,  # From `look_at_outputs`
-    known: Container[str] = (),  # Names of what was strange last night
+    known: Collection[str] = (),  # Names of what was said last night
+    within: Collection[str] = (),  # Members of these
     drifting: Container[tuple[str, str]] = (),  # kind and slice of what drifts
-) -> list[tuple[str, str]]:  # A name that stays the same from night to night, and a sentence
-    "What is forecast unlike any week that there was, and by nothing that came in."
-    own = found[found["measure"].isin(OF_WEEKS) & found["limit"].notna()]
-    groups: dict[tuple, list] = {}
-    for row in own.itertuples():
-        side, kind, name = "more" if row.value > 0 else "less", row.kind, row.slice
-        names = (_about(row.measure, side, kind, name), _about(row.measure, side, kind, "several"))
-        limit = row.limit / 2 if any(one in known for one in names) else row.limit
-        if abs(row.far) > limit and (kind, name) not in drifting:
-            groups.setdefault((row.measure, side, kind), []).append(row)
+    normal: Container[str] = (),  # Names of slices of which a person said that it is as it should be
+) -> list[Strange]:
+    "What is to be said: by nothing that came in, and what nobody accepted."
+    groups: dict[tuple[str, str, str], dict] = {}
+    for name, row in strange_slices(found, {*known, *within}).items():
+        if (row.kind, row.slice) not in drifting and name not in normal:
+            groups.setdefault((row.measure, _side(row), row.kind), {})[name] = row
     told = []
-    for (measure, side, kind), rows in groups.items():
-        alone = [row for row in rows if _about(measure, side, kind, row.slice) in known]
-        together = _about(measure, side, kind, "several")
-        for some in as_told(rows, alone, together in known):
+    for of, rows in groups.items():
+        alone, together = [name for name in rows if name in known], _about(*of, "several")
+        for some in as_told(list(rows), alone, together in known):
             one = len(some) == 1 and (some[0] in alone or together not in known)
-            told.append((_about(measure, side, kind, some[0].slice) if one else together, _say_strange(kind, some)))
+            says = _say_strange([rows[name] for name in some])
+            told.append(Strange(some[0], says, ()) if one else Strange(together, says, tuple(some)))
     return told

@@ -24,7 +24,8 @@ from .causes import UNTOLD, Drift, Drifted, as_told, is_echo
 from .drifted import DAMAGED, SEVERAL, days_aside, look_for_drift, read_drift, said_normal, say_drift
 from .judged import NOT_PROMISED, WORSE, Verdict, is_as_judged, say_worse
 from .fairness import fairness_rows, fairness_table, hold_regions, say_fairness
-from .outputs import look_at_outputs, output_nights, read_outputs, say_outputs, strange_outputs
+from .outputs import look_at_outputs, output_nights, read_outputs
+from .outputs import say_outputs, strange_outputs, strange_slices
 from .overrides import overrides_of
 from .performance import keep_sums, keep_totals
 from .reasons import keep_reasons, read_reasons, say_reasons
@@ -39,6 +40,7 @@ def wrong_of(
     verdict: Verdict,
     known: Container[str] = (),  # Slices that are told already, as `Wrong.about` has them
     faults: Collection[Drift] = (),  # What drifts
+    accepted: Container[tuple[str, str]] = (),  # What people said is normal: what it is about, and since when
 ) -> list[Wrong]:  # The whole, and slices; of these no new ones while the whole is worse, which explains them
     "What is wrong with the live model, if anything, and by no error of the data."
     if verdict.state != WORSE:
@@ -46,6 +48,8 @@ def wrong_of(
     rows = [row for row in verdict.rows if row["off"]]
     rows = [row for row in rows if not is_echo(_kind_of(row), row["slice"], row["since"], faults)]
     groups: dict[str, list[dict]] = {"": [row for row in rows if _kind_of(row) == "all"]}
+    began = _began(rows)
+    rows = [row for row in rows if _kind_of(row) == "all" or (_name_of(row), began[_name_of(row)]) not in accepted]
     for kind in dict.fromkeys(row["kind"] for row in rows if _kind_of(row) != "all"):
         names = sorted({row["slice"] for row in rows if row["kind"] == kind})
         alone, several = [name for name in names if f"{kind}: {name}" in known], f"{kind}: several"
@@ -54,19 +58,31 @@ def wrong_of(
             about = f"{kind}: {some[0]}" if one else several
             if about in known or not groups[""]:
                 groups[about] = [row for row in rows if row["kind"] == kind and row["slice"] in some]
-    return [_worse(verdict, about, rows) for about, rows in groups.items() if rows]
+    return [_worse(verdict, about, rows, began) for about, rows in groups.items() if rows]
 
-
+# %% ../../nbs/monitoring/03b_watch.ipynb #5973bd48
 def _kind_of(row):
     "The kind of a verdict's row; all for what is of all stores."
     return "all" if row["kind"] == ALL_STORES else row["kind"]
 
-# %% ../../nbs/monitoring/03b_watch.ipynb #05c3f8ac
-def _worse(verdict, about, rows):
+
+def _name_of(row):
+    "What a slice that is worse is known by."
+    return f"{row['kind']}: {row['slice']}"
+
+
+def _began(rows):
+    "Since when each slice is worse."
+    return {name: min(row["since"] for row in rows if _name_of(row) == name) for name in set(map(_name_of, rows))}
+
+
+def _worse(verdict, about, rows, began):
     "What is worse, of the whole or of some slices."
+    several = about.endswith(": several")
+    members = tuple((name, began[name]) for name in dict.fromkeys(map(_name_of, rows))) if several else ()
     since = min(row["since"] for row in rows)
     says = f"Worse than judged since {say_day(since)}: {say_worse(rows)}."
-    return Wrong(verdict.day, since, says, verdict.model_version, about)
+    return Wrong(verdict.day, since, says, verdict.model_version, about, members)
 
 # %% ../../nbs/monitoring/03b_watch.ipynb #4a76069b
 def look_back(
@@ -104,23 +120,25 @@ def _drift_of(root):
     drifted, night = read_drift(root), live_night(root)
     if not drifted or drifted.state == DAMAGED or not night or drifted.day != night["day"]:
         return {}
-    version = night["model_version"]
-    found = _together(drifted.found, _open_about(root, "drift"))
-    return {"drift": [Wrong(drifted.day, since, says, version, about) for about, since, says in found]}
+    normal = said_normal(drifted.found, accepted_of(root, "drift"))
+    left = [one for one, accepted in zip(drifted.found, normal) if not accepted]
+    found = _together(left, _open_about(root, "drift"))
+    return {"drift": [Wrong(drifted.day, since, says, night["model_version"], *who) for since, says, *who in found]}
 
 # %% ../../nbs/monitoring/03b_watch.ipynb #4ae7e1ee
 def _together(found, known):
-    "What is told of each find: a name, since when, a sentence; many products of changed units are one."
+    "What is told of each find: since when, a sentence, a name, members; many products of changed units are one."
     products = {one.about: one for one in found if one.kind == "product"}
-    told = [(one.about, one.since, one.says) for one in found if one.about not in products]
+    told = [(one.since, one.says, one.about, ()) for one in found if one.about not in products]
     for some in as_told(list(products), [about for about in products if about in known], SEVERAL in known):
         few = [products[about] for about in some]
         if len(few) == 1 and (some[0] in known or SEVERAL not in known):
-            told.append((some[0], few[0].since, few[0].says))
+            told.append((few[0].since, few[0].says, some[0], ()))
             continue
         names = ", ".join(one.slices[0] for one in few[:3]) + (f" and {len(few) - 3} more" if len(few) > 3 else "")
         says = f"Units changed: {len(few)} products are counted many times as high or low as before: {names}."
-        told.append((SEVERAL, min(one.since for one in few), says))
+        members = tuple((one.about, one.since) for one in few)
+        told.append((min(since for _, since in members), says, SEVERAL, members))
     return told
 
 # %% ../../nbs/monitoring/03b_watch.ipynb #c0a1f3d2
@@ -191,7 +209,7 @@ def _untold(verdict, about):
 
 def _stays(alert):
     "An open alert as what is still wrong."
-    return Wrong(alert.day, alert.since, alert.says, alert.model_version, alert.about)
+    return Wrong(alert.day, alert.since, alert.says, alert.model_version, alert.about, alert.members)
 
 # %% ../../nbs/monitoring/03b_watch.ipynb #e00e5e29
 def _worse_of(root):
@@ -199,7 +217,7 @@ def _worse_of(root):
     verdict, known = is_as_judged(root), _open_about(root, "worse_than_judged")
     known = {about: one for about, one in known.items() if one.model_version == verdict.model_version}
     faults = _faults(root)
-    found = wrong_of(verdict, known, faults)
+    found = wrong_of(verdict, known, faults, accepted_of(root, "worse_than_judged"))
     told = {one.about for one in found}
     left = [one for about, one in known.items() if about not in told and _untold(verdict, about)]
     return {"worse_than_judged": [*found, *map(_stays, left)]}
@@ -214,32 +232,39 @@ def _is_told(found, about):
 
 # %% ../../nbs/monitoring/03b_watch.ipynb #7525048f
 def _still_normal(root, day, version):
-    "Strange weeks that a person said are normal, and that were forecast so on each night since; by name."
-    normal = [one for one in read_alerts(root, closed=True) if one.rule == "outputs" and one.normal and one.closed]
-    normal = {one.about: one for one in normal if one.model_version == version}
+    "Names of strange weeks that a person said are normal, and that were forecast so on each night since."
+    ended = [one for one in read_alerts(root, closed=True) if one.rule == "outputs" and one.normal and one.closed]
+    ended = [one for one in ended if one.model_version == version]
+    normal = dict(name for one in ended for name in one.members or ((one.about, one.since),))
     for night in output_nights(root, version, before=day):
-        since = {about for about, one in normal.items() if one.day <= night}
+        since = {name for name, first in normal.items() if first <= night}
         with suppress(UserError):  # a damaged night tells nothing
-            told = dict(strange_outputs(read_outputs(root, night, version), since)) if since else {}
-            normal = {about: one for about, one in normal.items() if about not in since or about in told}
-    return normal
+            told = strange_slices(read_outputs(root, night, version), since) if since else {}
+            normal = {name: first for name, first in normal.items() if name not in since or name in told}
+    return set(normal)
 
-
+# %% ../../nbs/monitoring/03b_watch.ipynb #1b73500b
 def _outputs_of(root):
     "What is forecast unlike any week, as wrong, in the words of the first night; nothing where it was not looked at."
     night = live_night(root)
     if not night or night["day"] not in output_nights(root, night["model_version"]):
         return {}
     day, version, known = night["day"], night["model_version"], _open_about(root, "outputs")
-    known |= _still_normal(root, day, version)
+    within = dict(name for alert in known.values() for name in alert.members)
     drifting = {(one.kind, name) for one in _faults(root) for name in one.slices}
     found = read_outputs(root, day, version)
-    told = strange_outputs(found, known, drifting)
-    first = {about: (alert.since, alert.says) for about, alert in known.items()}
-    said = [(about, *first.get(about, (day, says))) for about, says in told]
-    left = [one for one in known.values() if one.about not in dict(told) and not _is_told(found, one.about)]
-    left = [one for one in left if not one.closed]
-    return {"outputs": [*(Wrong(day, since, says, version, about) for about, since, says in said), *map(_stays, left)]}
+    told = strange_outputs(found, known, within, drifting, _still_normal(root, day, version))
+    left = [one for one in known.values() if one.about not in {new.about for new in told}]
+    left = [one for one in left if not _is_told(found, one.about)]
+    return {"outputs": [*(_strange(one, known.get(one.about), day, version) for one in told), *map(_stays, left)]}
+
+
+def _strange(one, known, day, version):
+    "A strange week as wrong, in the words of the first night; who joins later is a member from that night on."
+    since = dict(known.members) if known else {}
+    members = tuple((name, since.get(name, day)) for name in one.members)
+    first, says = (known.since, known.says) if known else (day, one.says)
+    return Wrong(day, first, says, version, one.about, members)
 
 # %% ../../nbs/monitoring/03b_watch.ipynb #d69067f4
 def _tried_of(root):

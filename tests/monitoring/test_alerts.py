@@ -167,8 +167,8 @@ def test_what_cannot_be_told_tonight_is_not_over(shop, monkeypatch):
 
 def test_many_products_of_changed_units_are_one_alert():
     many = [Drift(UNITS, "product", "product", (f"{at}",), "2017-12-01", f"Product {at}.", 12.0) for at in range(6)]
-    assert [about for about, *_ in watch._together(many[:2], {})] == ["units: product 0", "units: product 1"]
-    ((about, since, says),) = watch._together(many, {})
+    assert [about for _, _, about, _ in watch._together(many[:2], {})] == ["units: product 0", "units: product 1"]
+    ((since, says, about, _),) = watch._together(many, {})
     assert (about, since) == ("units: several products", "2017-12-01") and "6 products" in says and "3 more" in says
     assert len(watch._together(many, {"units: product 0": None})) == 2  # what was told by itself stays so
 
@@ -283,6 +283,41 @@ def test_a_strange_week_is_told_once_and_when_it_is_over(shop, capsys, monkeypat
     assert night("2017-12-06", 2, 3.0) == night("2017-12-07", 3, 9.0) == read_alerts(shop) == []
     assert night("2017-12-08", 1.1, 1.0) == []
     assert len(night("2017-12-09", 3, 9.0)) == 1, "it was over meanwhile"
+
+
+def test_who_joins_what_was_accepted_is_told_and_nobody_else_again(shop, monkeypatch):
+    "A finding is known by its own name: of products and of forecasts, said one by one or together."
+
+    def opened(rule, of, day, names):
+        night = {"day": day, "model_version": "trees-1"}
+        monkeypatch.setattr(watch, "live_night", lambda root: night)
+        found = [Drift(UNITS, "product", "product", (n,), began[n], f"Product {n}.", 12.0) for n in names]
+        monkeypatch.setattr(watch, "read_drift", lambda root: Drifted(TOLD, day, found if rule == "drift" else []))
+        row = {"kind": "store", "measure": "level", "value": 1.0, "far": 9.0, "limit": 5.0}
+        (shop / "production/outputs").mkdir(parents=True, exist_ok=True)
+        rows = pd.DataFrame([row | {"slice": name} for name in names])
+        rows.to_parquet(shop / f"production/outputs/{day}-trees-1.parquet")
+        settle(shop, of(shop))
+        return [(one.about.split(" ")[-1], len(one.members), one.id) for one in read_alerts(shop) if one.rule == rule]
+
+    began = dict(zip("abcdefghijk", [f"2017-12-{day:02d}" for day in (1, 2, 2, 2, 5, 6, 6, 6, 6, 6, 6)]))
+    for rule, of in (("drift", watch._drift_of), ("outputs", watch._outputs_of)):
+        ((name, members, alert),) = opened(rule, of, "2017-12-02", "a")
+        assert (name, members) == ("a", 0)
+        acknowledge(shop, alert, "Ada", "boxes now", normal=True)
+        assert [name for name, *_ in opened(rule, of, "2017-12-03", "abc")] == ["b", "c"], "and a not again"
+        for *_, alert in opened(rule, of, "2017-12-03", "abc"):
+            acknowledge(shop, alert, "Ada", "these, too", normal=True)
+        assert opened(rule, of, "2017-12-04", "abc") == []
+        ((name, _, alert),) = opened(rule, of, "2017-12-05", "abce")
+        assert name == "e", "beside three that are accepted it is not one of many"
+        acknowledge(shop, alert, "Ada", "and this", normal=True)
+        ((_, members, alert),) = opened(rule, of, "2017-12-06", "abcefghi")
+        assert members == 4
+        acknowledge(shop, alert, "Ada", "all of these", normal=True)
+        assert opened(rule, of, "2017-12-07", "bceghi") == [], "the first ones are over: nobody else begins anew"
+        ((name, members, _),) = opened(rule, of, "2017-12-08", "bceghij")
+        assert (name, members) == ("j", 0), "nobody has accepted it"
 
 
 def test_nothing_of_it_stops_a_night(shop, capsys):

@@ -424,12 +424,11 @@ def forecast_for(block, day, mean):
     return SimpleNamespace(block=replace(block, **arrays), horizon=7, offered=offered, arrays=lambda: {"mean": mean})
 
 
-def strange_on(shop, day, mean, known=()):
+def strange_on(shop, day, mean, known=(), within=()):
     "What is strange about the seven days after a day, as they are forecast."
     block, _, inputs = shop
-    return strange_outputs(
-        apart_from_weeks(until(inputs, day + 1 - REACH), coming_week(forecast_for(block, day, mean))), known
-    )
+    week = coming_week(forecast_for(block, day, mean))
+    return strange_outputs(apart_from_weeks(until(inputs, day + 1 - REACH), week), known, within)
 
 
 @pytest.mark.parametrize(
@@ -446,7 +445,7 @@ def test_a_week_that_is_forecast_unlike_any_is_strange(shop, of, times, about):
     day = 2 * YEAR + 100
     some = np.ones(len(rate), bool) if not of else (block.series["store_nbr"] == of).to_numpy()
     mean = rate[:, day + 1 : day + 8] * np.where(some, times, 1)[:, None]
-    assert [name for name, _ in strange_on(shop, day, mean)] == about
+    assert [one.about for one in strange_on(shop, day, mean)] == about
 
 
 def plain_forecast(block, day):
@@ -476,15 +475,15 @@ def is_off(block, mean, rate, name):
 def test_two_stationary_seasonal_years_of_forecasts_raise_at_most_one_alert(how):
     "The plain one knows no December: where it forecasts a tenth less than sells then, an alert is right."
     block, rate = shops(0)
-    shop, known, alerts, right = (block, rate, facts_of(block)), [], [], []
+    shop, known, within, alerts, right = (block, rate, facts_of(block)), [], [], [], []
     for day in range(YEAR, 3 * YEAR):
         true = rate[:, day + 1 : day + 8]
         mean = true if how == "knows all" else plain_forecast(block, day)
-        told = strange_on(shop, day, mean, known)
-        for name, says in told:
+        told = strange_on(shop, day, mean, known, within)
+        for name, says, _ in told:
             if name not in known:
                 (right if is_off(block, mean, true, name) else alerts).append((str(block.date(day)), name, says))
-        known = [name for name, _ in told]
+        known, within = [one.about for one in told], [name for one in told for name in one.members]
 
     print(how, "false:", alerts, "right:", right)
     assert len(alerts) <= 1, alerts
