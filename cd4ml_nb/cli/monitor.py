@@ -79,18 +79,30 @@ def _of_tried(root, version, json):
     return words_here()("\n".join(filter(None, [*say_tried(one), table_text(columns, rows) if rows else ""])))
 
 # %% ../../nbs/cli/02c_monitor.ipynb #893f841a
+_UNTOLD = "{} cannot be told ({}): a file that it stands on is not what a night wrote. The next night looks again."
+
+
+def _drift(root):
+    "What drifts; a UserError where it cannot be read."
+    from cd4ml_nb.monitoring.drifted import DAMAGED, read_drift, say_drift
+
+    drifted = read_drift(root)
+    if drifted and drifted.state == DAMAGED:
+        raise UserError(say_drift(drifted))
+    return drifted
+
+# %% ../../nbs/cli/02c_monitor.ipynb #1da87e19
 def _read_parts(root):
     "All that the monitor tells, part by part; and of what cannot be read, which file it is and how to mend it."
     from cd4ml_nb.delivery.changed import changed_of
     from cd4ml_nb.delivery.nights import live_night
     from cd4ml_nb.monitoring.alerts import accepted_of, read_alerts
-    from cd4ml_nb.monitoring.drifted import read_drift
     from cd4ml_nb.monitoring.due import say_due
     from cd4ml_nb.monitoring.judged import is_as_judged
     from cd4ml_nb.monitoring.overrides import overrides_of
     from cd4ml_nb.monitoring.tried import said_beside, say_beside
 
-    each = {"verdict": (is_as_judged, None), "overrides": (overrides_of, ("", None)), "drift": (read_drift, None)}
+    each = {"verdict": (is_as_judged, None), "overrides": (overrides_of, ("", None)), "drift": (_drift, None)}
     each |= {"tried": (said_beside, []), "beside": (say_beside, []), "learning": (say_due, "")}
     each |= {"routing": (_routing, {"says": [], "alarm": False})}
     each |= {"changed": (lambda root: changed_of(root, (live_night(root) or {}).get("day", "")), "")}
@@ -99,9 +111,9 @@ def _read_parts(root):
     for name, (read, nothing) in each.items():
         try:
             parts[name] = read(root)
-        except UserError as e:
+        except Exception as e:  # one part; all others are told
             parts[name] = nothing
-            damaged.append(str(e))
+            damaged.append(str(e) if isinstance(e, UserError) else _UNTOLD.format(name, type(e).__name__))
     return parts, list(dict.fromkeys(damaged))
 
 # %% ../../nbs/cli/02c_monitor.ipynb #19f32254

@@ -102,4 +102,5 @@ def changed_of(
 ) -> str:  # Empty where it changed nothing, or nobody looked
     "Which old days a night changed."
     said = find_json(main_root(root) / CHANGED, {})
-    return said.get("says", "") if said.get("day") == day else ""
+    says = said.get("says", "") if said.get("day") == day else ""
+    return says if isinstance(says, str) else ""

@@ -20,6 +20,8 @@ from ..delivery.nights import live_night
 from ..look import exact_units, say_count, say_percent
 from ..model.forecaster import load_forecaster
 from .actuals import OUTCOMES
+from .kept import read_rows
+from .actuals import OUTCOME_KINDS
 from ..serving.answers import Question, Refusal, compute_answer
 from ..serving.events import Event, events_folder, read_table, utc_now, write_events
 
@@ -215,10 +217,8 @@ def _outcomes(folder, day, model_version, items):
     "What a model had said of some products on a day, by origin, and what was sold."
     path = folder / f"{day}.parquet"
     wanted = [("model_version", "=", model_version), ("item_nbr", "in", items)]
-    try:
-        table = pq.read_table(path, columns=_OUTCOME, filters=wanted, partitioning=None) if path.exists() else None
-    except (pa.ArrowException, OSError):
-        raise UserError(f"{path} cannot be read. Remove it: the next night makes it again.") from None
+    kinds = {name: OUTCOME_KINDS[name] for name in _OUTCOME}
+    table = read_rows(path, kinds, filters=wanted) if path.exists() else None
     found = pd.DataFrame(columns=_OUTCOME) if table is None else table.to_pandas()
     return found.drop(columns="model_version").astype(dict.fromkeys(_OUTCOME[:1] + _OUTCOME[2:4], str)).assign(date=day)
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 import numpy as np, pandas as pd, pyarrow as pa, pyarrow.parquet as pq
 from scipy.signal import lfilter
-from ..data.panel import each_store, named_if_damaged, table_files
+from ..data.panel import each_store, mend_of, named_if_damaged, table_files
+from .kept import DAYS, NUMBERS, TEXTS, check_columns
 from .counted import counted, moved_along
 
 # %% ../../nbs/monitoring/06_curation.ipynb #37d4f1fe
@@ -378,11 +379,31 @@ def _store_of(store, series, calendar, arrays, factors, counts):
     return Store(store, series, days, sales, promoted, habits_of(sales, mean), whole, times[enough])
 
 # %% ../../nbs/monitoring/06_curation.ipynb #239820f9
+_TABLES = {
+    "series": {"store_nbr": TEXTS, "item_nbr": TEXTS, "family": TEXTS},
+    "calendar": {"store_nbr": TEXTS, "date": DAYS, "is_open": ""},
+    "promotions": dict.fromkeys(["store_nbr", "item_nbr", "first_date", "last_date", "onpromotion"], ""),
+    "item_pool": {"item_nbr": TEXTS, "date": DAYS, "sales": NUMBERS},
+}
+_SOLD = {"item_nbr": TEXTS, "date": DAYS, "unit_sales": NUMBERS, "onpromotion": ""}
+
+
+def _check_tables(prepared):
+    "A UserError for prepared data of which a table lacks a column, or holds something else in it."
+    mend = f"To have it again, {mend_of(prepared)}."
+    for name, kinds in _TABLES.items():
+        for path in table_files(prepared, name):
+            check_columns(path, kinds, mend)
+    for path in sorted((Path(prepared) / "panel").glob("*/*.parquet")):
+        check_columns(path, _SOLD, mend)
+
+# %% ../../nbs/monitoring/06_curation.ipynb #54d75fbc
 def each_usual(
     prepared: Path,  # The folder data/prepared
     stores: list[str] | None = None,  # Only these
 ):  # Yields a `Store` each
     "Walk through the stores of the last year."
+    _check_tables(prepared)
     factors = None
     for store, series, calendar, arrays in each_store(prepared, stores, YEAR):
         if factors is None:

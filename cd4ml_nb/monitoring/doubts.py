@@ -9,10 +9,11 @@ __all__ = ['COLUMNS', 'WORDS', 'ORDER', 'KEPT', 'silent_runs', 'low_days', 'stil
 # %% ../../nbs/monitoring/06a_doubts.ipynb #6b1f907f
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 import numpy as np, pandas as pd, pyarrow as pa, pyarrow.parquet as pq
 from scipy.special import pdtr
-from ..core import main_root, progress, read_json, replace_file
+from ..core import UserError, main_root, progress, read_json, replace_file
 from ..data.corrections import KINDS, Correction, newest_prepared, standing
 from ..look import exact_units, say_count
 from .busy import full_days, told_days, too_busy
@@ -20,6 +21,7 @@ from .counted import CHANCE, other_runs
 from .curation import RARE, YEAR, Store, drawn_blocks, each_usual, holding, silences, with_planted
 from .cut_off import cut_runs
 from .excess import ANY, by_excess
+from .kept import NUMBERS, TEXTS, read_rows
 from .large import large_runs, too_large, without_large
 
 # %% ../../nbs/monitoring/06a_doubts.ipynb #973f1de7
@@ -385,6 +387,7 @@ def find_doubts(
 
 # %% ../../nbs/monitoring/06a_doubts.ipynb #442673e2
 KEPT = "production/doubts.parquet"
+_KINDS = {name: NUMBERS if name in COLUMNS[6:10] else TEXTS for name in COLUMNS}
 
 
 def all_doubts(
@@ -394,12 +397,10 @@ def all_doubts(
     prepared = newest_prepared(root)
     version = read_json(prepared / "version.json")["data_version"].encode()
     path = main_root(root) / KEPT
-    try:
-        kept = pq.read_table(path)
+    with suppress(UserError):  # there is none, or it is damaged: it is made
+        kept = read_rows(path, _KINDS)
         if (kept.schema.metadata or {}).get(b"data_version") == version:
             return kept.to_pandas()
-    except (OSError, pa.ArrowException):  # there is none, or it is damaged: it is made
-        pass
     table = find_doubts(prepared)
     kept = pa.Table.from_pandas(table, preserve_index=False)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -55,6 +55,8 @@ def read_drift(
     try:
         said = read_json(_record(root, days[-1]))
         told = said["state"], said["day"]
+        if told[1] != days[-1] or not isinstance(told[0], str):
+            return Drifted(DAMAGED, days[-1])
         drifts = lambda name: [_as_drift(one) for one in said.get(name, [])]
         version, response = (
             said.get(name, "") for name in ("model_version", "response")

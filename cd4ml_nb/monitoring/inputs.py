@@ -17,6 +17,7 @@ from ..data.panel import read_series
 from ..model.block import Block, take_series
 from ..model.groups import series_parts
 from ..model.loading import load_block
+from .kept import DAYS, NUMBERS, TEXTS, read_rows, told_if_damaged
 
 # %% ../../nbs/monitoring/04_inputs.ipynb #930c056e
 WEEKS = 8  # Of which the same weekday tells what is usual
@@ -167,14 +168,12 @@ def read_inputs(
     path = main_root(root) / INPUTS
     if not path.exists():
         return None
-    try:
-        table = pq.read_table(path).to_pandas()
+    with told_if_damaged(path):
+        table = read_rows(path, {"kind": TEXTS, "slice": TEXTS, "date": DAYS}, rest=NUMBERS).to_pandas()
         days = table["date"].to_numpy().astype("datetime64[D]")
         n_days = int((days[-1] - days[0]).astype(int)) + 1
         slices = pd.MultiIndex.from_frame(table[["kind", "slice"]].iloc[::n_days].astype(str))
         facts = {name: table[name].to_numpy().reshape(len(slices), n_days) for name in (*FACTS, "seen")}
-    except (pa.ArrowException, OSError, KeyError, ValueError, IndexError):
-        raise UserError(f"{path} cannot be read. Remove it: the next night makes it again.") from None
     return Inputs(slices, days[:n_days], facts)
 
 # %% ../../nbs/monitoring/04_inputs.ipynb #43f1978a

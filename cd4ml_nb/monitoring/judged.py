@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np, pandas as pd
 from numpy.lib.stride_tricks import sliding_window_view
-import pyarrow.parquet as pq
 from scipy.special import stdtr, stdtrit  # Student's t; scipy.stats itself takes a second to load
-from ..core import UserError, read_params
+from ..core import read_params
 from ..delivery.registry import registry_folder
 from ..delivery.state import state
 from ..look import say_day, say_percent
 from .performance import read_sums
 from .seasons import Seasons, a_year_before, read_seasons, that_week
+from .kept import DAYS, NUMBERS, TEXTS, read_rows
 from ..quality.metrics import levels_outside, metrics_of
 from ..quality.promise import ALL_STORES, KINDS, PROMISE, SUM_KEYS
 
@@ -409,10 +409,9 @@ def read_promise(
     path = registry_folder(root) / model_version / PROMISE
     if not path.exists():
         return None
-    try:
-        return pq.read_table(path, partitioning=None).to_pandas()
-    except (OSError, ValueError):
-        raise UserError(f"{path} cannot be read. Bring it back from a backup, or: cd4ml stage register") from None
+    kinds = dict.fromkeys(["kind", "slice", "forecast_origin"], TEXTS) | {"date": DAYS}
+    mend = "Bring it back from a backup, or: cd4ml stage register"
+    return read_rows(path, kinds, mend, rest=NUMBERS).to_pandas()
 
 
 def is_as_judged(

@@ -21,6 +21,7 @@ from ..model.block import last_days, take_series
 from .causes import as_told
 from .drifted import counted_of, read_drift
 from .drift import BUDGET, NEEDED, SPAN, course_of, limit_of, measures_of, spread_of
+from .kept import NUMBERS, TEXTS, read_rows
 from .units import rows_of
 from .inputs import KINDS, REACH, Inputs, day_facts, joined, read_inputs
 
@@ -130,11 +131,8 @@ def read_outputs(
     model_version: str,
 ) -> pd.DataFrame:  # _COLUMNS
     "What was found of a night's forecasts; a UserError where it cannot be read."
-    path = _path(root, day, model_version)
-    try:
-        return pq.read_table(path, partitioning=None).to_pandas()[_COLUMNS]
-    except (pa.ArrowException, OSError, KeyError):
-        raise UserError(f"{path} cannot be read. Remove it: later nights do without it.") from None
+    path, kinds = _path(root, day, model_version), dict(zip(_COLUMNS, [TEXTS] * 3 + [NUMBERS] * 3))
+    return read_rows(path, kinds, "Remove it: later nights do without it.").to_pandas()
 
 # %% ../../nbs/monitoring/04e_outputs.ipynb #88103ed2
 def _before(root, day, version, slices):

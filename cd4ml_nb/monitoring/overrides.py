@@ -10,10 +10,11 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 import numpy as np, pandas as pd
-import pyarrow as pa, pyarrow.parquet as pq
-from ..core import main_root
+from ..core import UserError, main_root
 from ..look import say_count, say_percent
 from .actuals import OUTCOMES
+from .kept import read_rows
+from .actuals import OUTCOME_KINDS
 from ..quality.bootstrap import draws, paired_difference
 from ..serving.decisions import Decided, read_decisions
 from ..serving.events import events_folder
@@ -49,8 +50,8 @@ def supplies(
 def _sold(path, stamp):
     "Units of one day by store and product; kept, as a page asks again and again."
     try:
-        table = pq.read_table(path, columns=["store_nbr", "item_nbr", "unit_sales"], partitioning=None)
-    except (pa.ArrowException, OSError):  # damaged: it is made again when the day is joined again
+        table = read_rows(path, {name: OUTCOME_KINDS[name] for name in ("store_nbr", "item_nbr", "unit_sales")})
+    except UserError:  # damaged: it is made again when the day is joined again
         return None
     units = table.to_pandas().astype({"store_nbr": str, "item_nbr": str}).drop_duplicates(["store_nbr", "item_nbr"])
     return units.set_index(["store_nbr", "item_nbr"])["unit_sales"]

@@ -9,13 +9,15 @@ __all__ = ['NOT_FORECAST', 'TOTALS', 'PERFORMANCE', 'item_totals', 'keep_totals'
 from pathlib import Path
 import numpy as np, pandas as pd
 import pyarrow as pa, pyarrow.parquet as pq
-from ..core import UserError, main_root, read_json, replace_file
+from ..core import main_root, read_json, replace_file
 from ..data.panel import DAYS_AHEAD
 from ..delivery.nights import FORECASTS, read_published, published_by
 from ..delivery.registry import registry_folder
 from ..model.block import days_ran_out, shut_without_notice
 from ..model.forecaster import Forecaster
 from .actuals import OUTCOMES
+from .kept import DAYS, NUMBERS, TEXTS, check_columns, read_rows, told_if_damaged
+from .actuals import OUTCOME_KINDS
 from ..quality.backtest import PERISHABLE_WEIGHT
 from ..quality.metrics import metrics_of
 from ..quality.promise import KEY_KINDS, SUM_KEYS, day_sums, interval_sums, order_sums, week_ahead
@@ -98,10 +100,8 @@ def _totals_of(root, block, day, model_version, aside):
     parts, first = [], str(np.datetime64(day) - np.timedelta64(DAYS_AHEAD, "D"))
     for path in sorted((main_root(root) / TOTALS).glob(f"????-??-??-{model_version}.parquet")):
         if first <= path.stem[:10] < day:
-            try:
-                found = pq.read_table(path, filters=[("date", "==", pd.Timestamp(day))], partitioning=None)
-            except (pa.ArrowException, OSError):
-                raise UserError(f"{path} cannot be read. Remove it: later nights do without it.") from None
+            wanted, mend = [("date", "==", pd.Timestamp(day))], "Remove it: later nights do without it."
+            found = read_rows(path, {"item_nbr": TEXTS, "date": DAYS}, mend, wanted, NUMBERS)
             parts.append(found.to_pandas())
     return _with_sold(pd.concat(parts, ignore_index=True), block, day, aside) if parts else None
 
@@ -132,10 +132,9 @@ def _sliced(root, table, block, model_version):
 def _day_of(root, tonight, day, aside):
     "How the forecasts for one day went, by model."
     path = main_root(root) / OUTCOMES / f"{day}.parquet"
-    try:
+    check_columns(path, OUTCOME_KINDS)
+    with told_if_damaged(path):
         known = read_table(path).assign(date=pd.Timestamp(day))
-    except (pa.ArrowException, OSError):
-        raise UserError(f"{path} cannot be read. Remove it: the next night makes it again.") from None
     parts, forecast = [], known["mean"].notna()
     left = known[~forecast & known["unit_sales"].gt(0)]
     for version, units in left.groupby("model_version", observed=True)["unit_sales"].sum().items():
@@ -179,6 +178,8 @@ def _intervals_of(root, tonight, day, aside):
 
 # %% ../../nbs/monitoring/02_performance.ipynb #74a5db98
 PERFORMANCE = "production/performance"  # A file for each day: sums
+_SUM_KINDS = dict.fromkeys(["model_version", "kind", "slice"], TEXTS) | {"date": DAYS}
+_SUM_KINDS |= dict.fromkeys(["days", "week", "rows", "sold", "said", "weight", "log"], NUMBERS)
 _CORRECTED = 28  # Days back in which outcomes may have been joined anew
 
 
@@ -244,10 +245,7 @@ def read_sums(
     "How published forecasts did, in sums."
     paths, parts = sorted((main_root(root) / PERFORMANCE).glob("????-??-??.parquet"))[-days:], []
     for path in paths:
-        try:
-            parts.append(pq.read_table(path, partitioning=None))
-        except (pa.ArrowException, OSError):
-            raise UserError(f"{path} cannot be read. Remove it: the next night makes it again.") from None
+        parts.append(read_rows(path, _SUM_KINDS, rest=NUMBERS))
     if not parts:
         return pd.DataFrame(columns=["model_version", *SUM_KEYS, "rows"])
     table = pa.concat_tables(parts, promote_options="permissive").to_pandas()

@@ -9,7 +9,7 @@ __all__ = ['GROUPS', 'REASONS', 'draw_sample', 'reasons_at', 'shares_of', 'keep_
 # %% ../../nbs/monitoring/02e_reasons.ipynb #7f409ece
 from pathlib import Path
 import numpy as np, pandas as pd
-from ..core import UserError, find_json, main_root, write_json
+from ..core import find_json, main_root, write_json
 from ..delivery.registry import registry_folder
 from ..look import say_day, say_percent
 from ..model.block import take_series
@@ -95,10 +95,14 @@ def _approval(tonight, card, aside):
 
 def _known(path):
     "What was kept in a file; nothing where it is missing or damaged."
-    try:
-        return find_json(path, {})
-    except UserError:
+    said = find_json(path, {})
+    if not said or not isinstance(said.get("day"), str):
         return {}
+    numbers = [said.get(name) for name in ("net", "moved")]
+    whole = all(
+        isinstance(one, dict) and all(type(one.get(group)) in (int, float) for group in GROUPS) for one in numbers
+    )
+    return said if whole else {}
 
 # %% ../../nbs/monitoring/02e_reasons.ipynb #1dd0adca
 def keep_reasons(

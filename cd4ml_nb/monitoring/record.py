@@ -9,10 +9,12 @@ __all__ = ['night_event', 'outcome_events', 'keep_events', 'record_nights']
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-import pyarrow as pa, pyarrow.parquet as pq
+import pyarrow.parquet as pq
 from ..core import UserError, find_json, main_root, progress, sha256_of
 from ..delivery.nights import Night, forecast_file, night_id, published_nights
 from .actuals import OUTCOMES, score_day
+from .kept import read_rows
+from .actuals import OUTCOME_KINDS
 from ..serving.events import Event, events_folder, open_events, read_events
 
 # %% ../../nbs/monitoring/01a_record.ipynb #320adaa1
@@ -41,10 +43,7 @@ _LATELY = 28  # Days whose outcomes may have been joined anew
 
 def _outcome_event(home, path, digest):
     "How the forecasts for a day did, as an event."
-    try:
-        joined = pq.read_table(path, partitioning=None).to_pandas()
-    except (pa.ArrowException, OSError):
-        raise UserError(f"{path} cannot be read. Remove it: the next night makes it again.") from None
+    joined = read_rows(path, OUTCOME_KINDS).to_pandas()
     scores = score_day(joined).reset_index().to_dict("records")
     said = {"file": str(path.relative_to(home)), "sha256": digest, "rows": len(joined), "by_horizon": scores}
     models = sorted(joined["model_version"].dropna().unique())

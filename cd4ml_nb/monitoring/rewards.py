@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 import pandas as pd
-import pyarrow as pa, pyarrow.parquet as pq
 from ..core import UserError, main_root, production_params, progress
 from ..delivery.acts import read_log
 from ..delivery.beside import BESIDE
@@ -23,6 +22,8 @@ from ..params import check_value
 from .actuals import OUTCOMES
 from .losses import Costs, daily_losses, order_losses
 from .published import routed_file
+from .kept import NUMBERS, TEXTS, read_rows
+from .actuals import OUTCOME_KINDS
 from ..serving.bandit import Bandit, Tonight, bandit_shares
 from ..serving.routing import UNITS, bandit_asked, dealt_points
 
@@ -46,10 +47,7 @@ def _forecast_by(root, model_version, days):
     for folder in (home / OUTCOMES, home / BESIDE / model_version / "outcomes"):
         for path in sorted(folder.glob("????-??-??.parquet")):
             wanted = [("horizon", "<=", days), ("model_version", "=", model_version)]
-            try:
-                told = pq.read_table(path, columns=[*_COLUMNS, "unit_sales"], filters=wanted, partitioning=None)
-            except (pa.ArrowException, OSError):
-                raise UserError(f"{path} cannot be read. Remove it: the next night makes it again.") from None
+            told = read_rows(path, OUTCOME_KINDS, filters=wanted).select([*_COLUMNS, "unit_sales"])
             if len(told):
                 parts.append(told.to_pandas().assign(date=pd.Timestamp(path.stem), arm=model_version))
     named = dict.fromkeys(["store_nbr", "item_nbr", "forecast_origin"], str)
@@ -61,11 +59,12 @@ def _answered(root, origin, unit, champion):
     path, keys = routed_file(root, origin), UNITS[unit]
     if not path.exists():
         return pd.DataFrame(columns=[*keys, "answered"], dtype=object)
-    wanted = [("horizon", "=", 1)]
+    mend = "Its night counts as the live model's. Remove it."
+    kinds = dict.fromkeys([*keys, "model_version"], TEXTS) | {"horizon": NUMBERS}
     try:
-        table = pq.read_table(path, columns=[*keys, "model_version"], filters=wanted, partitioning=None).to_pandas()
-    except (pa.ArrowException, OSError):
-        progress(f"{path} cannot be read: its night counts as the live model's. Remove it.")
+        table = read_rows(path, kinds, mend, [("horizon", "=", 1)]).to_pandas().drop(columns="horizon")
+    except UserError as e:
+        progress(str(e))
         return pd.DataFrame(columns=[*keys, "answered"], dtype=object)
     return table.astype(str).drop_duplicates(keys).rename(columns={"model_version": "answered"})
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 import numpy as np, pandas as pd
-import pyarrow as pa, pyarrow.parquet as pq
 from ..core import UserError, main_root
 from ..delivery.nights import NIGHTS, night_folder
 from ..delivery.registry import registry_folder
@@ -18,6 +17,8 @@ from ..look import say_day, say_interval, say_units, shown_units, whole_ends
 from ..model.forecaster import Forecaster, load_forecaster
 from .actuals import OUTCOMES
 from ..model.features import HOLIDAY_REACH
+from .kept import read_rows
+from .actuals import OUTCOME_KINDS
 from ..quality.explain import effects, forecaster_behind
 
 # %% ../../nbs/monitoring/01b_since.ipynb #c17d9b68
@@ -185,9 +186,10 @@ _COLUMNS = ["store_nbr", "item_nbr", "horizon", "mean", "q10", "q90", "unit_sale
 @lru_cache(_DAYS + 1)
 def _past_day(path, stamp):
     "The outcomes of one day, at the horizons of LEADS; none where the file cannot be read."
+    kinds = {name: OUTCOME_KINDS[name] for name in _COLUMNS}
     try:
-        found = pq.read_table(path, columns=_COLUMNS, filters=[("horizon", "in", list(LEADS))]).to_pandas()
-    except (pa.ArrowException, OSError):
+        found = read_rows(path, kinds, filters=[("horizon", "in", list(LEADS))]).to_pandas()
+    except UserError:
         return pd.DataFrame(columns=[*_COLUMNS, "date"])
     return found.astype(dict.fromkeys(("store_nbr", "item_nbr"), str)).assign(date=path.stem)
 

@@ -10,7 +10,6 @@ __all__ = ['LOSS', 'BEGINS', 'read_arm', 'product_errors', 'evidence_beside', 'l
 from functools import partial
 from pathlib import Path
 import numpy as np, pandas as pd
-import pyarrow as pa, pyarrow.parquet as pq
 from ..core import UserError, find_json, main_root, write_json
 from ..delivery.beside import BESIDE, turn_beside
 from ..delivery.learning import learnt_beside
@@ -22,6 +21,8 @@ from .actuals import OUTCOMES, join_actuals
 from .asked import keep_questions, say_asked
 from .evidence import Evidence, Experiment, evidence_of
 from .losses import UNIT
+from .kept import read_rows
+from .actuals import OUTCOME_KINDS
 
 # %% ../../nbs/monitoring/09b_tried.ipynb #f9be6089
 _AHEAD = 1  # Days
@@ -35,10 +36,7 @@ def read_arm(
     "What one model had said the day before, and what was sold."
     parts = []
     for path in sorted(folder.glob("????-??-??.parquet")):
-        try:
-            told = pq.read_table(path, columns=_COLUMNS, filters=[("horizon", "=", _AHEAD)], partitioning=None)
-        except (pa.ArrowException, OSError):
-            raise UserError(f"{path} cannot be read. Remove it: the next night makes it again.") from None
+        told = read_rows(path, OUTCOME_KINDS, filters=[("horizon", "=", _AHEAD)]).select(_COLUMNS)
         if len(told):
             parts.append(told.to_pandas().assign(date=pd.Timestamp(path.stem)))
     found = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*_COLUMNS, "date"])

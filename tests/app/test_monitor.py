@@ -116,7 +116,7 @@ def test_what_is_damaged_is_a_sentence_in_its_own_place(visit, project):
     other.replace(path)
     try:
         v = visit()
-        v.shows(f"{path.name} cannot be read. Remove it", ".cd-live")
+        v.shows(f"{path.name} cannot be read: it is no Parquet file, or a part of one. Remove it", ".cd-live")
         v.shows("concerns" if v.page.locator(".cd-drift table").count() else "drift", ".cd-drift")
         v.shows("stopped the night", ".cd-alerts")
     finally:

@@ -276,7 +276,10 @@ def test_a_strange_week_is_told_once_and_when_it_is_over(shop, capsys, monkeypat
     (shop / "production/outputs/2017-12-03-trees-1.parquet").write_text("no table")
     monkeypatch.setattr(watch, "live_night", lambda root: {"day": "2017-12-03", "model_version": "trees-1"})
     watch.watch_night(shop)
-    assert "cannot be read. Remove it" in capsys.readouterr().err and read_alerts(shop) == [alert]
+    assert (
+        "cannot be read: it is no Parquet file, or a part of one. Remove it" in capsys.readouterr().err
+        and read_alerts(shop) == [alert]
+    )
     assert [line[:4] for line in night("2017-12-04", 1.1, 1.0)] == ["Over"]
     assert len(night("2017-12-05", 3, 9.0)) == 1
     acknowledge(shop, read_alerts(shop)[0].id, "Ada", "a school buys there", normal=True)

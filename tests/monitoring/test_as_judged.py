@@ -139,5 +139,7 @@ def test_a_damaged_promise_or_sum_is_named(shop):
     with pytest.raises(UserError, match="promise.parquet cannot be read"):
         is_as_judged(shop)
     (shop / PERFORMANCE / "2017-08-22.parquet").write_bytes(b"no parquet")
-    with pytest.raises(UserError, match="2017-08-22.parquet cannot be read. Remove it"):
+    with pytest.raises(
+        UserError, match="2017-08-22.parquet cannot be read: it is no Parquet file, or a part of one. Remove it"
+    ):
         read_sums(shop)

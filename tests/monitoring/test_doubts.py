@@ -93,12 +93,18 @@ def test_nothing_of_a_store_that_sells_next_to_nothing_is_in_doubt(tmp_path):
     "name", ["panel/store_nbr=1/*.parquet", "item_pool.parquet", "promotions.parquet", "calendar.parquet"]
 )
 def test_a_file_that_is_cut_off_is_named(tmp_path, name):
-    "Half of a file came back from a backup: a sentence says which, and how to have it again."
+    "Half of a file came back from a backup, or that of something else: which it is, and how to have it again."
     write_sales(tmp_path, np.ones((2, 30)))
     path = next(tmp_path.glob(name))
-    path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(UserError, match=f"{path.name} cannot be read .*make pipeline|{path.stem} cannot be read"):
-        find_doubts(tmp_path)
+    column = "date" if "date" in pd.read_parquet(path) else "first_date"
+    for damage in (
+        lambda: path.write_bytes(path.read_bytes()[:-9]),
+        lambda: pd.DataFrame({"a": [1]}).to_parquet(path),
+        lambda: pd.DataFrame({"store_nbr": ["1"], "item_nbr": ["2"], column: ["x"]}).to_parquet(path),
+    ):
+        damage()
+        with pytest.raises(UserError, match=f"{path.name} cannot be read: .*make pipeline"):
+            find_doubts(tmp_path)
 
 
 @pytest.mark.parametrize("nights", [1, 30])
