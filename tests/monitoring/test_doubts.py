@@ -168,6 +168,19 @@ def test_where_nothing_ran_out_nothing_is_asked(tmp_path):
     assert find_doubts(tmp_path).empty
 
 
+def test_a_whole_store_is_one_entry_on_the_first_night(tmp_path):
+    "One sold nothing on the last day, of another the sales until noon came: not thirty products each that ran out."
+    units = even_sellers(1, 0, days=150)[0]
+    units[1, :, -1] = 0
+    units[4, :, -1] = np.random.default_rng(1).binomial(units[4, :, -1].astype(int), 0.5)
+    write_sales(tmp_path, units)
+    found = find_doubts(tmp_path)
+    assert found[["kind", "store_nbr", "item_nbr"]].to_numpy().tolist() == [["closed", "2", ""], ["closed", "5", ""]]
+    assert set(found["first_date"]) == set(found["last_date"]) == {"2017-05-30"}
+    assert [one.split(",")[0] for one in found["evidence"]][0] == "The store sold nothing at all"
+    assert "closed early" in found["evidence"][1] and (found["probability"] > 0.9).all()
+
+
 def test_as_many_are_right_as_is_said(tmp_path):
     "One series in four is cut off at noon: the first tenth is right, and so is the sum of what is stated."
     units, cut = even_sellers(2, 45)
