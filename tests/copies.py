@@ -25,13 +25,18 @@ SOURCES = [
 ]
 
 
+LEFT_OUT = shutil.ignore_patterns(
+    "*.pyc.*", ".ipynb_checkpoints", "*.tmp"
+)  # what is compiled goes along, once it is whole
+
+
 def copy_project(to):
     "The project's sources without data, reports and history, in a new folder."
     for name in SOURCES:
         source, target = ROOT / name, Path(to) / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "*.tmp"))
+            shutil.copytree(source, target, ignore=LEFT_OUT)
         elif source.exists():
             shutil.copy(source, target)
     start_files(to)
