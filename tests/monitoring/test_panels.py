@@ -176,7 +176,9 @@ def test_every_panel_of_metrics_is_answered_by_a_real_prometheus(lived, tmp_path
     assert all(found.values()), [title for title, answer in found.items() if not answer]
     value = lambda title: [one["value"][1] for one in found[title]]
     assert value("Does the service answer?") == ["1"] and value("Can events be kept?") == ["0"]
-    assert {one["metric"]["model_version"] for one in found["Which model answers?"]} == {model.card["model_version"]}
+    assert {one["metric"]["model_version"] for one in found["Which models answer, and how much?"]} == {
+        model.card["model_version"]
+    }
 
 
 # OpenSearch, as Kibana would ask it
