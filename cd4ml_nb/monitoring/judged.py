@@ -10,15 +10,17 @@ __all__ = ['MEASURES', 'SPAN', 'AS_JUDGED', 'WORSE', 'NOT_ENOUGH', 'NOT_PROMISED
 # %% ../../nbs/monitoring/02a_judged.ipynb #30b1469b
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 import numpy as np, pandas as pd
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.special import stdtr, stdtrit  # Student's t; scipy.stats itself takes a second to load
-from ..core import read_params
+from ..core import main_root, read_params
 from ..delivery.registry import registry_folder
 from ..delivery.state import state
 from ..look import say_day, say_percent
-from .performance import read_sums
+from .inputs import INPUTS
+from .performance import PERFORMANCE, read_sums
 from .seasons import Seasons, a_year_before, read_seasons, that_week
 from .kept import DAYS, NUMBERS, TEXTS, read_rows
 from ..quality.metrics import levels_outside, metrics_of
@@ -413,6 +415,24 @@ def read_promise(
     mend = "Bring it back from a backup, or: cd4ml stage register"
     return read_rows(path, kinds, mend, rest=NUMBERS).to_pandas()
 
+# %% ../../nbs/monitoring/02a_judged.ipynb #c0a1f4e1
+def _stands_on(root, version):
+    "What tells the files of a verdict from themselves as they were."
+    home = main_root(root)
+    paths = [*sorted((home / PERFORMANCE).glob("????-??-??.parquet")), home / INPUTS]
+    marks = [(str(path), path.stat()) for path in (*paths, registry_folder(root) / version / PROMISE) if path.exists()]
+    return tuple((name, about.st_size, about.st_mtime_ns) for name, about in marks)
+
+
+@lru_cache(1)
+def _verdict_on(root, version, enough, stands_on):
+    "The verdict on a version; a night and its page ask for it again and again."
+    promise, sums = read_promise(root, version), read_sums(root, version)
+    if promise is None:
+        mend = "register it again where it was made: cd4ml stage register"
+        return Verdict(NOT_PROMISED, f"{version} was registered before promises were kept; {mend}.", version)
+    return judge(version, sums, promise, enough, read_seasons(root))
+
 
 def is_as_judged(
     root: Path,  # The project's folder
@@ -421,13 +441,8 @@ def is_as_judged(
     live = state(root)["champion"]
     if not live:
         return Verdict(NOT_ENOUGH, "No model is live, so there is nothing to hold against what was sold.", "")
-    version, promise = live["model_version"], read_promise(root, live["model_version"])
-    sums = read_sums(root, version)
-    if promise is None:
-        mend = "register it again where it was made: cd4ml stage register"
-        return Verdict(NOT_PROMISED, f"{version} was registered before promises were kept; {mend}.", version)
-    section = read_params(root=root).get("gate") or {}
-    return judge(version, sums, promise, section.get("slice_series", 30), read_seasons(root))
+    section, version = read_params(root=root).get("gate") or {}, live["model_version"]
+    return _verdict_on(root, version, section.get("slice_series", 30), _stands_on(root, version))
 
 # %% ../../nbs/monitoring/02a_judged.ipynb #4b1053d7
 def judge(

@@ -122,7 +122,8 @@ def with_lasting(
     inputs: Inputs,
 ) -> tuple[list[Drift], list[Drift]]:  # What drifts; what is over lately
     "What drifts, with what goes on although no measure tells it any more."
-    response, still, ended = measures_of(inputs)["response"], [], []
+    before, still, ended = list(before), [], []
+    response = measures_of(inputs)["response"] if any(one.cause == RESPONSE for one in before) else None
     for one in before:
         told = any(_alike(one, other) for other in found)
         lasts = told or not _is_explained(one, found) and goes_on(one, inputs, response, found)

@@ -66,7 +66,8 @@ def item_totals(
     daily, whole, numbers = [], [], ["mean", "q10", "q50", "q90"]
     items = list(tonight.index.by_item)
     for item in items:
-        daily.append(tonight.daily_totals(item)[numbers].to_numpy())
+        each = tonight.daily_totals(item)
+        daily.append(np.stack([each[name].to_numpy() for name in numbers], axis=1))
         total = tonight.total(item)
         whole.append([total[name] for name in numbers])
     days = tonight.dates.to_numpy().astype("datetime64[ns]")

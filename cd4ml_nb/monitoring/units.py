@@ -93,8 +93,9 @@ def _moved(logs, first):
 def _beyond(sales, logs, first, side):
     "By series, how many sales since a day lie beyond nearly all before, promotions and all."
     known = np.where(sales[:, :first] > 0, side * np.log(np.maximum(sales[:, :first], 1e-9)), np.nan)
-    known[~np.isfinite(known).any(axis=1)] = np.inf
-    limit = np.nanquantile(known, _SELDOM, axis=1)
+    none = ~np.isfinite(known).any(axis=1)
+    known[none] = 0
+    limit = np.where(none, np.inf, np.nanquantile(known, _SELDOM, axis=1))
     return (side * logs[:, first:] > limit[:, None] + 1e-6).sum(axis=1)
 
 # %% ../../nbs/monitoring/04ac_units.ipynb #f21bdd64
@@ -125,12 +126,11 @@ def _began(block, rows, usual, step, first):
         first -= 1
     return first
 
-# %% ../../nbs/monitoring/04ac_units.ipynb #6ed782ad
-def _judge(item, block, first, logs):
-    "What is told of one product, shape of its block (n_stores, n_days); None where it is nothing."
-    stores = np.asarray(block.series["store_nbr"]).astype(str)
-    step, usual, before, since = _moved(logs, first)
-    told, days = (before >= _LEAST_BEFORE) & (since > 0), block.n_days - first
+# %% ../../nbs/monitoring/04ac_units.ipynb #c0a1f4e3
+def _stands_out(logs, first):
+    "Of a product's series: which are told, which moved, on which side, how far, and if most did; None: nothing did."
+    step, _, before, since = _moved(logs, first)
+    told, days = (before >= _LEAST_BEFORE) & (since > 0), logs.shape[1] - first
     if not told.any():
         return None
     side = np.sign(step[np.argmax(np.where(told, np.abs(step) * np.sqrt(since), -1))])
@@ -139,12 +139,20 @@ def _judge(item, block, first, logs):
         return None
     mean = np.average(step[far], weights=since[far])
     far &= side * step >= side * mean / 2
-    over = _beyond(block.sales, logs, first, side)
     wide = far.sum() > 1 and 2 * far.sum() >= told.sum()
     enough = since[far].sum() >= _SALES if wide else since[far].min() >= _ALONE_DAYS
     at_once = _at_once(logs[far], first)
     enough = enough and not side * at_once < _SHARP * side * mean  # unknown is no growth
-    if not (enough and over[far].sum() >= _BEYOND * since[far].sum() and _lasts(mean, days, not wide)):
+    return (told, far, side, mean, wide) if enough and _lasts(mean, days, not wide) else None
+
+# %% ../../nbs/monitoring/04ac_units.ipynb #6ed782ad
+def _judge(item, block, first, logs):
+    "What is told of one product, shape of its block (n_stores, n_days); None where it is nothing."
+    stores = np.asarray(block.series["store_nbr"]).astype(str)
+    if (found := _stands_out(logs, first)) is None:
+        return None
+    (told, far, side, mean, wide), (step, usual, before, since) = found, _moved(logs, first)
+    if _beyond(block.sales, logs, first, side)[far].sum() < _BEYOND * since[far].sum():
         return None
     everywhere = bool(wide and far.sum() >= 0.8 * told.sum())
     selling = told | (before + since > 0) if everywhere else far
@@ -192,6 +200,9 @@ def counted_otherwise(
     longer = longer or (lambda item: take_series(block, items == item))
     found = []
     for item, ago in _candidates(items, _plain(block, _BACK + _BEFORE)).items():
+        own = _plain(take_series(block, items == item))
+        if _stands_out(own, block.n_days - ago) is None:  # more days would not change it, and take long to read
+            continue
         known = longer(item)
         found.append(_judge(item, known, known.n_days - ago, _plain(known)))
     found = [one for one in found if one]

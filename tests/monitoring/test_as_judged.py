@@ -95,6 +95,7 @@ def test_six_days_are_not_enough_and_seven_are(shop):
     verdict = is_as_judged(shop)
     assert verdict.state == AS_JUDGED and verdict.days == NIGHTS and verdict.says.startswith("As judged: what was")
     assert {row["measure"] for row in verdict.rows} >= {"nwrmsle", "bias", "quantiles", "all_stores"}
+    assert is_as_judged(shop) is verdict  # nothing is read again while all files are as they were
     (shop / PERFORMANCE / "2017-08-21.parquet").unlink()
     verdict = is_as_judged(shop)
     assert (verdict.state, verdict.says) == (NOT_ENOUGH, "Not enough days yet: 6 of 7 were held against what was sold.")
