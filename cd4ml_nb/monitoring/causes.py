@@ -116,7 +116,7 @@ def late(
     np.ndarray, np.ndarray
 ]:  # Which slices are late; the share that came later, by slice and day; NaN where unknown
     "Of which slices more came after its night, on each of the last two days that could, than ever before."
-    rows, seen = facts["rows"][:, :-1], facts["seen"][:, :-1]
+    rows, seen = facts["sent"][:, :-1], facts["seen"][:, :-1]
     told = np.isfinite(seen) & (rows >= _SEEN)
     share = np.where(told, 1 - seen / np.maximum(rows, 1), np.nan)
     if share.shape[1] < 2:
@@ -145,13 +145,13 @@ def _feeds(inputs):
 
 def _in_time(facts, own):
     "The share of some slices' rows of the last two days that came by the night of their day."
-    rows, seen = (np.nan_to_num(facts[name][list(own), -3:-1]).sum() for name in ("rows", "seen"))
+    rows, seen = (np.nan_to_num(facts[name][list(own), -3:-1]).sum() for name in ("sent", "seen"))
     return float(seen / max(rows, 1))
 
 
 def _first_late(facts, at):
     "The place of the first day of a slice that is late, however few rows it sends."
-    rows, seen = facts["rows"][at, :-1], facts["seen"][at, :-1]
+    rows, seen = facts["sent"][at, :-1], facts["seen"][at, :-1]
     share = np.nan_to_num(1 - seen / np.maximum(rows, 1))
     off = share >= _LATE
     off[-1] = True
@@ -160,7 +160,7 @@ def _first_late(facts, at):
 # %% ../../nbs/monitoring/04b_causes.ipynb #54c4dad8
 def _by_store(facts, kinds, is_late):
     "Which slices are late: the whole only where each store is; else the stores of which so much came later."
-    rows, seen = (facts[name][:, -3:-1] for name in ("rows", "seen"))
+    rows, seen = (facts[name][:, -3:-1] for name in ("sent", "seen"))
     sent = (kinds == "store") & (rows > 0).any(axis=1)
     own = sent & (np.nan_to_num(rows - seen) >= np.maximum(_LATE * rows, 1)).all(axis=1)
     return own if is_late[0] and own.any() and (own != sent).any() else is_late

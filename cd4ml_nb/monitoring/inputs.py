@@ -49,6 +49,7 @@ FACTS = (
     "promoted_usual",  # What these series usually sell without one
     "offered",  # Series of open stores
     "promoted",  # How many of them have a promotion
+    "sent",  # Series that sold, promoted or not, whatever people said of them since
 )
 
 
@@ -73,7 +74,7 @@ def _facts(block, first, aside=None):
     facts = [np.where(alone & counts, part, 0) for part in (sold, usual)]
     facts += [np.where(alone, part, 0) for part in (sold > 0, often)]
     facts += [np.where(there & with_one & counts, part, 0) for part in (sold, usual)]
-    return [*facts, offered, offered & with_one]
+    return [*facts, offered, offered & with_one, sold > 0]
 
 # %% ../../nbs/monitoring/04_inputs.ipynb #795c4f39
 KINDS = {"store": "store_nbr", "family": "family"}  # Kinds of slices -> column of a series
@@ -86,7 +87,7 @@ class Inputs:
 
     slices: pd.MultiIndex  # kind, slice; the first is WHOLE
     days: np.ndarray  # Without gaps, datetime64[D]
-    facts: dict[str, np.ndarray]  # Of FACTS, and seen: rows as they were in the day's own night; (n_slices, n_days)
+    facts: dict[str, np.ndarray]  # Of FACTS, and seen: `sent` as it was in the day's own night; (n_slices, n_days)
 
 
 def day_facts(
@@ -232,6 +233,6 @@ def keep_inputs(
         return None
     now = joined(old, new)
     unseen = np.isnan(now.facts["seen"][:, -1])
-    now.facts["seen"][unseen, -1] = now.facts["rows"][unseen, -1]
+    now.facts["seen"][unseen, -1] = now.facts["sent"][unseen, -1]
     _write(path, now)
     return now

@@ -22,7 +22,7 @@ from ..delivery.release import auto, begin_learning, say_next
 from ..delivery.state import nothing_live, state
 from ..delivery.taught import ENDED, LEARNING, TAUGHT, UNDER_WAY, Learning, Reason, find_learning
 from ..look import exact_units, say_count, say_when
-from .due import Due, Trigger, look_due, new_corrections, read_grounds, read_settings
+from .due import LOCK, Due, Trigger, look_due, new_corrections, read_grounds, read_settings
 from .judged import is_as_judged, verdict_table
 from .overrides import overrides_of
 
@@ -251,7 +251,7 @@ def learn(
     "Turn the loop once; what was begun and not ended goes on. A UserError while another turn is under way."
     root = Path(root)
     task, refusal = "'cd4ml learn'", "{holder} is under way here. Nothing was begun; it will say what came of it."
-    with hold_lock(main_root(root) / "production/.learn.lock", task, wait=0, refusal=refusal):
+    with hold_lock(main_root(root) / LOCK, task, wait=0, refusal=refusal):
         before = find_learning(root)
         if before and before["state"] == UNDER_WAY:
             progress(f"The learning that began on {say_when(before['began'])} goes on ...")

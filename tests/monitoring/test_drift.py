@@ -71,7 +71,7 @@ def shops(seed, mean=1.5, years=3.2):
 def facts_of(block):
     "All days of a shop, each seen whole in its own night."
     inputs = joined(None, add_up(iter([block])), 5000)
-    inputs.facts["seen"][:] = inputs.facts["rows"]
+    inputs.facts["seen"][:] = inputs.facts["sent"]
     return inputs
 
 
@@ -128,7 +128,7 @@ def lived(block, inputs, first, sales, plan, seen, lasting=False):
         arrays = {"sales": all_sales[:, days], "onpromotion": all_plans[:, days]}
         arrays |= {"is_open": block.is_open[:, days], "holiday": block.holiday[:, days]}
         known = joined(known, add_up(iter([replace(block, first_day=block.date(begin), **arrays)]), 29))
-        known.facts["seen"][:, -1] = known.facts["rows"][:, -1]
+        known.facts["seen"][:, -1] = known.facts["sent"][:, -1]
         found.append(drifts_of(known, off))
         off = found[-1].off
         if lasting:  # as a night keeps it
@@ -405,7 +405,7 @@ def test_what_was_so_when_the_model_was_judged_is_no_news(shop):
     facts = {name: part.copy() for name, part in inputs.facts.items()}
     for store, days in (("3", 20), ("7", 5)):
         at = list(inputs.slices).index(("store", store))
-        for name in ("units", "rows", "promoted_units"):
+        for name in ("units", "rows", "sent", "promoted_units"):
             facts[name][at, -days:] = 0
     silent = Inputs(inputs.slices, inputs.days, facts)
     tonight = drifts_of(silent)

@@ -1,6 +1,7 @@
 "Learning: what is live stays, the log stays whole, nothing falls back to older sales, no night fails by it."
 
 import shutil, sys
+from dataclasses import replace
 import pytest, yaml
 from copies import ROOT
 from cd4ml_nb.core import UserError, run_git, write_json
@@ -176,10 +177,11 @@ def test_learning_waits_until_the_data_are_mended_or_a_person_says_why(shop, cap
     assert "although it is not mended: units of product 101" in reason and verify(shop) == []
     assert "learnt from all the same: units of product 101" in capfd.readouterr().err
 
-    one = Correction("stock_out", "", "101", "2017-08-19", "2017-08-20", "Kim", "counted in pieces")
-    assert due_of.open_faults(shop)
-    add_correction(shop, one)
-    assert due_of.open_faults(shop) == [], "its days are marked"
+    one = Correction("stock_out", "1", "101", "2017-08-19", "2017-08-20", "Kim", "counted in pieces")
+    for store, first, left in (("1", "2017-08-20", 1), ("1", "2017-08-19", 1), ("", "2017-08-19", 0)):
+        assert len(due_of.open_faults(shop)) == 1, "some of its days in some store are not marked"
+        add_correction(shop, replace(one, store_nbr=store, first_date=first, id=f"{store}{first}"))
+        assert len(due_of.open_faults(shop)) == left
 
 
 def test_a_correction_that_was_undone_is_nothing_to_learn_from(shop):
