@@ -15,7 +15,7 @@ import numpy as np, pandas as pd
 from ..core import UserError, read_json
 from ..data.corrections import Correction, add_correction, check_new, how_ran_out, newest_prepared
 from ..data.corrections import read_corrections, say_use, standing, touched
-from ..data.panel import read_series
+from ..data.panel import read_as_one, read_series
 from ..look import HTML, exact_units, say_day, say_days, say_when
 from ..monitoring.busy import same_weekdays
 from ..monitoring.curation import each_usual, silences
@@ -87,7 +87,8 @@ def course_of(
     entry,  # Of the queue
 ) -> Course | None:  # None where the data do not hold it any more
     "The days around an entry."
-    found = _usual_of(prepared, read_json(prepared / "version.json").get("data_version"), entry.store_nbr)
+    version = lambda: read_json(prepared / "version.json").get("data_version")
+    found = read_as_one(prepared, lambda: _usual_of(prepared, version(), entry.store_nbr))
     store, usual = found or (None, None)
     if store is None or (entry.item_nbr and entry.item_nbr not in set(store.series["item_nbr"])):
         return None

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np, pandas as pd
 import pyarrow.parquet as pq
 from ..core import UserError, read_json
-from ..data.panel import DAYS_AHEAD, each_store, table_files
+from ..data.panel import DAYS_AHEAD, each_store, read_as_one, table_files
 from ..data.exact import exact, exact_mean
 from ..data.period import DAY, between, later, prepared_period
 from ..data.silence import Before, patience
@@ -76,8 +76,13 @@ def load_block(
     series: pd.DataFrame | None = None,  # Only these: store_nbr, item_nbr; all by default
     days: int | None = None,  # Only so many last days; all by default
 ) -> Block:  # In order of store and item
-    "Read a block of prepared tables."
-    prepared, wanted = Path(prepared), None
+    "Read a block of prepared tables, all of one version of the data."
+    return read_as_one(prepared, lambda: _load(Path(prepared), stores, series, days))
+
+# %% ../../nbs/model/01a_loading.ipynb #loadone1
+def _load(prepared, stores, series, days):
+    "Read a block of prepared tables, whatever becomes of them meanwhile."
+    wanted = None
     if series is not None:
         wanted = pd.MultiIndex.from_frame(series[["store_nbr", "item_nbr"]])
         its = set(series["store_nbr"])

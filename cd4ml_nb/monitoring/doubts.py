@@ -15,6 +15,7 @@ import numpy as np, pandas as pd, pyarrow as pa, pyarrow.parquet as pq
 from scipy.special import pdtr
 from ..core import UserError, main_root, progress, read_json, replace_file
 from ..data.corrections import KINDS, Correction, newest_prepared, standing
+from ..data.panel import one_version, read_as_one
 from ..look import exact_units, say_count
 from .busy import full_days, told_days, too_busy, too_short
 from .counted import CHANCE, other_runs
@@ -407,13 +408,18 @@ def all_doubts(
 ) -> pd.DataFrame:  # As `find_doubts`
     "The queue of the newest data, kept until there are newer ones."
     prepared = newest_prepared(root)
+    return read_as_one(prepared, lambda: _kept_or_found(prepared, main_root(root) / KEPT))
+
+
+def _kept_or_found(prepared, path):
+    "The queue of some data; a new one is kept only where the data are still the same."
     version = read_json(prepared / "version.json")["data_version"].encode()
-    path = main_root(root) / KEPT
     with suppress(UserError):  # there is none, or it is damaged: it is made
         kept = read_rows(path, _KINDS)
         if (kept.schema.metadata or {}).get(b"data_version") == version:
             return kept.to_pandas()
-    table = find_doubts(prepared)
+    with one_version(prepared):
+        table = find_doubts(prepared)
     kept = pa.Table.from_pandas(table, preserve_index=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replace_file(path) as tmp:

@@ -1,16 +1,21 @@
 """Whatever became of a file that a night wrote: who reads it says which, what is wrong, and how to mend it."""
 
+import shutil
 import pandas as pd
 import pytest
 from cd4ml_nb.core import UserError
+from cd4ml_nb.data import panel
+from cd4ml_nb.data.panel import NewDays, read_as_one
 from cd4ml_nb.delivery.registry import registry_folder
 from cd4ml_nb.monitoring.actuals import OUTCOME_KINDS
+from cd4ml_nb.monitoring.curation import each_usual
 from cd4ml_nb.monitoring.inputs import FACTS, read_inputs
 from cd4ml_nb.monitoring.judged import read_promise
 from cd4ml_nb.monitoring.kept import DAYS, NUMBERS, TEXTS
 from cd4ml_nb.monitoring.outputs import read_outputs
 from cd4ml_nb.monitoring.performance import read_sums
 from cd4ml_nb.monitoring.tried import read_arm
+from cd4ml_nb.tiny import tiny_project
 
 _SLICE, _SUMS = {"kind": TEXTS, "slice": TEXTS}, dict.fromkeys(["days", "week", "rows", "sold", "said"], NUMBERS)
 _FACTS = dict.fromkeys([*FACTS, "seen"], NUMBERS)
@@ -65,3 +70,32 @@ def test_what_is_no_table_of_a_night_is_a_sentence(tmp_path, name):
         if path.is_dir():
             path.rmdir()
         table.to_parquet(path)
+
+
+def test_a_night_that_goes_live_in_the_middle_is_read_as_one(tmp_path, monkeypatch):
+    root = tmp_path / "project"
+    shutil.copytree(tiny_project("split"), root, symlinks=True)
+    prepared, new, old = (root / "data" / name for name in ("prepared", "tonight", "prepared.old"))
+    shutil.copytree(prepared.resolve(), new)
+    wanted = list(each_usual(new))
+    shutil.copytree(new, old)
+    calendar = pd.read_parquet(old / "calendar.parquet")  # that of the day before, whose rows it does not know
+    calendar[calendar["date"] < calendar["date"].max()].to_parquet(old / "calendar.parquet")
+    with pytest.raises(UserError, match="after the last one of the calendar"):
+        list(each_usual(old))
+    shutil.rmtree(prepared)
+    old.rename(prepared)
+    read, nights = panel.read_store, iter([new])
+
+    def at_night(*about, **more):
+        if night := next(nights, None):
+            shutil.rmtree(prepared)
+            night.rename(prepared)
+        return read(*about, **more)
+
+    monkeypatch.setattr(panel, "read_store", at_night)
+    found = read_as_one(prepared, lambda: list(each_usual(prepared)))
+    assert [one.days[-1] for one in found] == [one.days[-1] for one in wanted] and found
+    nights = iter([shutil.copytree(prepared, new)])
+    with pytest.raises(NewDays, match="Run it again"):
+        list(each_usual(prepared))
