@@ -415,7 +415,7 @@ def _kept_or_found(prepared, path):
     "The queue of some data; a new one is kept only where the data are still the same."
     version = read_json(prepared / "version.json")["data_version"].encode()
     with suppress(UserError):  # there is none, or it is damaged: it is made
-        kept = read_rows(path, _KINDS)
+        kept = read_rows(path, _KINDS, keys=COLUMNS)
         if (kept.schema.metadata or {}).get(b"data_version") == version:
             return kept.to_pandas()
     with one_version(prepared):

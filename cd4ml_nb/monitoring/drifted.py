@@ -20,7 +20,7 @@ from ..model.package import unseal
 from ..model.block import Block, take_series
 from ..model.loading import load_block
 from .alerts import accepted_of
-from .causes import SKEW, UNTOLD, Drift, Drifted, drifts_of, product_drift
+from .causes import SKEW, TOLD, UNTOLD, Drift, Drifted, drifts_of, product_drift
 from .drift import SPAN
 from .inputs import Inputs, keep_inputs
 from .lasting import with_lasting
@@ -35,6 +35,8 @@ DAMAGED = "damaged"  # How a night stands whose file cannot be read
 
 def _as_drift(row):
     "A find, as a night kept it."
+    if not all(isinstance(row[name], str) for name in ("cause", "of", "kind", "since", "says")):
+        raise TypeError("a text is none")
     series = {"series": tuple(map(tuple, row.get("series", ())))}
     return Drift(**row | {name: tuple(row.get(name, ())) for name in ("slices", "stores")} | series)
 
@@ -42,6 +44,28 @@ def _as_drift(row):
 def _record(root, day):
     "Where a night's findings are."
     return main_root(root) / DRIFT / f"{day}.json"
+
+# %% ../../nbs/monitoring/04d_drifted.ipynb #driftfld2
+_FIRST = {"state": str, "day": str, "found": list, "off": list}  # What each night wrote
+_LATER = {"judged": list, "model_version": str, "response": str, "over": list}  # In the order in which they came
+_FIELDS = _FIRST | _LATER
+
+
+def _wrong_field(said, day):
+    "Which field of a night's record is missing or wrong, in words; empty where all are as they should be."
+    last = max((place for place, name in enumerate(_FIELDS) if name in said), default=0)
+    needed = max(last + 1, len(_FIRST))
+    for name in list(_FIELDS)[:needed]:
+        if name not in said:
+            return f"its field '{name}' is missing"
+        if not isinstance(said[name], _FIELDS[name]):
+            return f"its field '{name}' should be a {'text' if _FIELDS[name] is str else 'list'}"
+    if said["day"] != day:
+        return f"its field 'day' should be {day}"
+    if said["state"] not in (TOLD, UNTOLD):
+        return f"its field 'state' should be {TOLD} or {UNTOLD}"
+    whole = all(isinstance(one, list) and list(map(type, one)) == [str] * 3 for one in said["off"])
+    return "" if whole else "its field 'off' should hold lists of three texts"
 
 # %% ../../nbs/monitoring/04d_drifted.ipynb #bc8bd9e9
 def read_drift(
@@ -52,18 +76,16 @@ def read_drift(
     days = sorted(path.stem for path in (main_root(root) / DRIFT).glob("????-??-??.json") if path.stem < before)
     if not days:
         return None
+    day, why = days[-1], "it is no record of a night"
     try:
-        said = read_json(_record(root, days[-1]))
-        told = said["state"], said["day"]
-        if told[1] != days[-1] or not isinstance(told[0], str):
-            return Drifted(DAMAGED, days[-1])
-        drifts = lambda name: [_as_drift(one) for one in said.get(name, [])]
-        version, response = (
-            said.get(name, "") for name in ("model_version", "response")
-        )  # earlier nights did not tell
-        return Drifted(*told, drifts("found"), said["off"], drifts("judged"), version, response, drifts("over"))
+        said = read_json(_record(root, day))
+        if not (why := _wrong_field(said, day)):
+            why = "a find in it is none"
+            found = {name: list(map(_as_drift, said.get(name, []))) for name in ("found", "judged", "over")}
+            return Drifted(**{name: said[name] for name in _FIELDS if name in said} | found)
     except (UserError, TypeError, KeyError, AttributeError):
-        return Drifted(DAMAGED, days[-1])
+        pass
+    return Drifted(DAMAGED, day, response=why)
 
 # %% ../../nbs/monitoring/04d_drifted.ipynb #d7b9623f
 def look_for_drift(
@@ -267,7 +289,8 @@ def say_drift(
     if drifted is None:
         return "No night has looked for drift yet; the next one does."
     if drifted.state == DAMAGED:
-        return f"What the last night kept of drift, {DRIFT}/{drifted.day}.json, is damaged; the next one looks again."
+        file, why = f"{DRIFT}/{drifted.day}.json", f" ({drifted.response})" if drifted.response else ""
+        return f"What the last night kept of drift, {file}, is damaged{why}; the next one looks again."
     beside = f" Already so when the live model was judged: {' '.join(one.says for one in drifted.judged)}"
     beside = beside if drifted.judged else ""
     untold = f" {drifted.response}" if drifted.response else ""

@@ -170,7 +170,8 @@ def read_inputs(
     if not path.exists():
         return None
     with told_if_damaged(path):
-        table = read_rows(path, {"kind": TEXTS, "slice": TEXTS, "date": DAYS}, rest=NUMBERS).to_pandas()
+        kinds = {"kind": TEXTS, "slice": TEXTS, "date": DAYS} | dict.fromkeys([*FACTS, "seen"], NUMBERS)
+        table = read_rows(path, kinds, rest=NUMBERS, keys=["kind", "slice", "date"]).to_pandas()
         days = table["date"].to_numpy().astype("datetime64[D]")
         n_days = int((days[-1] - days[0]).astype(int)) + 1
         slices = pd.MultiIndex.from_frame(table[["kind", "slice"]].iloc[::n_days].astype(str))

@@ -20,9 +20,8 @@ from ..delivery.registry import registry_folder
 from ..delivery.state import state
 from ..look import say_day, say_percent
 from .inputs import INPUTS
-from .performance import PERFORMANCE, read_sums
+from .performance import PERFORMANCE, read_kept_sums, read_sums
 from .seasons import Seasons, a_year_before, read_seasons, that_week
-from .kept import DAYS, NUMBERS, TEXTS, read_rows
 from ..quality.metrics import levels_outside, metrics_of
 from ..quality.promise import ALL_STORES, KINDS, PROMISE, SUM_KEYS
 
@@ -411,9 +410,8 @@ def read_promise(
     path = registry_folder(root) / model_version / PROMISE
     if not path.exists():
         return None
-    kinds = dict.fromkeys(["kind", "slice", "forecast_origin"], TEXTS) | {"date": DAYS}
     mend = "Bring it back from a backup, or: cd4ml stage register"
-    return read_rows(path, kinds, mend, rest=NUMBERS).to_pandas()
+    return read_kept_sums(path, "forecast_origin", mend).to_pandas()
 
 # %% ../../nbs/monitoring/02a_judged.ipynb #c0a1f4e1
 def _stands_on(root, version):

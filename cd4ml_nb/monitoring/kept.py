@@ -6,10 +6,10 @@
 __all__ = ['AGAIN', 'TEXTS', 'NUMBERS', 'DAYS', 'told_if_damaged', 'check_columns', 'read_rows']
 
 # %% ../../nbs/monitoring/00_kept.ipynb #c418ecdf
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-import pyarrow as pa, pyarrow.parquet as pq
+import pyarrow as pa, pyarrow.compute as pc, pyarrow.parquet as pq
 from ..core import UserError
 
 # %% ../../nbs/monitoring/00_kept.ipynb #9b50b5e1
@@ -74,6 +74,19 @@ def check_columns(
             raise UserError(f"{path} cannot be read: {says}. {mend}")
     return schema
 
+# %% ../../nbs/monitoring/00_kept.ipynb #keysonce2
+def _check_keys(path, keys, mend):
+    "A UserError for a table of which a key stands twice."
+    many = keys.unify_dictionaries().group_by(keys.column_names).aggregate([([], "count_all")])
+    twice = many.filter(pc.greater(many["count_all"], 1))
+    if not len(twice):
+        return
+    first = twice.slice(0, 1).to_pylist()[0]
+    one = ", ".join(f"{name} {str(first[name])[:40] or 'empty'}" for name in keys.column_names)
+    says = "1 row stands" if len(twice) == 1 else f"{len(twice):,} rows stand"
+    such = "" if len(twice) == 1 else "such as "
+    raise UserError(f"{path} cannot be read: {says} in it twice ({such}{one}). {mend}")
+
 # %% ../../nbs/monitoring/00_kept.ipynb #8823cffd
 def read_rows(
     path: Path,  # A Parquet file
@@ -81,6 +94,7 @@ def read_rows(
     mend: str = AGAIN,
     filters: list | None = None,  # As Parquet's library takes them
     rest: str = "",  # As for `check_columns`; with it all columns are read
+    keys: Collection[str] = (),  # Columns that tell each row from all others
 ) -> pa.Table:  # With the metadata of the file
     "The rows of a file that a night wrote; a UserError where it is not what it should be."
     schema = check_columns(path, kinds, mend, rest)
@@ -90,4 +104,6 @@ def read_rows(
     for place, column in enumerate(table.schema):
         if pa.types.is_null(column.type) and (kind := kinds.get(column.name, rest)):
             table = table.set_column(place, column.name, table.column(place).cast(_EMPTY[kind]))
+    if keys:
+        _check_keys(path, table.select(list(keys)), mend)
     return table

@@ -1,5 +1,6 @@
 """Whatever became of a file that a night wrote: who reads it says which, what is wrong, and how to mend it."""
 
+import json
 import shutil
 import pandas as pd
 import pytest
@@ -9,15 +10,18 @@ from cd4ml_nb.data.panel import NewDays, read_as_one
 from cd4ml_nb.delivery.registry import registry_folder
 from cd4ml_nb.monitoring.actuals import OUTCOME_KINDS
 from cd4ml_nb.monitoring.curation import each_usual
+from cd4ml_nb.monitoring.causes import TOLD
+from cd4ml_nb.monitoring.drifted import DRIFT, read_drift, say_drift
 from cd4ml_nb.monitoring.inputs import FACTS, read_inputs
 from cd4ml_nb.monitoring.judged import read_promise
 from cd4ml_nb.monitoring.kept import DAYS, NUMBERS, TEXTS
 from cd4ml_nb.monitoring.outputs import read_outputs
 from cd4ml_nb.monitoring.performance import read_sums
 from cd4ml_nb.monitoring.tried import read_arm
+from cd4ml_nb.quality.promise import ALL_STORES, HELD, SUMS
 from cd4ml_nb.tiny import tiny_project
 
-_SLICE, _SUMS = {"kind": TEXTS, "slice": TEXTS}, dict.fromkeys(["days", "week", "rows", "sold", "said"], NUMBERS)
+_SLICE, _SUMS = {"kind": TEXTS, "slice": TEXTS}, dict.fromkeys(["days", "week", *SUMS, HELD], NUMBERS)
 _FACTS = dict.fromkeys([*FACTS, "seen"], NUMBERS)
 READ = {  # Where a file stands, what it holds, and who reads it
     "production/outputs/2017-12-01-v1.parquet": (
@@ -26,7 +30,7 @@ READ = {  # Where a file stands, what it holds, and who reads it
     ),
     "production/inputs.parquet": (_SLICE | {"date": DAYS} | _FACTS, read_inputs),
     "production/performance/2017-12-01.parquet": (
-        {"model_version": TEXTS, **_SLICE, "date": DAYS, **_SUMS, "weight": NUMBERS, "log": NUMBERS},
+        {"model_version": TEXTS, **_SLICE, "date": DAYS, **_SUMS},
         read_sums,
     ),
     "promise.parquet": (
@@ -99,3 +103,43 @@ def test_a_night_that_goes_live_in_the_middle_is_read_as_one(tmp_path, monkeypat
     nights = iter([shutil.copytree(prepared, new)])
     with pytest.raises(NewDays, match="Run it again"):
         list(each_usual(prepared))
+
+
+_KEYED = {"inputs": 3, "outputs": 3, "performance": 6, "promise": 6}  # How many columns tell a row from all others
+
+
+@pytest.mark.parametrize("name", [name for name in READ if "outcomes" not in name])
+def test_no_key_stands_twice_and_no_column_is_gone(tmp_path, name):
+    (tmp_path / "params.yaml").write_text("{}")
+    kinds, read = READ[name]
+    path = registry_folder(tmp_path) / "v1" / name if name == "promise.parquet" else tmp_path / name
+    path.parent.mkdir(parents=True)
+    table = pd.DataFrame({column: [_VALUE[kind]] for column, kind in kinds.items()}).assign(kind=ALL_STORES)
+    for column in kinds:
+        table.drop(columns=column).to_parquet(path)
+        with pytest.raises(UserError, match=f"lacks the column '{column}'"):
+            read(tmp_path)
+    pd.concat([table, table]).to_parquet(path)
+    with pytest.raises(UserError, match=r"1 row stands in it twice \(.*slice 1") as told:
+        read(tmp_path)
+    parts = str(told.value).split("twice (")[1].split(")")[0].split(", ")
+    assert len(parts) == next(many for which, many in _KEYED.items() if which in name)
+    if HELD in kinds:  # a model's first nights have no sums over all stores
+        table.assign(kind="all").drop(columns=HELD).to_parquet(path)
+        assert len(read(tmp_path)) == 1
+
+
+def test_a_record_of_drift_is_asked_for_each_field(tmp_path):
+    (tmp_path / "params.yaml").write_text("{}")
+    path = tmp_path / DRIFT / "2017-12-01.json"
+    path.parent.mkdir(parents=True)
+    said = {"state": TOLD, "day": path.stem, "found": [], "off": []}
+    whole = said | {"judged": [], "model_version": "v1", "response": "", "over": []}
+    for earlier in (said, whole):
+        path.write_text(json.dumps(earlier))
+        assert read_drift(tmp_path).state == TOLD
+    for name in whole:
+        damaged = [whole | {name: 7}] + [{key: one for key, one in whole.items() if key != name}] * (name != "over")
+        for one in damaged:
+            path.write_text(json.dumps(one))
+            assert f"{path.name}, is damaged (its field '{name}' " in say_drift(read_drift(tmp_path))
