@@ -18,7 +18,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from urllib.parse import parse_qs, quote_plus, urlencode
 import pandas as pd, pyarrow.compute as pc
-from ..core import ALL_STORES, UserError, nearest
+from ..core import ALL_STORES, UserError, is_line, nearest
 from ..data.earlier import sold_last_year
 from ..delivery.rules import OF_RULES, usable_rules
 from ..look import HTML, exact_units, say_count, say_day, say_days, say_range, say_units, say_when
@@ -320,7 +320,7 @@ def read_units(
 def _who(text):
     "A planner's name."
     name = " ".join(text.split())
-    if not name or len(name) > 100 or not name.isprintable():
+    if not is_line(name):
         raise UserError("Who decides? Give your name, of at most 100 characters.")
     return name
 

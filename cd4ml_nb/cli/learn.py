@@ -37,16 +37,17 @@ def learn(
 def _preview(as_json):
     "What calls for a turn."
     from cd4ml_nb.look import table_text
-    from cd4ml_nb.monitoring.due import look_due, trigger_rows
+    from cd4ml_nb.monitoring.due import IN_FULL, look_due, trigger_rows
     from cd4ml_nb.monitoring.learn import say_hindered, say_waiting
 
     due = look_due(project_root())
+    says = due.says.removesuffix(IN_FULL)  # that is what somebody just typed
     hindered, waiting = say_hindered(project_root(), due.day), say_waiting(project_root(), due.day)
     if as_json:
         triggers = [one._asdict() for one in due.triggers]
-        told = {"model_version": due.model_version, "day": due.day, "due": bool(due.why), "says": due.says}
+        told = {"model_version": due.model_version, "day": due.day, "due": bool(due.why), "says": says}
         return say_json(told | {"hindered": hindered, "waiting": waiting, "triggers": triggers})
-    return "\n".join(filter(None, [due.says, hindered, waiting, table_text([], trigger_rows(due.triggers))]))
+    return "\n".join(filter(None, [says, hindered, waiting, table_text([], trigger_rows(due.triggers))]))
 
 
 COMMANDS = {"learn": learn}

@@ -147,10 +147,12 @@ def call(
 # %% ../../nbs/cli/01_parser.ipynb #cadbbad6
 def _call(function, given):
     "The same, with Python's own exceptions."
-    parameters = inspect.signature(function).parameters.values()
+    parameters = list(inspect.signature(function).parameters.values())
     positional = [given[p.name] for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
     rest = [value for p in parameters if p.kind is p.VAR_POSITIONAL for value in given[p.name]]
     options = {p.name: given[p.name] for p in parameters if p.kind is p.KEYWORD_ONLY}
+    for p in parameters:
+        _refuse_empty(p, given[p.name])
     function(*positional, *rest, **options)
 
 
@@ -165,6 +167,17 @@ def stopped() -> int:  # The exit code of Ctrl-C
     "Say that somebody stopped the command."
     print("Stopped.", file=sys.stderr)
     return 130
+
+# %% ../../nbs/cli/01_parser.ipynb #a75fafee
+def _refuse_empty(parameter, value):
+    "A UserError for what was given and is empty: a variable of the shell that nobody has set."
+    values = value if parameter.kind is parameter.VAR_POSITIONAL else [value]
+    if all(one is parameter.default or not isinstance(one, str) or one.strip() for one in values):
+        return
+    is_option = parameter.kind is parameter.KEYWORD_ONLY
+    name = f"--{parameter.name.replace('_', '-')}" if is_option else parameter.name.upper()
+    needed = parameter.default is parameter.empty and parameter.kind is not parameter.VAR_POSITIONAL
+    raise UserError(f"{name} is empty: give it a value{'' if needed else ', or leave it out'}.")
 
 # %% ../../nbs/cli/01_parser.ipynb #112f8254
 def say_json(

@@ -8,7 +8,7 @@ __all__ = ['COMMANDS', 'until_stopped', 'ship']
 # %% ../../nbs/cli/07a_ship.ipynb #5cf885c8
 import signal, threading
 from contextlib import contextmanager
-from ..core import progress, project_root
+from ..core import UserError, progress, project_root
 
 # %% ../../nbs/cli/07a_ship.ipynb #123883b3
 _GRACE = 3  # Seconds
@@ -50,6 +50,14 @@ def _list_refused():
     if count > len(kept):
         print(f"{count - len(kept):,} more were refused.")
 
+
+def _say_sent(sent, left, once):
+    "What was sent; a UserError where all that was there was refused."
+    if once and left and not sent:
+        raise UserError(f"No event was sent; {left:,} were refused (cd4ml ship --refused shows why).")
+    also = f"; {left:,} were refused (cd4ml ship --refused shows why)" if left else ""
+    print(f"{sent:,} events were sent{also}.")
+
 # %% ../../nbs/cli/07a_ship.ipynb #65717469
 def ship(
     *,
@@ -75,8 +83,7 @@ def ship(
             sent, left = send(root, once, again, stop)
         except KeyboardInterrupt:
             return progress("Stopped; what was not confirmed is sent when it begins again.")
-    also = f"; {left:,} were refused (cd4ml ship --refused shows why)" if left else ""
-    print(f"{sent:,} events were sent{also}.")
+    _say_sent(sent, left, once)
 
 
 COMMANDS = {"ship": ship}

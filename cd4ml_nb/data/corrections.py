@@ -21,6 +21,7 @@ import pandas as pd
 import pyarrow as pa, pyarrow.compute as pc, pyarrow.parquet as pq
 from cd4ml_nb.core import (
     UserError,
+    check_line,
     find_named,
     hold_lock,
     main_root,
@@ -105,8 +106,7 @@ def _day(name, value):
 
 def _text(name, value, longest=_LONGEST):
     "A text that says something, or a UserError."
-    if not isinstance(value, str) or not value.strip() or len(value) > longest or not value.isprintable():
-        raise UserError(f"{name} should be a text of 1 to {longest} printable characters.")
+    check_line(name, value, longest)
 
 # %% ../../nbs/data/01e_corrections.ipynb #06b6a84e
 def _check_number(one, name):
@@ -198,11 +198,11 @@ def _read_line(path, line, row):
 
 # %% ../../nbs/data/01e_corrections.ipynb #feaac6b8
 def _text_of(path):
-    "What stands in the file; nothing where there is none."
+    "What stands in the file; None where there is none."
     try:
         return path.read_bytes().decode("utf-8-sig")  # Excel begins a file with a mark of its own
     except FileNotFoundError:
-        return ""
+        return None
     except UnicodeDecodeError as e:
         raise UserError(f"{path}, byte {e.start:,}: this is no UTF-8. Restore the file with git.") from None
     except OSError as e:
@@ -228,10 +228,12 @@ def read_corrections(
     "All corrections, those that were undone among them; none where there is no file."
     path = Path(root) / CORRECTIONS
     text = _text_of(path)
-    if not text.strip():
+    if text is None:
         return []
     rows = csv.DictReader(io.StringIO(text, newline=""))
     try:
+        if not text.strip():
+            raise UserError(f"{path} is empty: its header line is missing. Restore the file with git.")
         if rows.fieldnames != COLUMNS:
             raise UserError(f"{path}, line 1: its columns should be {','.join(COLUMNS)}. Restore the file with git.")
         return _linked(path, [_read_line(path, rows.line_num, row) for row in rows])
@@ -324,7 +326,7 @@ def start_record(
 ) -> Path:  # Of the file
     "The file with its columns, made where there is none: DVC asks for it."
     path = Path(root) / CORRECTIONS
-    if not _text_of(path).strip():
+    if _text_of(path) is None:
         with replace_file(path) as tmp:
             tmp.write_text(",".join(COLUMNS) + "\n")
     return path

@@ -16,7 +16,6 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TypedDict
-from urllib.error import URLError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 import cd4ml_nb
@@ -26,9 +25,11 @@ from cd4ml_nb.core import (
     current_name,
     explain_disk_trouble,
     hold_lock,
+    http_errors,
     main_root,
     progress,
     replace_file,
+    say_http,
     scratch_folder,
 )
 
@@ -92,8 +93,8 @@ def probe(
         return _probe_sqlite(path)
     try:
         _knock(urlsplit(uri))
-    except (URLError, OSError, ValueError) as e:
-        why = getattr(e, "reason", None) or e
+    except http_errors() as e:
+        why = say_http(e)
         mend = "Start it, or mend MLFLOW_TRACKING_URI."
         raise UserError(f"MLflow's registry {_shown(uri)} does not answer ({why}). {mend}") from None
 

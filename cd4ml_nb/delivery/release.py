@@ -11,7 +11,7 @@ __all__ = ['aliases', 'mirror_aliases', 'Outside', 'Moved', 'signed', 'Refused',
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, TypedDict
-from ..core import UserError, find_json, main_root, progress, read_params, sha256_of
+from ..core import UserError, check_line, find_json, main_root, progress, read_params, sha256_of
 from cd4ml_nb.delivery.acts import (
     LEARN,
     LIVE,
@@ -99,25 +99,30 @@ def _require_still(acts, read):
         raise Moved(f"{who}. Nothing was changed: read it as it stands now, and decide again.")
 
 # %% ../../nbs/delivery/05_release.ipynb #884b0b55
+_LONGEST_REASON = 2_000  # Characters
+
+
 def signed(
     root: Path,  # The project's folder
     by: str | None,  # Who decides; Git's user or the login when None
     reason: str | None,  # Why
 ) -> tuple[str, str]:  # by and reason
     "Who decides and why, as one line each; a UserError when one is empty."
-    by, reason = (_one_line(text) for text in (whoever(root) if by is None else by, reason or ""))
+    by, reason = (" ".join(text.split()) for text in (whoever(root) if by is None else by, reason or ""))
     if not by:
         raise UserError('Say who decides: --by "your name". Nothing was changed.')
     if not reason:
         example = '--reason "better on fresh food"'
         raise UserError(f"Say why, in a few words: {example}. The log keeps it. Nothing was changed.")
+    check_line("The name of who decides", by)
+    check_line("The reason", reason, _LONGEST_REASON)
     return by, reason
 
 
 def _one_line(text):
-    "What somebody typed, without line breaks and control characters."
-    text = str(text).encode(errors="replace").decode()
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:2000]
+    "What triggers say, with names from data in it: without control characters, and cut where it is endless."
+    shown = "".join(sign if sign.isprintable() else " " for sign in text)
+    return " ".join(shown.split())[:_LONGEST_REASON]
 
 # %% ../../nbs/delivery/05_release.ipynb #4a437199
 class Refused(UserError):
@@ -520,7 +525,7 @@ def begin_learning(
     outside: Outside = _OUTSIDE,  # Clock and MLflow's registry
 ) -> dict:  # The act as logged, with the number of its line
     "Put on record that a new model begins to be learnt beside the live one."
-    by, reason = signed(root, by, reason)
+    by, reason = signed(root, by, _one_line(reason or ""))
 
     def decide(found):
         if not (live := found["champion"]):

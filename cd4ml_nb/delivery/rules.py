@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from itertools import combinations
 from pathlib import Path
-from ..core import UserError, find_named, nearest, read_params
+from ..core import UserError, find_named, is_line, nearest, read_params
 
 # %% ../../nbs/delivery/00c_rules.ipynb #b06934cf
 _ACTS = ("least", "order", "closed")
@@ -66,7 +66,7 @@ def _fault(given):
     if unknown := next((key for key in given if key not in known), None):
         return f"has the unknown key {unknown}{nearest(str(unknown), known)}; its keys are {', '.join(known)}"
     why = given.get("why")
-    if not isinstance(why, str) or not why.strip() or len(why) > _LONGEST or not why.isprintable():
+    if not is_line(why, _LONGEST):
         return f"needs a reason for whoever reads the list: 'why', a line of at most {_LONGEST} characters"
     if sum(given.get(act) is not None for act in _ACTS) != 1:
         return "should have one of least, order and closed"

@@ -17,6 +17,7 @@ from cd4ml_nb.monitoring.peers import (
     explain_peer,
     key_from,
     moment_text,
+    peer_line,
 )
 
 # %% ../../nbs/monitoring/05b_elastic.ipynb #c035e894
@@ -220,11 +221,16 @@ def _put_once(connection, address, path, policy):
 
 def _reason(error):
     "Why something was refused, in the server's words."
+    return peer_line(_deep_reason(error))
+
+
+def _deep_reason(error):
+    "The same, as it came: with its cause."
     if not isinstance(error, dict):
         return str(error)
     deeper = error.get("caused_by")
     said = str(error.get("reason") or error.get("type"))
-    return f"{said}: {_reason(deeper)}" if isinstance(deeper, dict) and len(said) < 300 else said
+    return f"{said}: {_deep_reason(deeper)}" if isinstance(deeper, dict) and len(said) < 300 else said
 
 # %% ../../nbs/monitoring/05b_elastic.ipynb #23605a5f
 def _judge(address, rows, said):

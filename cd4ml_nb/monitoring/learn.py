@@ -10,11 +10,12 @@ import subprocess, sys
 from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
-from ..core import UserError, find_json, hold_lock, main_root, progress, read_params, write_json
+from ..core import UserError, check_line, find_json, hold_lock, main_root, progress, read_params, write_json
 from ..data.corrections import in_force, read_corrections
 from ..data.ingest import raw_folder
 from ..data.known import KNOWN, known_until, read_known, take_in
 from ..data.sources import NOT_YET
+from ..serving.decisions import LONGEST_TEXT
 from ..delivery.acts import LEARN, now, read_log, whoever
 from ..delivery.nights import live_night
 from ..delivery.registry import registry_folder
@@ -250,6 +251,9 @@ def learn(
 ) -> str:  # What came of it
     "Turn the loop once; what was begun and not ended goes on. A UserError while another turn is under way."
     root = Path(root)
+    if reason is not None:
+        check_line("The reason", reason, LONGEST_TEXT)
+        check_line("The name of who learns", whoever(root))
     task, refusal = "'cd4ml learn'", "{holder} is under way here. Nothing was begun; it will say what came of it."
     with hold_lock(main_root(root) / LOCK, task, wait=0, refusal=refusal):
         before = find_learning(root)

@@ -4,17 +4,17 @@
 
 # %% auto #0
 __all__ = ['FORMS', 'NAME', 'PATIENCE', 'Address', 'read_address', 'PeerTrouble', 'PeerSilent', 'Refused', 'Peer', 'explain_peer',
-           'moment_text', 'key_from']
+           'moment_text', 'key_from', 'peer_line']
 
 # %% ../../nbs/monitoring/05_peers.ipynb #dc22155e
-import http.client, os, socket, ssl, threading
+import os, socket, ssl, threading
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from time import gmtime, strftime
 from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
-from ..core import UserError, is_own_name
+from ..core import UserError, http_errors, is_own_name, say_http
 
 # %% ../../nbs/monitoring/05_peers.ipynb #6a85303f
 FORMS = "fluentd://127.0.0.1:24224, fluentd+tls://our-fluentd:24224 or https://our-elasticsearch:9200"
@@ -105,11 +105,9 @@ def _why(error):
         return "nobody listens there"
     if isinstance(error, socket.gaierror):
         return "there is no such machine"
-    if isinstance(error, http.client.HTTPException) and not isinstance(error, ConnectionError):
-        return "it does not speak HTTP; see the address"
     if isinstance(error, (ConnectionError, EOFError)):
         return "it ended the connection"
-    return (error.strerror or str(error)).rstrip(".")
+    return say_http(error)
 
 # %% ../../nbs/monitoring/05_peers.ipynb #909f535f
 @contextmanager
@@ -131,7 +129,7 @@ def explain_peer(
     watch.start()
     try:
         yield
-    except (OSError, EOFError, http.client.HTTPException) as e:
+    except (EOFError, *http_errors()) as e:
         if late.is_set() or isinstance(e, TimeoutError):
             raise PeerSilent(f"{address.text}: {_why(TimeoutError())}.") from None
         raise PeerTrouble(f"{address.text}: {_why(e)}.") from None
@@ -161,3 +159,11 @@ def key_from(
 ) -> str:  # Empty where there is none
     "A key, which stands in no file."
     return os.environ.get(name, "").strip()
+
+# %% ../../nbs/monitoring/05_peers.ipynb #68c41211
+def peer_line(
+    text: str,  # A peer's
+) -> str:  # Printable, at most 200 characters
+    "What a peer said, as it is repeated."
+    shown = "".join(sign if sign.isprintable() else " " for sign in text)
+    return " ".join(shown.split())[:200]

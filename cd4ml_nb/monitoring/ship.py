@@ -230,7 +230,7 @@ def _ship_all(sender, source, once):
             return
         if refused:
             keep_refused(sender.memory, refused)
-            sender.tell(f"{len(refused):,} events were refused, such as {refused[0].row[0]}: {refused[0].reason[:200]}")
+            sender.tell(f"{len(refused):,} events were refused, such as {refused[0].row[0]}: {refused[0].reason}")
         parcel.arrived()
         sender.sent += len(parcel.rows) - len(refused)
         sender.refused += len(refused)
@@ -247,6 +247,7 @@ def _try_again(sender):
         taken = [row for row in rows if row[0] not in still]
         forget_refused(sender.memory, taken)
         sender.sent += len(taken)
+        sender.refused += len(still)
 
 # %% ../../nbs/monitoring/05d_ship.ipynb #7bbea084
 def ship(

@@ -10,7 +10,17 @@ import json, os, threading, urllib.error, urllib.request
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
-from ..core import UserError, find_json, hold_lock, main_root, only_said, production_params, write_json
+from cd4ml_nb.core import (
+    UserError,
+    find_json,
+    hold_lock,
+    http_errors,
+    main_root,
+    only_said,
+    production_params,
+    say_http,
+    write_json,
+)
 from .alerts import CLOSED, Alert, alerts_of, as_row, monitoring_of
 from ..params import check_value
 from ..serving.events import Event, events_folder, read_events, utc_now
@@ -59,8 +69,8 @@ def _send(request):
         return f"it refused with status {e.code}{own}"
     except TimeoutError:
         return f"it did not answer within {_SOON} seconds"
-    except (OSError, ValueError) as e:  # urllib's own errors are of these
-        return f"it cannot be reached ({getattr(e, 'reason', e)})"
+    except http_errors() as e:
+        return f"it cannot be reached ({say_http(e)})"
 
 # %% ../../nbs/monitoring/03a_webhook.ipynb #1bacad8a
 def event_message(

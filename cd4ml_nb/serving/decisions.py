@@ -16,8 +16,14 @@ from datetime import date, datetime
 from numbers import Real
 from pathlib import Path
 from typing import Any
-from ..core import UserError, nearest
+from ..core import UserError, check_line, is_line, nearest
 from .events import KNOWN, Event, EventStore, check_fields, one_at_a_time, read_events
+
+# %% ../../nbs/serving/03_decisions.ipynb #b75bcf5a
+def _check_shown(text):
+    "A UserError for what moves a terminal's cursor or turns the order of letters; lines may be several."
+    if text.strip() and not is_line(" ".join(text.split()), LONGEST_TEXT):
+        raise UserError("The text of a reason should have printable characters only.")
 
 # %% ../../nbs/serving/03_decisions.ipynb #ed6c6abb
 REASONS = {
@@ -33,7 +39,6 @@ REASONS = {
     "other": "Another reason, which the text says",
 }
 LONGEST_TEXT = 500  # Characters
-_LONGEST_NAME = 100
 _LEAST_PACK, MOST_UNITS = 1e-3, 1e9
 
 
@@ -49,6 +54,7 @@ def check_reason(
         raise UserError(f"The text of a reason should have at most {LONGEST_TEXT} characters; this has {len(text):,}.")
     if reason == "other" and not text.strip():
         raise UserError("The reason 'other' needs a text that says which.")
+    _check_shown(text)
 
 # %% ../../nbs/serving/03_decisions.ipynb #7a3cc6ad
 @dataclass(frozen=True)
@@ -101,8 +107,7 @@ def check_units(
 
 def _name(name, value):
     "A short text, or a UserError."
-    if not isinstance(value, str) or not value.strip() or len(value) > _LONGEST_NAME or not value.isprintable():
-        raise UserError(f"'{name}' should be a text of 1 to {_LONGEST_NAME} printable characters.")
+    check_line(f"'{name}'", value)
 
 
 def _day(name, value):

@@ -67,6 +67,7 @@ def test_the_words_of_machines_say_where_they_went(untouched):
         (["orders", "--store", "1", "--days", "3"], "No model is live yet"),
         (["orders", "--store", "1", "--days", "three"], "--days three: give a whole number"),
         (["orders", "--store", "1", "--days", "3", "--stock", "none.csv"], "none.csv is not there"),
+        (["corrections", "list", "--store", ""], "--store is empty: give it a value, or leave it out."),
         (["decisions", "withdraw", "order 1", "--text", "why not"], "There is no decision 'order 1'"),
     ],
 )

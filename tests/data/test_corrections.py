@@ -191,14 +191,18 @@ def test_what_a_merge_left_behind_is_named(tmp_path):
         in_force(tmp_path)
 
 
-@pytest.mark.parametrize("begin", ["", "\ufeff"])
-def test_what_is_said_of_an_empty_or_marked_file_is_found_again(tmp_path, begin):
-    "Excel marks a file's beginning; a file that was emptied has no columns."
+@pytest.mark.parametrize("begin", ["", "\ufeff", "\n"])
+def test_what_is_said_of_an_empty_or_marked_file_is_told_or_found_again(tmp_path, begin):
+    "Excel marks a file's beginning; a file that was emptied has no columns, and is not taken for one without lines."
     path = tmp_path / CORRECTIONS
     path.parent.mkdir(parents=True)
     path.write_text(begin)
+    for ask in (lambda: in_force(tmp_path), lambda: add_correction(tmp_path, OUT)):
+        with pytest.raises(UserError, match="corrections.csv is empty: its header line is missing"):
+            ask()
+    path.unlink()
     add_correction(tmp_path, OUT)
-    path.write_text(begin + path.read_text())
+    path.write_text(begin.strip() + path.read_text())
     assert in_force(tmp_path) == [OUT]
 
 

@@ -950,9 +950,12 @@ def test_registered_again_while_live(shop):
 
 
 def test_text_is_only_text(shop):
-    "Line breaks, escape codes and odd letters in a reason stay one line of JSON and one line on the screen."
-    act = promote(shop, "trees-3", by="Ana\x1b[2J", reason='one\ntwo \u2028 {"act": "promote"} \ud800 käse')
-    assert "\x1b" not in act["by"] and "\n" not in act["reason"] and "käse" in act["reason"]
+    "Line breaks in a reason stay one line, of JSON and on the screen; escape codes and halves of letters are refused."
+    for by, reason in (("Ana\x1b[2J", "x"), ("Ana", "\x1b[2Jx"), ("Ana", "\ud800"), ("x" * 101, "x")):
+        with pytest.raises(UserError, match="printable characters"):
+            promote(shop, "trees-3", by=by, reason=reason)
+    act = promote(shop, "trees-3", by="Ana", reason='one\ntwo \u2028 {"act": "promote"} käse')
+    assert "\n" not in act["reason"] and "käse" in act["reason"]
     assert len(read_log(shop)) == 6 and verify(shop) == []
 
 

@@ -12,6 +12,7 @@ from cd4ml_nb.delivery.nights import read_recounts
 from cd4ml_nb.monitoring.causes import TOLD, UNITS, Drift, Drifted
 from cd4ml_nb.monitoring.judged import AS_JUDGED, NOT_ENOUGH, Verdict
 from cd4ml_nb.monitoring.watch import watch_failure
+from cd4ml_nb.delivery.release import signed
 from cd4ml_nb.monitoring.webhook import tell_alerts
 from cd4ml_nb.serving.events import Event, open_events
 from copies import ROOT
@@ -111,6 +112,31 @@ def test_an_empty_reason_is_refused_and_nothing_is_written(shop, reason):
     with pytest.raises(UserError, match="Say what is done about it, or why nothing is"):
         acknowledge(shop, read_alerts(shop)[0].id, "Ada", reason)
     assert read_alerts(shop)[0].by == ""
+
+
+@pytest.mark.parametrize("odd", ["x" * 10_000, "Ana\x1b[2J", "Ana\nBen", "\u202eana"])
+def test_who_acts_has_a_name_that_can_be_shown(shop, odd):
+    "One rule, whoever acts; a reason holds no control characters."
+    settle(shop, {"night": LATE})
+    alert = read_alerts(shop)[0].id
+    with pytest.raises(UserError, match="should be a text of 1 to 100 printable characters"):
+        acknowledge(shop, alert, odd, "the lorry is late")
+    with pytest.raises(UserError, match="printable characters"):
+        signed(shop, odd.replace("\n", "\x1b"), "late")
+    for why in ("\x1b[2Jlate", "\u202elate"):
+        with pytest.raises(UserError, match="printable characters"):
+            acknowledge(shop, alert, "Ana", why)
+        with pytest.raises(UserError, match="printable characters"):
+            signed(shop, "Ana", why)
+    assert read_alerts(shop)[0].by == ""
+
+
+@pytest.mark.parametrize("rule", ["night", "undelivered", "worse_than_judged"])
+def test_only_what_drifts_can_be_the_new_normal(shop, rule):
+    settle(shop, {rule: LATE})
+    with pytest.raises(UserError, match="Only what drifts can be the new normal.*leave --normal out"):
+        acknowledge(shop, read_alerts(shop)[0].id, "Ada", "it is so", normal=True)
+    assert [(one.by, one.closed) for one in read_alerts(shop)] == [("", None)]
 
 
 def test_the_new_normal_is_over_until_it_changes_again(shop):
@@ -221,6 +247,27 @@ def test_a_listener_that_never_answers_costs_seconds(shop, capsys, monkeypatch):
         begun = time.monotonic()
         tell_alerts(shop)
     assert time.monotonic() - begun < 3 and "did not answer within" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("way", ["", "alertmanager+"])
+def test_a_listener_that_answers_garbage_is_a_sentence(shop, capfd, way):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer():
+            with server.accept()[0] as wire:
+                wire.recv(65_536)
+                wire.sendall(b"\xff\x00garbage\r\n")
+                wire.shutdown(socket.SHUT_WR)
+                while wire.recv(65_536):
+                    pass
+
+        threading.Thread(target=answer, daemon=True).start()
+        tells(shop, f"{way}http://127.0.0.1:{server.getsockname()[1]}/hook")
+        settle(shop, {"night": LATE})
+        tell_alerts(shop)
+    said = capfd.readouterr().err
+    assert "it does not speak HTTP; see the address" in said, said
+    assert "Traceback" not in said and "did not answer" not in said, said
 
 
 def test_a_webhook_that_is_no_address_is_refused_without_its_key(shop, capsys):

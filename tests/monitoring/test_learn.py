@@ -4,6 +4,7 @@ import shutil, sys
 from dataclasses import replace
 import pytest, yaml
 from copies import ROOT
+from cd4ml_nb.cli import main
 from cd4ml_nb.core import UserError, run_git, write_json
 from cd4ml_nb.data.corrections import CORRECTIONS as LOG_OF_CORRECTIONS
 from cd4ml_nb.data.corrections import Correction, add_correction, undo_correction
@@ -106,6 +107,16 @@ def test_a_night_is_not_failed_by_learning(shop, monkeypatch, capfd):
     (shop / "params.yaml").write_text(text + "monitoring: {learn: 5}\n")
     learning.after_night(shop)
     assert "Whether it is time to learn cannot be told" in capfd.readouterr().err
+
+
+def test_a_preview_does_not_name_the_command_just_typed(shop, monkeypatch, capsys):
+    monkeypatch.setenv("CD4ML_ROOT", str(shop))
+    due = Due("m", "d", [Trigger("age", True, "x")], "")
+    monkeypatch.setattr("cd4ml_nb.monitoring.due.look_due", lambda root: due)
+    for name in ("say_hindered", "say_waiting"):
+        monkeypatch.setattr(learning, name, lambda root, day: "")
+    assert main(["learn", "--preview"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "Learning is due (age): cd4ml learn."
 
 
 def test_an_experiment_reads_as_far_as_the_project():

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec, pytest
 from copies import ROOT, environment, run
 from waiting import free_port, wait_for
+from cd4ml_nb.cli import main
 from cd4ml_nb.core import UserError
 from cd4ml_nb.monitoring import elastic, fluentd, peers
 from cd4ml_nb.monitoring.peers import PeerTrouble, Refused
@@ -292,6 +293,23 @@ def test_a_full_table_of_refused_events_stops_the_shipper_and_loses_nothing(tmp_
     assert "failed to parse" in listed.stdout and "more were refused" in listed.stdout, listed.stderr
     sent, refused = ship(root, once=True, again=True, peer=(peer := Counting()))
     assert (sent, refused, set(peer.taken)) == (12_000, 0, set(ids))
+
+
+def test_who_refuses_every_event_is_no_success_and_is_repeated_in_one_line(tmp_path, monkeypatch, capsys):
+    class Refusing(Counting):
+        def send(self, rows):
+            return [Refused(row, elastic._reason({"reason": "no\n\x1b[2J" + "x" * 999})) for row in rows]
+
+    root = project_for(tmp_path, "http://127.0.0.1:9")
+    packed(events_folder(root), 3)
+    monkeypatch.setenv("CD4ML_ROOT", str(root))
+    monkeypatch.setattr("cd4ml_nb.monitoring.ship.peer_at", lambda to: Refusing())
+    for words in ([], ["--again"]):
+        assert main(["ship", "--once", *words]) == 1
+        told = capsys.readouterr().err.splitlines()
+        assert told[-1] == "No event was sent; 3 were refused (cd4ml ship --refused shows why)."
+        assert all(line.isprintable() and len(line) < 300 for line in told), told
+    assert main(["ship", "--once"]) == 0  # nothing was there
 
 
 def test_writers_of_before_are_served_by_the_queue_too(tmp_path):
