@@ -10,17 +10,8 @@ import json, os, threading, urllib.error, urllib.request
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
-from cd4ml_nb.core import (
-    UserError,
-    find_json,
-    hold_lock,
-    http_errors,
-    main_root,
-    only_said,
-    production_params,
-    say_http,
-    write_json,
-)
+from ..core import UserError, find_json, hold_lock, http_errors, main_root, only_said, production_params
+from ..core import say_http, write_json
 from .alerts import CLOSED, Alert, alerts_of, as_row, monitoring_of
 from ..params import check_value
 from ..serving.events import Event, events_folder, read_events, utc_now
