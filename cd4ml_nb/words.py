@@ -4,15 +4,15 @@
 
 # %% auto #0
 __all__ = ['USUAL', 'does', 'plural', 'past', 'own_words', 'article', 'Wording', 'with_names', 'options_in_words', 'data_names',
-           'words_of', 'words_or_usual', 'in_own_words', 'words_here']
+           'words_of', 'words_or_usual', 'words_here', 'tell', 'in_own_words']
 
 # %% ../nbs/words.ipynb #f2ac7b73
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
-from functools import wraps
+from functools import cache, wraps
 from pathlib import Path
-from .core import UserError, project_root, read_params
+from .core import WORDING, UserError, project_root, read_params
 from .params import check_name, check_parameters
 
 # %% ../nbs/words.ipynb #120713bd
@@ -278,23 +278,6 @@ def words_or_usual(
         return Wording()
 
 # %% ../nbs/words.ipynb #931329ef
-def in_own_words(
-    command: Callable,  # Of the command line, for whoever plans
-) -> Callable:  # The same
-    "A command whose refusals, too, are in the words of the project in which it was typed."
-
-    @wraps(command)
-    def told(*given, **named):
-        try:
-            return command(*given, **named)
-        except UserError as e:
-            with suppress(UserError):  # what is wrong with the words themselves is said by `cd4ml pipeline`
-                e = UserError(words_here()(str(e)))
-            raise e from None
-
-    return told
-
-
 def words_here() -> Wording:
     "The words of the project in which a command was typed; the usual ones outside of any."
     try:
@@ -302,3 +285,39 @@ def words_here() -> Wording:
     except UserError:
         return Wording()
     return words_of(root)
+
+
+def tell(
+    text: str,
+    names: Iterable[str] = (),  # What people wrote in it, which stays
+) -> None:
+    "Print a text in the words of the project in which a command was typed."
+    print(with_names(words_here(), names)(text), flush=True)
+
+# %% ../nbs/words.ipynb #b57928b9
+def in_own_words(
+    commands,  # A command of the command line, or a dict of them: those for whoever plans
+):  # The same
+    "Commands whose refusals, and what they say meanwhile, are in the words of the project in which they were typed."
+    if isinstance(commands, dict):
+        return {name: in_own_words(one) for name, one in commands.items()}
+
+    @wraps(commands)
+    def told(*given, **named):
+        words = cache(_words_or_usual_here)  # read when the first thing is said
+        before = WORDING.set(lambda text: words()(text))
+        try:
+            return commands(*given, **named)
+        except UserError as e:
+            raise UserError(words()(str(e))) from None
+        finally:
+            WORDING.reset(before)
+
+    return told
+
+
+def _words_or_usual_here():
+    "What is wrong with the words themselves is said by `cd4ml pipeline`."
+    with suppress(UserError):
+        return words_here()
+    return Wording()

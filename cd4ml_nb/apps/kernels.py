@@ -296,14 +296,17 @@ def chart_folder() -> str:
 
 # %% ../../nbs/apps/02_kernels.ipynb #565f7e3f
 def live_stamp() -> str:  # Empty where there is no project
-    "What changes when a model or a night goes live, and when the store of what is live is away or back."
+    "What changes when a model or a night goes live, the queue grows, or the store of what is live is away or back."
     try:
         root = project_root()
         home = main_root(live_root(root))
     except UserError:
         return ""
     away = f"{zlib.crc32(trouble_of(root).encode()):x}"
-    return " ".join([*(_size_and_time(home / file) for file in (LOG, LIVE, RECOUNTS)), away])
+    return " ".join([*(_size_and_time(home / file) for file in (LOG, LIVE, RECOUNTS, *_QUEUE)), away])
+
+
+_QUEUE = ("production/doubts.parquet", "production/doubts.json")  # Named here, as their modules are heavy
 
 
 def _size_and_time(file):

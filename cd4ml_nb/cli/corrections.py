@@ -11,10 +11,12 @@ import shlex
 from dataclasses import asdict
 from .parser import say_json
 from ..core import UserError, project_root, refuse_together
+from ..words import in_own_words, tell, words_here
 
 # %% ../../nbs/cli/03a_corrections.ipynb #83480fa6
 def in_words(
-    found: list,  # From `standing`
+    found: list,  # Corrections
+    undone: dict | None = None,  # From `taken_back`, where those that do not stand any more are among them
 ) -> str:
     "Corrections as a person reads them."
     from cd4ml_nb.data.corrections import KINDS
@@ -24,28 +26,41 @@ def in_words(
     for one in found:
         says = KINDS[one.kind].says + ("" if one.units is None else f": {exact_units(one.units)} is right")
         days, when = say_days(one.first_date, one.last_date), say_when(one.marked_at)
-        rows.append([one.store_nbr or "all", one.item_nbr or "all", days, says, one.why, one.by, when, one.id])
-    head = ["store", "product", "days", "what", "why", "by", "when", "correction"]
-    return table_text(head, rows) if rows else "No correction stands here."
+        back = [_say_back((undone or {}).get(one.id))] if undone is not None else []
+        rows.append([one.store_nbr or "all", one.item_nbr or "all", days, says, one.why, one.by, when, *back, one.id])
+    back = [] if undone is None else ["taken back"]
+    head = ["store", "product", "days", "what", "why", "by", "when", *back, "correction"]
+    return table_text([*map(words_here(), head)], rows) if rows else "No correction stands here."
+
+
+def _say_back(gone):
+    "Who took a correction back, when and why; empty for one that stands."
+    from cd4ml_nb.look import say_when
+
+    return f"{gone.why} ({gone.by}, {say_when(gone.marked_at)})" if gone else ""
 
 # %% ../../nbs/cli/03a_corrections.ipynb #42198bec
 def corrections_list(
     *,
     store: str | None = None,  # Only those that touch this store (store_nbr)
     item: str | None = None,  # Only those that touch this product (item_nbr)
-    undone: bool = False,  # Those that were undone, too
+    undone: bool = False,  # Those that were undone, too: who took them back, when and why
     json: bool = False,  # A list of JSON objects
 ):
     """Show what people said of single days.
 
-    cd4ml corrections list --store 367"""
-    from cd4ml_nb.data.corrections import in_force, read_corrections
+    cd4ml corrections list --store 367
+    cd4ml corrections list --undone"""
+    from cd4ml_nb.data.corrections import in_force, read_corrections, taken_back
 
     root = project_root()
-    found = [one for one in read_corrections(root) if not one.undoes] if undone else in_force(root)
+    known = read_corrections(root)
+    found = [one for one in known if not one.undoes] if undone else in_force(root)
     for name, asked in (("store_nbr", store), ("item_nbr", item)):
         found = [one for one in found if asked is None or getattr(one, name) in ("", asked)]
-    print(say_json([asdict(one) for one in found]) if json else in_words(found))
+    if json:
+        return print(say_json([asdict(one) for one in found]))
+    tell(in_words(found, taken_back(known) if undone else None), [text for one in known for text in (one.by, one.why)])
 
 # %% ../../nbs/cli/03a_corrections.ipynb #0327b49a
 def _product(prepared, wanted):
@@ -94,7 +109,7 @@ def corrections_add(
 
     cd4ml corrections add --kind stock_out --store 367 --item fluid-milk-products --day 2017-11-24 --why 'empty at noon'
     cd4ml corrections add --kind closed --store 367 --day 2017-11-23 --why 'burst pipe' --preview"""
-    from cd4ml_nb.data.corrections import CORRECTIONS, Correction, add_correction, check_new, newest_prepared
+    from cd4ml_nb.data.corrections import Correction, add_correction, check_new, newest_prepared
     from cd4ml_nb.delivery.acts import whoever
 
     root, prepared = project_root(), newest_prepared(project_root())
@@ -103,9 +118,17 @@ def corrections_add(
     touches = _touches(root, prepared, one)
     check_new(root, one)
     if preview:
-        return print(f"It would touch {touches} Nothing was written.")
+        return tell(f"It would touch {touches} Nothing was written.")
     add_correction(root, one)
-    print(f"On record: {one}\nIt touches {touches}\nApplied by the next make pipeline, and the next night.")
+    _say_kept(one, touches)
+
+# %% ../../nbs/cli/03a_corrections.ipynb #34a7cda8
+def _say_kept(one, touches):
+    "What was put on record, what it touches, and how it is kept or taken back."
+    from cd4ml_nb.data.corrections import CORRECTIONS
+
+    said = f"On record: {one}\nIt touches {touches}\nApplied by the next make pipeline, and the next night."
+    tell(said, [one.by, one.why])
     print(f"Keep it: git add {CORRECTIONS}. Take it back: cd4ml corrections undo {one.id} --why '…'")
 
 # %% ../../nbs/cli/03a_corrections.ipynb #7d31c0e5
@@ -148,27 +171,42 @@ def _check_limit(limit):
         raise UserError(f"--limit {limit} should be 1 or more.")
 
 
+def _check_since(since):
+    "A UserError where it is no day."
+    from cd4ml_nb.params import DAY
+
+    if since is not None and not DAY.fits(since):
+        raise UserError(f"--since {since[:40]} should be a day, such as 2017-12-01.")
+
+# %% ../../nbs/cli/03a_corrections.ipynb #1c15cad9
 def corrections_queue(
     *,
     store: str | None = None,  # Only of this store (store_nbr)
     item: str | None = None,  # Only of this product: its name or number
+    since: str | None = None,  # Only what reaches into this day or a later one, such as 2017-12-01
     limit: int = 20,  # So many at most
     json: bool = False,  # A list of JSON objects, all of them
 ):
     """Show the days that look wrong, most costly first: units that were probably lost × how sure that is.
 
-    cd4ml corrections queue --store 367"""
+    cd4ml corrections queue --store 367
+    cd4ml corrections queue --since 2017-12-01"""
     from cd4ml_nb.data.corrections import known_series, newest_prepared, read_corrections
     from cd4ml_nb.monitoring.doubts import all_doubts, open_doubts
 
     root = project_root()
     prepared = newest_prepared(root)
     item = _product(prepared, item) or None
-    refuse_together(lambda: _check_limit(limit), lambda: known_series(prepared, store or "", item or ""))
+    refuse_together(
+        lambda: _check_limit(limit),
+        lambda: _check_since(since),
+        lambda: known_series(prepared, store or "", item or ""),
+    )
     queue = open_doubts(all_doubts(root), read_corrections(root))
     for name, asked in (("store_nbr", store), ("item_nbr", item)):
         queue = queue if asked is None else queue[queue[name] == asked]
-    print(say_json(queue.to_dict("records")) if json else doubts_in_words(queue, limit))
+    queue = queue[queue["last_date"] >= (since or "")]
+    print(say_json(queue.to_dict("records"))) if json else tell(doubts_in_words(queue, limit))
 
 # %% ../../nbs/cli/03a_corrections.ipynb #932d3298
 def corrections_undo(
@@ -184,14 +222,9 @@ def corrections_undo(
     from cd4ml_nb.delivery.acts import whoever
 
     root = project_root()
-    print(f"Undone: {undo_correction(root, correction, by or whoever(root), why)}")
+    gone = undo_correction(root, correction, by or whoever(root), why)
+    tell(f"Undone: {gone}", [gone.by, gone.why])
 
 
-COMMANDS = {
-    "corrections": {
-        "queue": corrections_queue,
-        "list": corrections_list,
-        "add": corrections_add,
-        "undo": corrections_undo,
-    }
-}
+_EACH = {"queue": corrections_queue, "list": corrections_list, "add": corrections_add, "undo": corrections_undo}
+COMMANDS = in_own_words({"corrections": _EACH})

@@ -7,8 +7,9 @@ __all__ = ['COMMANDS', 'in_words', 'rules_in_words', 'decisions_list', 'decision
 
 # %% ../../nbs/cli/02b_decisions.ipynb #6d47a037
 from dataclasses import asdict
-from ..core import UserError, progress, project_root
 from .parser import say_json
+from ..core import UserError, progress, project_root
+from ..words import in_own_words, tell
 
 # %% ../../nbs/cli/02b_decisions.ipynb #465242a9
 def in_words(
@@ -71,7 +72,9 @@ def decisions_list(
     if rules:
         return _list_rules(store, item, day, withdrawn, json)
     found = read_decisions(_folder(), store, day, item, withdrawn)
-    print(say_json([as_row(one) for one in found]) if json else in_words(found))
+    if json:
+        return print(say_json([as_row(one) for one in found]))
+    tell(in_words(found), [text for one in found for text in (one.decision.by, one.decision.text)])
 
 # %% ../../nbs/cli/02b_decisions.ipynb #09fb8e12
 def _list_rules(store, item, day, ended, json):
@@ -82,7 +85,7 @@ def _list_rules(store, item, day, ended, json):
     if day is not None:
         raise UserError("--day does not go with --rules: a rule is for each delivery as long as it stands.")
     found = rules_kept(read_events(_folder(), kinds=["decision"]), store, item, ended)
-    print(say_json([_rule_row(one) for one in found]) if json else rules_in_words(found))
+    print(say_json([_rule_row(one) for one in found])) if json else tell(rules_in_words(found))
     if is_behind(project_root()):
         then = "the next night, decision, or start of the dashboard or the service"
         progress(f"params.yaml says otherwise by now; that goes on record with {then}.")
@@ -145,7 +148,7 @@ def _record(root, known, by, said, replaces, sure):
     what = f"{exact_units(decision.ordered)} of {decision.item_nbr} for store {decision.store_nbr}"
     days, level = say_days(decision.first_day, decision.last_day), f"{said.service_level:.4g}"
     suggested = f"{exact_units(said.suggested)} was suggested (service level {level})"
-    print(f"On record: {what}, {days}, by {decision.by}; {suggested}.")
+    tell(f"On record: {what}, {days}, by {decision.by}; {suggested}.", [decision.by])
     print(f"Take it back with: cd4ml decisions withdraw {event.id} --text '…'")
 
 # %% ../../nbs/cli/02b_decisions.ipynb #62512cee
@@ -168,6 +171,5 @@ def decisions_withdraw(
     print(f"Withdrawn: {decision}. The model's suggestion counts again.")
 
 
-COMMANDS = {
-    "decisions": {"list": decisions_list, "record": decisions_record, "withdraw": decisions_withdraw},
-}
+_EACH = {"list": decisions_list, "record": decisions_record, "withdraw": decisions_withdraw}
+COMMANDS = in_own_words({"decisions": _EACH})

@@ -14,7 +14,7 @@ from io import StringIO
 from pathlib import Path
 from ..core import ALL_STORES, UserError, progress, project_root, read_truth, replace_file, shorten, text_of
 from .parser import say_json
-from ..words import in_own_words, words_here
+from ..words import in_own_words, tell
 
 # %% ../../nbs/cli/02_forecast.ipynb #331d1380
 def in_words(
@@ -405,7 +405,7 @@ def forecast(
         return print(say_json(answer))
     more = [*_covers(forecaster, item, store, day_asked, switch), *_say_what_if(answer)]
     said = [_said(forecaster, item, store, day_asked, answer), *more, _said_of(forecaster.card, answer)]
-    print("\n".join(map(words_here(), said)))
+    tell("\n".join(said))
 
 # %% ../../nbs/cli/02_forecast.ipynb #d319e531
 COMMANDS = {"forecast": in_own_words(forecast)}

@@ -8,6 +8,7 @@ __all__ = ['COMMANDS', 'learn']
 # %% ../../nbs/cli/08a_learn.ipynb #1ea3345c
 from .parser import say_json
 from ..core import UserError, project_root
+from ..words import in_own_words, tell
 
 # %% ../../nbs/cli/08a_learn.ipynb #f7157d21
 def learn(
@@ -27,11 +28,11 @@ def learn(
     if json and not preview:
         raise UserError("--json goes with --preview.")
     if preview:
-        print(_preview(json))
-        return
+        told = _preview(json)
+        return print(told) if json else tell(told)
     from cd4ml_nb.monitoring.learn import learn as turn
 
-    print(turn(project_root(), reason, if_due))
+    tell(turn(project_root(), reason, if_due), [reason or ""])
 
 # %% ../../nbs/cli/08a_learn.ipynb #af73e7b3
 def _preview(as_json):
@@ -50,4 +51,4 @@ def _preview(as_json):
     return "\n".join(filter(None, [says, hindered, waiting, table_text([], trigger_rows(due.triggers))]))
 
 
-COMMANDS = {"learn": learn}
+COMMANDS = in_own_words({"learn": learn})

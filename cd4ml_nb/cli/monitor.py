@@ -8,9 +8,9 @@ __all__ = ['COMMANDS', 'monitor', 'alerts_in_words', 'alerts_list', 'alerts_ackn
 # %% ../../nbs/cli/02c_monitor.ipynb #c13269a9
 from collections.abc import Callable
 from .parser import say_json
-from ..words import words_here
 from .servers import monitor_page
 from ..core import UserError, project_root
+from ..words import in_own_words, tell
 
 # %% ../../nbs/cli/02c_monitor.ipynb #9dd13b35
 def _as_told(parts):
@@ -35,12 +35,12 @@ def _print_parts(parts):
     from cd4ml_nb.monitoring.drifted import say_drift
     from cd4ml_nb.monitoring.judged import verdict_table
 
-    words, verdict = words_here(), parts["verdict"]
+    verdict = parts["verdict"]
     table = verdict_table(verdict) if verdict else []
     if verdict:
-        print(words(verdict.says))
+        tell(verdict.says)
     if len(table):
-        print(words(table_text(list(table), table.to_numpy().tolist())))
+        tell(table_text(list(table), table.to_numpy().tolist()))
     told = [
         parts["overrides"][0],
         parts["changed"],
@@ -49,7 +49,7 @@ def _print_parts(parts):
         *parts["routing"]["says"],
         parts["learning"],
     ]
-    print(words("\n".join(filter(None, told))))
+    tell("\n".join(filter(None, told)))
     alerts = parts["alerts"]
     print(f"Open alerts: {len(alerts)}. See them: cd4ml alerts" if alerts else "No alert is open.")
 
@@ -76,7 +76,7 @@ def _of_tried(root, version, json):
     numbers = days[["difference", "low", "high"]].map(lambda x: "–" if x != x else f"{x:+.1f}%")
     rows = [[f"{day:%Y-%m-%d}", *row] for day, row in zip(days["date"], numbers.to_numpy().tolist())]
     columns = ["day", "order error, less (-) or more (+)", "at least", "at most"]
-    return words_here()("\n".join(filter(None, [*say_tried(one), table_text(columns, rows) if rows else ""])))
+    return "\n".join(filter(None, [*say_tried(one), table_text(columns, rows) if rows else ""]))
 
 # %% ../../nbs/cli/02c_monitor.ipynb #893f841a
 _UNTOLD = "{} cannot be told ({}): a file that it stands on is not what a night wrote. The next night looks again."
@@ -129,7 +129,8 @@ def monitor(
     cd4ml monitor
     cd4ml monitor --tried forest-4f1c"""
     if tried is not None:
-        return print(_of_tried(project_root(), tried, json))
+        told = _of_tried(project_root(), tried, json)
+        return print(told) if json else tell(told)
     parts, damaged = _read_parts(project_root())
     if json:
         print(say_json(_as_told(parts) | {name: parts[name] for name in ("tried", "routing")} | {"damaged": damaged}))
@@ -167,7 +168,9 @@ def alerts_list(
     from cd4ml_nb.monitoring.alerts import as_row, read_alerts
 
     found = read_alerts(project_root(), closed=all)
-    print(say_json([as_row(one) for one in found]) if json else alerts_in_words(found))
+    if json:
+        return print(say_json([as_row(one) for one in found]))
+    tell(alerts_in_words(found), [text for one in found for text in (one.by, one.reason)])
 
 # %% ../../nbs/cli/02c_monitor.ipynb #f9ab6ef6
 def alerts_acknowledge(
@@ -194,8 +197,8 @@ def alerts_acknowledge(
 
         mark_products(root)
     over = "Over as the new normal, until it changes again. " if normal else ""
-    print(f"{over}Seen by {seen.by}: {seen.says}")
+    tell(f"{over}Seen by {seen.by}: {seen.says}", [seen.by])
 
 
 _PAGE: dict[str, Callable] = {"": monitor, "page": monitor_page}
-COMMANDS = {"monitor": _PAGE, "alerts": {"": alerts_list, "acknowledge": alerts_acknowledge}}
+COMMANDS = in_own_words({"monitor": _PAGE, "alerts": {"": alerts_list, "acknowledge": alerts_acknowledge}})

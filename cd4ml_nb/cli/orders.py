@@ -9,7 +9,7 @@ __all__ = ['COMMANDS', 'whole_number', 'stock_table', 'live_orders', 'in_words',
 from pathlib import Path
 from ..core import UserError, progress, project_root
 from .parser import say_json
-from ..words import in_own_words, words_here
+from ..words import in_own_words, tell
 
 # %% ../../nbs/cli/02a_orders.ipynb #3fb37e67
 def whole_number(
@@ -134,7 +134,7 @@ def _say_rows(made, whole):
 
 def _say_list(words, doubt):
     "Print a list; where no rule could be applied, that comes first, and the command has not done all that it should."
-    print(words_here()("\n".join([*filter(None, [doubt]), words])))
+    tell("\n".join([*filter(None, [doubt]), words]))
     if doubt:
         raise UserError("The list above is made without any rule.")
 

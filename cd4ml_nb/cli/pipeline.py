@@ -10,6 +10,7 @@ import os, sys
 from importlib import import_module
 from .parser import call
 from ..core import UserError, progress, project_root
+from ..words import in_own_words
 
 # %% ../../nbs/cli/08_pipeline.ipynb #ba602b35
 def stage(
@@ -147,4 +148,4 @@ def _forked(function, *given):
         raise
 
 # %% ../../nbs/cli/08_pipeline.ipynb #8830eb45
-COMMANDS = {"pipeline": pipeline, "stage": stage, "report": report, "bench": bench, "night": night}
+COMMANDS = {"pipeline": pipeline, "stage": stage, "report": report, "bench": bench, "night": in_own_words(night)}

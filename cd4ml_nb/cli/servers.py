@@ -75,6 +75,7 @@ except BaseException:
 
 # %% ../../nbs/cli/07_servers.ipynb #953ee05d
 _MIRROR = "import sys; from cd4ml_nb.serving.mirror import keep_beside; keep_beside(int(sys.argv[1]))"
+_LOOK = "import sys; from cd4ml_nb.monitoring.queue import look_beside; look_beside(int(sys.argv[1]))"
 
 
 def _keep_copy():
@@ -159,16 +160,24 @@ def curate(
     port: int = 8870,  # On 127.0.0.1
 ):
     "Serve the page on which people say what they know of days that look wrong, until Ctrl-C."
-    from cd4ml_nb.core import progress
-    from cd4ml_nb.monitoring.doubts import all_doubts
+    from cd4ml_nb.data.corrections import newest_prepared
 
     check_port(port, f"make curate PORT={_another(port, 8870)}")
-    progress("Looking for days that look wrong (after new data this takes a while) ...")
-    all_doubts(project_root())
+    newest_prepared(project_root())  # that there are none, or damaged ones, is said here
+    _look_beside()
     said = f"Days that look wrong: http://127.0.0.1:{port} (Ctrl-C ends it; its log: reports/curate.log)"
     _serve_app("curate.ipynb", port, "share/curate", said, f"make curate PORT={_another(port, 8870)}")
 
 
+def _look_beside():
+    "Start to look for days that look wrong, beside the page, which says how far that is."
+    from cd4ml_nb.core import main_root, write_json
+    from cd4ml_nb.monitoring.queue import WAY
+
+    beside = subprocess.Popen([sys.executable, "-c", _LOOK, str(os.getpid())], start_new_session=True)
+    write_json(main_root(project_root()) / WAY, {"pid": beside.pid, "says": ""})
+
+# %% ../../nbs/cli/07_servers.ipynb #36d3834c
 def monitor_page(
     *,
     port: int = 8869,  # On 127.0.0.1

@@ -24,6 +24,7 @@ from .split import backtest_windows
 from .schema import check_evolution, describe_schema, describe_source, last_known_day
 from .stopped import Sold, doubt_stores
 from .stores import cut_items, lay_out
+from ..look import say_count
 
 # %% ../../nbs/data/02i_check.ipynb #8ee9c3c1
 def _count_twice(
@@ -156,7 +157,7 @@ def check_folder(
         return found[0]
 
 # %% ../../nbs/data/02i_check.ipynb #7f901499
-_MEASURED = (32_571, 334, 4, 1.8)  # The default data: series and days, minutes and GB of a whole run on two cores
+_MEASURED = (32_571, 334, 8, 1.8)  # The default data: series and days, minutes and GB of a whole run on two cores
 
 
 def say_ahead(
@@ -179,7 +180,8 @@ def say_ahead(
     beside = f"{share:.1%}" if share < 1 else f"{share:.1f} times"
     measured = f"take about {minutes} minutes and {memory} GB on two cores"
     start, least = 1.0, 0.7  # Minutes and GB of a run on hardly any data
-    rough = f"{start + (minutes - start) * share:,.0f} minutes and {least + (memory - least) * share:,.1f} GB"
+    takes = say_count(round(start + (minutes - start) * share), "minute")
+    rough = f"{takes} and {least + (memory - least) * share:,.1f} GB"
     return [
         f"ahead: {n_series:,} series over {n_days:,} {name}; {judged}, {last_one}",
         f"ahead: {beside} of the default data's series and days, which {measured}: roughly {rough} here",

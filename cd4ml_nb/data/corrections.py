@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['RAISED', 'LEFT_OUT', 'KINDS', 'CORRECTIONS', 'COLUMNS', 'Kind', 'Correction', 'check_correction', 'read_corrections',
-           'standing', 'contradicts', 'repeats', 'digest_of', 'in_force', 'start_record', 'check_new', 'add_correction',
-           'undo_correction', 'newest_prepared', 'Touched', 'sold_on', 'known_series', 'touched', 'corrected_days',
-           'say_use', 'how_ran_out']
+           'standing', 'taken_back', 'contradicts', 'repeats', 'digest_of', 'in_force', 'start_record', 'check_new',
+           'add_correction', 'undo_correction', 'newest_prepared', 'Touched', 'sold_on', 'known_series', 'touched',
+           'corrected_days', 'say_use', 'how_ran_out']
 
 # %% ../../nbs/data/01e_corrections.ipynb #c3e2e1cb
 import csv, hashlib, io, secrets
@@ -246,8 +246,15 @@ def standing(
 ) -> list[Correction]:  # In the order of the file
     "Those that no other one undoes."
     known = list(known)
-    undone = {one.undoes for one in known if one.undoes}
+    undone = taken_back(known)
     return [one for one in known if not one.undoes and one.id not in undone]
+
+
+def taken_back(
+    known: Iterable[Correction],
+) -> dict[str, Correction]:  # The id of one that was undone -> who undid it, when and why
+    "Those that do not stand any more."
+    return {one.undoes: one for one in known if one.undoes}
 
 # %% ../../nbs/data/01e_corrections.ipynb #0a821a91
 def _meet(one, other):

@@ -4,18 +4,18 @@
 
 # %% auto #0
 __all__ = ['COLUMNS', 'WORDS', 'ORDER', 'KEPT', 'silent_runs', 'low_days', 'still_days', 'busy_days', 'short_days', 'idle_weeks',
-           'say_sure', 'counted_runs', 'find_doubts', 'all_doubts', 'open_doubts']
+           'say_sure', 'counted_runs', 'find_doubts', 'kept_doubts', 'all_doubts', 'open_doubts']
 
 # %% ../../nbs/monitoring/06a_doubts.ipynb #6b1f907f
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 import numpy as np, pandas as pd, pyarrow as pa, pyarrow.parquet as pq
 from scipy.special import pdtr
 from ..core import UserError, main_root, progress, read_json, replace_file
 from ..data.corrections import KINDS, Correction, newest_prepared, standing
-from ..data.panel import one_version, read_as_one
+from ..data.panel import one_version, read_as_one, read_series
 from ..look import exact_units, say_count
 from .busy import full_days, told_days, too_busy, too_short
 from .counted import CHANCE, other_runs
@@ -149,7 +149,7 @@ def _of_store(store, kind, part, more=""):
     "The entry of a run of days of a whole store."
     days = part["place"].iloc[[0, -1]]
     sold, usual, each = part["sold"].sum(), part["usual"].sum(), "that day" if len(part) == 1 else "on these days"
-    told = exact_units(sold) if sold else "nothing at all"
+    told = exact_units(round(sold, 1)) if sold else "nothing at all"
     said = f"The store sold {told}, usually {exact_units(round(usual))} {each}{more}"
     found = {"kind": kind, "evidence": said, "sold": sold, "expected": abs(usual - sold)}
     return _said(store, None, *days) | found | {"probability": part["probability"].max()}
@@ -294,8 +294,8 @@ def _say_large(run):
     days = int(run.last - run.first + 1)
     when = "" if days == 1 else f" on {say_count(int(run.days), 'day')}"
     other = "another day" if run.others == 1 else f"{run.others} other days in a row"
-    said = f"{exact_units(run.sold)} sold{when}, {exact_units(round(run.expected, 1))} would usually have been, and"
-    return f"{said} never more than {exact_units(run.second)} on {other}"
+    sold, usual, second = (exact_units(round(units, 1)) for units in (run.sold, run.expected, run.second))
+    return f"{sold} sold{when}, {usual} would usually have been, and never more than {second} on {other}"
 
 
 def _large_in_doubt(found):
@@ -342,28 +342,35 @@ def _awake(store, still):
     return store._replace(sales=store.sales._replace(known=known))
 
 
-def _told_of(stores):
-    "The stores, one after the other; who waits is told of it every ten seconds."
-    said = time.monotonic()
-    for number, store in enumerate(stores):
-        if time.monotonic() - said >= _PATIENCE:
-            progress(f"looking for days that look wrong: {say_count(number, 'store')} so far")
-            said = time.monotonic()
+def _told_of(stores, series, tell):
+    "The stores, one after the other; who waits is told of it now and then, and about when it ends."
+    began = said = time.monotonic()
+    share, number = series.cumsum() / series.sum(), 0
+    for store in stores:
+        now = time.monotonic()
+        if number and now - said >= _PATIENCE:
+            left = say_count(max(1, round((now - began) * (1 / share.iloc[number - 1] - 1) / 60)), "minute")
+            tell(
+                f"looking for days that look wrong: {number:,} of {say_count(len(series), 'store')}, about {left} more"
+            )
+            said = now
         yield store
+        number = series.index.get_loc(store.name) + 1
 
 # %% ../../nbs/monitoring/06a_doubts.ipynb #ofeach1
-def _of_each(prepared, times, of_sold):
+def _of_each(prepared, times, tell):
     "What is found in each store: silences, low days, large days, busy days, and entries that are told as they are."
     found = {name: [] for name in ("silent", "low", "large", "busy", "whole")}
-    for number, store in enumerate(_told_of(each_usual(prepared))):
+    series = read_series(prepared).groupby("store_nbr", sort=True).size()
+    for number, store in enumerate(_told_of(each_usual(prepared), series, tell)):
         still = still_days(store)
         found["busy"].append(full_days(store))
         store = _awake(store, still)
         large = large_runs(store)
         found["large"].append((store._replace(sales=None, promoted=None), large))
         store = without_large(store, large)
-        found["silent"].append(silent_runs(store, number, times))
-        found["low"].append(low_days(store, number, of_sold))
+        found["silent"].append(silent_runs(store, number, times[0]))
+        found["low"].append(low_days(store, number, times[1]))
         found["whole"] += [*still, *idle_weeks(store), *counted_runs(store)]
     return found
 
@@ -377,13 +384,14 @@ def _times_drawn(series):
     often = lambda cells, most: int(np.clip(cells / (max(series, 1) * YEAR), 3, most))
     return often(_CELLS, 16), often(_SOLD, 24)
 
-
+# %% ../../nbs/monitoring/06a_doubts.ipynb #d96495e8
 def find_doubts(
     prepared: Path,  # A folder of prepared data
+    tell: Callable[[str], None] = progress,  # Takes how far it is, now and then
 ) -> pd.DataFrame:  # COLUMNS; expected: units that are missing, or too many; the most costly first
     "The days of the last year that look wrong."
     times = _times_drawn(read_json(prepared / "version.json")["series"])
-    found, parts = _of_each(prepared, *times), []
+    found, parts = _of_each(prepared, times, tell), []
     if found["silent"]:
         low, cut = _in_doubt(found["low"], times[1], _WORTH)  # of what sells little, a cut day is often a silence
         parts += _worth_asking(low, _in_doubt(found["silent"], times[0], _HARDLY, max(cut, ANY))[0])
@@ -403,27 +411,38 @@ KEPT = "production/doubts.parquet"
 _KINDS = {name: NUMBERS if name in COLUMNS[6:10] else TEXTS for name in COLUMNS}
 
 
+def kept_doubts(
+    root: Path,  # The project's folder
+) -> (
+    tuple[pd.DataFrame, str] | None
+):  # As `find_doubts`, and the data version; None where there is none, or no whole one
+    "The queue that was found last."
+    with suppress(UserError):
+        kept = read_rows(main_root(root) / KEPT, _KINDS, keys=COLUMNS)
+        return kept.to_pandas(), (kept.schema.metadata or {}).get(b"data_version", b"").decode()
+    return None
+
+# %% ../../nbs/monitoring/06a_doubts.ipynb #5b99db3c
 def all_doubts(
     root: Path,  # The project's folder
+    tell: Callable[[str], None] = progress,  # Takes how far it is, now and then
 ) -> pd.DataFrame:  # As `find_doubts`
     "The queue of the newest data, kept until there are newer ones."
     prepared = newest_prepared(root)
-    return read_as_one(prepared, lambda: _kept_or_found(prepared, main_root(root) / KEPT))
+    return read_as_one(prepared, lambda: _kept_or_found(root, prepared, tell))
 
 
-def _kept_or_found(prepared, path):
+def _kept_or_found(root, prepared, tell):
     "The queue of some data; a new one is kept only where the data are still the same."
-    version = read_json(prepared / "version.json")["data_version"].encode()
-    with suppress(UserError):  # there is none, or it is damaged: it is made
-        kept = read_rows(path, _KINDS, keys=COLUMNS)
-        if (kept.schema.metadata or {}).get(b"data_version") == version:
-            return kept.to_pandas()
+    version, kept = read_json(prepared / "version.json")["data_version"], kept_doubts(root)
+    if kept and kept[1] == version:
+        return kept[0]
     with one_version(prepared):
-        table = find_doubts(prepared)
-    kept = pa.Table.from_pandas(table, preserve_index=False)
+        table = find_doubts(prepared, tell)
+    kept, path = pa.Table.from_pandas(table, preserve_index=False), main_root(root) / KEPT
     path.parent.mkdir(parents=True, exist_ok=True)
     with replace_file(path) as tmp:
-        pq.write_table(kept.replace_schema_metadata({b"data_version": version}), tmp)
+        pq.write_table(kept.replace_schema_metadata({b"data_version": version.encode()}), tmp)
     return table
 
 # %% ../../nbs/monitoring/06a_doubts.ipynb #d76b3ae8

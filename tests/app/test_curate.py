@@ -127,3 +127,23 @@ def test_nothing_is_wrong_is_an_answer_that_is_kept(visit, project):
     again = visit()
     assert again.listed().first.inner_text() != first
     assert kinds(project)[-1][0] == "as_it_is"
+
+
+def test_while_newer_days_are_looked_through_the_page_shows_what_was_found_before(visit, project):
+    "It says how far that is; the new list comes by itself, and who has typed something keeps it."
+    import os, pyarrow.parquet as pq
+    from cd4ml_nb.core import write_json
+    from cd4ml_nb.monitoring.doubts import KEPT
+    from cd4ml_nb.monitoring.queue import WAY
+
+    kept = pq.read_table(project / KEPT)
+    pq.write_table(kept.replace_schema_metadata({b"data_version": b"older"}), project / KEPT)
+    write_json(project / WAY, {"pid": os.getpid(), "says": "Looking: 3 of 9 stores, about 2 minutes more."})
+    v = visit()
+    v.shows("New days are being looked through. What was found before them is shown meanwhile.", ".cd-behind")
+    v.shows("3 of 9 stores", ".cd-behind")
+    v.fill(Your_reason="it snowed")
+    pq.write_table(kept, project / KEPT)
+    v.page.locator("body").click()  # the page asks after each click, and now and then
+    v.shows("Newer days were looked through: load this page again.", ".cd-behind")
+    assert v.page.get_by_label("Your reason").input_value() == "it snowed"

@@ -40,3 +40,37 @@ def test_names_of_the_data_stay_and_all_else_follows():
     said = "The Unit Store: no unit of Family & friends in this store, an item of a family."
     assert words(said) == "The Unit Store: no bicycle of Family & friends in this office, a direction of a kind."
     assert words.html("<b>Family &amp; friends</b> of a family") == "<b>Family &amp; friends</b> of a kind"
+
+
+def test_commands_for_planners_speak_in_the_projects_words(tmp_path, capsys, monkeypatch):
+    "What is said, what is refused, and what people wrote, which stays; programs read the usual names."
+    import shutil
+    from cd4ml_nb.cli import main
+    from cd4ml_nb.tiny import tiny_project
+
+    root = tmp_path / "project"
+    shutil.copytree(tiny_project("split"), root)
+    with open(root / "params.yaml", "a") as params:
+        params.write("\nwords: {item: direction, store: office, unit: bicycle, sale: count, sell: count}\n")
+    monkeypatch.setenv("CD4ML_ROOT", str(root))
+    add = "corrections add --kind stock_out --day 2017-08-01 --store 2 --item 101 --by Kim --why".split()
+
+    def told(*words):
+        code = main(list(words))
+        return code, *capsys.readouterr()
+
+    code, said, _ = told(*add, "the store was full of units")
+    assert (
+        code == 0
+        and "office 2" in said
+        and "1 direction in an office" in said
+        and "the store was full of units" in said
+    )
+    code, said, _ = told("corrections", "list")
+    assert re.match(r" *office +direction +", said) and "the store was full of units" in said
+    code, _, error = told(*add, "again")
+    assert code == 1 and "office 2" in error and "store 2" not in error
+    code, said, error = told("monitor")
+    assert not re.search(r"\b(stores?|products?|units?)\b", said + error), said + error
+    code, said, _ = told("corrections", "list", "--json")
+    assert '"store_nbr"' in said and "office" not in said
