@@ -67,6 +67,8 @@ def test_it_shows_what_the_nights_found(visit, screenshots, project):
 def test_a_phone_shows_it_without_cut_text(visit, screenshots):
     v = visit(width=390, height=844)
     assert v.page.evaluate("document.documentElement.scrollWidth") <= 390
+    v.page.get_by_role("link", name="What drifts").click()
+    v.page.wait_for_function("Math.abs(document.getElementById('what-drifts').getBoundingClientRect().top) < 40")
     wide = "[...document.querySelectorAll('.cd-monitor .scroll')].filter(e => e.scrollWidth > e.clientWidth + 1).length"
     assert v.page.evaluate(wide) == 0
     v.page.screenshot(path=screenshots / "monitor_phone.png", full_page=True)
