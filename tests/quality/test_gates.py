@@ -92,6 +92,19 @@ def verdicts(case):
     return {c["check"]: c for c in forecast_checks(case)}
 
 
+def some_verdicts(case, keys):
+    "Those of some checks only, which takes a fifth of the time."
+    asked = lambda plan: [(criterion, judge) for criterion, judge in plan if criterion.key in keys]
+    own, plausible = asked(gates._plan()), gates.plausible_plan
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gates, "_plan", lambda: own)
+        patch.setattr(gates, "plausible_plan", lambda case: asked(plausible(case)))
+        if not {"slices_naive", "slices_champion"} & keys:
+            patch.setattr(gates, "slice_table", lambda case: None)
+            patch.setattr(gates, "slice_checks", lambda case, table: [])
+        return verdicts(case)
+
+
 def plant(real, tables, table):
     "The case of a planted model, beside the same champion."
     case = make_case(real.estimator, real.windows, table, tables[1], real.block, real.limits)
@@ -272,6 +285,10 @@ def four_weeks_again(real, t):
     )
 
 
+# Of these all checks are asked: what else may fail is part of what is asserted, or a check could break.
+WHOLLY = {log_mean_for_mean, too_sure, blind_to_evenness, infinite}
+
+
 @pytest.mark.parametrize(
     "bad, stopped_by",
     [
@@ -302,8 +319,9 @@ def four_weeks_again(real, t):
 )
 @pytest.mark.filterwarnings("ignore:invalid value encountered")  # of an infinite forecast
 def test_a_planted_bad_model_is_stopped_by_the_check_meant_for_it(real, tables, bad, stopped_by):
-    found = verdicts(plant(real, tables, bad(real, tables[0].copy())))
-    assert set(found) == CHECKS, "every check is made, even when one fails"
+    case = plant(real, tables, bad(real, tables[0].copy()))
+    found = verdicts(case) if bad in WHOLLY else some_verdicts(case, set(stopped_by.split()))
+    assert bad not in WHOLLY or set(found) == CHECKS, "every check is made, even when one fails"
     for key in stopped_by.split():
         assert found[key]["verdict"] == "failed", {key: c["says"] for key, c in found.items()}
         assert found[key]["says"].endswith(": failed.") and any(ch.isdigit() for ch in found[key]["says"])
