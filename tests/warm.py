@@ -1,7 +1,7 @@
 """Commands of the tests, each in a process forked from one that has imported what takes seconds: pandas, DVC, nbdev.
 
-What is ours is imported anew each time, from the copy of the project that is asked; so a forked command sees what a new
-process would. It can't be killed in a process group of its own: tests that kill start processes as users do.
+What is ours is imported anew for each copy of the project that is asked; so a forked command sees what a new process
+would. Lessons, which ask this very project, have its library as it was imported here. It can't be killed in a process group of its own: tests that kill start processes as users do.
 """
 
 import atexit, gc, importlib, json, os, signal, socket, subprocess, sys, tempfile, traceback
@@ -27,6 +27,17 @@ THEN = (
     "dvc.repo",
     "dvc.commands.repro",
 )
+
+
+PYPLOT = {"course"}  # Modules that import it: where pictures go has to be settled by each command itself
+OWN = Path(__file__).resolve().parent.parent / "cd4ml_nb"
+
+
+def own_library():
+    "What to import of this project's library, one step each."
+    rooms = ("data", "model", "quality", "delivery", "serving", "monitoring")
+    paths = [path for room in rooms for path in sorted((OWN / room).glob("*.py")) if path.stem not in PYPLOT]
+    return [f"cd4ml_nb.{path.parent.name}.{path.stem}" for path in paths if path.stem != "__init__"]
 
 
 def unsynced(handle):
@@ -58,8 +69,9 @@ def _main(program, words):
 
 def do(words):
     "In the forked process: do a command with the library of its own folder; returns the exit code."
-    for name in [name for name in sys.modules if name.split(".")[0] == "cd4ml_nb"]:
-        del sys.modules[name]
+    if words[0] != "lesson" or Path(os.environ["PYTHONPATH"].split(os.pathsep)[0]) != OWN.parent:
+        for name in [name for name in sys.modules if name.split(".")[0] == "cd4ml_nb"]:
+            del sys.modules[name]
     sys.path[:1] = [str(Path(sys.executable).parent), *os.environ["PYTHONPATH"].split(os.pathsep)]
     importlib.invalidate_caches()
     rarely_collect()
@@ -80,9 +92,9 @@ def do(words):
 
 SERVE = """import socket, sys
 sys.path.insert(1, sys.argv[2])
-from warm import FIRST, THEN, do
+from warm import FIRST, THEN, do, own_library
 from cd4ml_nb.delivery.warm import serve
-serve(socket.socket(fileno=int(sys.argv[1])), do, FIRST, THEN)"""
+serve(socket.socket(fileno=int(sys.argv[1])), do, FIRST, (*THEN, *own_library()))"""
 
 
 class Warm:
