@@ -7,10 +7,11 @@ PATIENCE = 120  # seconds, which only what never happens takes
 
 def wait_for(happened, said=lambda: "waited in vain", process=None):
     "Until something has happened; fails when it does not, or when the process that should do it has ended."
-    end = time.monotonic() + PATIENCE
+    end, used = time.monotonic() + PATIENCE, time.process_time()
     while not happened():
         assert time.monotonic() < end and (process is None or process.poll() is None), said()
-        time.sleep(0.02)
+        took, used = time.process_time() - used, time.process_time()
+        time.sleep(min(0.5, max(0.02, 10 * took)))  # what is costly to ask is asked seldom
 
 
 def free_port():

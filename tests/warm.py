@@ -1,7 +1,8 @@
 """Commands of the tests, each in a process forked from one that has imported what takes seconds: pandas, DVC, nbdev.
 
 What is ours is imported anew for each copy of the project that is asked; so a forked command sees what a new process
-would. Lessons, which ask this very project, have its library as it was imported here. It can't be killed in a process group of its own: tests that kill start processes as users do.
+would. Lessons, which ask this very project, have its library as it was imported here. It can't be killed in a process
+group of its own: tests that kill start processes as users do.
 """
 
 import atexit, gc, importlib, json, os, signal, socket, subprocess, sys, tempfile, traceback

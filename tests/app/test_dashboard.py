@@ -314,6 +314,7 @@ def test_what_is_shown_is_on_record(visit, root, forecaster, item):
     assert len(own()) == before + 1
 
 
+@pytest.mark.prove
 def test_a_record_that_cannot_be_written_stops_no_page(chromium, tmp_path, item, forecaster):
     "The page is as ever; its log says so once, whatever is looked at."
     shop = serving.make_unwritable(tmp_path / "shop")
@@ -659,6 +660,7 @@ print([module for module in heavy if module in sys.modules])"""
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.prove
 def test_who_hangs_up_makes_room(root):
     "Somebody who hangs up half-way, and somebody who reads the page with a program, hold no place."
     with serving.dashboard(root, "--Kernels.most=1", "--Kernels.patience=1") as address:
@@ -702,6 +704,7 @@ def test_a_kernel_that_is_killed_is_said_so_at_the_next_choice(chromium, root):
         page.close()
 
 
+@pytest.mark.prove
 def test_a_warm_process_that_is_killed_is_started_anew(chromium, root):
     "Who looks at a page goes on, the next visitor comes as quickly as ever, and nothing outlives the server."
     with serving.dashboard(root) as address:

@@ -398,6 +398,7 @@ def test_phone_and_paper(planner, store, items, screenshots):
     one.page.screenshot(path=screenshots / "orders-paper.png")
 
 
+@pytest.mark.prove
 def test_a_night_that_goes_live_meanwhile(chromium, tmp_path, store, items):
     "Nobody orders from a list that is not the live model's any more; what was typed stays."
     shop = serving.make_root(tmp_path / "shop")

@@ -92,11 +92,11 @@ def test_a_plan_that_is_no_longer_there(evenings, tmp_path):
 @pytest.mark.parametrize(
     "spoil, says",
     [
-        (lambda text: text + text.splitlines()[2] + "\n", "duplicate key"),
+        pytest.param(lambda text: text + text.splitlines()[2] + "\n", "duplicate key", marks=pytest.mark.prove),
         (lambda text: text + text.splitlines()[2][:-1] + "7\n", "duplicate key"),
         (lambda text: text + "2017-08-21,2017-08-27,1,999,1\n", "unknown reference"),
-        (lambda text: text + "2017-08-21,2017-08-27,1,101,many\n", "onpromotion"),
-        (lambda text: text + "2017-08-21,2017-08-27\n", "broken line"),
+        pytest.param(lambda text: text + "2017-08-21,2017-08-27,1,101,many\n", "onpromotion", marks=pytest.mark.prove),
+        pytest.param(lambda text: text + "2017-08-21,2017-08-27\n", "broken line", marks=pytest.mark.prove),
     ],
 )
 def test_what_is_wrong_is_named_by_its_line_in_the_whole_plan(evenings, tmp_path, spoil, says):

@@ -373,6 +373,7 @@ def test_steps_chain_from_the_raw_file_to_the_panel(real):
     assert all(a["rows_out"] == b["rows_in"] for a, b in zip(steps[:-1], steps[1:]))
 
 
+@pytest.mark.prove
 def test_the_same_input_gives_the_same_bytes(real, tmp_path):
     "Another process, without DVC and a notebook, writes what the pipeline wrote."
     (tmp_path / "data").mkdir()

@@ -79,7 +79,8 @@ def ways(monkeypatch):
 DAYS = [f"{day:%Y-%m-%d}" for day in pd.date_range("2017-12-29", "2018-01-03")]
 
 
-@pytest.mark.parametrize("cells", [pytest.param(stores.CELLS_AT_ONCE, marks=pytest.mark.prove), 1_600])
+@pytest.mark.prove  # tests/delivery/test_night.py and test_came.py hold nights of every day against a whole prepare
+@pytest.mark.parametrize("cells", [stores.CELLS_AT_ONCE, 1_600])
 def test_nights_over_a_turn_of_the_year_write_what_a_whole_prepare_does(shop, ways, monkeypatch, cells):
     "Whether the items are one range or several; the files of the year that is over are the same ones."
     monkeypatch.setattr(stores, "CELLS_AT_ONCE", cells)
@@ -155,7 +156,10 @@ def long_sales(seed):
     return sales.assign(onpromotion="").reset_index(names="id")
 
 
-@pytest.mark.parametrize("absent, seed", [("closed", 1), ("sold_nothing", 2), ("closed", 3), ("closed", 4)])
+LATER = [pytest.param("closed", seed, marks=pytest.mark.prove) for seed in (3, 4)]
+
+
+@pytest.mark.parametrize("absent, seed", [("closed", 1), ("sold_nothing", 2), *LATER])
 def test_a_state_of_the_last_days_is_that_of_all(tmp_path, monkeypatch, absent, seed):
     "Whatever ended when, and however long it is waited for."
     write_raw(tmp_path / "raw", long_sales(seed).astype(str))
@@ -217,8 +221,19 @@ def next_night(kept, folder, damage=lambda before: None):
     return folder / "out"
 
 
-@pytest.mark.parametrize("damage", [flip, cut, lambda path: path.unlink()], ids=["flip", "cut", "remove"])
-@pytest.mark.parametrize("name", KEPT)
+# One byte is the hardest to see; a file that is cut or gone is looked at for two of them, and for all by `make prove`.
+WAYS = {"flip": flip, "cut": cut, "remove": lambda path: path.unlink()}
+SEEN = {("counts.kept", "cut"), ("series.parquet", "remove")}
+DAMAGED = [
+    pytest.param(
+        name, WAYS[way], id=f"{name}-{way}", marks=[] if way == "flip" or (name, way) in SEEN else pytest.mark.prove
+    )
+    for name in KEPT
+    for way in WAYS
+]
+
+
+@pytest.mark.parametrize("name, damage", DAMAGED)
 def test_what_is_not_what_it_was_is_not_built_upon(kept, tmp_path, ways, name, damage):
     "A night that cannot trust what was prepared before prepares all, and says why."
     out = next_night(kept, tmp_path, lambda before: damage(before / name))

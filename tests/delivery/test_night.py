@@ -328,6 +328,7 @@ def add(source, name, **columns):
     pd.DataFrame(columns).to_csv(source / name, index=False)
 
 
+@pytest.mark.prove
 def test_nights_rolled_forward_are_those_prepared_anew(shop, tmp_path):
     "New and ended series, returns, a new store's first day: the data version, and so every byte, is the same."
     source, read = to_csv(shop), []
@@ -466,14 +467,22 @@ def raised(source, day):
 @pytest.mark.parametrize(
     "change, says",
     [
-        (lambda source: append(source, ["7,2017-05-05,3,106,3.0,"]), "rows of 2017-05-05 came late"),
+        pytest.param(
+            lambda source: append(source, ["7,2017-05-05,3,106,3.0,"]),
+            "rows of 2017-05-05 came late",
+            marks=pytest.mark.prove,
+        ),
         (lambda source: spoil(source, one_row(source, "2017-05-05"), raised(source, "2017-05-05")), "was changed"),
         pytest.param(
             lambda source: spoil(source, one_row(source, "2017-05-05") + "\n", ""),
             "was changed",
             marks=pytest.mark.prove,
         ),
-        (lambda source: (source / "items.csv").write_text(reordered(source / "items.csv")), ""),
+        pytest.param(
+            lambda source: (source / "items.csv").write_text(reordered(source / "items.csv")),
+            "",
+            marks=pytest.mark.prove,
+        ),
     ],
 )
 def test_what_is_more_than_a_new_day_has_all_read_and_is_said(shop, tmp_path, change, says):
@@ -530,6 +539,7 @@ def test_another_subset_has_all_read_anew(shop, tmp_path):
     assert done["night"]["data_version"] == whole_night(shop, "2017-08-22", tmp_path / "whole")
 
 
+@pytest.mark.prove
 def test_a_corrected_old_day_has_all_read_anew(shop, tmp_path):
     source = to_csv(shop)
     turn(shop), turn(shop)
@@ -564,7 +574,7 @@ def close_in_a_growing_file(shop):
     return whole_night, lambda day: append(source, of_day(day))
 
 
-@pytest.mark.parametrize("lay", [close_in_own_tables, close_in_a_growing_file])
+@pytest.mark.parametrize("lay", [close_in_own_tables, pytest.param(close_in_a_growing_file, marks=pytest.mark.prove)])
 def test_a_day_without_a_row_is_added_like_any_other(shop, tmp_path, lay):
     "That night and the next, byte for byte what a whole prepare makes; of the source only what came is read."
     anew, deliver = lay(shop)
@@ -578,6 +588,7 @@ def test_a_day_without_a_row_is_added_like_any_other(shop, tmp_path, lay):
     assert closed == read_json(tmp_path / "whole/version.json")["opening"]
 
 
+@pytest.mark.prove
 def test_without_the_record_of_what_is_live_nights_go_on(shop):
     "And what was published stays, even where the sales it knew were corrected since."
     source = to_csv(shop)
@@ -749,6 +760,7 @@ def test_a_rollback_during_a_night_does_not_wait_and_says_what_is_left_to_do(aft
     assert stands_on(shop) == (first, "2017-08-23")
 
 
+@pytest.mark.prove
 def test_a_night_on_a_read_only_disk_leaves_what_is_live(released, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -787,22 +799,23 @@ def held(shop, path):
                 subprocess.run(["umount", "-l", line.split()[1]], check=True)
 
 
-def test_a_night_where_a_single_file_is_read_only_names_it_and_leaves_what_is_live(lived):
+HELD = [(LIVE, True), pytest.param("production/doubt.json", True, marks=pytest.mark.prove)]
+
+
+@pytest.mark.parametrize("name, stops", [*HELD, ("production/prepared/series.parquet", False)])
+def test_a_night_where_a_single_file_is_read_only_names_it_and_leaves_what_is_live(lived, name, stops):
     "Such as the record of what is live; a file of last night's sales is not written to, and stops nothing."
-    shop = lived
-    live = shop / LIVE
-    doubt, series = shop / "production/doubt.json", shop / "production/prepared/series.parquet"
-    for path, stops in ((live, True), (doubt, True), (series, False)):
-        before, day = live.read_bytes(), live_night(shop)["day"]
-        with held(shop, path):
-            words = [sys.executable, "-c", NIGHT]
-            child = subprocess.run(words, cwd=shop, env=os.environ | {"CD4ML_ROOT": str(shop)}, **PIPES)
-            assert "Traceback" not in child.stderr and (child.returncode == 1) == stops, child.stderr
-            assert not stops or f"Cannot write {path}: it is held there by something else" in child.stderr
-            assert (live.read_bytes() == before) == stops
-            assert Shelf(shop).current().card["forecast_origin"] == live_night(shop)["day"]
-        assert (live_night(shop)["day"] == day) == stops
-        turn(shop)
+    shop, path, live = lived, lived / name, lived / LIVE
+    before, day = live.read_bytes(), live_night(shop)["day"]
+    with held(shop, path):
+        words = [sys.executable, "-c", NIGHT]
+        child = subprocess.run(words, cwd=shop, env=os.environ | {"CD4ML_ROOT": str(shop)}, **PIPES)
+        assert "Traceback" not in child.stderr and (child.returncode == 1) == stops, child.stderr
+        assert not stops or f"Cannot write {path}: it is held there by something else" in child.stderr
+        assert (live.read_bytes() == before) == stops
+        assert Shelf(shop).current().card["forecast_origin"] == live_night(shop)["day"]
+    assert (live_night(shop)["day"] == day) == stops
+    turn(shop)
     assert not [path.name for path in (shop / "production").iterdir() if path.name.startswith(("tonight", "prepared."))]
 
 

@@ -279,6 +279,7 @@ def roll_until(folder, line):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+@pytest.mark.prove
 def test_a_roll_killed_at_any_line_loses_and_doubles_nothing(tmp_path):
     ready = tmp_path / "ready"
     before, killed, halfway = three_days(ready), 0, 0

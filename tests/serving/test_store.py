@@ -373,6 +373,7 @@ def test_a_release_is_published_where_the_parameters_say_so(bucket, own, tmp_pat
     assert load_champion(own).card["model_version"] == "trees-1"  # the release stands
 
 
+@pytest.mark.prove
 def test_no_answer_is_of_two_models_while_a_store_changes(bucket, own, elsewhere, model):
     day, found, failed, over = model.card["first_day"], [], [], threading.Event()
     pairs = model.series.head(20).itertuples(index=False)
