@@ -9,7 +9,13 @@ from test_notebooks import NOTEBOOKS, name
 # tests/pipeline and tests/delivery/test_tracking.py, for minutes.
 ELSEWHERE = {"stages", "benchmarks", "02_your_first_change", "06_experiments"}
 PAGES = {"forecast", "orders", "review", "monitor", "curate"}  # What they show is kept on record
-MINUTES = {"05_scale_out", "11_another_domain", "12_suspicious_payments"}  # whole pipelines and nights
+MINUTES = {  # whole pipelines, a month of nights; tests/delivery/test_night.py and tests/monitoring hold these in small
+    "05_scale_out",
+    "07_a_month_in_production",
+    "11_another_domain",
+    "12_suspicious_payments",
+}
+TINY = {"01_explore"}  # Shows a tiny panel where there is no other, which takes a tenth of the time
 LESSONS = [path for path in NOTEBOOKS if not ELSEWHERE & {path.parent.name, path.stem}]
 
 
@@ -26,6 +32,12 @@ def with_own_record(folder):
     return folder
 
 
+def without_data(folder):
+    "A folder without a run."
+    (folder / "params.yaml").symlink_to(ROOT / "params.yaml")
+    return folder
+
+
 def needs_pipeline(path):
     "Guides show the project's own data."
     return path.parent.name == "guides" or path.name == "index.ipynb"
@@ -33,7 +45,7 @@ def needs_pipeline(path):
 
 def marks_of(path):
     "A run for what shows the project's data; a proof where that takes minutes."
-    longest = [pytest.mark.prove] if path.stem in MINUTES else []
+    longest = [pytest.mark.prove] if path.stem in MINUTES | TINY else []
     return [pytest.mark.pipeline, *longest] if needs_pipeline(path) else []
 
 
@@ -44,6 +56,12 @@ MARKED = [pytest.param(path, marks=marks_of(path), id=name(path)) for path in LE
 def test_the_lessons_hold(path, tmp_path):
     own = {"CD4ML_ROOT": str(with_own_record(tmp_path))} if path.stem in PAGES else {}
     done = run_lessons(path, **own)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
+
+
+@pytest.mark.parametrize("stem", sorted(TINY))
+def test_a_guide_holds_on_a_tiny_panel(stem, tmp_path):
+    done = run_lessons(ROOT / f"nbs/guides/{stem}.ipynb", CD4ML_ROOT=str(without_data(tmp_path)))
     assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
 
 
