@@ -27,6 +27,8 @@ CHECKED = --ignore tests/code/test_house.py --ignore tests/code/test_notebooks.p
 export PRODUCTION REASON CLUSTER
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONPATH :=
+# Where it is set, as in many containers, each of hundreds of processes would compile anew what it imports.
+export PYTHONDONTWRITEBYTECODE :=
 export PYTHONUTF8 := 1
 export OMP_WAIT_POLICY := PASSIVE
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
@@ -136,7 +138,7 @@ test-beside: .venv/ready
 	@$(PYTEST) -m "not pipeline and not prove" $(TWO) tests --ignore tests/app $(CHECKED)
 
 test-pipeline: .venv/ready $(if $(WHOLE),pipeline)
-	@$(PYTEST) -m "pipeline and not prove" $(TWO) tests --ignore tests/app
+	@$(PYTEST) -m "pipeline and not prove" $(TWO) $$(grep -rl --include='test_*.py' --exclude-dir app 'mark\.pipeline' tests)
 
 test-browser: .venv/ready $(if $(WHOLE),pipeline)
 	@$(PYTEST) -m "not prove" tests/app

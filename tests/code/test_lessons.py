@@ -9,7 +9,10 @@ from test_notebooks import NOTEBOOKS, name
 # tests/pipeline and tests/delivery/test_tracking.py, for minutes.
 ELSEWHERE = {"stages", "benchmarks", "02_your_first_change", "06_experiments"}
 PAGES = {"forecast", "orders", "review", "monitor", "curate"}  # What they show is kept on record
-MINUTES = {  # whole pipelines, a month of nights; tests/delivery/test_night.py and tests/monitoring hold these in small
+# Whole pipelines, a month of nights, twenty of DVC's commands; tests/delivery/test_night.py, tests/monitoring and
+# tests/data/test_versions.py hold in small what they show.
+MINUTES = {
+    "04_data_versions",
     "05_scale_out",
     "07_a_month_in_production",
     "11_another_domain",
