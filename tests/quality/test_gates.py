@@ -358,7 +358,7 @@ def test_numbers_that_cannot_be_are_found(real, tables, bad):
     )
 
 
-@pytest.mark.parametrize("part", ["whole", "real"])
+@pytest.mark.parametrize("part", [pytest.param("whole", marks=pytest.mark.prove), "real"])
 def test_the_projects_own_model_passes_beside_itself(whole, real, part):
     "On all items, and on those on which the bad ones are planted."
     case = real if part == "real" else with_champion(whole, ROOT, LIVE)
