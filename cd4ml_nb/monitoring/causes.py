@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['SKEW', 'LEVEL', 'STORE', 'FAMILY', 'RESPONSE', 'BROKEN', 'LATE', 'UNITS', 'FAULTS', 'TOLD', 'UNTOLD', 'Drift',
-           'silent', 'late', 'each_or_all', 'as_told', 'product_drift', 'told_of', 'is_echo', 'Drifted', 'say_untold',
-           'drifts_of']
+           'silent', 'unsold', 'late', 'each_or_all', 'as_told', 'product_drift', 'told_of', 'is_echo', 'Drifted',
+           'say_untold', 'drifts_of']
 
 # %% ../../nbs/monitoring/04b_causes.ipynb #81bb22bc
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 import numpy as np
+from ..data.silence import log_chance
 from ..look import say_day, say_percent
 from .drift import LEAST, NEEDED, SPAN, Course, course_of, measured_in, measures_of
 from .inputs import Inputs
@@ -106,6 +107,40 @@ def silent(
     first = (days >= 2) | (kinds == "store")  # a family of few products may well rest for a day
     return (run[:, -1] >= enough) & first & (days <= _NEWS) & (start > 0), start
 
+# %% ../../nbs/monitoring/04b_causes.ipynb #selleach2
+_BY_RECORD, _ROWS = 1e-3, 12  # The chance of a silence by a store's own record, where so many rows are missing
+_BY_CHANCE = 1 / 3650  # Silences a day of all stores that are chance: where few rows are missing the record tells alone
+_EACH_DAY = 56  # Open days on each of which it sold, but for one silence: such a store sells each day
+
+
+def _own_silence(sent, usual, expected, n_stores):
+    "Whether a store's silence is none that its own record knows, and its first day's place; each shape (n_days,)."
+    days = np.flatnonzero(expected | (sent > 0))
+    sold = np.flatnonzero(sent[days] > 0)
+    before = np.diff(sold[-_EACH_DAY:])
+    if len(before) < _EACH_DAY - 1 or (before > 1).sum() > 1 or not 1 <= len(days) - 1 - sold[-1] <= _NEWS:
+        return False, 0
+    start, silence = days[sold[-1] + 1], len(days) - 1 - sold[-1]
+    record = [np.array([many]) for many in (len(sold) - 1, sold[-1] - sold[0], silence)]
+    chance, missing = log_chance(*record)[0], usual[start:].sum()
+    if silence == 1:
+        return chance < np.log(10 * _BY_RECORD) and missing >= _SURE * _SILENT, start
+    rare = chance < np.log(_BY_RECORD) and missing >= _ROWS
+    return rare or chance < np.log(_BY_CHANCE / n_stores), start
+
+# %% ../../nbs/monitoring/04b_causes.ipynb #selleach5
+def unsold(
+    sent: np.ndarray,  # Series that sold, by slice and day
+    usual: np.ndarray,  # How many usually sell; 0 where the store is expected to be closed
+    kinds: np.ndarray,  # Which kind each slice is of
+) -> tuple[np.ndarray, np.ndarray]:  # Which slices are silent; the first day's place of each silence
+    "Which stores that sell each day sold nothing on two days on which they were expected to, whatever others did."
+    stores, found, start = np.flatnonzero(kinds == "store"), np.zeros(len(sent), bool), np.zeros(len(sent), int)
+    some = (sent[stores] > 0).any(axis=0)
+    for at in stores:
+        found[at], start[at] = _own_silence(sent[at], usual[at], (usual[at] > 0) & some, len(stores))
+    return found, start
+
 # %% ../../nbs/monitoring/04b_causes.ipynb #398c7248
 _LATE, _SEEN = 0.05, 30  # The share of rows that came after the day's own night; rows of a day, at least
 
@@ -134,6 +169,9 @@ def _feeds(inputs):
     told = (("rows", "rows", facts["usual_rows"]), ("promotions", "promoted", _usual_promoted(facts)))
     for of, name, usual in told:
         is_silent, start = silent(facts[name], usual, kinds)
+        if of == "rows":
+            alone, first = unsold(facts["sent"], usual, kinds)
+            is_silent, start = is_silent | alone, np.where(alone, first, start)
         if of == "promotions":  # of a family there are none for weeks; the plan comes for all together
             is_silent[1:] = False
         found += _of_feed(BROKEN, of, names, is_silent, lambda own: str(inputs.days[start[list(own)].min()]))
@@ -147,15 +185,6 @@ def _in_time(facts, own):
     "The share of some slices' rows of the last two days that came by the night of their day."
     rows, seen = (np.nan_to_num(facts[name][list(own), -3:-1]).sum() for name in ("sent", "seen"))
     return float(seen / max(rows, 1))
-
-
-def _first_late(facts, at):
-    "The place of the first day of a slice that is late, however few rows it sends."
-    rows, seen = facts["sent"][at, :-1], facts["seen"][at, :-1]
-    share = np.nan_to_num(1 - seen / np.maximum(rows, 1))
-    off = share >= _LATE
-    off[-1] = True
-    return since_when(off, share)
 
 # %% ../../nbs/monitoring/04b_causes.ipynb #54c4dad8
 def _by_store(facts, kinds, is_late):
@@ -179,6 +208,15 @@ def _of_feed(cause, of, names, flags, since, in_time=lambda own: 0.0):
         if told:
             return told
     return []
+
+
+def _first_late(facts, at):
+    "The place of the first day of a slice that is late, however few rows it sends."
+    rows, seen = facts["sent"][at, :-1], facts["seen"][at, :-1]
+    share = np.nan_to_num(1 - seen / np.maximum(rows, 1))
+    off = share >= _LATE
+    off[-1] = True
+    return since_when(off, share)
 
 # %% ../../nbs/monitoring/04b_causes.ipynb #456e5822
 _MANY = {"store": ("store", "stores"), "family": ("family", "families")}

@@ -202,6 +202,22 @@ def test_a_store_that_sends_nothing_hides_no_other(shop):
     assert len({one.about for one in found}) == 2
 
 
+def test_a_small_store_that_sells_each_day_is_told_on_its_second_silent_night_whatever_others_do():
+    "One was shut for a month, one shuts on Sundays, all shut for a day, and another one counts twelve times as much."
+    block = bakery()
+    store, sales = block.series["store_nbr"].to_numpy(), block.sales.copy()
+    sales[store == "2", 80:110] = np.nan
+    sales[store == "3", 6::7] = sales[:, 165] = 0
+    sales[store == "1", -2:] *= 12
+    sales[store == "4", -2:] = np.nan  # absent rows of a store that sold nothing may mean that it was closed
+    told = lambda days: [
+        (one.cause, one.slices, one.since)
+        for one in drifts_of(until(facts_of(replace(block, sales=sales)), days - REACH)).found
+        if one.cause == BROKEN
+    ]
+    assert told(176) == [] and told(166) == [] and told(177) == [(BROKEN, ("4",), str(FIRST + 175))]
+
+
 def late_feed(shop, late_stores, nights, first=2 * YEAR + 100):
     "What nights find where some stores' sales come the day after."
     block, _, inputs = shop
