@@ -161,6 +161,15 @@ def late(
     before = np.nan_to_num(both[:, :-SPAN]).max(axis=1, initial=0)
     return np.nan_to_num(both[:, -1]) >= np.maximum(_LATE, _LONGER * before), share
 
+
+def _first_late(facts, at):
+    "The place of the first day of a slice that is late, however few rows it sends."
+    rows, seen = facts["sent"][at, :-1], facts["seen"][at, :-1]
+    share = np.nan_to_num(1 - seen / np.maximum(rows, 1))
+    off = share >= _LATE
+    off[-1] = True
+    return since_when(off, share)
+
 # %% ../../nbs/monitoring/04b_causes.ipynb #ecaff3a0
 def _feeds(inputs):
     "What a feed does."
@@ -208,15 +217,6 @@ def _of_feed(cause, of, names, flags, since, in_time=lambda own: 0.0):
         if told:
             return told
     return []
-
-
-def _first_late(facts, at):
-    "The place of the first day of a slice that is late, however few rows it sends."
-    rows, seen = facts["sent"][at, :-1], facts["seen"][at, :-1]
-    share = np.nan_to_num(1 - seen / np.maximum(rows, 1))
-    off = share >= _LATE
-    off[-1] = True
-    return since_when(off, share)
 
 # %% ../../nbs/monitoring/04b_causes.ipynb #456e5822
 _MANY = {"store": ("store", "stores"), "family": ("family", "families")}
