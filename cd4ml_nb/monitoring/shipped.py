@@ -14,6 +14,7 @@ from typing import NamedTuple
 from ..core import UserError, explain_disk_trouble, main_root
 from .peers import Refused
 from ..serving.arrivals import DayFile
+from ..serving.events import is_store
 
 # %% ../../nbs/monitoring/05c_shipped.ipynb #f3346e93
 SHIPPED = "production/shipped.db"
@@ -36,6 +37,7 @@ def open_shipped(
     with explain_disk_trouble(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     con = None
+    is_store(path, "move it away: then all is sent from the beginning")
     try:
         con = sqlite3.connect(path, isolation_level=None, timeout=30)
         for line in _TABLES:

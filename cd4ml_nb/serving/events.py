@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['EVENTS', 'KINDS', 'WRITTEN', 'KNOWN', 'LEFT_OUT', 'FOLLOWED', 'events_folder', 'utc_now', 'id_at', 'time_of_id',
-           'Event', 'check_fields', 'in_sample', 'check_share', 'store_turn', 'connect_store', 'insert_each',
-           'insert_many', 'insert_packed', 'Disk', 'is_left', 'write_events', 'EventStore', 'share_kept', 'open_events',
-           'rolled_days', 'explain_day', 'read_table', 'read_events', 'as_events', 'one_at_a_time', 'roll_events']
+           'Event', 'check_fields', 'in_sample', 'check_share', 'store_turn', 'is_store', 'connect_store',
+           'insert_each', 'insert_many', 'insert_packed', 'Disk', 'is_left', 'write_events', 'EventStore', 'share_kept',
+           'open_events', 'rolled_days', 'explain_day', 'read_table', 'read_events', 'as_events', 'one_at_a_time',
+           'roll_events']
 
 # %% ../../nbs/serving/02_events.ipynb #a7f4f0c2
 import fcntl, hashlib, json, os, queue, sqlite3, threading, time
@@ -212,14 +213,50 @@ def store_turn(
         os.close(handle)
 
 # %% ../../nbs/serving/02_events.ipynb #09242a94
+_LINES = ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", _TABLE, _INDEX, *PACKS)
+_SAFE = "bring it back from a backup, or move it away; past days are safe"
+
+
+def is_store(
+    path: Path,  # Such as production/events/events.db
+    mend: str = _SAFE,  # What the reader can do
+) -> bool:  # False where nothing is there
+    "Whether a file of SQLite is there; a UserError for what is there and is none: it is not taken for nothing."
+    if not path.is_dir():
+        try:
+            head = path.open("rb").read(16)
+        except OSError as e:
+            if isinstance(e, FileNotFoundError):
+                return False
+            raise UserError(f"{path} cannot be read: {e.strerror}.") from None
+        if head == b"SQLite format 3\0":
+            return True
+    why = "a folder, and should be a file" if path.is_dir() else "no SQLite file" if head else "empty"
+    raise UserError(f"{path} cannot be read: it is {why}: {mend}.")
+
+# %% ../../nbs/serving/02_events.ipynb #storetwo
+def _make_store(path):
+    "Make a store that is there at once with all its tables."
+    new = path.with_suffix(".new")
+    left = [f"{new}{part}" for part in ("", "-wal", "-shm")]
+    for one in [*left, f"{path}-wal", f"{path}-shm"]:  # of a store that was moved away alone: SQLite deletes them, too
+        Path(one).unlink(missing_ok=True)
+    with closing(sqlite3.connect(new, isolation_level=None)) as con:
+        for line in _LINES:
+            con.execute(line)
+    os.replace(new, path)
+
+
 def connect_store(
     folder: Path,  # Such as production/events
 ) -> sqlite3.Connection:
-    "The store, made when it is not there."
+    "The store, made when it is not there; a UserError where what is there is none."
     with store_turn(folder):
+        if not is_store(folder / _STORE):
+            _make_store(folder / _STORE)
         con = sqlite3.connect(folder / _STORE, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
         try:
-            for line in ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", _TABLE, _INDEX, *PACKS):
+            for line in _LINES:
                 con.execute(line)
             for place in (folder, *folder.resolve().parents[:2]):
                 sync(place)  # the names of the files, and of the folder
@@ -614,22 +651,28 @@ def explain_day(
 ):
     "Turn what Arrow says of a file that cannot be read into a UserError that names it."
     try:
+        if path.is_dir():  # which Parquet's library would read, and find nothing in it
+            raise IsADirectoryError("it is a folder, and should be a file")
         yield
     except (pa.ArrowException, OSError) as e:
         says = str(e).splitlines()[0]
         raise UserError(f"{path} cannot be read: {says}. Restore it from a copy, or move it away.") from None
 
-
+# %% ../../nbs/serving/02_events.ipynb #d64eda9e
 def _read_day(path, wanted=None):
     "The events of a rolled day; a UserError when its file cannot be read."
     with explain_day(path):
+        for name in sorted(set(SCHEMA.names) - set(pq.read_schema(path).names)):
+            raise pa.ArrowInvalid(f"it lacks the column '{name}'")
         return pq.read_table(path, schema=SCHEMA, filters=wanted, partitioning=None)
 
-# %% ../../nbs/serving/02_events.ipynb #d64eda9e
+
 def _read_store(folder, *asked):
     "The events that have not been rolled yet; a UserError when the store cannot be read."
     path = folder / _STORE
-    if not path.exists():
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is no folder, and events were kept in one: move it away, and bring the folder back.")
+    if not is_store(path):
         return SCHEMA.empty_table()
     try:
         with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", timeout=_PATIENCE, uri=True)) as con:
@@ -640,12 +683,12 @@ def _read_store(folder, *asked):
     except pa.ArrowException as e:
         raise UserError(f"{path} cannot be read: {_TROUBLE[11]}. ({str(e).splitlines()[0]})") from None
 
-
+# %% ../../nbs/serving/02_events.ipynb #0c622c7a
 def _reached(day, start, end):
     "Whether a day has moments from the start to before the end."
     return (start is None or day >= start.date()) and (end is None or _moment(day) < end)
 
-# %% ../../nbs/serving/02_events.ipynb #0c622c7a
+
 def read_table(
     folder: Path,  # Such as production/events
     since: str | date | None = None,  # First day or moment, UTC
@@ -680,8 +723,19 @@ def as_events(
     table: pa.Table,  # From `read_table`
 ) -> list[Event]:
     "The rows of a table as events."
-    rows = ((row, {name: json.loads(row[name]) for name in ("inputs", "outputs")}) for row in table.to_pylist())
-    return [Event(**row | parts) for row, parts in rows]
+    return list(map(_as_event, table.to_pylist()))
+
+
+def _as_event(row):
+    "A row of a table as an event; a UserError for one that somebody else wrote otherwise."
+    try:
+        parts = {name: json.loads(row[name]) for name in ("inputs", "outputs")}
+        if wrong := [name for name, held in parts.items() if not isinstance(held, dict)]:
+            raise ValueError(f"its {wrong[0]} should be a JSON object")
+        return Event(**row | parts)
+    except (UserError, ValueError, TypeError, RecursionError) as e:
+        said = f"{EVENTS}: the {row['kind']} '{row['id']}' cannot be read: {str(e)[:200].rstrip('.')}"
+        raise UserError(f"{said}. Bring the record back from a backup, or take this event out of it.") from None
 
 # %% ../../nbs/serving/02_events.ipynb #b7fd634f
 def one_at_a_time(
