@@ -28,15 +28,14 @@ def learn(
     if json and not preview:
         raise UserError("--json goes with --preview.")
     if preview:
-        told = _preview(json)
-        return print(told) if json else tell(told)
+        return _preview(json)
     from cd4ml_nb.monitoring.learn import learn as turn
 
     tell(turn(project_root(), reason, if_due), [reason or ""])
 
 # %% ../../nbs/cli/08a_learn.ipynb #af73e7b3
 def _preview(as_json):
-    "What calls for a turn."
+    "Say what calls for a turn; a UserError at the end for what cannot be told."
     from cd4ml_nb.look import table_text
     from cd4ml_nb.monitoring.due import IN_FULL, look_due, trigger_rows
     from cd4ml_nb.monitoring.learn import say_hindered, say_waiting
@@ -47,8 +46,11 @@ def _preview(as_json):
     if as_json:
         triggers = [one._asdict() for one in due.triggers]
         told = {"model_version": due.model_version, "day": due.day, "due": bool(due.why), "says": says}
-        return say_json(told | {"hindered": hindered, "waiting": waiting, "triggers": triggers})
-    return "\n".join(filter(None, [says, hindered, waiting, table_text([], trigger_rows(due.triggers))]))
+        print(say_json(told | {"hindered": hindered, "waiting": waiting, "triggers": triggers}))
+    else:
+        tell("\n".join(filter(None, [says, hindered, waiting, table_text([], trigger_rows(due.triggers))])))
+    if untold := [f"{one.name}: {one.says}" for one in due.triggers if one.untold]:
+        raise UserError("Not all that may call for learning can be told. " + " ".join(untold))
 
 
 COMMANDS = in_own_words({"learn": learn})

@@ -97,7 +97,7 @@ def _read_parts(root):
     from cd4ml_nb.delivery.changed import changed_of
     from cd4ml_nb.delivery.nights import live_night
     from cd4ml_nb.monitoring.alerts import accepted_of, read_alerts
-    from cd4ml_nb.monitoring.due import say_due
+    from cd4ml_nb.monitoring.due import check_monitoring, say_due
     from cd4ml_nb.monitoring.judged import is_as_judged
     from cd4ml_nb.monitoring.overrides import overrides_of
     from cd4ml_nb.monitoring.tried import said_beside, say_beside
@@ -107,7 +107,11 @@ def _read_parts(root):
     each |= {"routing": (_routing, {"says": [], "alarm": False})}
     each |= {"changed": (lambda root: changed_of(root, (live_night(root) or {}).get("day", "")), "")}
     parts, damaged = {}, []
-    each |= {"accepted": (lambda root: accepted_of(root, "drift"), {}), "alerts": (read_alerts, [])}
+    each |= {
+        "accepted": (lambda root: accepted_of(root, "drift"), {}),
+        "alerts": (read_alerts, []),
+        "rules": (check_monitoring, None),
+    }
     for name, (read, nothing) in each.items():
         try:
             parts[name] = read(root)
@@ -166,11 +170,14 @@ def alerts_list(
 
     cd4ml alerts --all"""
     from cd4ml_nb.monitoring.alerts import as_row, read_alerts
+    from cd4ml_nb.monitoring.due import check_monitoring
 
     found = read_alerts(project_root(), closed=all)
     if json:
-        return print(say_json([as_row(one) for one in found]))
-    tell(alerts_in_words(found), [text for one in found for text in (one.by, one.reason)])
+        print(say_json([as_row(one) for one in found]))
+    else:
+        tell(alerts_in_words(found), [text for one in found for text in (one.by, one.reason)])
+    check_monitoring(project_root())  # by what is wrong there, no alert would be raised or told
 
 # %% ../../nbs/cli/02c_monitor.ipynb #f9ab6ef6
 def alerts_acknowledge(

@@ -8,7 +8,8 @@ __all__ = ['CHANGED', 'changed_sales', 'say_changed', 'say_new', 'keep_changed',
 # %% ../../nbs/delivery/09aa_changed.ipynb #88eeb75d
 from pathlib import Path
 import numpy as np, pandas as pd
-from ..core import find_json, main_root, write_json
+from ..core import main_root, write_json
+from .nights import kept_json
 from ..look import exact_units, say_count, say_days
 from ..model.block import Block
 
@@ -101,6 +102,5 @@ def changed_of(
     day: str,  # Of a night that is live
 ) -> str:  # Empty where it changed nothing, or nobody looked
     "Which old days a night changed."
-    said = find_json(main_root(root) / CHANGED, {})
-    says = said.get("says", "") if said.get("day") == day else ""
-    return says if isinstance(says, str) else ""
+    said = kept_json(main_root(root) / CHANGED, day=str, says=str)
+    return said["says"] if said.get("day") == day else ""

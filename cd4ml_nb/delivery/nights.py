@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FORECASTS', 'RECOUNTS', 'Night', 'night_id', 'check_day', 'live_night', 'night_folder', 'forecast_file',
            'published_nights', 'newest_night', 'night_of', 'standing_folder', 'live_folder', 'read_published',
-           'published_by', 'read_recounts', 'keep_recounts']
+           'published_by', 'kept_json', 'read_recounts', 'keep_recounts']
 
 # %% ../../nbs/delivery/04e_nights.ipynb #6410c8de
 import datetime
@@ -189,6 +189,24 @@ def published_by(
     return {
         name: told.get(name.encode(), b"").decode() for name in ("forecast_origin", "model_version", "data_version")
     }
+
+# %% ../../nbs/delivery/04e_nights.ipynb #keptjson2
+_SHOULD = {str: "a text", list: "a list", dict: "an object", bool: "true or false", int: "a whole number"}
+
+
+def kept_json(
+    path: Path,  # Such as production/changed.json
+    mend: str = "Remove it: the next night writes it anew",  # What the reader can do
+    **kinds: type,  # Field -> str, list, dict, bool or int
+) -> dict:  # Empty where nothing is there
+    "What was kept in a file; a UserError where it holds something else, or lacks a field."
+    if not path.exists() and not path.is_symlink():
+        return {}
+    said = read_json(path, mend)
+    for name, kind in kinds.items():
+        if type(said[name]) is not kind and not (kind is dict and isinstance(said[name], dict)):
+            raise UserError(f"{path} is damaged: its '{name}' should be {_SHOULD[kind]}. {mend}.")
+    return said
 
 # %% ../../nbs/delivery/04e_nights.ipynb #1a38a84e
 RECOUNTS = "production/recounts.json"  # Products that are counted otherwise; none where it is missing

@@ -9,9 +9,10 @@ __all__ = ['LEARNING', 'TAUGHT', 'UNDER_WAY', 'ENDED', 'Reason', 'Learning', 'fi
 # %% ../../nbs/delivery/05d_taught.ipynb #cd69a0bf
 from datetime import date, timedelta
 from pathlib import Path
-from typing import TypedDict, cast
+from typing import TypedDict, cast, get_origin, get_type_hints
 from markupsafe import Markup
-from ..core import UserError, find_json, main_root, read_json, write_json
+from ..core import UserError, find_json, main_root, write_json
+from .nights import kept_json
 from ..look import HTML, say_count, say_days, table_html
 
 # %% ../../nbs/delivery/05d_taught.ipynb #6a9a543c
@@ -58,9 +59,12 @@ def find_learning(
     if not path.exists():
         return None
     mend = "Remove it: the next learning begins anew, and what is live stays"
-    said = read_json(path, mend)
-    if not isinstance(said, dict) or set(said) != set(Learning.__annotations__):
+    kinds = {name: get_origin(kind) or kind for name, kind in get_type_hints(Learning).items()}
+    if set(kept_json(path, mend)) != set(kinds):
         raise UserError(f"{path} is not what learning writes. {mend}.")
+    said = kept_json(path, mend, **kinds)
+    if not all(isinstance(one, dict) and {"trigger", "says"} <= set(one) for one in said["why"]):
+        raise UserError(f"{path} is damaged: each of its 'why' should say trigger and says. {mend}.")
     return cast(Learning, said)
 
 

@@ -154,13 +154,22 @@ def alerts_of(
     return list(alerts.values())
 
 # %% ../../nbs/monitoring/03_alerts.ipynb #27c2e2c5
+_SAID = {name: str for name in ("act", "says", "level", "concerns", "guide")}  # What an alert's events hold
+
+
 def _check_alert(event):
     "A UserError for an event on record that somebody else wrote otherwise."
-    check_fields(event, {"of": "", "about": "", "alert": ""} | event.inputs, of=str, about=str, alert=str)
+    check_fields(
+        event, {"of": "", "about": "", "alert": "", "day": ""} | event.inputs, of=str, about=str, alert=str, day=str
+    )
+    check_fields(event, dict.fromkeys(_SAID, "") | event.outputs, **_SAID)
     if event.outputs.get("since"):
         check_fields(event, event.outputs, since=date)
     if event.outputs.get("members"):
         check_fields(event, event.outputs, members=list)
+        for place, one in enumerate(event.outputs["members"]):
+            check_fields(event, {f"member {place + 1}": one}, **{f"member {place + 1}": list})
+            check_fields(event, dict(zip(("name", "since"), one)), name=str, since=date)
     if event.outputs.get("act") == ACKNOWLEDGED:
         check_fields(event, event.outputs, by=str, reason=str)
 

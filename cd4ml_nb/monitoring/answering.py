@@ -10,9 +10,9 @@ from itertools import takewhile
 from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
-from ..core import UserError, find_json, main_root
+from ..core import UserError, main_root
 from ..delivery.acts import read_log, shares_over_time
-from ..delivery.nights import live_folder, live_night
+from ..delivery.nights import kept_json, live_folder, live_night
 from ..delivery.routing import arm_folder, arms_of, routing_of, share_steps
 from ..delivery.state import State
 from ..look import say_when
@@ -114,10 +114,10 @@ def say_balance(
     root: Path,  # The project's folder
 ) -> tuple[str, bool]:  # A sentence, and whether it is an alarm; empty where the last night routed nothing
     "What the last night found of how units are shared."
-    said, night = find_json(main_root(root) / BALANCE, {}), live_night(root)
-    if not isinstance(said, dict) or not night or said.get("day") != night["day"]:
+    said, night = kept_json(main_root(root) / BALANCE, day=str, says=str, alarm=bool), live_night(root)
+    if not night or said.get("day") != night["day"]:
         return "", False
-    return str(said.get("says", "")), said.get("alarm") is True
+    return said["says"], said["alarm"]
 
 # %% ../../nbs/monitoring/09ab_answering.ipynb #5d1c77ac
 def say_given(

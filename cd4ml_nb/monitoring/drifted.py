@@ -9,6 +9,7 @@ __all__ = ['DRIFT', 'DAMAGED', 'BACK', 'SEVERAL', 'read_drift', 'look_for_drift'
 # %% ../../nbs/monitoring/04d_drifted.ipynb #fa48b199
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 import numpy as np, pandas as pd
 from ..core import UserError, main_root, read_json, write_json
@@ -37,6 +38,12 @@ def _as_drift(row):
     "A find, as a night kept it."
     if not all(isinstance(row[name], str) for name in ("cause", "of", "kind", "since", "says")):
         raise TypeError("a text is none")
+    if not all(type(row.get(name, 0)) in (int, float) for name in ("times", "before")):
+        raise TypeError("a number is none")
+    if not all(isinstance(one, str) for name in ("slices", "stores") for one in row.get(name, ())) or not row["slices"]:
+        raise TypeError("a name is none")
+    for day in filter(None, (row["since"], row.get("ended", ""))):
+        date.fromisoformat(day)
     series = {"series": tuple(map(tuple, row.get("series", ())))}
     return Drift(**row | {name: tuple(row.get(name, ())) for name in ("slices", "stores")} | series)
 
@@ -49,12 +56,15 @@ def _record(root, day):
 _FIRST = {"state": str, "day": str, "found": list, "off": list}  # What each night wrote
 _LATER = {"judged": list, "model_version": str, "response": str, "over": list}  # In the order in which they came
 _FIELDS = _FIRST | _LATER
+_MADE = 2  # How records are made: from this number on each has all fields, and says so
 
 
 def _wrong_field(said, day):
     "Which field of a night's record is missing or wrong, in words; empty where all are as they should be."
-    last = max((place for place, name in enumerate(_FIELDS) if name in said), default=0)
-    needed = max(last + 1, len(_FIRST))
+    if said.get("made", _MADE) != _MADE:
+        return f"its field 'made' should be {_MADE}"
+    there = [place for place, name in enumerate(_FIELDS) if name in said or "made" in said]
+    needed = max(max(there, default=0) + 1, len(_FIRST))
     for name in list(_FIELDS)[:needed]:
         if name not in said:
             return f"its field '{name}' is missing"
@@ -83,7 +93,7 @@ def read_drift(
             why = "a find in it is none"
             found = {name: list(map(_as_drift, said.get(name, []))) for name in ("found", "judged", "over")}
             return Drifted(**{name: said[name] for name in _FIELDS if name in said} | found)
-    except (UserError, TypeError, KeyError, AttributeError):
+    except (UserError, TypeError, ValueError, KeyError, AttributeError):
         pass
     return Drifted(DAMAGED, day, response=why)
 
@@ -120,7 +130,7 @@ def _keep(root, drifted):
     path.parent.mkdir(parents=True, exist_ok=True)
     told = {name: [one.as_row() for one in getattr(drifted, name)] for name in ("found", "judged", "over")}
     said = {name: getattr(drifted, name) for name in ("state", "day", "off", "model_version", "response")}
-    write_json(path, said | told)
+    write_json(path, said | told | {"made": _MADE})
 
 
 def _others(drifts):

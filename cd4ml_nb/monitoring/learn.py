@@ -10,14 +10,15 @@ import subprocess, sys
 from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
-from ..core import UserError, check_line, find_json, hold_lock, main_root, progress, read_params, write_json
+from ..core import UserError, check_line, find_json, hold_lock, main_root, progress
+from ..core import read_params, read_yaml, write_json
 from ..data.corrections import in_force, read_corrections
 from ..data.ingest import raw_folder
 from ..data.known import KNOWN, known_until, read_known, take_in
 from ..data.sources import NOT_YET
 from ..serving.decisions import LONGEST_TEXT
 from ..delivery.acts import LEARN, now, read_log, whoever
-from ..delivery.nights import live_night
+from ..delivery.nights import kept_json, live_night
 from ..delivery.registry import registry_folder
 from ..delivery.release import auto, begin_learning, say_next
 from ..delivery.state import nothing_live, state
@@ -212,10 +213,11 @@ def keep_waiting(
 
 
 def _waited(root):
-    "What was kept of waiting; nothing where nothing waits, or it is damaged."
+    "What was kept of waiting; nothing where nothing waits, or it is damaged, which is said."
     try:
-        return find_json(main_root(root) / WAITS, {})
-    except UserError:
+        return kept_json(main_root(root) / WAITS, since=str, day=str, called=list, mend=str)
+    except UserError as e:
+        progress(str(e))
         return {}
 
 # %% ../../nbs/monitoring/07a_learn.ipynb #d9744776
@@ -229,12 +231,14 @@ def _say_waited(root, mend):
     return [Trigger("waited", True, "; ".join(said))] if said else []
 
 
-def _begin(root, due, reason):
+def _begin(root, due, reason, run):
     "What calls for a turn, checked and written down; a UserError where nothing does."
     why = [*due.why, *([Trigger("by hand", True, reason.strip().rstrip("."))] if reason else [])]
     if not why:
         raise UserError(f'{due.says} To learn all the same, say why: cd4ml learn --reason "…"')
     check_days(root, due.day)
+    if run is _pipeline:
+        read_yaml(root / "dvc.yaml")  # what would refuse to run does so before anything is on record
     by = whoever(root) if reason else "rule monitoring.learn"
     if due.mend:
         progress(f"Not mended, and learnt from all the same: {due.mend}.")
@@ -266,7 +270,7 @@ def learn(
         if if_due and not due.why:
             keep_waiting(root, due)
             return due.says
-        learning = _begin(root, due, reason)
+        learning = _begin(root, due, reason, run)
         progress(
             f"Learning from the sales up to {learning['until']}: {'; '.join(one['says'] for one in learning['why'])}"
         )

@@ -10,8 +10,9 @@ import json, os, threading, urllib.error, urllib.request
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
-from ..core import UserError, find_json, hold_lock, http_errors, main_root, only_said, production_params
+from ..core import UserError, hold_lock, http_errors, main_root, only_said, production_params
 from ..core import say_http, write_json
+from ..delivery.nights import kept_json
 from .alerts import CLOSED, Alert, alerts_of, as_row, monitoring_of
 from ..params import check_value
 from ..serving.events import Event, events_folder, read_events, utc_now
@@ -121,7 +122,9 @@ def _after(events, told):
 def _tell(root, url):
     "Tell an address what it does not know."
     path = main_root(root) / TOLD_ALERTS
-    told = find_json(path, {})
+    told = kept_json(path, "Remove it: each address is then told what is open")
+    if not isinstance(told.get(url, ""), str):
+        raise UserError(f"{path} is damaged: what {url} was told should be a text. Remove it.")
     events = read_events(events_folder(root), kinds=["alert"]) if events_folder(root).exists() else []
     if url not in told:
         write_json(path, told := told | {url: begin_with(events)})

@@ -2,15 +2,19 @@
 
 import json
 import shutil
+from dataclasses import asdict
 import pandas as pd
 import pytest
 from cd4ml_nb.core import UserError
 from cd4ml_nb.data import panel
 from cd4ml_nb.data.panel import NewDays, read_as_one
+from cd4ml_nb.delivery.changed import changed_of
 from cd4ml_nb.delivery.registry import registry_folder
+from cd4ml_nb.delivery.taught import find_learning
 from cd4ml_nb.monitoring.actuals import OUTCOME_KINDS
 from cd4ml_nb.monitoring.curation import each_usual
-from cd4ml_nb.monitoring.causes import TOLD
+from cd4ml_nb.monitoring.alerts import alerts_of
+from cd4ml_nb.monitoring.causes import STORE, TOLD, Drift
 from cd4ml_nb.monitoring.drifted import DRIFT, read_drift, say_drift
 from cd4ml_nb.monitoring.inputs import FACTS, read_inputs
 from cd4ml_nb.monitoring.judged import read_promise
@@ -18,6 +22,7 @@ from cd4ml_nb.monitoring.kept import DAYS, NUMBERS, TEXTS
 from cd4ml_nb.monitoring.outputs import read_outputs
 from cd4ml_nb.monitoring.performance import read_sums
 from cd4ml_nb.monitoring.tried import read_arm
+from cd4ml_nb.serving.events import Event
 from cd4ml_nb.quality.promise import ALL_STORES, HELD, SUMS
 from cd4ml_nb.tiny import tiny_project
 
@@ -143,3 +148,31 @@ def test_a_record_of_drift_is_asked_for_each_field(tmp_path):
         for one in damaged:
             path.write_text(json.dumps(one))
             assert f"{path.name}, is damaged (its field '{name}' " in say_drift(read_drift(tmp_path))
+    path.write_text(json.dumps({key: one for key, one in whole.items() if key != "over"} | {"made": 2}))
+    assert "its field 'over' is missing" in say_drift(read_drift(tmp_path)), "no record of an earlier version says so"
+    find = asdict(Drift(STORE, "level", "store", ("7",), "2017-12-01", "Store 7."))
+    path.write_text(json.dumps(whole | {"found": [find]}))
+    assert read_drift(tmp_path).state == TOLD
+    for name, wrong in {"times": "zwölf", "since": "zwölf", "slices": [], "says": 7, "stores": [7]}.items():
+        path.write_text(json.dumps(whole | {"found": [find | {name: wrong}]}))
+        assert "is damaged (a find in it is none)" in say_drift(read_drift(tmp_path)), name
+
+
+@pytest.mark.parametrize("name, read", [("changed", changed_of), ("learning", lambda root, day: find_learning(root))])
+def test_what_a_night_kept_in_a_small_file_is_not_taken_for_nothing(tmp_path, name, read):
+    (tmp_path / "params.yaml").write_text("{}")
+    path = tmp_path / f"production/{name}.json"
+    path.parent.mkdir()
+    assert not read(tmp_path, "2017-12-01")
+    for damage in ("", "[]", "{}", '{"day": 7, "says": ""}', '{"day": "2017-12-01"}'):
+        path.write_text(damage)
+        with pytest.raises(UserError, match=f"{name}.json is (damaged|not what)"):
+            read(tmp_path, "2017-12-01")
+
+
+def test_an_alert_that_somebody_wrote_otherwise_is_a_sentence():
+    said = {"act": "opened", "says": "Store 7.", "level": "warning", "since": "2017-12-01"}
+    assert alerts_of([Event("alert", {"of": "drift"}, said)])[0].says == "Store 7."
+    for name, wrong in {"says": 7, "level": None, "since": "zwölf", "members": [7], "act": []}.items():
+        with pytest.raises(UserError, match="cannot be read"):
+            alerts_of([Event("alert", {"of": "drift"}, said | {name: wrong})])
