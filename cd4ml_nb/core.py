@@ -50,8 +50,12 @@ def project_root(
     start: Path | None = None,  # Where to begin looking; the working directory by default
 ) -> Path:  # Absolute path of the folder that holds params.yaml
     "The project's folder: `CD4ML_ROOT`, or the nearest folder upwards with a params.yaml."
-    if os.environ.get("CD4ML_ROOT"):
-        return Path(os.environ["CD4ML_ROOT"]).resolve()
+    if named := os.environ.get("CD4ML_ROOT"):
+        if not Path(named).is_dir():
+            raise UserError(
+                f"CD4ML_ROOT names {named}, and there is no such folder. Set it to a project's, or unset it."
+            )
+        return Path(named).resolve()
     start = Path(start or Path.cwd()).resolve()
     for folder in [start, *start.parents]:
         if (folder / "params.yaml").is_file():

@@ -532,11 +532,28 @@ def _rows_of(found):
                 "promised": measure.shown(float(promised)) if judged else None,
                 "allowed": ends,
                 "off": off,
+                "within": off and _lies_within(found, at),
                 "too": "much" if found.apart[at, -1] > 0 else "little",
                 "since": since,
             }
         )
     return rows
+
+# %% ../../nbs/monitoring/02a_judged.ipynb #sayrow1
+def _lies_within(found, at):
+    "Whether what is off tonight lies within the band by its figure: too little within to be over."
+    shown = float(found.promised[at, -1] + found.apart[at, -1])
+    return bool(shown <= found.high[at, -1] and (not MEASURES[found.measure].both or shown >= found.low[at, -1]))
+
+
+def _say_row(row):
+    "A measure of the whole, in words."
+    (low, high), said = row["allowed"], f"{row['title']} {row['value']}"
+    allowed = f"at most {high}" if low is None else f"{low} to {high}"
+    again = row.get("within")  # it is off until it lies well within
+    return (
+        f"{said}, {f'hardly within what was promised again ({allowed})' if again else f'where {allowed} was promised'}"
+    )
 
 # %% ../../nbs/monitoring/02a_judged.ipynb #e24cfb83
 _NAMED = {
@@ -561,13 +578,6 @@ def say_worse(
             more = f" ({len(names)} in all)" if len(names) > _SHOWN else ""
             said.append(f"in the {one if len(names) == 1 else many} {shown}{more}")
     return ", and ".join(said)
-
-
-def _say_row(row):
-    "A measure of the whole, in words."
-    low, high = row["allowed"]
-    allowed = f"at most {high}" if low is None else f"{low} to {high}"
-    return f"{row['title']} {row['value']}, where {allowed} was promised"
 
 # %% ../../nbs/monitoring/02a_judged.ipynb #af1f43b1
 _LITTLE = ": says little"  # Of a band of volume that is so wide
