@@ -478,9 +478,8 @@ def say_untold(
         return ""
     if told[0]:
         of = [f"{told[kinds == kind].sum()} of {sum(kinds == kind)} {many}" for kind, (_, many) in _MANY.items()]
-        return (
-            f"What promotions do is told of all together and of {' and '.join(of)}; elsewhere too little is promoted."
-        )
+        asked = f"asked of all together and of {' and '.join(of)}"
+        return f"Whether promotions still do what they did is {asked}; elsewhere too little is promoted to tell."
     if not np.nansum(inputs.facts["promoted_usual"][0]):
         return f"There was no promotion in the last {len(inputs.days)} days."
     return f"Whether promotions still do what they did cannot be told: {_too_few(inputs, values[0])}."

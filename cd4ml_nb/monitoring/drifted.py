@@ -301,7 +301,8 @@ def say_drift(
     if drifted.state == DAMAGED:
         file, why = f"{DRIFT}/{drifted.day}.json", f" ({drifted.response})" if drifted.response else ""
         return f"What the last night kept of drift, {file}, is damaged{why}; the next one looks again."
-    beside = f" Already so when the live model was judged: {' '.join(one.says for one in drifted.judged)}"
+    known = " ".join(one.says for one in drifted.judged)
+    beside = f" Already so when the live model was judged, and so no alert: {known}"
     beside = beside if drifted.judged else ""
     untold = f" {drifted.response}" if drifted.response else ""
     if drifted.found:

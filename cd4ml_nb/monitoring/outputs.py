@@ -222,8 +222,8 @@ def say_outputs(
 ) -> str:  # One or two sentences
     "Whether the coming week is forecast as weeks are."
     off, told = outputs_off(found), set(found.loc[found["limit"].notna(), "measure"])
-    later = "How wide the intervals are and how often nothing is forecast"
-    wait = f" {later} can be compared from {NEEDED} nights on; {nights} are there." if nights < NEEDED else ""
+    later = "How wide the intervals are, and how often nothing is forecast, is compared once"
+    wait = f" {later} {NEEDED} nights of this model are on record; {nights} are." if nights < NEEDED else ""
     if not told:
         return f"Whether the coming week is forecast as weeks are cannot be told: not enough data.{wait}"
     if off.empty:

@@ -394,7 +394,9 @@ def test_few_days_tell_nothing_and_raise_nothing(shop):
 def test_where_too_little_is_promoted_that_is_said(shop):
     inputs = until(shop[2], 2 * YEAR)
     whole = drifts_of(inputs)
-    assert whole.response.startswith("What promotions do is told of all together and of 20 of 20 stores")
+    assert whole.response.startswith(
+        "Whether promotions still do what they did is asked of all together and of 20 of 20 stores"
+    )
     facts = {name: part.copy() for name, part in inputs.facts.items()}
     for name in ("promoted_units", "promoted_usual"):
         facts[name][:, -7:] = facts[name][:, -7:] / facts[name][0, -7:].sum() * 20  # of all together, so many units
