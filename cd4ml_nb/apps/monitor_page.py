@@ -295,7 +295,15 @@ def _by_horizon(root, version):
     ]
     head = ["days ahead", "error (NWRMSLE)", "too much (+), too little (−)", "pinball loss, units"]
     about = f"By how far ahead it was forecast, {say_count(own['date'].nunique(), 'day')}"
-    return f"<details><summary>{about}</summary>{table(head, rows, right=(1, 2, 3))}</details>"
+    told = table(head, rows, right=(1, 2, 3)) + sentences(_COUNTED, kind="aside")
+    return f"<details><summary>{about}</summary>{told}</details>"
+
+
+_COUNTED = (
+    "NWRMSLE: how far off in logarithms, weighed as the gate does; 0 is perfect, 0.30 is off by a third. Pinball loss: "
+    "what the intervals cost, in units a forecast. Late and corrected sales are counted here, and days that were set "
+    "aside are not; an event below says what was known in its night."
+)
 
 # %% ../../nbs/apps/monitor_page.ipynb #a885fedc
 def drift_rows(

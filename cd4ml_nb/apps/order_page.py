@@ -247,9 +247,17 @@ def again(
     record: Record,
 ) -> Shown:
     "The same list with what is on record now."
-    decided = record.of_list(shown.orders)
-    table = with_decisions(shown.orders, list(decided.values()))
-    return replace(shown, table=table, decided=decided)
+    notes = [note for note in shown.orders.notes if not note.startswith(_UNREAD)]
+    try:
+        decided = record.of_list(shown.orders)
+    except UserError as e:  # what is suggested is shown all the same
+        decided = {}
+        notes.append(f"{_UNREAD} {e}")
+    orders = replace(shown.orders, notes=notes)
+    return replace(shown, orders=orders, table=with_decisions(orders, list(decided.values())), decided=decided)
+
+
+_UNREAD = "What was decided before cannot be shown, and nothing can be put on record."
 
 # %% ../../nbs/apps/order_page.ipynb #1d034ab6
 def on_record(

@@ -8,7 +8,7 @@ __all__ = ['COMMANDS', 'stage', 'pipeline', 'report', 'bench', 'night']
 # %% ../../nbs/cli/08_pipeline.ipynb #d8ca488a
 import os, sys
 from importlib import import_module
-from .parser import call
+from .parser import INTERRUPTED, call
 from ..core import UserError, progress, project_root
 from ..words import in_own_words
 
@@ -143,8 +143,9 @@ def _forked(function, *given):
             os._exit(code)
     try:
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    except KeyboardInterrupt:  # the copy was interrupted, too
-        os.waitpid(pid, 0)
+    except KeyboardInterrupt:  # the copy was interrupted, too, and has said so
+        if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == INTERRUPTED:
+            raise SystemExit(INTERRUPTED) from None
         raise
 
 # %% ../../nbs/cli/08_pipeline.ipynb #8830eb45
