@@ -37,7 +37,7 @@ export JUPYTER_PLATFORM_DIRS := 1
 help:  ## Explain these commands
 	@echo "Two commands do it all:"
 	@echo "  make run        set up, run the pipeline, release the first model, serve the dashboard on http://127.0.0.1:$(PORT)"
-	@echo "  make test       see that this machine runs it all (some 25 minutes)"
+	@echo "  make test       see that this machine runs it all (some 40 minutes)"
 	@echo
 	@echo "And one for each part:"
 	@echo "  make pipeline   bring data, model and reports up to date; re-runs only what changed"
