@@ -78,6 +78,11 @@ _MIRROR = "import sys; from cd4ml_nb.serving.mirror import keep_beside; keep_bes
 _LOOK = "import sys; from cd4ml_nb.monitoring.queue import look_beside; look_beside(int(sys.argv[1]))"
 
 
+def _beside(program):
+    "Start a program that ends with the process that this one becomes."
+    return subprocess.Popen([sys.executable, "-c", program, str(os.getpid())], start_new_session=True)
+
+
 def _keep_copy():
     "Bring what is live in the store that CD4ML_LIVE names, if it names one; a process beside this one follows it."
     from cd4ml_nb.serving.mirror import mirror_of
@@ -85,7 +90,7 @@ def _keep_copy():
     if (mirror := mirror_of(project_root())) is None:
         return
     mirror.look()
-    subprocess.Popen([sys.executable, "-c", _MIRROR, str(os.getpid())], start_new_session=True)
+    _beside(_MIRROR)
 
 # %% ../../nbs/cli/07_servers.ipynb #804c403d
 def _serve_app(
@@ -174,8 +179,7 @@ def _look_beside():
     from cd4ml_nb.core import main_root, write_json
     from cd4ml_nb.monitoring.queue import WAY
 
-    beside = subprocess.Popen([sys.executable, "-c", _LOOK, str(os.getpid())], start_new_session=True)
-    write_json(main_root(project_root()) / WAY, {"pid": beside.pid, "says": ""})
+    write_json(main_root(project_root()) / WAY, {"pid": _beside(_LOOK).pid, "says": ""})
 
 # %% ../../nbs/cli/07_servers.ipynb #36d3834c
 def monitor_page(
