@@ -195,7 +195,7 @@ def _products_of(tonight, before, over, prepared, settled=()):
     over += ended
     names = dict(zip(tonight.items["item_nbr"].astype(str), tonight.items["item_name"].fillna("").astype(str)))
     same = as_before(block, map(counted_of, [*known, *over]))
-    found = counted_otherwise(same, lambda item: _of_product(same, item, prepared))
+    found = counted_otherwise(same, lambda some: _of_products(same, some, prepared))
     told = {one.slices[0] for one in known}
     family = dict(zip(tonight.items["item_nbr"].astype(str), tonight.items["family"].fillna("none").astype(str)))
     told_of = lambda one: product_drift(one, names.get(one.item_nbr, ""), family.get(one.item_nbr, ""))
@@ -223,9 +223,9 @@ def _turned_back(told_of, block, was):
     return replace(said, of=BACK, says=said.says.replace("Units changed:", "Units changed back:", 1))
 
 # %% ../../nbs/monitoring/04d_drifted.ipynb #ac1b547f
-def _of_product(block, item, prepared):
-    "All that is known of a product's sales, on the count of before."
-    rows = np.flatnonzero(block.series["item_nbr"].astype(str).to_numpy() == item)
+def _of_products(block, items, prepared):
+    "All that is known of some products' sales, on the count of before."
+    rows = np.flatnonzero(np.isin(block.series["item_nbr"].astype(str).to_numpy(), items))
     own = take_series(block, rows)
     longer = load_block(prepared, series=own.series[["store_nbr", "item_nbr"]], days=_LONG)
     if longer.n_days <= own.n_days:

@@ -172,39 +172,53 @@ def _is_beyond(block, one, lift):
     more = lift.high - lift.usual if one.times > 1 else lift.usual - lift.low
     return abs(np.log(one.times)) - share * more >= np.log(_DOUBTFUL)
 
+# %% ../../nbs/monitoring/04ac_units.ipynb #32b17914
+_AT_ONCE = 20_000  # Series of which more days are held in memory together
+
+
+def _each_longer(items, asked, longer):
+    "Some products, each with more days of its series: as many as fit are read together, as that opens every store."
+    many = pd.Series(items).value_counts()[list(asked)]
+    for _, some in many.groupby((many.cumsum() - 1) // _AT_ONCE):
+        known = longer(list(some.index))
+        names = np.asarray(known.series["item_nbr"]).astype(str)
+        for item in some.index:
+            yield item, take_series(known, names == item)
+
 
 def _while_promoted(block, items, longer, told):
     "Products that are counted otherwise by all their sales, promoted ones on the level that they usually have."
-    if not (block.onpromotion[:, block.n_days - _BACK : block.n_days] > 0).any():
+    lately = block.onpromotion[:, block.n_days - _BACK : block.n_days] > 0
+    if not lately.any():
         return []
     weeks, found = promoted_weeks(block), []
     lifts = usual_lifts(weeks)[weeks.index.get_indexer(items)]
-    for item, ago in _candidates(items, without_lift(block, lifts, _BACK + _BEFORE)).items():
-        known = longer(item)
-        lift = None if item in told else lift_of(promoted_weeks(known).to_numpy(), weeks.drop(item).to_numpy())
-        if lift is None or not (known.onpromotion[:, known.n_days - ago : known.n_days] > 0).any():
+    asked = _candidates(items, without_lift(block, lifts, _BACK + _BEFORE))
+    asked = {one: ago for one, ago in asked.items() if one not in told and lately[items == one, -ago:].any()}
+    for item, known in _each_longer(items, asked, longer):
+        lift = lift_of(promoted_weeks(known).to_numpy(), weeks.drop(item).to_numpy())
+        if lift is None:
             continue
-        one = _judge(item, known, known.n_days - ago, without_lift(known, lift.usual))
+        one = _judge(item, known, known.n_days - asked[item], without_lift(known, lift.usual))
         found += [one] if one and _is_beyond(known, one, lift) else []
     return found
 
 # %% ../../nbs/monitoring/04ac_units.ipynb #2ffe44f0
 def counted_otherwise(
     block: Block,  # The last days of all series
-    longer: Callable[[str], Block] | None = None,  # More days of the series of one product, where they are known
+    longer: Callable[[list[str]], Block] | None = None,  # More days of some products, where they are known
 ) -> list[Counted]:
     "Products whose sales are counted otherwise than before."
     if block.n_days < _BACK + _BEFORE:
         return []
     items = np.asarray(block.series["item_nbr"]).astype(str)
-    longer = longer or (lambda item: take_series(block, items == item))
-    found = []
-    for item, ago in _candidates(items, _plain(block, _BACK + _BEFORE)).items():
-        own = _plain(take_series(block, items == item))
-        if _stands_out(own, block.n_days - ago) is None:  # more days would not change it, and take long to read
-            continue
-        known = longer(item)
-        found.append(_judge(item, known, known.n_days - ago, _plain(known)))
+    longer = longer or (lambda some: take_series(block, np.isin(items, some)))
+    asked = _candidates(items, _plain(block, _BACK + _BEFORE))
+    own = lambda item: _plain(take_series(block, items == item))
+    # Of the others, more days would change nothing, and take long to read.
+    asked = {item: ago for item, ago in asked.items() if _stands_out(own(item), block.n_days - ago) is not None}
+    known = _each_longer(items, asked, longer)
+    found = [_judge(item, one, one.n_days - asked[item], _plain(one)) for item, one in known]
     found = [one for one in found if one]
     found += _while_promoted(block, items, longer, {one.item_nbr for one in found})
     return _single(found, block)
