@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['DRIFT', 'DAMAGED', 'BACK', 'SEVERAL', 'read_drift', 'look_for_drift', 'counted_of', 'days_aside', 'so_when_judged',
-           'no_news', 'said_normal', 'say_drift', 'drift_table']
+           'no_news', 'said_normal', 'drift_said', 'say_drift']
 
 # %% ../../nbs/monitoring/04d_drifted.ipynb #fa48b199
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
-import numpy as np, pandas as pd
+import numpy as np
 from ..core import UserError, main_root, read_json, write_json
 from ..delivery.grounds import PREPARED
 from ..delivery.registry import package_folder
@@ -291,33 +291,33 @@ def said_normal(
     return [accepted.get((one.about, one.since), "") for one in found]
 
 # %% ../../nbs/monitoring/04d_drifted.ipynb #3f9a450e
-def say_drift(
+def drift_said(
     drifted: Drifted | None,  # None where no night looked yet
     accepted: Mapping[tuple[str, str], str] | None = None,  # From `accepted_of`
-) -> str:  # One or more sentences
-    "What drifts."
+) -> list[str]:  # Of each that is found what is said; then what is no news
+    "What drifts, one by one."
     if drifted is None:
-        return "No night has looked for drift yet; the next one does."
+        return ["No night has looked for drift yet; the next one does."]
     if drifted.state == DAMAGED:
         file, why = f"{DRIFT}/{drifted.day}.json", f" ({drifted.response})" if drifted.response else ""
-        return f"What the last night kept of drift, {file}, is damaged{why}; the next one looks again."
+        return [f"What the last night kept of drift, {file}, is damaged{why}; the next one looks again."]
     known = " ".join(one.says for one in drifted.judged)
-    beside = f" Already so when the live model was judged, and so no alert: {known}"
-    beside = beside if drifted.judged else ""
-    untold = f" {drifted.response}" if drifted.response else ""
+    beside = [f"Already so when the live model was judged, and so no alert: {known}"] if known else []
+    untold = [drifted.response] if drifted.response else []
     if drifted.found:
         ends = [f" It was {said}." if said else "" for said in said_normal(drifted.found, accepted or {})]
-        return " ".join(one.says + end for one, end in zip(drifted.found, ends)) + beside + untold
+        return [*(one.says + end for one, end in zip(drifted.found, ends)), *beside, *untold]
     if drifted.state == UNTOLD:
         said = "Whether levels, units or promotions drift cannot be told: the days that are known are too few."
-        return said + beside
+        return [said, *beside]
     new = "new " if beside else ""
-    return f"Nothing {new}drifts: what came up to {say_day(drifted.day)} is like the weeks before.{beside}{untold}"
+    said = f"Nothing {new}drifts: what came up to {say_day(drifted.day)} is like the weeks before."
+    return [said, *beside, *untold]
 
-# %% ../../nbs/monitoring/04d_drifted.ipynb #77bae758
-def drift_table(
-    drifted: Drifted,
-) -> pd.DataFrame:  # cause, of, since, what
-    "What drifts, a row a cause."
-    rows = [[one.cause, ", ".join(one.slices) or "all", say_day(one.since), one.says] for one in drifted.found]
-    return pd.DataFrame(rows, columns=["cause", "of", "since", "what was found"])
+# %% ../../nbs/monitoring/04d_drifted.ipynb #da56ff53
+def say_drift(
+    drifted: Drifted | None,  # As for `drift_said`
+    accepted: Mapping[tuple[str, str], str] | None = None,  # The same
+) -> str:  # One or more sentences
+    "What drifts, in one paragraph."
+    return " ".join(drift_said(drifted, accepted))

@@ -21,7 +21,8 @@ from .alerts import Wrong, accepted_of, monitoring_of, read_alerts, say_events, 
 from ..model.forecaster import Forecaster
 from ..model.notes import Recount
 from .causes import UNTOLD, Drift, Drifted, as_told, is_echo
-from .drifted import DAMAGED, SEVERAL, days_aside, look_for_drift, read_drift, said_normal, say_drift
+from .drifted import DAMAGED, SEVERAL, days_aside, drift_said
+from .drifted import look_for_drift, read_drift, said_normal
 from .judged import NOT_PROMISED, WORSE, Verdict, is_as_judged, say_worse
 from .fairness import fairness_rows, fairness_table, hold_regions, say_fairness
 from .outputs import look_at_outputs, output_nights, read_outputs
@@ -104,15 +105,15 @@ def look_back(
 def look_around(
     root: Path,  # The project's folder
     tonight: Forecaster,  # The night that brought the newest day
-) -> tuple[Drifted, str]:  # What drifts, and the same in words
+) -> tuple[Drifted, list[str]]:  # What drifts, and the same in words, one by one
     "Look for what drifts; what cannot be told is said, and stops no night."
     try:
         drifted = look_for_drift(root, tonight)
-        return drifted, say_drift(drifted, accepted_of(root, "drift"))
+        return drifted, drift_said(drifted, accepted_of(root, "drift"))
     except Exception as e:  # whatever it is: the night is live
         said = str(e) if isinstance(e, UserError) else f"{type(e).__name__}: {e}"
         day = tonight.card["forecast_origin"]
-        return Drifted(UNTOLD, day), f"Whether anything drifts cannot be told: {said}"
+        return Drifted(UNTOLD, day), [f"Whether anything drifts cannot be told: {said}"]
 
 
 def _drift_of(root):
