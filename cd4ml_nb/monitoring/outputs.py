@@ -132,7 +132,9 @@ def read_outputs(
 ) -> pd.DataFrame:  # _COLUMNS
     "What was found of a night's forecasts; a UserError where it cannot be read."
     path, kinds = _path(root, day, model_version), dict(zip(_COLUMNS, [TEXTS] * 3 + [NUMBERS] * 3))
-    return read_rows(path, kinds, "Remove it: later nights do without it.", keys=_COLUMNS[:3]).to_pandas()
+    return read_rows(
+        path, kinds, "Remove it: later nights do without it.", keys=_COLUMNS[:3], whole=_COLUMNS[3:4]
+    ).to_pandas()
 
 # %% ../../nbs/monitoring/04e_outputs.ipynb #88103ed2
 def _before(root, day, version, slices):

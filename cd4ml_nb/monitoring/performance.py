@@ -9,7 +9,7 @@ __all__ = ['NOT_FORECAST', 'TOTALS', 'PERFORMANCE', 'item_totals', 'keep_totals'
 # %% ../../nbs/monitoring/02_performance.ipynb #8ea1607b
 from pathlib import Path
 import numpy as np, pandas as pd
-import pyarrow as pa, pyarrow.parquet as pq
+import pyarrow as pa, pyarrow.compute as pc, pyarrow.parquet as pq
 from ..core import main_root, read_json, replace_file
 from ..data.panel import DAYS_AHEAD
 from ..delivery.nights import FORECASTS, read_published, published_by
@@ -17,7 +17,8 @@ from ..delivery.registry import registry_folder
 from ..model.block import days_ran_out, shut_without_notice
 from ..model.forecaster import Forecaster
 from .actuals import OUTCOMES
-from .kept import AGAIN, DAYS, NUMBERS, TEXTS, check_columns, read_rows, told_if_damaged
+from .kept import AGAIN, DAYS, NUMBERS, TEXTS, check_cells, check_columns
+from .kept import read_rows, told_if_damaged
 from .actuals import OUTCOME_KINDS
 from ..quality.backtest import PERISHABLE_WEIGHT
 from ..quality.metrics import metrics_of
@@ -104,7 +105,8 @@ def _totals_of(root, block, day, model_version, aside):
     for path in sorted((main_root(root) / TOTALS).glob(f"????-??-??-{model_version}.parquet")):
         if first <= path.stem[:10] < day:
             wanted, mend = [("date", "==", pd.Timestamp(day))], "Remove it: later nights do without it."
-            found = read_rows(path, {"item_nbr": TEXTS, "date": DAYS}, mend, wanted, NUMBERS)
+            kinds = {"item_nbr": TEXTS, "date": DAYS}
+            found = read_rows(path, kinds, mend, wanted, NUMBERS, whole=["item_nbr", "mean"])
             parts.append(found.to_pandas())
     return _with_sold(pd.concat(parts, ignore_index=True), block, day, aside) if parts else None
 
@@ -238,6 +240,9 @@ def _write_sums(home, root, tonight, day, aside):
         pq.write_table(rows, tmp, compression="zstd")
 
 # %% ../../nbs/monitoring/02_performance.ipynb #allsums2
+_WHOLE = ("rows", "sold", "said", "weight", "log", "square", "off")  # Sums that each slice of what was forecast has
+
+
 def read_kept_sums(
     path: Path,  # A day's, or a version's promise
     whose: str,  # The column that says which model's, or window's, they are
@@ -247,6 +252,8 @@ def read_kept_sums(
     kinds = dict.fromkeys([whose, "kind", "slice"], TEXTS) | {"date": DAYS}
     kinds |= dict.fromkeys(["days", "week", *SUMS], NUMBERS)
     table = read_rows(path, kinds, mend, rest=NUMBERS, keys=[whose, *SUM_KEYS])
+    own = table.filter(pc.invert(pc.is_in(table["kind"], pa.array([ALL_STORES, NOT_FORECAST]))))
+    check_cells(path, own, _WHOLE, mend)
     if HELD not in table.column_names and ALL_STORES in table["kind"].unique().to_pylist():
         check_columns(path, {HELD: NUMBERS}, mend)
     return table
