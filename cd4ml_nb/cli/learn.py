@@ -7,7 +7,7 @@ __all__ = ['COMMANDS', 'learn']
 
 # %% ../../nbs/cli/08a_learn.ipynb #1ea3345c
 from .parser import say_json
-from ..core import UserError, project_root
+from ..core import UserError, progress, project_root
 from ..words import in_own_words, tell
 
 # %% ../../nbs/cli/08a_learn.ipynb #f7157d21
@@ -41,6 +41,7 @@ def _preview(as_json):
     from cd4ml_nb.monitoring.learn import say_hindered, say_waiting
 
     due = look_due(project_root())
+    progress("Looking whether sales have come that wait for their night ...")
     says = due.says.removesuffix(IN_FULL)  # that is what somebody just typed
     hindered, waiting = say_hindered(project_root(), due.day), say_waiting(project_root(), due.day)
     if as_json:

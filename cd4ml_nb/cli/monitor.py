@@ -26,7 +26,8 @@ def _as_told(parts):
     found |= {"untold": drifted.response if drifted else ""}
     known = parts["verdict"].as_row() if parts["verdict"] else {}
     known |= {"overrides": {"says": said, "reasons": told}, "drift": found}
-    return known | {"alerts": [as_row(alert) for alert in parts["alerts"]], "learning": parts["learning"]}
+    known |= {"alerts": [as_row(alert) for alert in parts["alerts"]], "learning": parts["learning"]}
+    return known | {name: None for name in ("drift", "alerts", "learning") if name in parts["untold"]}
 
 # %% ../../nbs/cli/02c_monitor.ipynb #10536630
 def _print_parts(parts):
@@ -44,14 +45,18 @@ def _print_parts(parts):
     told = [
         parts["overrides"][0],
         parts["changed"],
-        say_drift(parts["drift"], parts["accepted"]),
+        "" if "drift" in parts["untold"] else say_drift(parts["drift"], parts["accepted"]),
         *parts["beside"],
         *parts["routing"]["says"],
         parts["learning"],
     ]
-    tell("\n".join(filter(None, told)))
+    if told := list(filter(None, told)):
+        tell("\n".join(told))
     alerts = parts["alerts"]
-    print(f"Open alerts: {len(alerts)}. See them: cd4ml alerts" if alerts else "No alert is open.")
+    if "alerts" in parts["untold"]:
+        print("Which alerts are open cannot be told.")
+    else:
+        print(f"Open alerts: {len(alerts)}. See them: cd4ml alerts" if alerts else "No alert is open.")
 
 # %% ../../nbs/cli/02c_monitor.ipynb #893f841b
 def _routing(root):
@@ -97,16 +102,16 @@ def _read_parts(root):
     from cd4ml_nb.delivery.changed import changed_of
     from cd4ml_nb.delivery.nights import live_night
     from cd4ml_nb.monitoring.alerts import accepted_of, read_alerts
-    from cd4ml_nb.monitoring.due import check_monitoring, say_due
+    from cd4ml_nb.monitoring.due import check_monitoring, say_learning
     from cd4ml_nb.monitoring.judged import is_as_judged
     from cd4ml_nb.monitoring.overrides import overrides_of
     from cd4ml_nb.monitoring.tried import said_beside, say_beside
 
     each = {"verdict": (is_as_judged, None), "overrides": (overrides_of, ("", None)), "drift": (_drift, None)}
-    each |= {"tried": (said_beside, []), "beside": (say_beside, []), "learning": (say_due, "")}
+    each |= {"tried": (said_beside, []), "beside": (say_beside, []), "learning": (say_learning, "")}
     each |= {"routing": (_routing, {"says": [], "alarm": False})}
     each |= {"changed": (lambda root: changed_of(root, (live_night(root) or {}).get("day", "")), "")}
-    parts, damaged = {}, []
+    parts, damaged = {"untold": set()}, []
     each |= {
         "accepted": (lambda root: accepted_of(root, "drift"), {}),
         "alerts": (read_alerts, []),
@@ -117,6 +122,7 @@ def _read_parts(root):
             parts[name] = read(root)
         except Exception as e:  # one part; all others are told
             parts[name] = nothing
+            parts["untold"].add(name)
             damaged.append(str(e) if isinstance(e, UserError) else _UNTOLD.format(name, type(e).__name__))
     return parts, list(dict.fromkeys(damaged))
 

@@ -197,6 +197,7 @@ _SHOULD = {str: "a text", list: "a list", dict: "an object", bool: "true or fals
 def kept_json(
     path: Path,  # Such as production/changed.json
     mend: str = "Remove it: the next night writes it anew",  # What the reader can do
+    /,  # A field may be called so
     **kinds: type,  # Field -> str, list, dict, bool or int
 ) -> dict:  # Empty where nothing is there
     "What was kept in a file; a UserError where it holds something else, or lacks a field."

@@ -8,6 +8,7 @@ __all__ = ['WAITS', 'check_days', 'gather', 'say_hindered', 'say_waiting', 'keep
 # %% ../../nbs/monitoring/07a_learn.ipynb #929e3c79
 import subprocess, sys
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import date, timedelta
 from pathlib import Path
 from ..core import UserError, check_line, find_json, hold_lock, main_root, progress
@@ -202,14 +203,24 @@ def keep_waiting(
     root: Path,  # The project's folder
     due: Due,
 ) -> None:
-    "Keep that learning waits for data that are to be mended, and since when; nothing where it does not."
+    "Keep that learning waits for data that are to be mended, and since when; where that cannot be kept, it is said."
     path = main_root(root) / WAITS
-    if not due.waiting:
-        path.unlink(missing_ok=True)
-        return
-    since = _waited(root).get("since", due.day)
-    called = [one.short or one.name for one in due.waiting]
-    write_json(path, {"since": since, "day": due.day, "called": called, "mend": due.mend})
+    try:
+        if not due.waiting:
+            return _forget(path)
+        since = _waited(root).get("since", due.day)
+        called = [one.short or one.name for one in due.waiting]
+        write_json(path, {"since": since, "day": due.day, "called": called, "mend": due.mend})
+    except UserError as e:
+        progress(f"Since when learning waits is not kept. {e}")
+    except OSError as e:
+        progress(f"Since when learning waits is not kept: {path} cannot be removed ({e.strerror}).")
+
+
+def _forget(path):
+    "What is not waited for any more."
+    if path.exists() or path.is_symlink():
+        path.unlink()
 
 
 def _waited(root):
@@ -243,7 +254,8 @@ def _begin(root, due, reason, run):
     if due.mend:
         progress(f"Not mended, and learnt from all the same: {due.mend}.")
     learning = _keep(root, gather(root, [*why, *_say_waited(root, due.mend)], by))
-    (main_root(root) / WAITS).unlink(missing_ok=True)
+    with suppress(OSError):  # a next night says what stands in its place
+        _forget(main_root(root) / WAITS)
     return learning
 
 # %% ../../nbs/monitoring/07a_learn.ipynb #f81afed3
@@ -269,6 +281,8 @@ def learn(
         due = look_due(root)
         if if_due and not due.why:
             keep_waiting(root, due)
+            if due.untold:
+                raise UserError(due.says)
             return due.says
         learning = _begin(root, due, reason, run)
         progress(
@@ -290,7 +304,7 @@ def after_night(
         progress(f"Whether it is time to learn cannot be told: {type(e).__name__}: {e}")
         return
     keep_waiting(root, due)
-    if due.why or due.waiting:
+    if due.why or due.waiting or due.untold:
         progress(due.says)
     if due.why and settings.by_night:
         _learn_beside(root)

@@ -110,6 +110,28 @@ def test_a_night_that_goes_live_in_the_middle_is_read_as_one(tmp_path, monkeypat
         list(each_usual(prepared))
 
 
+CELLS = {  # A cell that is empty, and should not be
+    "outputs/2017-12-01-v1": "value",
+    "performance/2017-12-01": "sold",
+    "promise": "date",
+}
+
+
+@pytest.mark.parametrize("name", [name for name in READ if name.removeprefix("production/")[:-8] in CELLS])
+def test_an_empty_or_infinite_cell_is_no_number(tmp_path, name):
+    (tmp_path / "params.yaml").write_text("{}")
+    kinds, read = READ[name]
+    path = registry_folder(tmp_path) / "v1" / name if name == "promise.parquet" else tmp_path / name
+    path.parent.mkdir(parents=True)
+    table = pd.DataFrame({column: [_VALUE[kind]] for column, kind in kinds.items()})
+    column = CELLS[name.removeprefix("production/")[:-8]]
+    for value, says in ((None, f"its column '{column}' is empty in 1 row"), (float("inf"), "that is infinite")):
+        which = column if value is None else next(one for one, kind in kinds.items() if kind == NUMBERS)
+        table.assign(**{which: pd.Series([value], dtype=table[which].dtype)}).to_parquet(path)
+        with pytest.raises(UserError, match=says):
+            read(tmp_path)
+
+
 _KEYED = {"inputs": 3, "outputs": 3, "performance": 6, "promise": 6}  # How many columns tell a row from all others
 
 

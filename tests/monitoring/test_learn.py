@@ -1,6 +1,6 @@
 "Learning: what is live stays, the log stays whole, nothing falls back to older sales, no night fails by it."
 
-import shutil, sys
+import json, shutil, sys
 from dataclasses import replace
 import pytest, yaml
 from copies import ROOT
@@ -107,6 +107,32 @@ def test_a_night_is_not_failed_by_learning(shop, monkeypatch, capfd):
     (shop / "params.yaml").write_text(text + "monitoring: {learn: 5}\n")
     learning.after_night(shop)
     assert "Whether it is time to learn cannot be told" in capfd.readouterr().err
+
+
+def test_what_cannot_be_told_is_not_taken_for_nothing(shop, monkeypatch, capsys):
+    monkeypatch.setenv("CD4ML_ROOT", str(shop))
+    record = shop / LOG_OF_CORRECTIONS
+    record.parent.mkdir(parents=True, exist_ok=True)
+    record.write_text("half a line")
+    (waits := shop / learning.WAITS).mkdir(parents=True)
+    learning.after_night(shop)
+    said = capsys.readouterr().err
+    assert "Whether learning is due cannot be told. Corrections: " in said and f"{waits} cannot be removed" in said
+    for command in (["learn", "--if-due"], ["monitor"]):
+        assert main(command) == 1
+        told = capsys.readouterr()
+        assert str(record) in told.err and "nothing calls for it" not in told.out + told.err
+    waits.rmdir()
+    record.unlink()
+    for damaged in ("events/events.db", "drift/2017-08-21.json"):
+        (path := shop / "production" / damaged).parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("[]")
+    assert main(["monitor"]) == 1
+    told = capsys.readouterr()
+    assert "Which alerts are open cannot be told." in told.out and "has looked for drift" not in told.out
+    assert main(["monitor", "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert (told["alerts"], told["drift"], told["learning"]) == (None, None, None)
 
 
 def test_a_preview_does_not_name_the_command_just_typed(shop, monkeypatch, capsys):
