@@ -910,11 +910,11 @@ def _or_trouble(make):
         return make(), None
     except UserError as e:
         return None, e
+    except Exception as e:  # whatever a file holds: the other parts are shown
+        return None, UserError(f"This cannot be told: {type(e).__name__}: {e}.")
 
 # %% ../../nbs/apps/monitor_page.ipynb #90709c92
-_STANDS_ON = (
-    "live.json performance drift outcomes outputs reasons inputs.parquet prepared beside events events/events.db-wal"
-)
+_STANDS_ON = "performance drift outcomes outputs reasons prepared beside events events/events.db events/events.db-wal"
 _AND = "params.yaml reports/releases.jsonl data/registry data/corrections data/prepared"
 _LAST: list[Seen] = []  # What was seen last; a visitor's process is forked from one that has seen it all
 
@@ -924,10 +924,11 @@ def mark_of(
 ) -> tuple:
     "What tells the record from itself as it was: of each file and folder its size and when it changed."
     home, found = main_root(root), []
-    for name in [*(f"production/{one}" for one in _STANDS_ON.split()), *_AND.split()]:
-        path = home / name
+    files = sorted(path for kind in ("*.json", "*.parquet") for path in (home / "production").glob(kind))
+    named = [*(home / "production" / one for one in _STANDS_ON.split()), *(home / one for one in _AND.split())]
+    for path in [*files, *named]:
         about = path.stat() if path.exists() else None
-        found.append((name, about and (about.st_mtime_ns, about.st_size)))
+        found.append((str(path), about and (about.st_mtime_ns, about.st_size)))
     return str(home), *found
 
 

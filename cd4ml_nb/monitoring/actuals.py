@@ -145,13 +145,11 @@ def join_actuals(
         is_new = (first > day) & ~days_ran_out(tonight.block, tonight.block.day(day))
         digest, sold = _digest(names, _units_on(tonight, day), is_new), partial(sold_on_day, tonight, day)
         if not path.exists() or _changed(path, digest, sold):
-            table = join_day(root, day, sold(), place)
-            if len(table):
-                rows = pa.Table.from_pandas(table, preserve_index=False)
-                rows = rows.replace_schema_metadata({**rows.schema.metadata, "sold": digest})
-                with replace_file(path) as tmp:
-                    pq.write_table(rows, tmp, compression="zstd")
-                joined.append(day)
+            rows = pa.Table.from_pandas(join_day(root, day, sold(), place), preserve_index=False)
+            rows = rows.replace_schema_metadata({**rows.schema.metadata, "sold": digest})
+            with replace_file(path) as tmp:  # without a row, too: of a day of which nothing is known by now
+                pq.write_table(rows, tmp, compression="zstd")
+            joined.append(day)
     return joined
 
 # %% ../../nbs/monitoring/01_actuals.ipynb #5d0d51dd

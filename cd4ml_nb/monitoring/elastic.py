@@ -165,6 +165,14 @@ def _read(address, content):
     return found
 
 
+def _shaped(address, said, kind):
+    "A part of an answer, of the form that it should have; PeerTrouble for any other."
+    try:
+        return msgspec.convert(said, kind)
+    except msgspec.ValidationError:
+        raise PeerTrouble(f"{address.text}: it does not answer as Elasticsearch does; see the address.") from None
+
+
 def ask(
     connection: http.client.HTTPConnection,
     address: Address,
@@ -182,10 +190,22 @@ def ask(
     return answer.status, _read(address, said)
 
 # %% ../../nbs/monitoring/05b_elastic.ipynb #cc5b9192
-def _found(said, path):
+class _Version(msgspec.Struct):
+    "A template that is there."
+
+    version: int | None = None
+
+
+class _Template(msgspec.Struct):
+    "The same, as it is listed."
+
+    index_template: _Version
+
+
+def _found(address, said):
     "The version of a template that is there; 0 where there is none."
-    templates = said.get("index_templates") or []
-    return max((one.get("index_template", {}).get("version") or 0 for one in templates), default=0)
+    templates = _shaped(address, said.get("index_templates") or [], list[_Template])
+    return max((one.index_template.version or 0 for one in templates), default=0)
 
 
 def prepare(
@@ -201,7 +221,7 @@ def prepare(
     knows = _put_once(connection, address, path, policy)
     template = index_template(lifecycle=knows and not opensearch)
     path = f"/_index_template/{INDEX}"
-    if _found(ask(connection, address, "GET", path)[1], path) < template["version"]:
+    if _found(address, ask(connection, address, "GET", path)[1]) < template["version"]:
         status, said = ask(connection, address, "PUT", path, msgspec.json.encode(template))
         if status >= 300:
             raise PeerTrouble(f"{address.text}: it does not take our index template: {_reason(said.get('error'))}.")
@@ -233,19 +253,30 @@ def _deep_reason(error):
     return f"{said}: {_deep_reason(deeper)}" if isinstance(deeper, dict) and len(said) < 300 else said
 
 # %% ../../nbs/monitoring/05b_elastic.ipynb #23605a5f
+class _Done(msgspec.Struct):
+    "What became of a document."
+
+    status: int
+    error: object = None
+
+
+class _Item(msgspec.Struct):
+    "The same, as it is listed."
+
+    create: _Done
+
+
 def _judge(address, rows, said):
     "Which documents were refused for good; PeerTrouble where the server could not take one."
-    items = said.get("items")
-    if not isinstance(items, list) or len(items) != len(rows):
-        raise PeerTrouble(f"{address.text}: it does not answer as Elasticsearch does; see the address.")
-    refused = []
-    for row, item in zip(rows, items):
-        told = item.get("create") or {} if isinstance(item, dict) else {}
-        status, reason = told.get("status", 0), _reason(told.get("error"))
-        if status == 400:
+    items, refused = _shaped(address, said.get("items"), list[_Item]), []
+    if len(items) != len(rows):
+        raise PeerTrouble(f"{address.text}: it answered for {len(items):,} of {len(rows):,} events.")
+    for row, one in zip(rows, items):
+        reason = _reason(one.create.error)
+        if one.create.status == 400:
             refused.append(Refused(row, reason))
-        elif status != 409 and not 200 <= status < 300:
-            raise PeerTrouble(f"{address.text}: it takes nothing at the moment ({status}: {reason}).")
+        elif one.create.status != 409 and not 200 <= one.create.status < 300:
+            raise PeerTrouble(f"{address.text}: it takes nothing at the moment ({one.create.status}: {reason}).")
     return refused
 
 # %% ../../nbs/monitoring/05b_elastic.ipynb #a4224ac5

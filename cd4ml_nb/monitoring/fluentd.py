@@ -9,15 +9,8 @@ __all__ = ['TAG', 'fluent_entry', 'fluent_chunk', 'Fluentd']
 import base64, hashlib, hmac, os, socket, ssl
 from struct import pack
 import msgspec
-from cd4ml_nb.monitoring.peers import (
-    PATIENCE,
-    Address,
-    PeerTrouble,
-    Refused,
-    explain_peer,
-    key_from,
-    moment_text,
-)
+from .peers import PATIENCE, Address, PeerTrouble, Refused
+from .peers import explain_peer, key_from, moment_text, peer_line
 
 # %% ../../nbs/monitoring/05a_fluentd.ipynb #2cb9998c
 TAG = "cd4ml.events"
@@ -61,7 +54,7 @@ def _hear(wire, address):
         heard += some
         try:
             return msgspec.msgpack.decode(heard)
-        except msgspec.DecodeError as e:
+        except (msgspec.DecodeError, ValueError, RecursionError) as e:
             if "truncated" not in str(e):
                 break
     raise PeerTrouble(f"{address.text}: it does not speak Fluentd's forward protocol; see the address.")
@@ -102,8 +95,10 @@ def _shake_hands(wire, address, key):
     _, welcome, reason, host, proof = answer
     if not welcome:
         names = f"{_KEY}, {_USER} and {_PASSWORD}" if password else _KEY
-        raise PeerTrouble(f"{address.text}: it does not let us in ({reason}); see {names} in the environment.")
-    if not hmac.compare_digest(str(proof), _digest(salt, host, nonce, key)):
+        raise PeerTrouble(
+            f"{address.text}: it does not let us in ({peer_line(str(reason))}); see {names} in the environment."
+        )
+    if not hmac.compare_digest(str(proof).encode(), _digest(salt, host, nonce, key).encode()):
         raise PeerTrouble(f"{address.text}: it does not know the key of {_KEY} itself, so nothing is sent there.")
 
 # %% ../../nbs/monitoring/05a_fluentd.ipynb #72d3184c

@@ -231,9 +231,10 @@ def _write_sums(home, root, tonight, day, aside):
     "Add up one day."
     mark = _mark(home / OUTCOMES / f"{day}.parquet", _without(tonight, day, aside))
     parts = [part for add_up in (_day_of, _orders_of, _intervals_of) for part in add_up(root, tonight, day, aside)]
-    table = pd.concat(parts, ignore_index=True)
+    table = pd.concat(parts or [pd.DataFrame()], ignore_index=True)
     table = table.reindex(columns=["model_version", *SUM_KEYS, *SUMS, HELD])  # where nothing was forecast, too
-    table = table.astype({**dict.fromkeys([*SUMS, HELD], np.float32), **KEY_KINDS})
+    texts = dict.fromkeys(["model_version", "kind", "slice"], object)
+    table = table.astype({**texts, **dict.fromkeys([*SUMS, HELD], np.float32), **KEY_KINDS})
     (home / PERFORMANCE).mkdir(parents=True, exist_ok=True)
     rows = pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata({"outcomes": mark})
     with replace_file(home / PERFORMANCE / f"{day}.parquet") as tmp:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from ..core import UserError, explain_disk_trouble, main_root
 from .peers import Refused
 from ..serving.arrivals import DayFile
-from ..serving.events import is_store
+from ..serving.events import check_tables, is_store
 
 # %% ../../nbs/monitoring/05c_shipped.ipynb #f3346e93
 SHIPPED = "production/shipped.db"
@@ -26,6 +26,9 @@ _TABLES = (
     """CREATE TABLE IF NOT EXISTS refused (id TEXT PRIMARY KEY, moment INTEGER NOT NULL, reason TEXT NOT NULL,
     event TEXT NOT NULL)""",
 )
+_COLUMNS = {"queues": ["name", "destination"], "days": ["day", "events", "sent"]}
+_COLUMNS |= {"refused": ["id", "moment", "reason", "event"]}
+_MEND = "move it away: then all is sent from the beginning"
 
 # %% ../../nbs/monitoring/05c_shipped.ipynb #d1c37ce1
 @contextmanager
@@ -37,14 +40,17 @@ def open_shipped(
     with explain_disk_trouble(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     con = None
-    is_store(path, "move it away: then all is sent from the beginning")
+    known = is_store(path, _MEND)
     try:
         con = sqlite3.connect(path, isolation_level=None, timeout=30)
+        if known:
+            check_tables(con, path, _COLUMNS, _MEND)
         for line in _TABLES:
             con.execute(line)
         yield con
     except sqlite3.DatabaseError as e:
-        mend = "If it is damaged, move it away: then all is sent from the beginning"
+        closed = e.sqlite_errorcode & 255 in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+        mend = "See whose the file and its folder are" if closed else f"If it is damaged, {_MEND}"
         raise UserError(f"{path} cannot be used: {e}. {mend}.") from None
     finally:
         if con is not None:

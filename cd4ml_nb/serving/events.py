@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['EVENTS', 'KINDS', 'WRITTEN', 'KNOWN', 'LEFT_OUT', 'FOLLOWED', 'events_folder', 'utc_now', 'id_at', 'time_of_id',
-           'Event', 'check_fields', 'in_sample', 'check_share', 'store_turn', 'is_store', 'connect_store',
-           'insert_each', 'insert_many', 'insert_packed', 'Disk', 'is_left', 'write_events', 'EventStore', 'share_kept',
-           'open_events', 'rolled_days', 'explain_day', 'read_table', 'read_events', 'as_events', 'one_at_a_time',
-           'roll_events']
+           'Event', 'check_fields', 'in_sample', 'check_share', 'store_turn', 'is_store', 'check_tables',
+           'connect_store', 'insert_each', 'insert_many', 'insert_packed', 'Disk', 'is_left', 'write_events',
+           'EventStore', 'share_kept', 'open_events', 'rolled_days', 'explain_day', 'read_table', 'read_events',
+           'as_events', 'one_at_a_time', 'roll_events']
 
 # %% ../../nbs/serving/02_events.ipynb #a7f4f0c2
 import fcntl, hashlib, json, os, queue, sqlite3, threading, time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -234,6 +234,20 @@ def is_store(
     why = "a folder, and should be a file" if path.is_dir() else "no SQLite file" if head else "empty"
     raise UserError(f"{path} cannot be read: it is {why}: {mend}.")
 
+
+def check_tables(
+    con: sqlite3.Connection,
+    path: Path,  # Of its file
+    tables: Mapping[str, Iterable[str]],  # What it should hold: columns by table
+    mend: str = _SAFE,  # What the reader can do
+) -> None:
+    "A UserError for a file of SQLite that is another program's, or another version's."
+    for table, columns in tables.items():
+        there = {name for _, name, *_ in con.execute(f"PRAGMA table_info({table})")}
+        if gone := [one for one in columns if one not in there]:
+            what = f"the column '{gone[0]}' of the table '{table}'" if there else f"the table '{table}'"
+            raise UserError(f"{path} cannot be read: it lacks {what}: {mend}.")
+
 # %% ../../nbs/serving/02_events.ipynb #storetwo
 def _make_store(path):
     "Make a store that is there at once with all its tables."
@@ -256,6 +270,7 @@ def connect_store(
             _make_store(folder / _STORE)
         con = sqlite3.connect(folder / _STORE, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
         try:
+            check_tables(con, folder / _STORE, {"events": SCHEMA.names})
             for line in _LINES:
                 con.execute(line)
             for place in (folder, *folder.resolve().parents[:2]):
@@ -562,8 +577,7 @@ _AT_ONCE = 50_000  # Rows of Python objects at a time
 
 def _query(con, where, values):
     "What the store holds in rows, by a condition."
-    found = ask_store(con, f"SELECT * FROM events WHERE {where} ORDER BY time, id", values)
-    parts = []
+    found, parts = con.execute(f"SELECT * FROM events WHERE {where} ORDER BY time, id", values), []
     while rows := found.fetchmany(_AT_ONCE):
         parts.append(as_table(rows))
     return pa.concat_tables(parts or [SCHEMA.empty_table()])
@@ -676,6 +690,7 @@ def _read_store(folder, *asked):
         return SCHEMA.empty_table()
     try:
         with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", timeout=_PATIENCE, uri=True)) as con:
+            check_tables(con, path, {"events": SCHEMA.names})
             return pa.concat_tables([_query(con, *_condition(*asked)), _from_packs(con, *asked)])
     except sqlite3.Error as e:
         why = _TROUBLE.get(getattr(e, "sqlite_errorcode", 0) & 255, f"SQLite says: {e}")

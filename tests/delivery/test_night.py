@@ -16,7 +16,10 @@ from cd4ml_nb.delivery.parameters import stage_values
 from cd4ml_nb.delivery.state import state
 from cd4ml_nb.model import groups, loading, remainder
 from cd4ml_nb.model.forecaster import load_forecaster
-from cd4ml_nb.monitoring.actuals import OUTCOMES, join_actuals
+from cd4ml_nb.monitoring.actuals import OUTCOME_KINDS, OUTCOMES, join_actuals, published_for, score_day
+from cd4ml_nb.monitoring.kept import read_rows
+from cd4ml_nb.monitoring.record import outcome_events
+from cd4ml_nb.monitoring.watch import look_back
 from cd4ml_nb.serving.live import Shelf
 from cd4ml_nb.tiny import stage_function, tiny_live
 
@@ -305,6 +308,11 @@ def test_a_closed_day_is_no_late_delivery(shop):
     (shop / "params.yaml").write_text(yaml.safe_dump(params))
     done = turn(shop)
     assert "known to be closed on 2017-08-21" in done["checks"][0]["says"]
+    assert published_for(shop, "2017-08-21") and join_actuals(shop, done["tonight"]) == ["2017-08-21"]
+    joined = read_rows(shop / OUTCOMES / "2017-08-21.parquet", OUTCOME_KINDS)
+    assert len(joined) == len(score_day(joined.to_pandas())) == 0
+    assert look_back(shop, done["tonight"])[0].says == "Not enough days yet: 0 of 7 were held against what was sold."
+    assert [one.outputs["rows"] for one in outcome_events(shop)] == [0]
 
 
 def test_the_night_after_a_newer_release(lived):
