@@ -27,7 +27,8 @@ from .inputs import Inputs, keep_inputs
 from .lasting import with_lasting
 from .skew import look_at_features, skew_drifts
 from .units import Counted, as_before, counted_otherwise, first_day_back
-from .units import is_counted_as_before, is_past_rewritten, rows_of, set_aside, times_since
+from .units import is_counted_as_before, is_past_rewritten, makes_most, rows_of, set_aside
+from .units import times_since
 
 # %% ../../nbs/monitoring/04d_drifted.ipynb #b405235d
 DRIFT = "production/drift"  # A file for each night: what drifted
@@ -107,10 +108,10 @@ def look_for_drift(
     last = read_drift(root, day) or Drifted(UNTOLD, "")
     before, judged_on = [*last.found, *last.judged], _judged_on(root)
     products, over = _products_of(tonight, before, last.over, home / PREPARED, _settled(root, last))
-    changed = _changes(products, over)
-    block = as_before(tonight.block, changed)
-    inputs = keep_inputs(root, block, home / PREPARED, lambda part: set_aside(part, changed))
-    drifted = drifts_of(inputs, last.off) if inputs else Drifted(UNTOLD, day)
+    inputs, drifted = _add_up(root, tonight, _changes(products, over), last.off)
+    if behind := _behind(tonight, drifted.found, _changes(products, over)):
+        products += behind
+        inputs, drifted = _add_up(root, tonight, _changes(products, over), last.off)
     if inputs:
         told, ended = with_lasting(drifted.found, _others(before), _others(last.over), inputs)
         drifted, over = replace(drifted, found=told), [*over, *ended]
@@ -124,6 +125,13 @@ def look_for_drift(
     return drifted
 
 # %% ../../nbs/monitoring/04d_drifted.ipynb #b76882fa
+def _add_up(root, tonight, changed, off):
+    "What came in, with these products on the count of before, and what of it drifts."
+    block = as_before(tonight.block, changed)
+    inputs = keep_inputs(root, block, main_root(root) / PREPARED, lambda part: set_aside(part, changed))
+    return inputs, drifts_of(inputs, off) if inputs else Drifted(UNTOLD, tonight.card["forecast_origin"])
+
+# %% ../../nbs/monitoring/04d_drifted.ipynb #83bc8564
 def _keep(root, drifted):
     "Keep what a night found."
     path = _record(root, drifted.day)
@@ -193,12 +201,10 @@ def _products_of(tonight, before, over, prepared, settled=()):
     over = [one for one in over if one.kind == "product" and one.ended > str(block.first_day)]
     ended = [replace(one, ended=first_day_back(block, counted_of(one))) for one in back]
     over += ended
-    names = dict(zip(tonight.items["item_nbr"].astype(str), tonight.items["item_name"].fillna("").astype(str)))
     same = as_before(block, map(counted_of, [*known, *over]))
     found = counted_otherwise(same, lambda some: _of_products(same, some, prepared))
     told = {one.slices[0] for one in known}
-    family = dict(zip(tonight.items["item_nbr"].astype(str), tonight.items["family"].fillna("none").astype(str)))
-    told_of = lambda one: product_drift(one, names.get(one.item_nbr, ""), family.get(one.item_nbr, ""))
+    told_of = _told_by(tonight)
     fresh = [one for one in found if one.item_nbr not in told and one.since <= day]
     now = [told_of(_as_of_now(block, one)) for one in [*map(counted_of, known), *fresh]]
     turned = [one for one in before if one.of == BACK and one.slices in {was.slices for was in over}]
@@ -248,6 +254,29 @@ def _since_before(drifted, last):
     told = {(one.about, one.of, one.kind, one.slices): one for one in _others(known)}
     found = [told.get((one.about, one.of, one.kind, one.slices), one) for one in drifted.found]
     return replace(drifted, found=found)
+
+# %% ../../nbs/monitoring/04d_drifted.ipynb #0fbc3fef
+def _told_by(tonight):
+    "How a product that is counted otherwise is told."
+    column = lambda name, none: tonight.items[name].fillna(none).astype(str)
+    about = dict(zip(tonight.items["item_nbr"].astype(str), zip(column("item_name", ""), column("family", "none"))))
+    return lambda one: product_drift(one, *about.get(one.item_nbr, ("", "")))
+
+
+def _behind(tonight, found, changed):
+    "Products that are counted otherwise in one store, and make most of what a store, a family or the whole moved."
+    block, told, so = as_before(tonight.block, changed), _told_by(tonight), {one.item_nbr for one in changed}
+    new: dict[str, Drift] = {}
+    for one in found:
+        if one.kind not in ("all", "store", "family") or one.of not in ("level", "size"):
+            continue
+        column = block.series[{"store": "store_nbr"}.get(one.kind, "family")].astype(str)
+        for name in one.slices:
+            rows = np.ones(len(column), bool) if one.kind == "all" else (column == name).to_numpy()
+            most = makes_most(block, rows, one.since)
+            if most and most.item_nbr not in so:
+                new.setdefault(most.item_nbr, told(most))
+    return list(new.values())
 
 # %% ../../nbs/monitoring/04d_drifted.ipynb #589be554
 def _judged_on(root):

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['IN_FULL', 'LOCK', 'Settings', 'read_settings', 'check_monitoring', 'Trigger', 'Grounds', 'read_grounds',
            'age_trigger', 'open_faults', 'worse_trigger', 'drift_trigger', 'schema_trigger', 'new_corrections',
-           'corrections_trigger', 'Due', 'why_held', 'look_due', 'say_learning', 'say_due', 'trigger_rows']
+           'corrections_trigger', 'Due', 'untold_of', 'say_told', 'why_held', 'look_due', 'say_learning', 'say_due',
+           'trigger_rows']
 
 # %% ../../nbs/monitoring/07_due.ipynb #4bc24836
 from collections.abc import Iterable
@@ -271,11 +272,6 @@ class Due(NamedTuple):
         return [one for one in self.triggers if one.due] if self.mend and not self.held else []
 
     @property
-    def untold(self) -> list[str]:
-        "What may call for it and cannot be told, in sentences."
-        return [f"{one.name.capitalize()}: {one.says}." for one in self.triggers if one.untold]
-
-    @property
     def says(self) -> str:
         "The whole in a short sentence; each trigger says the rest."
         return _say(self)
@@ -288,6 +284,22 @@ _MEND = (
 )
 
 
+def untold_of(
+    due: Due,
+) -> list[str]:
+    "What may call for learning and cannot be told, in sentences."
+    return [f"{one.name.capitalize()}: {one.says}." for one in due.triggers if one.untold]
+
+
+def say_told(
+    due: Due,
+) -> str:
+    "Whether it is time to learn; a UserError where that cannot be told and nothing else calls for it."
+    if untold_of(due) and not due.why:
+        raise UserError(due.says)
+    return due.says
+
+# %% ../../nbs/monitoring/07_due.ipynb #bc08c8c8
 def _say(due):
     "Whether it is time to learn, in a short sentence."
     called = [one.short or one.name for one in due.triggers if one.due]
@@ -299,8 +311,8 @@ def _say(due):
         return f"{first}Learning is called for ({shown}), and waits for that. {_MEND}"
     if called:
         return f"{first}Learning is called for ({shown}), and rests: {due.held}."
-    if due.untold:
-        return f"{first}Whether learning is due cannot be told. {' '.join(due.untold)}"
+    if untold := untold_of(due):
+        return f"{first}Whether learning is due cannot be told. {' '.join(untold)}"
     return f"{first}Learning is not due: nothing{' else' if first else ''} calls for it."
 
 # %% ../../nbs/monitoring/07_due.ipynb #50809813
@@ -369,10 +381,7 @@ def say_learning(
     "Whether it is time to learn; a UserError where that cannot be told, and nothing where no model is live."
     if not state(root)["champion"]:
         return ""
-    due = look_due(root)
-    if due.untold and not due.why:
-        raise UserError(due.says)
-    return due.says
+    return say_told(look_due(root))
 
 
 def say_due(

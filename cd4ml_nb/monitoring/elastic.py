@@ -172,7 +172,7 @@ def _shaped(address, said, kind):
     except msgspec.ValidationError:
         raise PeerTrouble(f"{address.text}: it does not answer as Elasticsearch does; see the address.") from None
 
-
+# %% ../../nbs/monitoring/05b_elastic.ipynb #982e2284
 def ask(
     connection: http.client.HTTPConnection,
     address: Address,
@@ -207,7 +207,7 @@ def _found(address, said):
     templates = _shaped(address, said.get("index_templates") or [], list[_Template])
     return max((one.index_template.version or 0 for one in templates), default=0)
 
-
+# %% ../../nbs/monitoring/05b_elastic.ipynb #f735debf
 def prepare(
     connection: http.client.HTTPConnection,
     address: Address,

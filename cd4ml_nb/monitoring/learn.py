@@ -25,7 +25,8 @@ from ..delivery.release import auto, begin_learning, say_next
 from ..delivery.state import nothing_live, state
 from ..delivery.taught import ENDED, LEARNING, TAUGHT, UNDER_WAY, Learning, Reason, find_learning
 from ..look import exact_units, say_count, say_when
-from .due import LOCK, Due, Trigger, look_due, new_corrections, read_grounds, read_settings
+from .due import LOCK, Due, Trigger, look_due, new_corrections, read_grounds
+from .due import read_settings, say_told, untold_of
 from .judged import is_as_judged, verdict_table
 from .overrides import overrides_of
 
@@ -216,7 +217,7 @@ def keep_waiting(
     except OSError as e:
         progress(f"Since when learning waits is not kept: {path} cannot be removed ({e.strerror}).")
 
-
+# %% ../../nbs/monitoring/07a_learn.ipynb #c43c92d6
 def _forget(path):
     "What is not waited for any more."
     if path.exists() or path.is_symlink():
@@ -281,9 +282,7 @@ def learn(
         due = look_due(root)
         if if_due and not due.why:
             keep_waiting(root, due)
-            if due.untold:
-                raise UserError(due.says)
-            return due.says
+            return say_told(due)
         learning = _begin(root, due, reason, run)
         progress(
             f"Learning from the sales up to {learning['until']}: {'; '.join(one['says'] for one in learning['why'])}"
@@ -304,7 +303,7 @@ def after_night(
         progress(f"Whether it is time to learn cannot be told: {type(e).__name__}: {e}")
         return
     keep_waiting(root, due)
-    if due.why or due.waiting or due.untold:
+    if due.why or due.waiting or untold_of(due):
         progress(due.says)
     if due.why and settings.by_night:
         _learn_beside(root)

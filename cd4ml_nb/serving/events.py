@@ -234,7 +234,7 @@ def is_store(
     why = "a folder, and should be a file" if path.is_dir() else "no SQLite file" if head else "empty"
     raise UserError(f"{path} cannot be read: it is {why}: {mend}.")
 
-
+# %% ../../nbs/serving/02_events.ipynb #7333d125
 def check_tables(
     con: sqlite3.Connection,
     path: Path,  # Of its file
@@ -260,7 +260,7 @@ def _make_store(path):
             con.execute(line)
     os.replace(new, path)
 
-
+# %% ../../nbs/serving/02_events.ipynb #c1eb4ede
 def connect_store(
     folder: Path,  # Such as production/events
 ) -> sqlite3.Connection:

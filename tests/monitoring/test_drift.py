@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np, pandas as pd, pytest
 from cd4ml_nb.model.block import Block, take_series
 from cd4ml_nb.monitoring.causes import (
+    Drift,
     BROKEN,
     FAMILY,
     LATE,
@@ -22,7 +23,7 @@ from cd4ml_nb.monitoring.causes import (
     product_drift,
     told_of,
 )
-from cd4ml_nb.monitoring.drifted import _products_of, no_news, say_drift, so_when_judged
+from cd4ml_nb.monitoring.drifted import _behind, _products_of, no_news, say_drift, so_when_judged
 from cd4ml_nb.monitoring.inputs import REACH, Inputs, add_up, joined
 from cd4ml_nb.monitoring.lasting import with_lasting
 from cd4ml_nb.monitoring.outputs import apart_from_weeks, coming_week, strange_outputs
@@ -340,6 +341,27 @@ def test_for_three_weeks_a_product_whose_units_changed_is_no_part_of_the_sums_th
 def test_changed_units_in_one_store_are_told_of_that_store():
     (one,) = counted_otherwise(scaled(bakery(), "6", [12] * 7, stores=["4"]))
     assert (one.item_nbr, one.stores, one.everywhere) == ("6", ("4",), False)
+
+
+def test_what_makes_most_of_a_stores_step_is_told_after_two_days_as_what_it_is():
+    "A store sells more: because one product is counted in pieces there, or because it sells more."
+    items = pd.DataFrame({"item_nbr": ["0"], "item_name": ["rolls"], "family": ["0"]})
+    stepped = lambda kind, name: [Drift(STORE, "level", kind, (name,), str(FIRST + 175), "It sells more.", 1.5)]
+
+    def behind(block, kind, name):
+        assert counted_otherwise(block) == []
+        found = _behind(SimpleNamespace(block=block, items=items), stepped(kind, name), [])
+        return [(one.cause, one.slices, one.stores, one.since) for one in found]
+
+    block = scaled(bakery(), "0", [12] * 2, stores=["4"])
+    so = [(UNITS, ("0",), ("4",), str(FIRST + 175))]
+    assert behind(block, "store", "4") == behind(block, "family", "0") == behind(block, "all", "") == so
+    assert behind(block, "store", "5") == behind(block, "family", "1") == []
+    for times, some in ((3, ["0"]), (12, list(map(str, range(12))))):
+        own = (block.series["store_nbr"] == "4").to_numpy() & block.series["item_nbr"].isin(some).to_numpy()
+        sales = bakery().sales.copy()
+        sales[own, -2:] *= times
+        assert behind(replace(block, sales=sales), "store", "4") == []
 
 
 @pytest.mark.parametrize(
