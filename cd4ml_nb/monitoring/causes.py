@@ -332,7 +332,9 @@ def _first_day(inputs, measure, course, at, centre, out):
         own = measured_in(inputs, slice(place, place + 1), least=0, out=out)[0][measure]
         known = np.isfinite(own[others]).any() and at  # the middle one: an odd day of another one is none of this one
         single[back] = np.nan_to_num(own[at] - (np.nanmedian(own[others]) if known else 0) - centre[at])
-    return n_days - few + since_when(off[-few:] if len(off) >= few else np.ones(few, bool), single)
+    first = n_days - few + since_when(off[-few:] if len(off) >= few else np.ones(few, bool), single)
+    open_day = (inputs.facts["usual"][at, first:] > 0) | (inputs.facts["units"][at, first:] > 0)
+    return first + int(open_day.argmax())  # nothing begins on a day on which nothing is expected
 
 # %% ../../nbs/monitoring/04b_causes.ipynb #6c14a2f2
 def _told_by(inputs, measure, course, centre, known, told):
