@@ -74,3 +74,17 @@ def test_commands_for_planners_speak_in_the_projects_words(tmp_path, capsys, mon
     assert not re.search(r"\b(stores?|products?|units?)\b", said + error), said + error
     code, said, _ = told("corrections", "list", "--json")
     assert '"store_nbr"' in said and "office" not in said
+
+
+def test_one_night_of_several_refuses_in_the_projects_words(tmp_path, capfd, monkeypatch):
+    "It is lived through in a copy of the process, which says itself what was wrong."
+    from cd4ml_nb.cli import pipeline
+    from cd4ml_nb.core import UserError
+
+    (tmp_path / "params.yaml").write_text("words: {store: branch, sale: withdrawal}\n")
+    monkeypatch.setenv("CD4ML_ROOT", str(tmp_path))
+
+    def refused():
+        raise UserError("The store holds no sale.")
+
+    assert pipeline._forked(refused) == 1 and capfd.readouterr().err == "The branch holds no withdrawal.\n"
