@@ -291,8 +291,9 @@ def tell(
     text: str,
     names: Iterable[str] = (),  # What people wrote in it, which stays
 ) -> None:
-    "Print a text in the words of the project in which a command was typed."
-    print(with_names(words_here(), names)(text), flush=True)
+    "Print a text in the words of the project in which a command was typed, without signs that a terminal obeys."
+    shown = with_names(words_here(), names)(text)
+    print("".join(sign if sign.isprintable() or sign == "\n" else " " for sign in shown), flush=True)
 
 # %% ../nbs/words.ipynb #b57928b9
 def in_own_words(

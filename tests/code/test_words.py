@@ -3,7 +3,7 @@
 import re
 import pytest
 from copies import ROOT
-from cd4ml_nb.words import USUAL, Wording, own_words, words_of
+from cd4ml_nb.words import USUAL, Wording, own_words, tell, words_of
 
 OWN = {"item": "direction", "store": "office", "unit": "bicycle", "family": "kind", "sale": "count", "sell": "count"}
 
@@ -88,3 +88,8 @@ def test_one_night_of_several_refuses_in_the_projects_words(tmp_path, capfd, mon
         raise UserError("The store holds no sale.")
 
     assert pipeline._forked(refused) == 1 and capfd.readouterr().err == "The branch holds no withdrawal.\n"
+
+
+def test_no_sign_that_a_terminal_obeys_is_told(capsys):
+    tell("A store\x1b[2J sells\u202e a unit.\nAnd another one.")
+    assert capsys.readouterr().out == "A store [2J sells  a unit.\nAnd another one.\n"
