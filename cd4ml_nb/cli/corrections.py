@@ -19,12 +19,12 @@ def in_words(
     undone: dict | None = None,  # From `taken_back`, where those that do not stand any more are among them
 ) -> str:
     "Corrections as a person reads them."
-    from cd4ml_nb.data.corrections import KINDS
-    from cd4ml_nb.look import exact_units, say_days, say_when, table_text
+    from cd4ml_nb.data.corrections import KINDS, say_right
+    from cd4ml_nb.look import say_days, say_when, table_text
 
     rows = []
     for one in found:
-        says = KINDS[one.kind].says + ("" if one.units is None else f": {exact_units(one.units)} is right")
+        says = KINDS[one.kind].says + ("" if one.units is None else f": {say_right(one)}")
         days, when = say_days(one.first_date, one.last_date), say_when(one.marked_at)
         back = [_say_back((undone or {}).get(one.id))] if undone is not None else []
         rows.append([one.store_nbr or "all", one.item_nbr or "all", days, says, one.why, one.by, when, *back, one.id])
@@ -79,7 +79,8 @@ def _touches(root, prepared, one):
     "What a correction touches, and what becomes of the days; a UserError with all that is wrong, by its option."
     from cd4ml_nb.data.corrections import how_ran_out, say_use, touched
 
-    return f"{touched(prepared, one, _OPTIONS)}. {say_use(one, how_ran_out(root))}"
+    found = touched(prepared, one, _OPTIONS)
+    return f"{found}. {say_use(one, how_ran_out(root), found.units)}"
 
 # %% ../../nbs/cli/03a_corrections.ipynb #2a9c4487
 def _units(text):
@@ -91,6 +92,7 @@ def _units(text):
 
 
 _OPTIONS = {"first_date": "--day", "last_date": "--until", "by": "--by", "why": "--why", "units": "--units"}
+_OPTIONS |= {"store_nbr": "--store", "item_nbr": "--item"}
 
 # %% ../../nbs/cli/03a_corrections.ipynb #5612afcd
 def corrections_add(
@@ -100,7 +102,7 @@ def corrections_add(
     until: str | None = None,  # The last of several days
     store: str | None = None,  # Store (store_nbr); every store when left out
     item: str | None = None,  # Product (item_nbr); every product when left out
-    units: str | None = None,  # With wrong_quantity: the number that is right; unknown when left out
+    units: str | None = None,  # With wrong_quantity: what is right of each day, not of all; unknown when left out
     why: str,  # In words
     by: str | None = None,  # Who says so; Git's user or the login when left out
     preview: bool = False,  # Show whom it would touch, and write nothing

@@ -1,6 +1,6 @@
 "What people know of single days: it reaches prepared data, models and nights, and is never half written."
 
-import subprocess, sys
+import re, subprocess, sys
 from dataclasses import replace
 import numpy as np, pytest
 from cd4ml_nb.core import UserError
@@ -168,15 +168,34 @@ def test_two_writers_lose_nothing(tmp_path):
     [
         ("stock_out", "stockout", "line 2: There is no kind 'stockout'"),
         ("2017-08-01", "1.8.2017", "line 2: first_date is '1.8.2017'"),
-        ("the oven was broken", "broken,2,3,4,5,6,7,8", "line 2: "),
+        ("the oven was broken", "broken,2,3,4,5,6,7,8", "line 2: it has 18 cells, and should have 11: kind, store_nbr"),
+        (",101,", ",", "line 2: it has 10 cells, and should have 11"),
         ("Kim", "", "line 2: by should be a text"),
+        ("Kim", "Kim\u202e", "line 2: by should be a text of 1 to 100 printable"),
+        (",2,101", ", 2 ,101", "line 2: store_nbr is ' 2 ', and should have no space"),
+        (
+            "2026-11-24T08:00:00+00:00",
+            "2026-11-24T08:00:00",
+            "line 2: marked_at is '2026-11-24T08:00:00', and should be a",
+        ),
+        ("2026-11-24T08:00:00+00:00", "2026-11-24", "line 2: marked_at is '2026-11-24', and should be a time with its"),
+        ("2026-11-24T08:00:00+00:00", "2026-W48-2T08:00:00+00:00", "line 2: marked_at is '2026-W48"),
+        ("2026-11-24T08:00:00+00:00", "9999-12-31T23:59:59-12:00", "line 2: marked_at is '9999"),
+        ("gone,2026", "gone\x1b,2026", "line 3: undoes should be a text"),
+        (",Lee,", ",,", "line 3: by should be a text"),
+        ("it was store 3", "it was\u202e store 3", "line 3: why should be a text"),
+        (",2017-08-10,Lee", ",2017-08-00,Lee", "line 3: last_date is '2017-08-00'"),
+        ("\n,2,", "\nclosed,2,", "line 3: kind should be empty in a line that undoes another"),
     ],
 )
 def test_a_line_that_makes_no_sense_is_named(tmp_path, old, new, says):
-    add_correction(tmp_path, OUT)
+    add_correction(tmp_path, replace(OUT, id="gone", marked_at="2026-11-24T08:00:00+00:00"))
     path = tmp_path / CORRECTIONS
-    path.write_text(path.read_text().replace(old, new))
-    with pytest.raises(UserError, match=says):
+    undone = ",2,101,2017-08-01,2017-08-10,Lee,it was store 3,,gone,2026-11-24T09:00:00+00:00,b\n"
+    path.write_text((path.read_text() + undone).replace(old, new))
+    with pytest.raises(
+        UserError, match=re.escape(f"{path}, ") + says + ".* Mend the line, or restore the file with git"
+    ):
         read_corrections(tmp_path)
 
 
@@ -211,8 +230,8 @@ def test_what_is_said_of_an_empty_or_marked_file_is_told_or_found_again(tmp_path
     [
         ("kind,store_nbr", "kind,store", "line 1: its columns should be kind"),
         ("2017-08-01", "20170801", "first_date is '20170801'"),
-        ("the oven was broken", '"the oven', "line "),
-        ("the oven was broken", "x" * 200_000, "line .: field larger"),
+        ("the oven was broken", '"the oven', "line 2: its quotation marks do not fit"),
+        ("the oven was broken", "x" * 200_000, "line 2: why is far too long"),
     ],
 )
 def test_a_file_that_was_spoilt_is_named(tmp_path, old, new, says):
@@ -230,7 +249,7 @@ def test_an_undo_is_of_one_that_is_there_and_an_id_is_of_one_line(tmp_path):
     line = good.splitlines()[1]
     for more, says in (
         (line, "stands twice"),
-        (line.replace(OUT.id, "new").replace(",,,", ",,gone,"), "undoes 'gone'"),
+        (line.replace(OUT.id, "new").replace(",,,", ",,gone,").replace("stock_out", ""), "undoes 'gone'"),
     ):
         path.write_text(f"{good}{more}\n")
         with pytest.raises(UserError, match=says):
