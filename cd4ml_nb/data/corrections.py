@@ -86,6 +86,9 @@ class Correction:
         return f"{', '.join(where)}, {days}: {KINDS[self.kind].says.lower()}{units}. {self.why} ({self.by})"
 
 
+COLUMNS = [column.name for column in fields(Correction)]
+
+# %% ../../nbs/data/01e_corrections.ipynb #4841ae66
 def say_right(
     one: Correction,  # With a number
 ) -> str:  # Such as 24 is right; 12 each day is right, 24 in all
@@ -97,9 +100,6 @@ def say_right(
 def _days_in(one):
     "How many days a correction speaks of."
     return (date.fromisoformat(one.last_date) - date.fromisoformat(one.first_date)).days + 1
-
-
-COLUMNS = [column.name for column in fields(Correction)]
 
 # %% ../../nbs/data/01e_corrections.ipynb #c8f24705
 def _is_day(value):
@@ -241,7 +241,7 @@ def _check_read(one):
         lambda: _text("undoes", one.undoes, 100) if one.undoes else None,
     )
 
-
+# %% ../../nbs/data/01e_corrections.ipynb #3605cd24
 _LONGEST_LINE = 20_000  # Characters, quotation marks and all
 
 

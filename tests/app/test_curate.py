@@ -49,6 +49,11 @@ class Visitor(serving.Formed):
     def listed(self):
         return self.page.get_by_label("Days that look wrong, most costly first").locator("option")
 
+    def chooses(self, text):
+        "Choose what was said before, by a part of it."
+        self.page.get_by_label("What was said before").click()
+        self.page.locator(".cd-picker ul:not([hidden]) li[role=option]").filter(has_text=text).click()
+
 
 @pytest.fixture
 def visit(chromium, address):
@@ -82,6 +87,10 @@ def test_a_phone_shows_it_without_scrolling_sideways(visit, screenshots):
 
 def test_it_is_judged_with_a_name_and_a_reason_disputed_and_undone(visit, project):
     "One says it ran out; another is shown that; it is undone, and looks wrong again. By keyboard, too."
+    from cd4ml_nb.core import read_json
+    from cd4ml_nb.data.corrections import Correction, add_correction
+
+    day = read_json(project / "data/prepared/version.json")["last_day"]
     v = visit()
     v.click("Put on record")
     v.told("Give your name")
@@ -110,12 +119,58 @@ def test_it_is_judged_with_a_name_and_a_reason_disputed_and_undone(visit, projec
     assert len(kinds(project)) == 1
 
     v.click("Undo it")
+    v.told("Nothing was undone: choose first what is to be taken back")
+    for page in (v, other):
+        page.listed().nth(1).click()  # the list of what was said is drawn anew
+        page.chooses("the shelf was empty (Ana)")
+        page.shows("It takes back: ", ".cd-taken")
+        page.shows("the shelf was empty (Ana).", ".cd-taken")
+    v.click("Undo it")
     v.told("Who takes it back, and why?")
     v.fill(Why_it_is_taken_back="it was another day")
+    add_correction(project, Correction("promotion_ran", "", "elsewhere", day, day, "Cem", "a fair"))
+    v.listed().first.click()  # another line has come above the chosen one
+    v.page.wait_for_function("document.querySelector('.cd-entry').innerText.includes('30')")
+    v.shows("the shelf was empty (Ana).", ".cd-taken")
     v.click("Undo it")
-    v.told("Undone")
+    v.told("Undone: ")
+    v.told("the shelf was empty (Ana).")
     v.page.wait_for_function("document.querySelectorAll('.cd-entries option').length === 3")
-    assert [kind for kind, *_ in kinds(project)] == ["stock_out", ""]
+    assert [kind for kind, *_ in kinds(project)] == ["stock_out", "promotion_ran", ""]
+
+    other.fill(Who_takes_it_back="Ben", Why_it_is_taken_back="nobody came that day")
+    other.click("Undo it")
+    other.told("does not stand any more: Ana took it back (it was another day). Nothing was undone.")
+    assert len(kinds(project)) == 3
+
+
+def test_a_number_is_that_of_each_day_and_a_wrong_one_is_told_while_it_is_typed(visit, project):
+    from datetime import date, timedelta
+
+    v = visit()
+    v.listed().nth(1).click()
+    v.page.get_by_label("The right number", exact=True).wait_for()
+    day = v.page.get_by_label("First day").input_value()
+    v.fill(First_day=str(date.fromisoformat(day) - timedelta(days=1)))
+    number = v.page.get_by_label("The right number of each day, not of all", exact=True)
+    number.press_sequentially("1a")
+    v.shows("“1a” is no number of units", ".cd-preview")
+    number.press("Backspace")
+    number.press_sequentially("2")
+    v.shows("12 each day are learnt, 24 in all instead of ", ".cd-preview")
+    assert "no number" not in v.page.locator("body").inner_text()
+    v.fill(First_day="soon")
+    v.shows("The first day is 'soon'", ".cd-preview")
+
+
+def test_filters_that_hide_all_say_so_and_let_go(visit, screenshots):
+    v = visit()
+    v.page.get_by_label("What it may be").select_option(label="a promotion may not have run")
+    v.shows("Nothing in the list is of this kind. There are 3 others.", ".cd-entry")
+    v.page.screenshot(path=screenshots / "curate_hidden.png", full_page=True)
+    v.click("Show the whole list")
+    v.page.wait_for_function("document.querySelectorAll('.cd-entries option').length === 3")
+    v.page.get_by_role("button", name="Show the whole list").wait_for(state="hidden")
 
 
 def test_nothing_is_wrong_is_an_answer_that_is_kept(visit, project):
