@@ -176,10 +176,9 @@ def curate(
 
 def _look_beside():
     "Start to look for days that look wrong, beside the page, which says how far that is."
-    from cd4ml_nb.core import main_root, write_json
-    from cd4ml_nb.monitoring.queue import WAY
+    from cd4ml_nb.monitoring.queue import keep_way
 
-    write_json(main_root(project_root()) / WAY, {"pid": _beside(_LOOK).pid, "says": ""})
+    keep_way(project_root(), _beside(_LOOK).pid)
 
 # %% ../../nbs/cli/07_servers.ipynb #36d3834c
 def monitor_page(

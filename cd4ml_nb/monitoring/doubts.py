@@ -439,11 +439,19 @@ def _kept_or_found(root, prepared, tell):
         return kept[0]
     with one_version(prepared):
         table = find_doubts(prepared, tell)
-    kept, path = pa.Table.from_pandas(table, preserve_index=False), main_root(root) / KEPT
+    try:
+        _keep(main_root(root) / KEPT, table, version)
+    except (UserError, OSError) as e:  # what was found is shown all the same
+        tell(f"what was found could not be kept, so that whoever asks next waits again ({e})")
+    return table
+
+
+def _keep(path, table, version):
+    "Write a queue with the version of its data."
     path.parent.mkdir(parents=True, exist_ok=True)
+    kept = pa.Table.from_pandas(table, preserve_index=False)
     with replace_file(path) as tmp:
         pq.write_table(kept.replace_schema_metadata({b"data_version": version.encode()}), tmp)
-    return table
 
 # %% ../../nbs/monitoring/06a_doubts.ipynb #d76b3ae8
 def _judges(one, entry):

@@ -187,13 +187,12 @@ def test_nothing_is_wrong_is_an_answer_that_is_kept(visit, project):
 def test_while_newer_days_are_looked_through_the_page_shows_what_was_found_before(visit, project):
     "It says how far that is; the new list comes by itself, and who has typed something keeps it."
     import os, pyarrow.parquet as pq
-    from cd4ml_nb.core import write_json
     from cd4ml_nb.monitoring.doubts import KEPT
-    from cd4ml_nb.monitoring.queue import WAY
+    from cd4ml_nb.monitoring.queue import keep_way
 
     kept = pq.read_table(project / KEPT)
     pq.write_table(kept.replace_schema_metadata({b"data_version": b"older"}), project / KEPT)
-    write_json(project / WAY, {"pid": os.getpid(), "says": "Looking: 3 of 9 stores, about 2 minutes more."})
+    keep_way(project, os.getpid(), "Looking: 3 of 9 stores, about 2 minutes more.")
     v = visit()
     v.shows("New days are being looked through. What was found before them is shown meanwhile.", ".cd-behind")
     v.shows("3 of 9 stores", ".cd-behind")
