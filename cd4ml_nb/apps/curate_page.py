@@ -308,7 +308,7 @@ def take_back(
         raise UserError("Who takes it back, and why? Give your name and your reason here, beside what was said.")
     if back := taken_back(read_corrections(root)).get(id):
         raise UserError(f"{_say_gone(back)} Nothing was undone.")
-    return undo_correction(root, id, by, why)
+    return undo_correction(root, id, by, why, _CALLED)
 
 # %% ../../nbs/apps/curate_page.ipynb #16533733
 _GONE = HTML.from_string("""{% if gone %}<p>Taken back, and on record:</p>

@@ -143,16 +143,28 @@ def _options_of(entry):
     )
 
 # %% ../../nbs/cli/03a_corrections.ipynb #fba0eb71
+def _say_empty(others):
+    "What is said where the queue is empty: nothing is in doubt, or nothing of what was asked for."
+    said = (
+        "No day of the last year looks wrong that nobody has judged. What sells seldom is without a sale for days by "
+    )
+    said += "chance, too, and is not listed"
+    if others:
+        said = f"Nothing of what was asked for is in the list; {others:,} other{'s are' if others > 1 else ' is'}"
+    return f"{said}. A day that you know of is marked by cd4ml corrections add."
+
+# %% ../../nbs/cli/03a_corrections.ipynb #8b3e95cb
 def doubts_in_words(
     queue,  # From `open_doubts`
     limit: int,
+    others: int = 0,  # Entries that were not asked for
 ) -> str:
     "The queue as a person reads it."
     from cd4ml_nb.look import exact_units, say_days, table_text
     from cd4ml_nb.monitoring.doubts import ORDER, WORDS, say_sure
 
     if queue.empty:
-        return "No day of the last year looks wrong that nobody has judged."
+        return _say_empty(others)
     rows = []
     for one in queue.head(limit).itertuples():
         days, what = say_days(one.first_date, one.last_date), f"{WORDS[one.kind]}: {one.evidence}"
@@ -205,10 +217,11 @@ def corrections_queue(
         lambda: known_series(prepared, store or "", item or ""),
     )
     queue = open_doubts(all_doubts(root), read_corrections(root))
+    every = len(queue)
     for name, asked in (("store_nbr", store), ("item_nbr", item)):
         queue = queue if asked is None else queue[queue[name] == asked]
     queue = queue[queue["last_date"] >= (since or "")]
-    print(say_json(queue.to_dict("records"))) if json else tell(doubts_in_words(queue, limit))
+    print(say_json(queue.to_dict("records"))) if json else tell(doubts_in_words(queue, limit, every))
 
 # %% ../../nbs/cli/03a_corrections.ipynb #932d3298
 def corrections_undo(
@@ -224,8 +237,8 @@ def corrections_undo(
     from cd4ml_nb.delivery.acts import whoever
 
     root = project_root()
-    gone = undo_correction(root, correction, by or whoever(root), why)
-    tell(f"Undone: {gone}", [gone.by, gone.why])
+    gone = undo_correction(root, correction, by or whoever(root), why, _OPTIONS)
+    tell(f"Undone: {gone}.", [gone.by, gone.why])
 
 
 _EACH = {"queue": corrections_queue, "list": corrections_list, "add": corrections_add, "undo": corrections_undo}

@@ -460,7 +460,8 @@ def add_correction(
 def _check_stands(id, found):
     "A UserError for a correction that does not stand."
     if id not in found:
-        raise UserError(f"No correction '{id}' stands{nearest(id, found)}. They are listed by: cd4ml corrections list")
+        listed = "cd4ml corrections list, with --undone those that were taken back, and by whom"
+        raise UserError(f"No correction '{id}' stands{nearest(id, found)}. They are listed by {listed}.")
 
 
 def undo_correction(
@@ -468,11 +469,14 @@ def undo_correction(
     id: str,  # Of one that stands
     by: str,  # Who undoes it
     why: str,  # In words
+    called: Mapping[str, str] = MappingProxyType({}),  # As for `check_correction`
 ) -> Correction:  # The one that does not stand any more
     "Take a correction back; both lines stay on record."
+    name = lambda field: called.get(field, field)
     with _turn(root):
         found = {one.id: one for one in standing(read_corrections(root))}
-        refuse_together(lambda: _check_stands(id, found), lambda: _text("by", by, 100), lambda: _text("why", why))
+        checks = [lambda: _text(name("by"), by, 100), lambda: _text(name("why"), why)]
+        refuse_together(lambda: _check_stands(id, found), *checks)
         gone = found[id]
         _append(
             root, Correction("", gone.store_nbr, gone.item_nbr, gone.first_date, gone.last_date, by, why, undoes=id)

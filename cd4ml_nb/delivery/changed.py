@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from ..core import main_root, write_json
 from .nights import kept_json
-from ..look import exact_units, say_count, say_days
+from ..look import exact_units, say_count, say_day, say_days
 from ..model.block import Block
 
 # %% ../../nbs/delivery/09aa_changed.ipynb #31db282f
@@ -44,6 +44,15 @@ def _listed(names):
     return ", ".join(map(str, names[:_SHOWN])) + more
 
 # %% ../../nbs/delivery/09aa_changed.ipynb #65f3ae91
+def _say_when(days):
+    "How many days, and which: a range where they are in a row, else the first and the last of them."
+    first, last, many = days.iloc[0], days.iloc[-1], say_count(len(days), "day")
+    if (pd.Timestamp(last) - pd.Timestamp(first)).days < len(days):
+        return f"{many} ({say_days(first, last)})"
+    other_year = pd.Timestamp(first).year != pd.Timestamp(last).year
+    return f"{many} between {say_day(first, year=other_year)} and {say_day(last, year=True)}"
+
+# %% ../../nbs/delivery/09aa_changed.ipynb #e837f4bc
 def say_changed(
     found: pd.DataFrame,  # From `changed_sales`
     names: dict[str, str] | None = None,  # Products' names by item_nbr
@@ -61,10 +70,7 @@ def say_changed(
         f"{named(one.item_nbr)} in store {one.store_nbr} (was {exact_units(one.was)}, is {exact_units(one.now)})"
         for one in pairs.itertuples()
     ]
-    when = say_days(days.iloc[0], days.iloc[-1])
-    said = (
-        f"Old days changed: {say_count(len(days), 'day')} ({when}) in store{'s' * (len(stores) > 1)} {_listed(stores)}"
-    )
+    said = f"Old days changed: {_say_when(days)} in store{'s' * (len(stores) > 1)} {_listed(stores)}"
     units = " to ".join(f"{found[name].sum():,.0f}" for name in ("was", "now"))
     earlier = " Days before that are not looked at." if since and str(days.iloc[0])[:10] == since else ""
     return f"{said}, the changed rows from {units} units: {_listed(each)}.{earlier}"
