@@ -102,7 +102,7 @@ def corrections_add(
     until: str | None = None,  # The last of several days
     store: str | None = None,  # Store (store_nbr); every store when left out
     item: str | None = None,  # Product (item_nbr); every product when left out
-    units: str | None = None,  # With wrong_quantity: what is right of each day, not of all; unknown when left out
+    units: str | None = None,  # With wrong_quantity: the right number of each day, not of all; unknown when left out
     why: str,  # In words
     by: str | None = None,  # Who says so; Git's user or the login when left out
     preview: bool = False,  # Show whom it would touch, and write nothing

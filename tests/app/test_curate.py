@@ -144,7 +144,7 @@ def test_it_is_judged_with_a_name_and_a_reason_disputed_and_undone(visit, projec
     assert len(kinds(project)) == 3
 
 
-def test_a_number_is_that_of_each_day_and_a_wrong_one_is_told_while_it_is_typed(visit, project):
+def test_a_number_is_that_of_each_day_and_a_wrong_one_is_told_while_it_is_typed(visit, screenshots):
     from datetime import date, timedelta
 
     v = visit()
@@ -159,6 +159,7 @@ def test_a_number_is_that_of_each_day_and_a_wrong_one_is_told_while_it_is_typed(
     number.press_sequentially("2")
     v.shows("12 each day are learnt, 24 in all instead of ", ".cd-preview")
     assert "no number" not in v.page.locator("body").inner_text()
+    v.page.screenshot(path=screenshots / "curate_number.png", full_page=True)
     v.fill(First_day="soon")
     v.shows("The first day is 'soon'", ".cd-preview")
 
