@@ -208,7 +208,7 @@ def keep_waiting(
     path = main_root(root) / WAITS
     try:
         if not due.waiting:
-            return _forget(path)
+            return path.unlink(missing_ok=True)
         since = _waited(root).get("since", due.day)
         called = [one.short or one.name for one in due.waiting]
         write_json(path, {"since": since, "day": due.day, "called": called, "mend": due.mend})
@@ -218,12 +218,6 @@ def keep_waiting(
         progress(f"Since when learning waits is not kept: {path} cannot be removed ({e.strerror}).")
 
 # %% ../../nbs/monitoring/07a_learn.ipynb #c43c92d6
-def _forget(path):
-    "What is not waited for any more."
-    if path.exists() or path.is_symlink():
-        path.unlink()
-
-
 def _waited(root):
     "What was kept of waiting; nothing where nothing waits, or it is damaged, which is said."
     try:
@@ -256,7 +250,7 @@ def _begin(root, due, reason, run):
         progress(f"Not mended, and learnt from all the same: {due.mend}.")
     learning = _keep(root, gather(root, [*why, *_say_waited(root, due.mend)], by))
     with suppress(OSError):  # a next night says what stands in its place
-        _forget(main_root(root) / WAITS)
+        (main_root(root) / WAITS).unlink(missing_ok=True)
     return learning
 
 # %% ../../nbs/monitoring/07a_learn.ipynb #f81afed3

@@ -60,13 +60,18 @@ DAMAGE = {
 }
 
 
+def laid(root, name):
+    "Where a file stands, what it holds, column by column, and who reads it."
+    (root / "params.yaml").write_text("{}")
+    kinds, read = READ[name]
+    path = registry_folder(root) / "v1" / name if name == "promise.parquet" else root / name
+    path.parent.mkdir(parents=True)
+    return path, pd.DataFrame({column: [_VALUE[kind]] for column, kind in kinds.items()}), kinds, read
+
+
 @pytest.mark.parametrize("name", READ)
 def test_what_is_no_table_of_a_night_is_a_sentence(tmp_path, name):
-    (tmp_path / "params.yaml").write_text("{}")
-    kinds, read = READ[name]
-    path = registry_folder(tmp_path) / "v1" / name if name == "promise.parquet" else tmp_path / name
-    path.parent.mkdir(parents=True)
-    table = pd.DataFrame({column: [_VALUE[kind]] for column, kind in kinds.items()})
+    path, table, kinds, read = laid(tmp_path, name)
     table.to_parquet(path)
     assert read(tmp_path) is not None
     for damage, make in DAMAGE.items():
@@ -119,11 +124,7 @@ CELLS = {  # A cell that is empty, and should not be
 
 @pytest.mark.parametrize("name", [name for name in READ if name.removeprefix("production/")[:-8] in CELLS])
 def test_an_empty_or_infinite_cell_is_no_number(tmp_path, name):
-    (tmp_path / "params.yaml").write_text("{}")
-    kinds, read = READ[name]
-    path = registry_folder(tmp_path) / "v1" / name if name == "promise.parquet" else tmp_path / name
-    path.parent.mkdir(parents=True)
-    table = pd.DataFrame({column: [_VALUE[kind]] for column, kind in kinds.items()})
+    path, table, kinds, read = laid(tmp_path, name)
     column = CELLS[name.removeprefix("production/")[:-8]]
     for value, says in ((None, f"its column '{column}' is empty in 1 row"), (float("inf"), "that is infinite")):
         which = column if value is None else next(one for one, kind in kinds.items() if kind == NUMBERS)
@@ -137,11 +138,8 @@ _KEYED = {"inputs": 3, "outputs": 3, "performance": 6, "promise": 6}  # How many
 
 @pytest.mark.parametrize("name", [name for name in READ if "outcomes" not in name])
 def test_no_key_stands_twice_and_no_column_is_gone(tmp_path, name):
-    (tmp_path / "params.yaml").write_text("{}")
-    kinds, read = READ[name]
-    path = registry_folder(tmp_path) / "v1" / name if name == "promise.parquet" else tmp_path / name
-    path.parent.mkdir(parents=True)
-    table = pd.DataFrame({column: [_VALUE[kind]] for column, kind in kinds.items()}).assign(kind=ALL_STORES)
+    path, table, kinds, read = laid(tmp_path, name)
+    table = table.assign(kind=ALL_STORES)
     for column in kinds:
         table.drop(columns=column).to_parquet(path)
         with pytest.raises(UserError, match=f"lacks the column '{column}'"):
